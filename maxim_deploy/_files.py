@@ -1,0 +1,87 @@
+"""Files that are either whole or absent: hashing, atomic writes, atomic directories.
+
+A temporary lives beside its target, so that the final rename never crosses file systems. Its name
+starts with a dot and ends in `.partial`: what a killed process leaves behind is never mistaken for
+a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def partial_sibling(path: Path) -> Path:
+    """A new hidden name beside `path` for something that is not finished."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears at `path` when the block ends well, and not at all otherwise.
+
+    An existing `path` stays as it is until it is replaced in one step. The content reaches the
+    disk before the name does.
+    """
+    partial = partial_sibling(path)
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A new directory, filled in the block, that takes the place of `path` when the block ends well.
+
+    The previous directory is moved aside, the new one renamed in, the old one removed. Whoever
+    looks between the two renames, or after a kill there, finds the old one with `settled`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_sibling(path)
+    partial.mkdir()
+    try:
+        yield partial
+        aside = _aside(path)
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        partial.rename(path)
+        shutil.rmtree(aside, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def settled(path: Path) -> Path:
+    """Where the whole directory for `path` is: `path`, or its predecessor if a swap was cut short."""
+    aside = _aside(path)
+    return aside if not path.exists() and aside.exists() else path
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.previous")

@@ -1,0 +1,58 @@
+"""What can go wrong that a user can put right.
+
+Everything raised on purpose derives from `MaximDeployError`; a command prints it without a
+traceback and exits with `exit_code`. Any other exception is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MaximDeployError(Exception):
+    """Base of all errors raised on purpose. `exit_code`: 1 something failed, 2 usage."""
+
+    exit_code = 1
+
+
+class UsageError(MaximDeployError, ValueError):
+    """An argument is wrong, or two that are right do not go together."""
+
+    exit_code = 2
+
+
+class MissingDependencyError(MaximDeployError, ImportError):
+    """An optional dependency is not installed; the message is the pip line."""
+
+    exit_code = 2
+
+
+class CheckpointError(MaximDeployError):
+    """A file of weights cannot be read, or is not a complete and finite MAXIM."""
+
+
+class DownloadError(MaximDeployError):
+    """A published checkpoint could not be fetched, or changed since it was."""
+
+
+class ImageError(MaximDeployError):
+    """An image cannot be read, is of a kind that would lose data, or cannot be written."""
+
+
+class BundleError(MaximDeployError):
+    """A bundle is missing, incomplete, changed on disk or of another format version."""
+
+
+class ExportError(MaximDeployError):
+    """A graph could not be made, or does not compute what the network computes."""
+
+
+class BackendError(MaximDeployError):
+    """A backend cannot be used here, or failed while running."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A ready " (did you mean 'x'?)" to put behind an unknown word, or an empty string."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

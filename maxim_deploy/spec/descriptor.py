@@ -1,0 +1,40 @@
+"""What weights are and where they came from; travels from checkpoint to graph to engine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+LICENCE = "Apache-2.0"
+"""Licence of the published checkpoints and of the demo model's weights."""
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """Provenance of a set of weights. Unknown facts are None, never guessed.
+
+    Attributes:
+        name: model name, such as "deblurring-gopro", or the file's stem.
+        task: "denoising", "deblurring", "deraining", "dehazing" or "enhancement".
+        dataset: what it was trained on.
+        licence: SPDX identifier of the weights' licence.
+        source: URL or file name that the weights were read from; never a full local path.
+        source_sha256: SHA-256 of that file.
+    """
+
+    name: str
+    task: str | None = None
+    dataset: str | None = None
+    licence: str | None = None
+    source: str | None = None
+    source_sha256: str | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """The known facts by name."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Descriptor:
+        """The inverse of `to_json`; other keys are ignored."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: str(value) for key, value in facts.items() if key in known})

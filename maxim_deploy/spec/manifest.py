@@ -1,0 +1,189 @@
+"""The bundle's `manifest.json`: what is in the directory and where it came from.
+
+Format 1, UTF-8 JSON, one object:
+
+| key | content |
+|---|---|
+| `format` | 1; a reader refuses a larger number |
+| `model` | `name`, `task`, `dataset`, `licence`, `source`, `source_sha256` (unknown ones are absent) |
+| `architecture` | `features`, `stages`, `groups`, `bottleneck_blocks` |
+| `variant` | "S-2" and so on, or null for any other size |
+| `settings` | what the export was asked for; equal settings on equal weights give an equal bundle |
+| `graphs` | list of `GraphEntry` |
+| `source` | the file with the literal weights, or null |
+| `files` | per file name `sha256` and `bytes`; every file of the bundle but the manifest itself |
+| `tools` | version of each library that took part |
+| `command`, `created` | the command line, and the time in UTC (ISO 8601) |
+| `engines` | list, empty here |
+
+Not checked: that a graph computes what its entry says (that is what the hashes and `parity` are for).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy._files import settled, sha256_of, write_text
+from maxim_deploy.errors import BundleError
+from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.descriptor import Descriptor
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class GraphEntry:
+    """One ONNX graph of a bundle.
+
+    Attributes:
+        file: its name in the bundle, `<precision>.<io>.onnx`.
+        precision: "fp32".
+        io: "tensor": `image` float32 [N, 3, H, W] in [0, 1], H and W multiples of 64, to `restored`
+            of the same shape and type, not clipped.
+        weights: the external-data file it shares with others of its precision, or None if embedded.
+        opset: version of the ONNX operator set.
+        nodes: number of nodes.
+        parity: how far ONNX Runtime was from PyTorch at export, one record per size; empty if the
+            check was skipped.
+    """
+
+    file: str
+    precision: str
+    io: str
+    weights: str | None
+    opset: int
+    nodes: int
+    parity: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `manifest.json`; see the module for the format."""
+
+    model: Descriptor
+    architecture: Architecture
+    settings: dict[str, Any]
+    graphs: list[GraphEntry]
+    source: str | None
+    files: dict[str, dict[str, Any]]
+    tools: dict[str, str]
+    command: str
+    created: str
+    engines: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        document = {
+            "format": FORMAT,
+            "model": self.model.to_json(),
+            "architecture": self.architecture.to_json(),
+            "variant": self.architecture.variant,
+            "settings": self.settings,
+            "graphs": [asdict(graph) for graph in self.graphs],
+            "source": self.source,
+            "files": self.files,
+            "tools": self.tools,
+            "command": self.command,
+            "created": self.created,
+            "engines": self.engines,
+        }
+        return json.dumps(document, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The inverse of `to_json`.
+
+        Raises:
+            BundleError: not JSON, of another format version, or a key is missing or of a wrong type.
+        """
+        try:
+            document = json.loads(text)
+            version = document["format"]
+            if version != FORMAT:
+                raise BundleError(
+                    f"this bundle has format {version}; this maxim-deploy reads format {FORMAT}: "
+                    "upgrade maxim-deploy, or export the bundle again"
+                )
+            return cls(
+                model=Descriptor.from_json(document["model"]),
+                architecture=Architecture.from_json(document["architecture"]),
+                settings=dict(document["settings"]),
+                graphs=[GraphEntry(**entry) for entry in document["graphs"]],
+                source=document["source"],
+                files=dict(document["files"]),
+                tools=dict(document["tools"]),
+                command=document["command"],
+                created=document["created"],
+                engines=list(document["engines"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{MANIFEST} is damaged ({error!r}): export the bundle again") from error
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle directory that has been opened: where it is, and what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path | str) -> Bundle:
+        """Read a bundle's manifest; no other file is touched.
+
+        Raises:
+            BundleError: there is no directory, no manifest in it, or the manifest cannot be read.
+        """
+        folder = settled(Path(path))
+        try:
+            return cls(folder, Manifest.from_json((folder / MANIFEST).read_text("utf-8")))
+        except FileNotFoundError:
+            found = f"there is no {MANIFEST} in it" if folder.is_dir() else "no such directory"
+            raise BundleError(
+                f"{str(path)!r} is not a bundle: {found}. "
+                f"Make one with: maxim-export MODEL -o {path}"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"cannot read the bundle {str(path)!r}: {error}") from error
+
+    def write(self) -> None:
+        """Write the manifest into the directory."""
+        write_text(self.path / MANIFEST, self.manifest.to_json())
+
+    def graph(self, precision: str, io: str) -> GraphEntry:
+        """The entry of one graph.
+
+        Raises:
+            BundleError: the bundle has none like this; the message lists what it has.
+        """
+        for entry in self.manifest.graphs:
+            if (entry.precision, entry.io) == (precision, io):
+                return entry
+        have = ", ".join(f"{entry.precision} {entry.io}" for entry in self.manifest.graphs)
+        raise BundleError(
+            f"bundle {str(self.path)!r} has no {precision} graph of the {io!r} form; it has: {have}"
+        )
+
+    def checked(self, name: str) -> Path:
+        """The path of a file of the bundle, after comparing it with its recorded size and hash.
+
+        Raises:
+            BundleError: the file is not listed, missing, or not the one that was exported.
+        """
+        record = self.manifest.files.get(name)
+        path = self.path / name
+        if record is None or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BundleError(f"the manifest of {str(self.path)!r} lists no file {name!r}")
+        if not path.is_file():
+            raise BundleError(f"{str(path)!r} is missing: export the bundle again")
+        found = sha256_of(path)
+        if found != record["sha256"]:
+            raise BundleError(
+                f"{str(path)!r} has changed since the export: SHA-256 {found}, "
+                f"the manifest says {record['sha256']}. Export the bundle again"
+            )
+        return path

@@ -1,0 +1,81 @@
+"""The models that are known by name: eleven published ones, and the demo that ships with us.
+
+Figures (PSNR in dB, SSIM) are those of the authors' table in arXiv 2201.02973.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from maxim_deploy.errors import UsageError, nearest
+
+BUCKET_URL: Final = "https://storage.googleapis.com/gresearch/maxim/ckpt"
+"""The authors' public bucket; a checkpoint is at `<Task>/<Dataset>/checkpoint.npz` below it."""
+
+DEMO: Final = "demo-denoise"
+"""A small model trained by us, shipped inside the package. Not a published model."""
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A checkpoint that the authors published.
+
+    Attributes:
+        name: what users type.
+        task: denoising, deblurring, deraining, dehazing or enhancement.
+        dataset: what it was trained and evaluated on.
+        variant: the paper's name of the architecture.
+        folder: its folder below `BUCKET_URL`.
+        psnr: published PSNR in dB (for Rain13k the mean of five test sets).
+        ssim: published SSIM.
+    """
+
+    name: str
+    task: str
+    dataset: str
+    variant: str
+    folder: str
+    psnr: float
+    ssim: float
+
+    @property
+    def url(self) -> str:
+        """Where the authors host the checkpoint."""
+        return f"{BUCKET_URL}/{self.folder}/checkpoint.npz"
+
+
+_TABLE = (
+    # name, task, data set, variant, folder, PSNR, SSIM
+    ("denoising-sidd", "denoising", "SIDD", "S-3", "Denoising/SIDD", 39.96, 0.960),
+    ("deblurring-gopro", "deblurring", "GoPro", "S-3", "Deblurring/GoPro", 32.86, 0.961),
+    ("deblurring-reds", "deblurring", "REDS", "S-3", "Deblurring/REDS", 28.93, 0.865),
+    ("deblurring-realblur-r", "deblurring", "RealBlur-R", "S-3", "Deblurring/RealBlur_R", 39.45, 0.962),
+    ("deblurring-realblur-j", "deblurring", "RealBlur-J", "S-3", "Deblurring/RealBlur_J", 32.84, 0.935),
+    ("deraining-rain13k", "deraining", "Rain13k", "S-2", "Deraining/Rain13k", 33.24, 0.933),
+    ("deraining-raindrop", "deraining", "Raindrop", "S-2", "Deraining/Raindrop", 31.87, 0.935),
+    ("dehazing-sots-indoor", "dehazing", "RESIDE-Indoor", "S-2", "Dehazing/SOTS-Indoor", 38.11, 0.991),
+    ("dehazing-sots-outdoor", "dehazing", "RESIDE-Outdoor", "S-2", "Dehazing/SOTS-Outdoor", 34.19, 0.985),
+    ("enhancement-lol", "enhancement", "LOL", "S-2", "Enhancement/LOL", 23.43, 0.863),
+    ("enhancement-fivek", "enhancement", "FiveK", "S-2", "Enhancement/FiveK", 26.15, 0.945),
+)  # fmt: skip
+
+PUBLISHED = {row[0]: PublishedModel(*row) for row in _TABLE}
+"""The published models by name."""
+
+MODEL_NAMES = (DEMO, *PUBLISHED)
+"""Every name that `maxim-export` takes."""
+
+
+def check_model_name(name: str) -> str:
+    """`name` itself if it is known.
+
+    Raises:
+        UsageError: it is not; the message lists the known ones.
+    """
+    if name not in MODEL_NAMES:
+        raise UsageError(
+            f"unknown model {name!r}{nearest(name, MODEL_NAMES)}; known: {', '.join(MODEL_NAMES)}. "
+            "For weights of your own, pass --checkpoint FILE."
+        )
+    return name
