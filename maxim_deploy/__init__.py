@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from maxim_deploy._version import __version__
 from maxim_deploy.errors import (
     BackendError,
     BundleError,
@@ -26,8 +27,6 @@ from maxim_deploy.errors import (
 
 if TYPE_CHECKING:
     from maxim_deploy.runtime import Restorer, RestorerInfo, load
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BackendError",

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, as 64 hexadecimal digits."""
     with path.open("rb") as file:
@@ -56,7 +55,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """A new directory, filled in the block, that takes the place of `path` when the block ends well.
+    """A new directory, filled in the block, that takes the place of `path` if the block ends well.
 
     The previous directory is moved aside, the new one renamed in, the old one removed. Whoever
     looks between the two renames, or after a kill there, finds the old one with `settled`.
@@ -78,7 +77,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def settled(path: Path) -> Path:
-    """Where the whole directory for `path` is: `path`, or its predecessor if a swap was cut short."""
+    """`path`, or its predecessor that a swap cut short has left: where the whole directory is."""
     aside = _aside(path)
     return aside if not path.exists() and aside.exists() else path
 

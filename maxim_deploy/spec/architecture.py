@@ -6,7 +6,7 @@ Source: MAXIM: Multi-Axis MLP for Image Processing, CVPR 2022, arXiv 2201.02973.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from maxim_deploy.errors import UsageError, nearest
 
@@ -16,7 +16,7 @@ DEPTH = 3
 BLOCK_SIZES = (16, 16, 8)
 """Block side, and equally grid side, at levels 0, 1, 2. The bottleneck uses the last one."""
 
-MULTIPLE_OF = 2**DEPTH * BLOCK_SIZES[-1]
+MULTIPLE_OF: Final[int] = 2**DEPTH * BLOCK_SIZES[-1]
 """Both sides of an input are multiples of this: three halvings, then an 8 x 8 partition."""
 
 REDUCTION = 4
@@ -53,7 +53,7 @@ class Architecture:
 
     def channels(self, level: int) -> int:
         """Channels of the feature maps at `level`."""
-        return self.features * 2**level
+        return self.features << level
 
     def __str__(self) -> str:
         sizes = (

@@ -5,7 +5,7 @@ Format 1, UTF-8 JSON, one object:
 | key | content |
 |---|---|
 | `format` | 1; a reader refuses a larger number |
-| `model` | `name`, `task`, `dataset`, `licence`, `source`, `source_sha256` (unknown ones are absent) |
+| `model` | `name`, `task`, `dataset`, `licence`, `source`, `source_sha256`; absent if unknown |
 | `architecture` | `features`, `stages`, `groups`, `bottleneck_blocks` |
 | `variant` | "S-2" and so on, or null for any other size |
 | `settings` | what the export was asked for; equal settings on equal weights give an equal bundle |
@@ -16,7 +16,7 @@ Format 1, UTF-8 JSON, one object:
 | `command`, `created` | the command line, and the time in UTC (ISO 8601) |
 | `engines` | list, empty here |
 
-Not checked: that a graph computes what its entry says (that is what the hashes and `parity` are for).
+Not checked: that a graph computes what its entry says; that is what hashes and `parity` are for.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Manifest:
         """The inverse of `to_json`.
 
         Raises:
-            BundleError: not JSON, of another format version, or a key is missing or of a wrong type.
+            BundleError: not JSON, another format version, or a key is missing or of a wrong type.
         """
         try:
             document = json.loads(text)
@@ -121,7 +121,9 @@ class Manifest:
                 engines=list(document["engines"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{MANIFEST} is damaged ({error!r}): export the bundle again") from error
+            raise BundleError(
+                f"{MANIFEST} is damaged ({error!r}): export the bundle again"
+            ) from error
 
 
 @dataclass(frozen=True)

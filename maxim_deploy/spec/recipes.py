@@ -11,7 +11,7 @@ too and then checked against the weights.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,18 @@ class ExportRecipe:
     precision: tuple[str, ...] | None = None
     io: tuple[str, ...] | None = None
 
+    def over(self, base: ExportRecipe) -> ExportRecipe:
+        """This recipe, with `base` where it is silent; a model named here means its own weights."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = {name: value for name, value in own.items() if value is not None}
+        if self.model is not None and self.checkpoint is None:
+            given["checkpoint"] = None
+        return replace(base, **given)
 
-def chosen(kind: str, names: list[str] | tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+
+def chosen(
+    kind: str, names: list[str] | tuple[str, ...], known: tuple[str, ...]
+) -> tuple[str, ...]:
     """`names` without repetitions, each checked against `known`.
 
     Raises:
@@ -78,6 +88,8 @@ def _recipe_from_table(table: dict[str, Any], folder: Path) -> ExportRecipe:
         model=table.get("model"),
         checkpoint=folder / checkpoint if checkpoint else None,
         variant=table.get("variant"),
-        precision=chosen("precision", table["precision"], PRECISIONS) if "precision" in table else None,
+        precision=chosen("precision", table["precision"], PRECISIONS)
+        if "precision" in table
+        else None,
         io=chosen("io form", table["io"], IO_FORMS) if "io" in table else None,
     )

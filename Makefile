@@ -1,0 +1,43 @@
+# make demo   export the demo model, restore a real noisy photograph, show what was gained
+# make test   linters and the whole test suite
+# Both make and keep a virtual environment; PYTHON=python3.12 chooses the interpreter.
+
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+OUT := export/out
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+# The stamp is newer than what it was made from, or the environment is installed again.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "maxim-deploy needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,export,dev]'
+	@touch $@
+
+install: $(VENV)/installed
+
+demo: install
+	@$(BIN)/maxim-deploy demo -o $(OUT)
+
+test: install lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) $(OUT) dist

@@ -1,0 +1,30 @@
+"""Files of weights to named arrays: published `.npz`, safetensors, PyTorch; download; layout.
+
+Needs NumPy; safetensors and PyTorch are imported when a file of theirs is read.
+"""
+
+from __future__ import annotations
+
+from maxim_deploy.checkpoints.architecture import architecture_from_shapes
+from maxim_deploy.checkpoints.checkpoint import Checkpoint
+from maxim_deploy.checkpoints.download import cache_folder, download
+from maxim_deploy.checkpoints.known import demo_weights, open_model
+from maxim_deploy.checkpoints.layout import parameter_shapes
+from maxim_deploy.checkpoints.reading import read_checkpoint
+from maxim_deploy.checkpoints.safetensors_file import write_safetensors
+from maxim_deploy.checkpoints.torch_layout import from_torch, to_torch, torch_name
+
+__all__ = [
+    "Checkpoint",
+    "architecture_from_shapes",
+    "cache_folder",
+    "demo_weights",
+    "download",
+    "from_torch",
+    "open_model",
+    "parameter_shapes",
+    "read_checkpoint",
+    "to_torch",
+    "torch_name",
+    "write_safetensors",
+]

@@ -1,0 +1,54 @@
+"""The architecture, read off the names and shapes of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from maxim_deploy.errors import CheckpointError, UsageError, nearest
+from maxim_deploy.spec.architecture import Architecture
+
+
+def architecture_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
+    """The architecture that a set of parameters belongs to, complete or not.
+
+    `features` is the length of the first convolution's bias; the other fields are how many modules
+    of a kind there are, numbered from 0 without a gap.
+
+    Args:
+        shapes: parameter paths without `opt/target/` to shapes.
+
+    Raises:
+        CheckpointError: a telling key is missing or has no sensible shape.
+    """
+    key = "stage_0_input_conv_0/bias"
+    encoder, bottleneck = (
+        "stage_0_encoder_block_0/SplitHeadMultiAxisGmlpLayer_",
+        "stage_0_global_block_",
+    )
+    if key not in shapes:
+        raise CheckpointError(
+            f"this is no MAXIM: the parameter {key!r}, whose length is the number of features, "
+            f"is not among the {len(shapes):,} found{nearest(key, shapes)}"
+        )
+    if len(shapes[key]) != 1:
+        raise CheckpointError(f"{key!r} has shape {shapes[key]}; expected one axis, (features,)")
+    try:
+        return Architecture(
+            features=shapes[key][0],
+            stages=_count(shapes, "stage_", "_"),
+            groups=_count(shapes, encoder, "/"),
+            bottleneck_blocks=_count(shapes, bottleneck, "/"),
+        )
+    except UsageError as error:
+        raise CheckpointError(f"{key!r} has shape {shapes[key]}: {error}") from error
+
+
+def _count(paths: Iterable[str], before: str, after: str) -> int:
+    """How many of `{before}0{after}`, `{before}1{after}`, ... begin a path, without a gap."""
+    found = {p[len(before) :].split(after)[0] for p in paths if p.startswith(before)}
+    count = 0
+    while str(count) in found:
+        count += 1
+    if not count:
+        raise CheckpointError(f"this is no MAXIM: no parameter begins with '{before}0{after}'")
+    return count

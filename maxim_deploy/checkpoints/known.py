@@ -1,0 +1,56 @@
+"""Models by name: the demo inside the package, the published ones through the cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maxim_deploy.checkpoints.download import download
+from maxim_deploy.checkpoints.reading import read_checkpoint
+from maxim_deploy.spec.descriptor import LICENCE, Descriptor
+from maxim_deploy.spec.models import DEMO, PUBLISHED, check_model_name
+
+if TYPE_CHECKING:
+    from maxim_deploy.checkpoints.checkpoint import Checkpoint
+    from maxim_deploy.checkpoints.transfer import Progress
+
+
+def demo_weights() -> Path:
+    """The demo model's file, which ships inside the package (safetensors, float16)."""
+    return Path(__file__).parent.parent / "assets" / f"{DEMO}.safetensors"
+
+
+def open_model(
+    name: str,
+    *,
+    file: Path | None = None,
+    variant: str | None = None,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """The weights of a model by name; published ones are downloaded on first use.
+
+    Args:
+        name: one of `maxim_deploy.spec.models.MODEL_NAMES`; any name if `file` is given.
+        file: read the weights from here instead. What the tables know of `name` still describes
+            them, and its published variant is still expected.
+        variant: expected variant, such as "S-2".
+        progress: called with bytes so far and bytes in all (or None) while downloading.
+
+    Raises:
+        UsageError: there is no such model or variant.
+        DownloadError: it cannot be fetched, or changed since it was.
+        CheckpointError: the file is not complete, or not of the expected variant.
+    """
+    if file is None and check_model_name(name) == DEMO:
+        return read_checkpoint(demo_weights(), variant=variant)
+    model = PUBLISHED.get(name)
+    if model is None:
+        assert file is not None
+        return read_checkpoint(file, variant=variant, descriptor=Descriptor(name))
+    descriptor = Descriptor(name=name, task=model.task, dataset=model.dataset, licence=LICENCE)
+    if file is not None:
+        return read_checkpoint(file, variant=variant or model.variant, descriptor=descriptor)
+    path = download(model, progress=progress)
+    published = replace(descriptor, source=model.url)
+    return read_checkpoint(path, variant=variant or model.variant, descriptor=published)

@@ -1,0 +1,94 @@
+"""A file of weights to a checkpoint: complete, finite, in the published layout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maxim_deploy._files import sha256_of
+from maxim_deploy.checkpoints.architecture import architecture_from_shapes
+from maxim_deploy.checkpoints.checkpoint import Arrays, Checkpoint
+from maxim_deploy.checkpoints.checks import check_finite, check_names, check_shapes, check_variant
+from maxim_deploy.checkpoints.files import KINDS, read_stored
+from maxim_deploy.checkpoints.layout import parameter_shapes
+from maxim_deploy.checkpoints.torch_layout import from_torch, torch_name
+from maxim_deploy.errors import CheckpointError
+from maxim_deploy.spec.architecture import Architecture, architecture_of
+from maxim_deploy.spec.descriptor import Descriptor
+
+if TYPE_CHECKING:
+    from maxim_deploy.checkpoints.entries import Stored
+
+
+def read_checkpoint(
+    path: Path | str, *, variant: str | None = None, descriptor: Descriptor | None = None
+) -> Checkpoint:
+    """Read a published `.npz`, a safetensors file or a PyTorch file, told apart by content.
+
+    Names may be the published ones, with or without `opt/target/`, or those of our PyTorch module's
+    state dict. float16, bfloat16 and float64 are converted to float32.
+
+    Args:
+        path: the file.
+        variant: "S-2" and so on, to be compared with what the weights themselves say.
+        descriptor: what is known about the weights; its `source` and `source_sha256` are filled in
+            (a `source` that is given, such as a URL, stays). Without one it is read from
+            safetensors metadata, provenance included, and what is not there from the file's name.
+
+    Raises:
+        CheckpointError: the file cannot be read, or its weights are incomplete, of wrong shapes,
+            not finite or not of `variant`; the message lists every such parameter.
+        UsageError: there is no such variant.
+        MissingDependencyError: the library for this kind of file is not installed.
+    """
+    path = Path(path)
+    if variant is not None:
+        architecture_of(variant)  # a misspelt name is the caller's mistake, not the file's
+    try:
+        digest = _digest(path)
+        stored = read_stored(path)
+        arrays, architecture = _published(stored.arrays, variant)
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r}: {error}") from error
+    return Checkpoint(arrays, architecture, _described(path, digest, stored, descriptor))
+
+
+def _digest(path: Path) -> str:
+    if path.is_dir():
+        raise CheckpointError(f"this is a directory; expected {KINDS}")
+    try:
+        return sha256_of(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no such file; expected {KINDS}") from None
+    except OSError as error:
+        raise CheckpointError(f"the file cannot be read: {error.strerror}") from error
+
+
+def _published(stored: Arrays, variant: str | None) -> tuple[Arrays, Architecture]:
+    """The arrays of a file under published paths and in published layout, checked."""
+    # The telling keys are biases, which are named and shaped alike in both layouts.
+    shapes = {name.replace(".", "/"): array.shape for name, array in stored.items()}
+    architecture = architecture_from_shapes(shapes)
+    check_variant(architecture, variant)
+
+    expected = parameter_shapes(architecture)
+    is_state_dict = not any("/" in name for name in stored)
+    names = {path: torch_name(path) if is_state_dict else path for path in expected}
+    check_names(stored, names.values(), architecture)
+
+    arrays = {path: stored[name] for path, name in names.items()}
+    if is_state_dict:
+        arrays = {path: from_torch(path, array, expected[path]) for path, array in arrays.items()}
+    check_shapes(arrays, expected)
+    check_finite(arrays)
+    return arrays, architecture
+
+
+def _described(path: Path, digest: str, stored: Stored, given: Descriptor | None) -> Descriptor:
+    if given is not None:
+        return replace(given, source=given.source or path.name, source_sha256=digest)
+    facts = {"name": path.stem, **stored.metadata}
+    if not {"source", "source_sha256"} <= facts.keys():
+        facts |= {"source": path.name, "source_sha256": digest}
+    return Descriptor.from_json(facts)

@@ -1,0 +1,108 @@
+"""Safetensors files: any to read, and one layout to write.
+
+Eight bytes, the length of the header as a little-endian integer; the header, JSON padded with
+spaces to a multiple of eight; the arrays' bytes one after the other. The header maps each name to
+`dtype`, `shape` and `data_offsets` (from the end of the header). As written here:
+
+- names are the published paths without `opt/target/`, sorted; arrays are "F32", published layout
+- `__metadata__`, strings: `maxim_deploy_format` ("1"), `architecture` (JSON), and the known fields
+  of the descriptor. `source` and `source_sha256` are those of the file the weights first came from.
+
+The bytes depend on nothing but the weights and their descriptor. That is why the safetensors
+library, which writes metadata in random order, only reads. Not checked on reading: that
+`architecture` agrees with the arrays, which speak for themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maxim_deploy._files import atomic_file
+from maxim_deploy._optional import require
+from maxim_deploy.checkpoints.entries import Stored, as_float32, not_floating, parameter_names
+from maxim_deploy.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from maxim_deploy.checkpoints.checkpoint import Checkpoint
+
+FORMAT_KEY = "maxim_deploy_format"
+FORMAT = "1"
+
+_MAX_HEADER = 100_000_000  # the safetensors library refuses longer ones
+
+
+def write_safetensors(path: Path | str, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, atomically; `read_checkpoint` gives an equal one back.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    header = _header(checkpoint)
+    try:
+        with atomic_file(Path(path)) as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            for _, array in sorted(checkpoint.arrays.items()):
+                file.write(array.astype("<f4", order="C", copy=False).data)
+    except OSError as error:
+        raise CheckpointError(f"cannot write the weights to {str(path)!r}: {error}") from error
+
+
+def _header(checkpoint: Checkpoint) -> bytes:
+    metadata = {
+        FORMAT_KEY: FORMAT,
+        "architecture": json.dumps(checkpoint.architecture.to_json()),
+        **checkpoint.descriptor.to_json(),
+    }
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    start = 0
+    for path, array in sorted(checkpoint.arrays.items()):
+        end = start + array.size * 4
+        entries[path] = {"dtype": "F32", "shape": array.shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether the first nine bytes of a file can be those of a safetensors file."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER
+
+
+def read_safetensors(path: Path) -> Stored:
+    """The arrays that count in a safetensors file, and its metadata.
+
+    Raises:
+        CheckpointError: damaged, of a later format version, or with arrays that are not floats.
+    """
+    safetensors = require("safetensors", "export")
+    content = path.read_bytes()
+    try:
+        entries = dict(safetensors.deserialize(content))
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(
+            f"a truncated or damaged safetensors file ({error}); copy or download the file again"
+        ) from error
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__", {})
+    if metadata.get(FORMAT_KEY, FORMAT) != FORMAT:
+        raise CheckpointError(
+            f"its {FORMAT_KEY} is {metadata[FORMAT_KEY]}, this maxim-deploy reads {FORMAT}: "
+            "upgrade maxim-deploy"
+        )
+    names = parameter_names(entries)
+    arrays = {short: _decoded(name, **entries[name]) for short, name in names.items()}
+    return Stored(arrays, metadata)
+
+
+def _decoded(name: str, dtype: str, shape: list[int], data: bytearray) -> npt.NDArray[np.float32]:
+    if dtype == "BF16":  # the upper half of a float32, which NumPy has no type for
+        upper = np.frombuffer(data, "<u2").reshape(shape).astype(np.uint32)
+        return (upper << 16).view(np.float32)
+    if dtype not in ("F16", "F32", "F64"):
+        raise not_floating(name, dtype)
+    return as_float32(np.frombuffer(data, f"<f{int(dtype[1:]) // 8}").reshape(shape))

@@ -1,0 +1,60 @@
+"""`maxim-deploy demo`: the whole way once, on a photograph that comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from maxim_deploy.cli import shell
+
+SIGMA = 25
+"""Standard deviation of the added noise, in levels of 255: the middle of the trained range."""
+
+
+@click.command("maxim-deploy demo")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FOLDER",
+    help="Folder for the bundle and the pictures; made if it is not there.",
+)
+@shell.common_options
+def demo(output: Path) -> None:
+    """Export the demo model and restore a noisy photograph with it.
+
+    Writes the bundle, the noisy and the restored picture, and a before/after picture, and says how
+    many dB were gained.
+    """
+    import numpy as np
+
+    import maxim_deploy
+    from maxim_deploy.checkpoints import demo_weights, open_model
+    from maxim_deploy.export import export_bundle
+    from maxim_deploy.imaging.files import read_image, write_image
+    from maxim_deploy.parity import psnr
+    from maxim_deploy.spec.models import DEMO
+
+    bundle = output / DEMO
+    with shell.report_progress() as say:
+        export_bundle(open_model(DEMO), bundle, command="maxim-deploy demo", say=say)
+
+    clean = read_image(demo_weights().with_name("chelsea.png")).rgb
+    noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)
+    noisy = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
+    with maxim_deploy.load(bundle) as restorer:
+        restored = restorer(noisy)
+
+    pictures = {
+        "noisy.png": noisy,
+        "restored.png": restored,
+        "before-after.png": np.concatenate([noisy, restored], axis=1),
+    }
+    shell.emit(str(bundle))
+    for name, picture in pictures.items():
+        write_image(output / name, picture)
+        shell.emit(str(output / name))
+    before, after = (psnr(picture, clean, peak=255) for picture in (noisy, restored))
+    shell.say(f"{before:.2f} dB -> {after:.2f} dB: {after - before:.2f} dB gained")

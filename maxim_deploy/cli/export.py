@@ -1,0 +1,171 @@
+"""`maxim-export`: from a checkpoint to a bundle."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from maxim_deploy.cli import shell
+
+if TYPE_CHECKING:
+    from maxim_deploy.checkpoints import Checkpoint
+    from maxim_deploy.export import BundleSettings
+    from maxim_deploy.spec.manifest import Bundle
+    from maxim_deploy.spec.recipes import ExportRecipe
+
+
+@click.command("maxim-export")
+@click.argument("model", required=False)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="BUNDLE",
+    help="Directory to write.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Weights of your own: .npz as published, .safetensors, .pt or .pth. "
+    "MODEL is then optional and only names them.",
+)
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Read MODEL and options from a file; the command line overrides it.",
+)
+@click.option("--variant", help="Expected size, such as S-2; it is read from the weights.")
+@click.option("--precision", metavar="LIST", help="Comma-separated: fp32.  [default: fp32]")
+@click.option(
+    "--io", "io_forms", metavar="LIST", help="Comma-separated: tensor.  [default: tensor]"
+)
+@click.option("--no-source", is_flag=True, help="Leave the literal weights out of the bundle.")
+@click.option("--no-verify", is_flag=True, help="Do not compare the graph with PyTorch.")
+@click.option("--force", is_flag=True, help="Export anew and replace a bundle that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of the path.")
+@shell.common_options
+def export(
+    model: str | None,
+    output: Path,
+    checkpoint: Path | None,
+    recipe: Path | None,
+    variant: str | None,
+    precision: str | None,
+    io_forms: str | None,
+    no_source: bool,
+    no_verify: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Export MODEL into a bundle: an ONNX graph for every size, its weights and a manifest.
+
+    MODEL is a published name, such as deblurring-gopro (downloaded once, then cached), or
+    demo-denoise, a small demo that comes with the package.
+
+    Exit codes: 0 done, 1 something failed, 2 usage.
+    """
+    from maxim_deploy.spec.recipes import ExportRecipe, read_export_recipe
+
+    asked = ExportRecipe(
+        model=model,
+        checkpoint=checkpoint,
+        variant=variant,
+        precision=_listed(precision),
+        io=_listed(io_forms),
+    )
+    if recipe:
+        asked = asked.over(read_export_recipe(recipe))
+    settings = _settings(asked, source=not no_source, verify=not no_verify)
+
+    from maxim_deploy.export import export_bundle
+
+    with shell.report_progress() as say:
+        bundle, is_new = export_bundle(
+            _read_weights(asked, say),
+            output,
+            settings,
+            force=force,
+            command=shlex.join(["maxim-export", *sys.argv[1:]]),
+            say=say,
+        )
+    shell.say(_summary(bundle, is_new))
+    shell.emit(bundle.manifest.to_json().rstrip() if as_json else str(output))
+
+
+def _listed(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _settings(asked: ExportRecipe, *, source: bool, verify: bool) -> BundleSettings:
+    """Check everything that was asked for before anything slow starts."""
+    from maxim_deploy._optional import require
+    from maxim_deploy.errors import UsageError
+    from maxim_deploy.spec.architecture import architecture_of
+    from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
+    from maxim_deploy.spec.recipes import IO_FORMS, PRECISIONS, chosen
+
+    if asked.checkpoint is None:
+        if asked.model is None:
+            raise UsageError(
+                f"name a model ({', '.join(MODEL_NAMES)}), or give --checkpoint or --recipe"
+            )
+        check_model_name(asked.model)
+    if asked.variant is not None:
+        architecture_of(asked.variant)
+    precision = PRECISIONS if asked.precision is None else asked.precision
+    io = IO_FORMS if asked.io is None else asked.io
+    chosen_precision = chosen("precision", precision, PRECISIONS)
+    chosen_io = chosen("I/O form", io, IO_FORMS)
+    for library in ("torch", "onnx", "onnxscript", "safetensors"):
+        require(library, "export")
+    if verify:
+        require("onnxruntime", "cpu")
+
+    from maxim_deploy.export import BundleSettings
+
+    return BundleSettings(chosen_precision, chosen_io, source, verify)
+
+
+def _read_weights(asked: ExportRecipe, say: Callable[[str], None]) -> Checkpoint:
+    from maxim_deploy.checkpoints import open_model, read_checkpoint
+
+    if asked.model is None:
+        assert asked.checkpoint is not None  # _settings saw to it
+        return read_checkpoint(asked.checkpoint, variant=asked.variant)
+    return open_model(
+        asked.model,
+        file=asked.checkpoint,
+        variant=asked.variant,
+        progress=_download_progress(say),
+    )
+
+
+def _download_progress(say: Callable[[str], None]) -> Callable[[int, int | None], None]:
+    def show(done: int, total: int | None) -> None:
+        size = f" of {total / 1e6:.1f}" if total else ""
+        say(f"downloading the checkpoint: {done / 1e6:.1f}{size} MB")
+
+    return show
+
+
+def _summary(bundle: Bundle, is_new: bool) -> str:
+    """What a reader of the screen wants to know: what it is, from what, and how exact."""
+    manifest = bundle.manifest
+    lines = [
+        f"{'exported' if is_new else 'up to date, nothing to do'}: {manifest.model.name}, "
+        f"{manifest.architecture}",
+        f"checkpoint SHA-256 {manifest.model.source_sha256}",
+    ]
+    for graph in manifest.graphs:
+        errors = [record["max_error"] for record in graph.parity]
+        checked = f"within {max(errors):.1e} of PyTorch" if errors else "not compared with PyTorch"
+        lines.append(f"{graph.file}: opset {graph.opset}, {graph.nodes} nodes, {checked}")
+    return "\n".join(lines)

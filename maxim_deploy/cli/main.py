@@ -1,0 +1,28 @@
+"""The console scripts. Each imports the module of its own command and no other."""
+
+from __future__ import annotations
+
+import click
+
+from maxim_deploy.cli.shell import LazyGroup, command_named, common_options
+
+
+@click.group(cls=LazyGroup, names=("export", "run", "demo"))
+@common_options
+def commands() -> None:
+    """MAXIM image restoration, from published checkpoints to deployed engines."""
+
+
+def main() -> None:
+    """`maxim-deploy COMMAND ...`."""
+    commands(prog_name="maxim-deploy")
+
+
+def export() -> None:
+    """`maxim-export ...`, the same as `maxim-deploy export ...`."""
+    command_named("export")(prog_name="maxim-export")
+
+
+def run() -> None:
+    """`maxim-run ...`, the same as `maxim-deploy run ...`."""
+    command_named("run")(prog_name="maxim-run")

@@ -1,0 +1,204 @@
+"""What all commands share: options, logging, results on stdout, talk on stderr, and how they end.
+
+Exit codes: 0 all done; 1 something failed, or a bug of ours; 2 usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, TextIO
+
+import click
+
+from maxim_deploy import MaximDeployError, __version__
+
+
+def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `-v` and `--version`, and the ending that all commands share.
+
+    The innermost decorator: `@click.command(...)`, options of its own, `@common_options`.
+    """
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A file name need not be UTF-8; it leaves with the bytes it came with.
+            sys.stdout.reconfigure(errors="surrogateescape")
+        with _logging_to_stderr(click.get_current_context().meta[__name__]), _tidy_ending():
+            return function(*args, **kwargs)
+
+    version = click.option(
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_show_version,
+        help="Show the version and exit.",
+    )
+    verbose = click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        callback=_count_verbosity,
+        help="Say more on stderr; twice for debugging.",
+    )
+    return verbose(version(command))
+
+
+class LazyGroup(click.Group):
+    """A group whose command `x` is `maxim_deploy.cli.x.x`, imported when it is asked for."""
+
+    def __init__(self, *args: Any, names: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._names = names
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names, in the order of use."""
+        return list(self._names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, or None if there is none of this name."""
+        return command_named(cmd_name) if cmd_name in self._names else None
+
+
+def command_named(name: str) -> click.Command:
+    """The command `name`; imports its own module and no other command's."""
+    command = getattr(import_module(f"maxim_deploy.cli.{name}"), name)
+    assert isinstance(command, click.Command)
+    return command
+
+
+def emit(line: str) -> None:
+    """Write one line of results to stdout, at once.
+
+    Raises:
+        MaximDeployError: stdout cannot take it, because of a full disk for one.
+        BrokenPipeError: nobody reads it any more.
+    """
+    try:
+        _write(sys.stdout, line)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise MaximDeployError(f"standard output | cannot be written: {error.strerror}") from error
+
+
+def say(line: str) -> None:
+    """Write one line of talk to stderr."""
+    _write(sys.stderr, line)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    # Not `click.echo`: it goes past the stand-in that makes lines appear above a progress bar.
+    stream.write(f"{line}\n")
+    stream.flush()
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[], object]]:
+    """A bar on stderr while the block runs; call what it yields once for each item done.
+
+    Nothing is shown for a single item, or where stderr is not a terminal.
+    """
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Results for the same terminal go above the bar; for a file or a pipe they go straight there.
+    share = sys.stdout.isatty()
+    console = Console(stderr=True, soft_wrap=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=share) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextmanager
+def report_progress() -> Iterator[Callable[[str], None]]:
+    """What is being done at the moment; call what it yields as each step begins.
+
+    A spinner on a terminal, replaced by the next step. Elsewhere a line of talk per step; of one
+    that counts ("downloading: 3 MB", "downloading: 4 MB") only what stands before the colon, once.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        with Console(stderr=True).status("") as status:
+            yield lambda step: status.update(Text(step))
+        return
+    said: set[str] = set()
+
+    def say_once(step: str) -> None:
+        step = step.split(":")[0]
+        if step not in said:
+            said.add(step)
+            say(step)
+
+    yield say_once
+
+
+@contextmanager
+def _tidy_ending() -> Iterator[None]:
+    try:
+        yield
+    except MaximDeployError as error:
+        say(f"Error: {error}")
+        raise click.exceptions.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        say("Interrupted")
+        raise click.exceptions.Exit(130) from error
+    except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+        raise  # click prints a usage error, and leaves without a word when the reader is gone
+    except Exception as error:
+        say(traceback.format_exc().rstrip())
+        say(f"this is a bug in maxim-deploy {__version__}; please report it with the text above")
+        raise click.exceptions.Exit(1) from error
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"maxim-deploy {__version__}")
+        ctx.exit()
+
+
+class _StderrHandler(logging.Handler):
+    """Looks stderr up for each record, so that a progress bar can make room for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
+def _count_verbosity(ctx: click.Context, _: click.Parameter, count: int) -> None:
+    # `maxim-deploy -v run -v` counts as two: the contexts of one call share `meta`.
+    ctx.meta[__name__] = ctx.meta.get(__name__, 0) + count
+
+
+@contextmanager
+def _logging_to_stderr(verbosity: int) -> Iterator[None]:
+    """Show our log and Python's warnings while the block runs; nobody else's log."""
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    ours, pythons = logging.getLogger("maxim_deploy"), logging.getLogger("py.warnings")
+    level_before = ours.level
+    ours.setLevel([logging.WARNING, logging.INFO, logging.DEBUG][min(verbosity, 2)])
+    logging.captureWarnings(True)
+    for talker in (ours, pythons):
+        talker.addHandler(handler)
+    try:
+        yield
+    finally:
+        for talker in (ours, pythons):
+            talker.removeHandler(handler)
+        logging.captureWarnings(False)
+        ours.setLevel(level_before)

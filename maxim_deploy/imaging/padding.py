@@ -1,0 +1,73 @@
+"""The padding of the published evaluation, as a value with an exact inverse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.spec.architecture import MULTIPLE_OF
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How an image of `height` x `width` pixels (each at least 1) becomes one the network takes.
+
+    A side that is odd first gets one more row or column at its end; then each side is padded to the
+    next multiple of 64, half before and half after. Both steps reflect without repeating the edge
+    pixel; where a side is shorter than its padding the reflection goes back and forth, and a side
+    of one pixel is repeated. This is the evaluation of the published code, for every size.
+    """
+
+    height: int
+    width: int
+
+    @property
+    def padded_height(self) -> int:
+        """Height that the network sees, a multiple of 64."""
+        return _padded(self.height)
+
+    @property
+    def padded_width(self) -> int:
+        """Width that the network sees, a multiple of 64."""
+        return _padded(self.width)
+
+    @property
+    def crop(self) -> tuple[slice, slice]:
+        """Rows and columns of the padded image that hold the original."""
+        top, left = _before(self.height), _before(self.width)
+        return slice(top, top + self.height), slice(left, left + self.width)
+
+    def apply(self, image: NDArray[Any]) -> NDArray[Any]:
+        """`[height, width, ...]` to `[padded_height, padded_width, ...]`, same dtype.
+
+        The input itself is returned where nothing needs padding.
+        """
+        for axis, size in enumerate((self.height, self.width)):
+            if size % MULTIPLE_OF:
+                image = np.take(image, _source_index(size), axis=axis)
+        return image
+
+    def undo(self, padded: NDArray[Any]) -> NDArray[Any]:
+        """`[padded_height, padded_width, ...]` to `[height, width, ...]`, as a view."""
+        return padded[self.crop]
+
+
+def _even(size: int) -> int:
+    return size + size % 2
+
+
+def _padded(size: int) -> int:
+    return (size + MULTIPLE_OF - 1) // MULTIPLE_OF * MULTIPLE_OF
+
+
+def _before(size: int) -> int:
+    return (_padded(size) - _even(size)) // 2
+
+
+def _source_index(size: int) -> NDArray[np.intp]:
+    """Which source row each padded row shows; the same for columns."""
+    even = np.pad(np.arange(size), (0, size % 2), mode="reflect")
+    return np.pad(even, _before(size), mode="reflect")

@@ -1,0 +1,59 @@
+"""Pixel types: integers of 8 and 16 bits, and float32, to and from the network's range."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import UsageError
+
+Rounding = Literal["nearest", "truncate"]
+"""How a value between two levels becomes an integer. "truncate" is what the published scripts save:
+half a level darker on average."""
+
+WHITE: dict[np.dtype[Any], int] = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+"""The level of each integer type that stands for 1.0."""
+
+
+def check_image(image: NDArray[Any]) -> None:
+    """Refuse anything but a finite RGB image `[H, W, 3]` of uint8, uint16 or float32.
+
+    Raises:
+        UsageError: wrong type, number of axes, channel count or size, or a value that is NaN or
+            infinite.
+    """
+    if not isinstance(image, np.ndarray):
+        raise UsageError(f"an image must be a NumPy array, not {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UsageError(f"an image must have the shape (height, width, 3), RGB, not {image.shape}")
+    if image.dtype not in WHITE and image.dtype != np.float32:
+        raise UsageError(f"an image must be uint8, uint16 or float32, not {image.dtype}")
+    if image.dtype == np.float32 and not np.isfinite(image).all():
+        raise UsageError("the image has values that are NaN or infinite")
+
+
+def to_unit(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Pixels as float32: integers scaled to [0, 1], float32 as it is."""
+    if image.dtype == np.float32:
+        return image
+    return image.astype(np.float32) / np.float32(WHITE[image.dtype])
+
+
+def from_unit(
+    values: NDArray[np.float32], dtype: np.dtype[Any], rounding: Rounding = "nearest"
+) -> NDArray[Any]:
+    """The inverse of `to_unit`: integers are clipped to [0, 1] and rounded, float32 is left alone.
+
+    Args:
+        values: float32 of any shape; not modified.
+        dtype: uint8, uint16 or float32.
+        rounding: "nearest" (halves to even) or "truncate", for integers.
+    """
+    if dtype == np.float32:
+        return values
+    levels = np.clip(values, 0.0, 1.0) * np.float32(WHITE[dtype])
+    if rounding == "nearest":
+        np.rint(levels, out=levels)
+    return levels.astype(dtype)  # the cast truncates

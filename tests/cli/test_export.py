@@ -1,0 +1,147 @@
+"""`maxim-export` and `maxim-deploy demo` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+
+import maxim_deploy
+from maxim_deploy.cli import main
+from maxim_deploy.spec.architecture import Architecture
+
+ROOT = Path(maxim_deploy.__file__).parents[1]
+SMALL = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
+
+
+def command(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    script = f"from maxim_deploy.cli.main import {name}; {name}()"
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(maxim_deploy.__file__).parents[1]),
+            **environment,
+        },
+    )
+
+
+@pytest.mark.slow
+def test_demo(tmp_path: Path) -> None:
+    result = command("main", "demo", "-o", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    written = [Path(line) for line in result.stdout.splitlines()]
+    assert [path.name for path in written] == [
+        "demo-denoise", "noisy.png", "restored.png", "before-after.png",
+    ]  # fmt: skip
+    assert all(path.exists() for path in written)
+    gained = float(result.stderr.splitlines()[-1].split(": ")[1].split()[0])
+    assert gained > 11  # 20.2 dB -> 31.8 dB
+
+    again = command("main", "demo", "-o", tmp_path / "out")  # nothing is exported twice
+    assert again.returncode == 0 and "tracing" not in again.stderr
+
+
+@pytest.mark.slow
+def test_weights_of_ones_own_with_json(tmp_path: Path) -> None:
+    weights = tmp_path / "mine.npz"
+    np.savez(weights, **reference.published(reference.parameters(SMALL)))
+    bundle = tmp_path / "bundle"
+    result = command("export", "--checkpoint", weights, "-o", bundle, "--json", "--no-source")
+    assert result.returncode == 0, result.stderr
+    manifest = json.loads(result.stdout)
+    assert manifest == json.loads((bundle / "manifest.json").read_text())
+    assert manifest["architecture"]["features"] == 4 and manifest["source"] is None
+    assert manifest["model"]["name"] == "mine" and manifest["model"]["source"] == "mine.npz"
+    assert "features 4, stages 1" in result.stderr and "of PyTorch" in result.stderr
+    assert not (bundle / "source.safetensors").exists()
+
+    again = command("export", "--checkpoint", weights, "-o", bundle, "--no-source")
+    assert again.returncode == 0 and "up to date, nothing to do" in again.stderr
+    assert again.stdout == f"{bundle}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name a model (demo-denoise, denoising-sidd"),
+        (["demo-denois"], "unknown model 'demo-denois' (did you mean 'demo-denoise'?)"),
+        (["demo-denoise", "--variant", "S3"], "unknown variant 'S3' (did you mean 'S-3'?)"),
+        (
+            ["demo-denoise", "--precision", "fp31"],
+            "unknown precision 'fp31' (did you mean 'fp32'?)",
+        ),
+        (["demo-denoise", "--io", ","], "no I/O form is chosen"),
+        (["demo-denoise", "--recipe", "none.toml"], "recipe 'none.toml'"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_usage_errors(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = command("export", *arguments, "-o", tmp_path / "out")
+    assert result.returncode == 2 and message in result.stderr, result.stderr
+    assert result.stdout == "" and not (tmp_path / "out").exists()
+
+
+def test_failures(tmp_path: Path, demo_bundle: Path) -> None:
+    wrong_variant = command("export", "demo-denoise", "--variant", "S-2", "-o", tmp_path / "out")
+    assert wrong_variant.returncode == 1
+    assert "features 8" in wrong_variant.stderr and "S-2" in wrong_variant.stderr
+
+    absent = command("export", "--checkpoint", tmp_path / "none.npz", "-o", tmp_path / "out")
+    assert absent.returncode == 1 and "none.npz" in absent.stderr
+
+    (tmp_path / "file").touch()
+    below_a_file = command("export", "demo-denoise", "-o", tmp_path / "file" / "out")
+    assert below_a_file.returncode == 1 and "cannot write the bundle" in below_a_file.stderr
+    other = tmp_path / "mine.npz"
+    np.savez(other, **reference.published(reference.parameters(SMALL)))
+    differs = command("export", "--checkpoint", other, "-o", demo_bundle)
+    assert differs.returncode == 1 and "another checkpoint" in differs.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "mine.npz"}
+
+
+def test_no_network_says_where_the_file_goes(tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:9"
+    result = command(
+        "export", "deblurring-gopro", "-o", tmp_path / "out",
+        MAXIM_DEPLOY_CACHE=str(tmp_path / "cache"), https_proxy=nowhere, HTTPS_PROXY=nowhere,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "maxim/ckpt/Deblurring/GoPro/checkpoint.npz" in result.stderr
+    assert str(tmp_path / "cache" / "deblurring-gopro") in result.stderr
+    assert "--checkpoint" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_missing_torch_is_a_pip_line(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from maxim_deploy.cli.main import export; export()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, "demo-denoise", "-o", tmp_path / "out"],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "torch is not installed; run: pip install 'maxim-deploy[export]'" in result.stderr
+
+
+def test_console_scripts_exist() -> None:
+    from importlib.metadata import entry_points
+
+    scripts = {
+        entry.name: entry.load()
+        for entry in entry_points(group="console_scripts")
+        if entry.value.startswith("maxim_deploy.")
+    }
+    assert scripts == {
+        "maxim-deploy": main.main, "maxim-export": main.export, "maxim-run": main.run,
+    }  # fmt: skip

@@ -1,0 +1,433 @@
+"""`maxim-run`: which file becomes which, what fails and how that is told, and what stays whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import maxim_deploy
+from maxim_deploy.cli.run import run
+from maxim_deploy.errors import BackendError, BundleError
+from maxim_deploy.imaging.files import read_image
+
+ROOT = Path(maxim_deploy.__file__).parents[1]
+
+
+class Inverter:
+    """Stands in for a `Restorer`; the calls it gets can be made to go wrong."""
+
+    def __init__(self) -> None:
+        self.loaded: list[tuple[object, dict[str, object]]] = []
+        self.calls: list[str] = []
+        self.on_call: Callable[[int], object] = lambda _: None
+
+    def load(self, bundle: object, **options: object) -> Inverter:
+        self.loaded.append((bundle, options))
+        return self
+
+    def __enter__(self) -> Inverter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, image: np.ndarray, *, rounding: str) -> np.ndarray:
+        self.calls.append(rounding)
+        self.on_call(len(self.calls))
+        return 255 - image
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Inverter:
+    inverter = Inverter()
+    monkeypatch.setattr(maxim_deploy, "load", inverter.load)
+    return inverter
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, so that tests use relative names."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def picture(name: str, level: int = 10, size: tuple[int, int] = (6, 4)) -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (level, level, level)).save(path)
+    return path
+
+
+def maxim_run(*args: str) -> Result:
+    return CliRunner().invoke(run, ["bundle", *args], catch_exceptions=False)
+
+
+def level(name: str | Path) -> int:
+    return int(read_image(Path(name)).rgb[0, 0, 0])
+
+
+def files(name: str) -> list[str]:
+    return sorted(path.name for path in Path(name).iterdir())
+
+
+# Which file becomes which
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".WEBP", ".tif", ".bmp"])
+def test_one_file_to_one_file(folder: Path, network: Inverter, suffix: str):
+    picture("a.jpg")
+    result = maxim_run("a.jpg", "-o", f"new/b{suffix}")
+    assert (result.exit_code, result.stdout) == (0, f"new/b{suffix}\n")
+    assert abs(level(f"new/b{suffix}") - 245) <= 1
+    assert "1 restored, 0 failed in 0." in result.stderr
+
+
+@pytest.mark.parametrize("out", ["out", "out/", "out.d/", "existing.png", "deep/down"])
+def test_one_file_to_a_folder(folder: Path, network: Inverter, out: str):
+    picture("a.jpg")
+    Path("existing.png").mkdir()
+    assert maxim_run("a.jpg", "-o", out).exit_code == 0
+    assert files(out) == ["a.png"]
+
+
+def test_several_files_to_a_folder_in_their_order(folder: Path, network: Inverter):
+    for index, name in enumerate(("b.png", "x/a.bmp", "c.webp")):
+        picture(name, 10 * index)
+    result = maxim_run("b.png", "x/a.bmp", "c.webp", "-o", "out.png")
+    assert result.stdout.split() == ["out.png/b.png", "out.png/a.png", "out.png/c.png"]
+    assert [level(name) for name in result.stdout.split()] == [255, 245, 235]
+
+
+def test_a_folder_means_its_image_files(folder: Path, network: Inverter):
+    for name in ("b.PNG", "a.jpeg", ".hidden.png", "sub/c.png"):
+        picture(f"in/{name}")
+    Path("in/notes.txt").write_text("not an image")
+    Path("in/Makefile").touch()
+    result = maxim_run("in", "-o", "out")
+    assert result.stdout.split() == ["out/a.png", "out/b.png"]
+    assert "2 restored, 0 failed" in result.stderr
+    assert "skipped 2 of other suffixes" in result.stderr
+
+
+def test_a_folder_of_one_image_still_gives_a_folder(folder: Path, network: Inverter):
+    picture("in/a.png")
+    assert maxim_run("in", "-o", "out.png").exit_code == 0
+    assert files("out.png") == ["a.png"]
+
+
+def test_a_file_is_taken_by_its_content_when_it_is_named(folder: Path, network: Inverter):
+    picture("a.png").rename("photo")
+    assert maxim_run("photo", "-o", "out").stdout == "out/photo.png\n"
+
+
+def test_a_file_listed_twice_is_done_once(folder: Path, network: Inverter):
+    picture("in/a.png")
+    Path("link").symlink_to("in")
+    result = maxim_run("in/a.png", "in", "./in/../in/a.png", "link", "-o", "out")
+    assert (result.exit_code, result.stdout) == (0, "out/a.png\n")
+    assert len(network.calls) == 1
+
+
+def test_earlier_results_are_replaced(folder: Path, network: Inverter):
+    picture("a.png", 10)
+    picture("out/a.png", 99)
+    assert maxim_run("a.png", "-o", "out").exit_code == 0
+    assert level("out/a.png") == 245
+
+
+def test_options_reach_the_runtime(folder: Path, network: Inverter):
+    picture("a.png")
+    options = ["--backend", "onnxruntime", "--precision", "fp32", "--threads", "2"]
+    maxim_run("a.png", "-o", "b.png", *options, "--rounding", "truncate")
+    maxim_run("a.png", "-o", "c.png")
+    given = {"backend": "onnxruntime", "precision": "fp32", "threads": 2}
+    default = {"backend": "auto", "precision": "auto", "threads": None}
+    assert network.loaded == [(Path("bundle"), given), (Path("bundle"), default)]
+    assert network.calls == ["truncate", "nearest"]
+
+
+# What is refused before the network is loaded
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["a.png", "-o", "b.gif"], 2, "suffix '.gif'"),
+        (["empty", "-o", "out"], 2, "inputs 'empty' | no image files in there; skipped 1 of"),
+        (["a.png"], 2, "Missing option '-o'"),
+        (["-o", "out"], 2, "Missing argument 'INPUT...'"),
+        (["a.png", "-o", "out", "--threads", "0"], 2, "0 is not in the range"),
+        (["a.png", "-o", "out", "--backend", "cuda"], 2, "'cuda' is not one of"),
+        (["a.png", "-o", "a.jpg/out"], 1, "output folder 'a.jpg/out' | cannot be written: Not a"),
+        (["a.png", "b.png", "-o", "a.jpg"], 1, "output folder 'a.jpg' | cannot be written: File"),
+        (["a.png", "-o", "/proc/new/out"], 1, "output folder '/proc/new/out' | cannot be written"),
+        (["a.png", "-o", "/proc/b.png"], 1, "output folder '/proc' | cannot be written"),
+        (["nope.png", "-o", "out.png"], 1, "image 'nope.png' | cannot be read: No such file"),
+    ],
+)
+def test_usage_and_outputs_are_checked_first(
+    folder: Path, network: Inverter, args: list[str], code: int, words: str
+):
+    picture("a.png")
+    picture("a.jpg")
+    picture("b.png")
+    Path("empty").mkdir()
+    Path("empty/notes.txt").touch()
+    result = maxim_run(*args)
+    assert result.exit_code == code
+    assert words in result.stderr
+    assert result.stdout == ""
+    assert network.loaded == []
+    assert files(".") == ["a.jpg", "a.png", "b.png", "empty"]
+
+
+def test_a_bundle_that_cannot_be_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def load(bundle: Path, **_: object) -> None:
+        raise BundleError(f"'{bundle}' is no bundle")
+
+    monkeypatch.setattr(maxim_deploy, "load", load)
+    picture("a.png")
+    result = maxim_run("a.png", "-o", "out")
+    assert (result.exit_code, result.stderr) == (1, "Error: 'bundle' is no bundle\n")
+
+
+# What fails for one file and leaves the others
+
+
+def assert_failed(result: Result, *expected: str) -> None:
+    """The failures, told when they happen and again at the end."""
+    told, summary = result.stderr.split(" restored, ")
+    assert summary.startswith(f"{len(expected)} failed")
+    assert result.exit_code == 1
+    for words in expected:
+        assert words in told
+        assert words in summary
+
+
+def test_inputs_that_clash_all_fail(folder: Path, network: Inverter):
+    for name in ("a.png", "a.jpg", "x/a.png", "b.png"):
+        picture(name)
+    result = maxim_run("a.png", "b.png", "a.jpg", "x/a.png", "-o", "out")
+    assert_failed(
+        result,
+        "image 'a.png' | output 'out/a.png' is claimed by 'a.jpg', 'x/a.png' too",
+        "image 'a.jpg' | output 'out/a.png' is claimed by 'a.png', 'x/a.png' too",
+        "image 'x/a.png' | output 'out/a.png' is claimed by 'a.png', 'a.jpg' too",
+    )
+    assert files("out") == ["b.png"]
+
+
+def test_no_input_is_ever_overwritten(folder: Path, network: Inverter):
+    picture("in/a.png", 10)
+    picture("in/b.jpg", 20)
+    Path("same").symlink_to("in")
+    result = maxim_run("in", "-o", "same")
+    assert_failed(result, "image 'in/a.png' | output 'same/a.png' would overwrite an input")
+    assert result.stdout == "same/b.png\n"
+    assert level("in/a.png") == 10
+    Path("in/b.png").write_bytes(b"")  # an input that cannot be read is still an input
+    result = maxim_run("in", "-o", "in")
+    assert "image 'in/b.jpg' | output 'in/b.png' would overwrite an input" in result.stderr
+    result = maxim_run("in/b.jpg", "-o", "in/b.jpg")
+    assert_failed(result, "output 'in/b.jpg' would overwrite an input")
+
+
+def test_bad_files_do_not_stop_the_others(folder: Path, network: Inverter):
+    for name in ("in/a.png", "in/e.png"):
+        picture(name)
+    Path("in/b.png").write_bytes(b"")
+    Path("in/c.png").write_bytes(b"not an image")
+    Path("in/d.png").symlink_to("nowhere")
+    result = maxim_run("nope.png", "in", "nope.png", "-o", "out")
+    assert_failed(
+        result,
+        "image 'nope.png' | cannot be read: No such file",
+        "image 'in/b.png' | the file is empty",
+        "image 'in/c.png' | is damaged or not an image",
+        "image 'in/d.png' | cannot be read: No such file",
+    )
+    assert result.stdout.split() == ["out/a.png", "out/e.png"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (BackendError("it broke"), "image 'b.png' | it broke"),
+        (MemoryError(), "image 'b.png' | not enough memory"),
+        (OSError(5, "Input/output error"), "image 'b.png' | [Errno 5] Input/output error"),
+    ],
+)
+def test_a_network_that_fails_once(folder: Path, network: Inverter, error: Exception, words: str):
+    def fail_at_second(call: int) -> None:
+        if call == 2:
+            raise error
+
+    network.on_call = fail_at_second
+    names = [str(picture(name)) for name in ("a.png", "b.png", "c.png")]
+    assert_failed(maxim_run(*names, "-o", "out"), words)
+    assert files("out") == ["a.png", "c.png"]
+
+
+def test_a_bug_stops_everything_and_keeps_what_is_done(folder: Path, network: Inverter):
+    def fail_at_second(call: int) -> None:
+        if call == 2:
+            raise ZeroDivisionError("a bug")
+
+    network.on_call = fail_at_second
+    names = [str(picture(name)) for name in ("a.png", "b.png", "c.png")]
+    result = maxim_run(*names, "-o", "out")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert "this is a bug in maxim-deploy" in result.stderr
+    assert files("out") == ["a.png"]
+    assert level("out/a.png") == 245
+
+
+def test_a_bug_in_writing_the_last_file_shows(
+    folder: Path, network: Inverter, monkeypatch: pytest.MonkeyPatch
+):
+    def write_image(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(maxim_deploy.imaging.files, "write_image", write_image)
+    result = maxim_run(str(picture("a.png")), "-o", "out")
+    assert result.exit_code == 1
+    assert "ZeroDivisionError: a bug\nthis is a bug in maxim-deploy" in result.stderr
+
+
+def test_alpha_is_refused_before_the_network_works(folder: Path, network: Inverter):
+    Image.new("RGBA", (3, 3)).save("a.png")
+    assert_failed(maxim_run("a.png", "-o", "b.jpg"), "image 'a.png' | output 'b.jpg' | JPEG cannot")
+    assert network.calls == []
+    assert files(".") == ["a.png"]
+
+
+def test_json_has_one_object_per_file(folder: Path, network: Inverter):
+    picture("a.png", size=(6, 4))
+    Path("bad.png").write_bytes(b"not an image")
+    result = maxim_run("a.png", "nope.png", "bad.png", "-o", "out", "--json")
+    assert result.exit_code == 1
+    records = {record["input"]: record for record in map(json.loads, result.stdout.splitlines())}
+    assert list(records) == ["nope.png", "a.png", "bad.png"]
+    good = records["a.png"]
+    assert 0 < good.pop("network_seconds") < good.pop("seconds") < 1
+    assert good == {
+        "input": "a.png",
+        "output": "out/a.png",
+        "status": "restored",
+        "error": None,
+        "height": 4,
+        "width": 6,
+    }
+    for name in ("nope.png", "bad.png"):
+        bad = records[name]
+        assert (bad["status"], bad["output"], bad["height"]) == ("failed", None, None)
+        assert bad["error"].startswith(f"image '{name}' | ")
+
+
+# In a process of its own: signals, limits, and the true network
+
+INVERTING = """
+import os, resource, signal, sys
+import maxim_deploy
+sys.path.insert(0, {tests!r})
+from test_run import Inverter
+inverter = Inverter()
+maxim_deploy.load = inverter.load
+{body}
+from maxim_deploy.cli.main import run
+run()
+"""
+
+
+def child(body: str, *args: str) -> subprocess.CompletedProcess[str]:
+    code = INVERTING.format(tests=str(Path(__file__).parent), body=body)
+    return subprocess.run(
+        [sys.executable, "-c", code, "bundle", *args],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_killed_while_writing_leaves_whole_files_only(folder: Path):
+    names = [str(picture(name)) for name in ("a.png", "b.png", "c.png")]
+    body = """
+fsync, calls = os.fsync, []
+def kill_at_second(file):
+    calls.append(file)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(file)
+os.fsync = kill_at_second
+"""
+    done = child(body, *names, "-o", "out")
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == "out/a.png\n"
+    assert level("out/a.png") == 245
+    partial, whole = files("out")
+    assert whole == "a.png"
+    assert partial.startswith(".b.png.")
+    assert partial.endswith(".partial")
+
+
+def test_a_full_disk_fails_the_file_and_leaves_nothing_of_it(folder: Path):
+    picture("a.png")
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save("b.png")
+    picture("c.png")
+    body = (
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))"
+    )
+    done = child(body, "a.png", "b.png", "c.png", "-o", "out")
+    assert done.returncode == 1
+    assert "image 'b.png' | output 'out/b.png' | cannot be written: File too large" in done.stderr
+    assert files("out") == ["a.png", "c.png"]
+    assert level("out/a.png") == level("out/c.png") == 245
+
+
+def test_interrupted_keeps_what_is_done(folder: Path):
+    names = [str(picture(name)) for name in ("a.png", "b.png", "c.png")]
+    body = "inverter.on_call = lambda call: call == 2 and signal.raise_signal(signal.SIGINT)"
+    done = child(body, *names, "-o", "out")
+    assert (done.returncode, done.stderr) == (130, "Interrupted\n")
+    assert done.stdout == "out/a.png\n"
+    assert files("out") == ["a.png"]
+
+
+def test_the_demo_network_end_to_end(folder: Path, demo_bundle: Path):
+    rgb = np.random.default_rng(0).integers(0, 256, (70, 45, 3), dtype=np.uint8)
+    for name in ("in/a.png", "in/b.bmp"):
+        Path("in").mkdir(exist_ok=True)
+        Image.fromarray(rgb).save(name)
+    Path("in/c.png").write_bytes(b"not an image")
+    code = "from maxim_deploy.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", str(demo_bundle), "in", "-o", "out", "--json"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "2 restored, 1 failed" in done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["output"] for record in records] == ["out/a.png", "out/b.png", None]
+    with maxim_deploy.load(demo_bundle) as restorer:
+        expected = restorer(rgb)
+    assert not np.array_equal(expected, rgb)
+    for name in ("out/a.png", "out/b.png"):
+        assert np.array_equal(read_image(Path(name)).rgb, expected)

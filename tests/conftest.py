@@ -1,0 +1,18 @@
+"""Fixtures that several test folders share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model, exported once for the whole run. Not to be modified: copy it first."""
+    from maxim_deploy.checkpoints import open_model
+    from maxim_deploy.export import export_bundle
+
+    folder = tmp_path_factory.mktemp("bundles") / "demo-denoise"
+    export_bundle(open_model("demo-denoise"), folder)
+    return folder

@@ -1,0 +1,282 @@
+"""Exports: agreement with the reference, the manifest, replacement, refusal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import reference
+import torch
+
+import maxim_deploy
+from maxim_deploy._files import sha256_of
+from maxim_deploy.checkpoints import open_model, read_checkpoint
+from maxim_deploy.errors import BundleError, ExportError
+from maxim_deploy.export import BundleSettings, export_bundle, onnx_from_module
+from maxim_deploy.export import bundle as bundle_module
+from maxim_deploy.export.tracing import EXAMPLE_SHAPE
+from maxim_deploy.export.verify import MAX_ERROR, UNSEEN_SHAPES, verify_graph
+from maxim_deploy.graph import check_graph, save_graph
+from maxim_deploy.model import Maxim, module_from_checkpoint
+from maxim_deploy.spec.manifest import Bundle
+
+
+class AllOutputs(torch.nn.Module):
+    """The literal network with every stage and scale as an output."""
+
+    def __init__(self, network: Maxim) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(image for scales in self.network.all_outputs(image) for image in scales)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["S-2", "S-3"])
+def test_graph_agrees_with_the_reference(variant: str, tmp_path: Path, record_property) -> None:
+    """Every case, and every stage and scale where they are given, from one graph."""
+    checkpoint = reference.checkpoint(variant)
+    stages = checkpoint.architecture.stages
+    names = [f"stage{s}_scale{k}" for s in range(stages) for k in range(3)]
+    names[-1] = "output"
+    module = AllOutputs(module_from_checkpoint(checkpoint))
+    save_graph(onnx_from_module(module, names), tmp_path / "all.onnx", "all.weights", {})
+    errors = graph_errors(tmp_path / "all.onnx", variant)
+    record_property("max_errors", errors)
+    # S-2: stage 0 at three scales, stage 1 at two and the output, which is its third.
+    assert len(errors) == (3 * 6 if variant == "S-2" else 2)
+    assert max(errors.values()) <= reference.TOLERANCE, errors
+
+
+def graph_errors(graph: Path, variant: str) -> dict[str, float]:
+    """Largest error of each of a graph's outputs that the reference has, by case."""
+    session = onnxruntime.InferenceSession(graph)
+    names = [output.name for output in session.get_outputs()]
+    errors = {}
+    for case in reference.CASES[variant]:
+        data = reference.load(case)
+        for name, found in zip(
+            names, session.run(None, {"image": reference.network_input(data)}), strict=True
+        ):
+            key = "output" if name == "restored" else name
+            if key in data:
+                error = np.abs(found.transpose(0, 2, 3, 1) - data[key]).max()
+                errors[f"{case} {key}"] = float(error)
+    return errors
+
+
+@pytest.fixture(scope="module")
+def s1_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """S-1 with the reference's parameters, from a file as published."""
+    folder = tmp_path_factory.mktemp("s1")
+    np.savez(folder / "s1.npz", **reference.published(reference.checkpoint("S-1").arrays))
+    return export_bundle(read_checkpoint(folder / "s1.npz"), folder / "bundle")[0].path
+
+
+@pytest.mark.slow
+def test_bundle_agrees_with_the_reference(s1_bundle: Path, record_property) -> None:
+    errors = graph_errors(s1_bundle / "fp32.tensor.onnx", "S-1")
+    record_property("max_errors", errors)
+    assert len(errors) == 2 and max(errors.values()) <= reference.TOLERANCE, errors
+
+
+@pytest.mark.slow
+def test_published_evaluation_of_an_odd_sized_image(s1_bundle: Path) -> None:
+    """The whole pipeline, from checkpoint file to 8-bit picture, on 37x90 pixels."""
+    data = reference.load("pipeline_S-1_37x90")
+    image = data["image_u8"]
+    with maxim_deploy.load(s1_bundle) as restorer:
+        restored = restorer(image.astype(np.float32) / np.float32(255))
+        assert np.abs(restored - data["output"]).max() <= reference.TOLERANCE
+        assert np.array_equal(restorer(image, rounding="truncate"), data["output_u8"])
+        assert restorer.info.variant == "S-1"
+
+
+def test_manifest(demo_bundle: Path) -> None:
+    manifest = json.loads((demo_bundle / "manifest.json").read_text())
+    on_disk = {path.name for path in demo_bundle.iterdir()}
+    assert on_disk == {*manifest["files"], "manifest.json"}
+    assert on_disk == {"fp32.tensor.onnx", "fp32.weights", "source.safetensors", "manifest.json"}
+    for name, record in manifest["files"].items():
+        assert record["sha256"] == sha256_of(demo_bundle / name)
+        assert record["bytes"] == (demo_bundle / name).stat().st_size
+    (graph,) = manifest["graphs"]
+    assert [tuple(record["shape"]) for record in graph["parity"]] == list(UNSEEN_SHAPES)
+    assert 0 < max(record["max_error"] for record in graph["parity"]) <= MAX_ERROR
+    assert manifest["model"]["source"] == "demo-denoise.safetensors"
+    assert set(manifest["tools"]) >= {"maxim-deploy", "torch", "onnx"}
+
+
+def test_the_sizes_of_the_check_are_new_to_the_graph() -> None:
+    for batch, _, height, width in UNSEEN_SHAPES:
+        assert not {(batch, 0), (height, 2), (width, 3)} & {
+            (size, axis) for axis, size in enumerate(EXAMPLE_SHAPE)
+        }
+
+
+def test_graph_file(demo_bundle: Path) -> None:
+    model = onnx.load(demo_bundle / "fp32.tensor.onnx")
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts["model.name"] == "demo-denoise" and facts["precision"] == "fp32"
+    assert [entry.version for entry in model.opset_import if not entry.domain] == [20]
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    assert any(name.startswith("stage_0_encoder_block_0/") for name in names)
+    assert str(Path(__file__).parents[2]).encode() not in model.SerializeToString()
+    assert not any(node.metadata_props for node in model.graph.node)
+
+
+def test_source_weights_survive(demo_bundle: Path) -> None:
+    kept, original = read_checkpoint(demo_bundle / "source.safetensors"), open_model("demo-denoise")
+    assert kept.descriptor == original.descriptor
+    assert kept.architecture == original.architecture
+    assert kept.arrays.keys() == original.arrays.keys()
+    assert all(np.array_equal(kept.arrays[k], original.arrays[k]) for k in kept.arrays)
+
+
+@pytest.fixture
+def no_tracing(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replace the slow part by copying the demo's graph; the list says how often it ran."""
+    calls: list[str] = []
+    entry = Bundle.open(demo_bundle).manifest.graphs[0]
+
+    def copy(_checkpoint, folder: Path, *_):
+        calls.append(folder.name)
+        for name in ("fp32.tensor.onnx", "fp32.weights"):
+            (folder / name).write_bytes((demo_bundle / name).read_bytes())
+        return entry
+
+    monkeypatch.setattr(bundle_module, "_write_graph", copy)
+    return calls
+
+
+def test_an_equal_bundle_is_left_alone(tmp_path: Path, no_tracing: list[str]) -> None:
+    demo, folder = open_model("demo-denoise"), tmp_path / "parents" / "bundle"
+    assert export_bundle(demo, folder)[1] and len(no_tracing) == 1
+    stamp = (folder / "manifest.json").stat().st_mtime_ns
+    assert not export_bundle(demo, folder)[1] and len(no_tracing) == 1
+    assert (folder / "manifest.json").stat().st_mtime_ns == stamp
+    assert export_bundle(demo, folder, force=True)[1] and len(no_tracing) == 2
+    assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
+
+
+def test_another_checkpoint_or_setting_is_refused(tmp_path: Path, no_tracing: list[str]) -> None:
+    demo, folder = open_model("demo-denoise"), tmp_path / "bundle"
+    export_bundle(demo, folder)
+    other = dataclasses.replace(
+        demo, descriptor=dataclasses.replace(demo.descriptor, source_sha256="f" * 64)
+    )
+    with pytest.raises(BundleError, match=rf"{demo.descriptor.source_sha256}.*{'f' * 64}.*--force"):
+        export_bundle(other, folder)
+    with pytest.raises(BundleError, match="source: True there, False now"):
+        export_bundle(demo, folder, BundleSettings(source=False))
+    assert len(no_tracing) == 1
+    export_bundle(other, folder, BundleSettings(source=False), force=True)
+    assert Bundle.open(folder).manifest.model.source_sha256 == "f" * 64
+    assert not (folder / "source.safetensors").exists()
+
+
+def test_something_else_is_never_replaced(tmp_path: Path, no_tracing: list[str]) -> None:
+    (tmp_path / "photo.jpg").touch()
+    for folder in (tmp_path, tmp_path / "photo.jpg"):
+        for force in (False, True):
+            with pytest.raises(BundleError, match="is not a bundle; choose another name"):
+                export_bundle(open_model("demo-denoise"), folder, force=force)
+    assert not no_tracing
+
+
+def test_a_damaged_bundle_can_be_replaced(tmp_path: Path, no_tracing: list[str]) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle/manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="damaged"):
+        export_bundle(open_model("demo-denoise"), tmp_path / "bundle")
+    export_bundle(open_model("demo-denoise"), tmp_path / "bundle", force=True)
+    Bundle.open(tmp_path / "bundle")
+
+
+def test_a_failed_export_leaves_the_old_bundle(tmp_path: Path, no_tracing, monkeypatch) -> None:
+    demo, folder = open_model("demo-denoise"), tmp_path / "bundle"
+    export_bundle(demo, folder)
+    before = {path.name: sha256_of(path) for path in folder.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle_module, "write_safetensors", full)
+    with pytest.raises(BundleError, match="No space left on device"):
+        export_bundle(demo, folder, force=True)
+    assert {path.name: sha256_of(path) for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from maxim_deploy._files import atomic_directory
+{patch}
+with atomic_directory(Path(sys.argv[1])) as partial:
+    (partial / "manifest.json").write_text("new")
+    {kill}
+"""
+DIE = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize("moment", ["while writing", "between the renames"])
+def test_a_killed_export_leaves_a_whole_bundle(tmp_path: Path, moment: str) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "manifest.json").write_text("old")
+    patch = (
+        "rename = Path.rename\n"
+        f"Path.rename = lambda a, b: rename(a, b) if 'previous' in str(b) else {DIE}"
+    )
+    between = moment == "between the renames"
+    script = KILLED.format(patch=patch if between else "", kill="" if between else DIE)
+    ended = subprocess.run([sys.executable, "-c", script, folder], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    from maxim_deploy._files import settled
+
+    assert folder.exists() != between
+    assert (settled(folder) / "manifest.json").read_text() == "old"
+
+
+def test_a_graph_that_disagrees_is_refused(demo_bundle: Path) -> None:
+    module = module_from_checkpoint(open_model("demo-denoise"))
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.LayerNorm):
+            layer.eps = 1e-5
+    with pytest.raises(
+        ExportError, match=r"differs from PyTorch by .* at 1x3x64x64; at most 1e-05"
+    ):
+        verify_graph(module, demo_bundle / "fp32.tensor.onnx")
+    broken = module_from_checkpoint(open_model("demo-denoise"))
+    broken.get_submodule("stage_0_output_conv_0").bias.fill_(float("nan"))
+    with pytest.raises(ExportError, match=r"differs from PyTorch by nan at"):
+        verify_graph(broken, demo_bundle / "fp32.tensor.onnx")
+
+
+@pytest.mark.parametrize("fault", ["fixed height", "renamed output", "float16 input", "no weights"])
+def test_a_malformed_graph_is_refused(demo_bundle: Path, tmp_path: Path, fault: str) -> None:
+    model = onnx.load(demo_bundle / "fp32.tensor.onnx", load_external_data=False)
+    image = model.graph.input[0].type.tensor_type
+    if fault == "fixed height":
+        image.shape.dim[2].dim_value = 192
+    elif fault == "renamed output":
+        model.graph.output[0].name = "out"
+    elif fault == "float16 input":
+        image.elem_type = onnx.TensorProto.FLOAT16
+    if fault != "no weights":
+        os.link(demo_bundle / "fp32.weights", tmp_path / "fp32.weights")
+    onnx.save(model, tmp_path / "graph.onnx")
+    with pytest.raises(ExportError, match=r"graph\.onnx"):
+        check_graph(tmp_path / "graph.onnx")

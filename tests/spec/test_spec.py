@@ -1,0 +1,93 @@
+"""The shared words: architectures, models, recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from maxim_deploy.errors import UsageError
+from maxim_deploy.spec.architecture import VARIANTS, Architecture, architecture_of
+from maxim_deploy.spec.descriptor import Descriptor
+from maxim_deploy.spec.models import DEMO, MODEL_NAMES, PUBLISHED, check_model_name
+from maxim_deploy.spec.recipes import ExportRecipe, read_export_recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_variants() -> None:
+    assert list(VARIANTS) == ["S-1", "S-2", "S-3", "M-1", "M-2", "M-3"]
+    assert architecture_of("s-2") == Architecture(32, 2, 2, 2) == VARIANTS["S-2"]
+    assert VARIANTS["M-3"].variant == "M-3" and VARIANTS["M-3"].channels(2) == 256
+    assert Architecture(8, 1, 1, 1).variant is None
+    with pytest.raises(
+        UsageError, match=r"unknown variant 'S2' \(did you mean 'S-2'\?\); known: S"
+    ):
+        architecture_of("S2")
+
+
+@pytest.mark.parametrize("fields", [(6, 1), (32, 0), (32, 1, 0), (32, 1, 2, -1)])
+def test_impossible_architectures(fields) -> None:
+    with pytest.raises(UsageError, match="must be"):
+        Architecture(*fields)
+
+
+def test_json_round_trips() -> None:
+    architecture = Architecture(8, 2, 1, 3)
+    assert Architecture.from_json(architecture.to_json()) == architecture
+    descriptor = Descriptor("x", task="denoising", source_sha256="0" * 64)
+    assert Descriptor.from_json({**descriptor.to_json(), "noise": "Gaussian"}) == descriptor
+
+
+def test_eleven_published_models() -> None:
+    assert len(PUBLISHED) == 11 and (DEMO, *PUBLISHED) == MODEL_NAMES
+    for name, model in PUBLISHED.items():
+        assert model.name == name and model.task in name and model.variant in VARIANTS
+        assert model.url.startswith("https://storage.googleapis.com/gresearch/maxim/ckpt/")
+        assert model.url.endswith("/checkpoint.npz")
+    assert PUBLISHED["deblurring-realblur-j"].url.endswith("Deblurring/RealBlur_J/checkpoint.npz")
+    with pytest.raises(UsageError, match=r"'deblur-gopro' \(did you mean 'deblurring-gopro'\?\)"):
+        check_model_name("deblur-gopro")
+
+
+def test_one_recipe_per_model() -> None:
+    recipes = {path.stem: read_export_recipe(path) for path in (ROOT / "export").glob("*.toml")}
+    assert recipes.keys() == set(MODEL_NAMES)
+    for name, recipe in recipes.items():
+        assert recipe.model == name
+        assert recipe.variant == (None if name == DEMO else PUBLISHED[name].variant)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modle = 'x'", r"unknown key 'modle' \(did you mean 'model'\?\)"),
+        ("model = 3", "model must be a string"),
+        ("precision = 'fp32'", "precision must be a list of strings"),
+        ("precision = ['fp23']", r"unknown precision 'fp23' \(did you mean 'fp32'\?\)"),
+        ("precision = []", "no precision is chosen"),
+        ("io = ['tensr']", "did you mean 'tensor'"),
+        ("model = ", "Invalid value"),
+    ],
+)
+def test_bad_recipes(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_export_recipe(path)
+    assert "recipe.toml" in str(caught.value)
+
+
+def test_missing_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read_export_recipe(tmp_path / "none.toml")
+
+
+def test_command_line_overrides_a_recipe(tmp_path: Path) -> None:
+    base = ExportRecipe(model="demo-denoise", variant="S-2", precision=("fp32",))
+    assert ExportRecipe(variant="S-3").over(base) == ExportRecipe(
+        "demo-denoise", None, "S-3", ("fp32",)
+    )
+    weights = ExportRecipe(checkpoint=tmp_path / "w.npz")
+    assert ExportRecipe(model="demo-denoise").over(weights).checkpoint is None
+    assert weights.over(base).checkpoint == tmp_path / "w.npz"

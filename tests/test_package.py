@@ -1,0 +1,117 @@
+"""Promises of the package itself: what importing it costs, what the wheel holds, who needs what."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import maxim_deploy
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+BLOCKED = """
+import sys
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None  # importing it now fails
+"""
+
+
+def test_import_needs_numpy_only() -> None:
+    blocked = "torch,onnx,onnx_ir,onnxscript,onnxruntime,PIL,click,rich,safetensors,platformdirs"
+    script = BLOCKED + "import maxim_deploy; maxim_deploy.Restorer, maxim_deploy.load"
+    result = python(script, blocked)
+    assert result.returncode == 0, result.stderr
+
+
+def test_import_loads_nothing_heavy() -> None:
+    heavy = {"numpy", "torch", "onnx", "onnxruntime", "PIL"}
+    result = python(f"import sys, maxim_deploy; print({heavy} & set(sys.modules))")
+    assert result.stdout.strip() == "set()", result.stdout + result.stderr
+
+
+def test_the_runtime_works_without_torch_and_onnx(demo_bundle: Path) -> None:
+    script = BLOCKED + (
+        "import numpy, maxim_deploy\n"
+        "with maxim_deploy.load(sys.argv[2]) as restorer:\n"
+        "    print(restorer(numpy.zeros((5, 7, 3), numpy.uint8)).shape)"
+    )
+    blocked = "torch,onnx,onnx_ir,onnxscript,PIL,click,rich,safetensors"
+    result = python(script, blocked, str(demo_bundle))
+    assert result.stdout.strip() == "(5, 7, 3)", result.stderr
+
+
+def test_missing_backend_is_a_pip_line(demo_bundle: Path) -> None:
+    script = BLOCKED + (
+        "import maxim_deploy\n"
+        "try: maxim_deploy.load(sys.argv[2])\n"
+        "except maxim_deploy.MissingDependencyError as error: print(error.exit_code, error)"
+    )
+    result = python(script, "onnxruntime", str(demo_bundle))
+    assert "2 onnxruntime is not installed; run: pip install 'maxim-deploy[cpu]'" in result.stdout
+
+
+def test_public_names() -> None:
+    for name in maxim_deploy.__all__:
+        assert getattr(maxim_deploy, name) is not None
+        assert name in dir(maxim_deploy)
+    with pytest.raises(AttributeError, match="has no attribute 'Restore'"):
+        maxim_deploy.Restore  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT],
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(distributions: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    metadata = f"maxim_deploy-{maxim_deploy.__version__}.dist-info/"
+    assert {name.split("/")[0] + "/" for name in names} == {"maxim_deploy/", metadata}
+    packaged = {name for name in names if name.startswith("maxim_deploy/")}
+    tracked = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "maxim_deploy"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split()
+    if tracked:  # a source archive is no checkout
+        assert packaged == set(tracked)
+    assert {"maxim_deploy/py.typed", "maxim_deploy/assets/demo-denoise.safetensors"} <= packaged
+
+
+def test_the_source_archive_is_complete(distributions: Path) -> None:
+    (archive,) = distributions.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        names = {name.split("/", 1)[1] for name in file.getnames()}
+    assert {"Makefile", "constraints.txt", "LICENSE", "README.md", "tests/reference.py"} <= names
+
+
+def test_extras_are_the_documented_ones(distributions: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    file = zipfile.ZipFile(wheel)
+    (name,) = [name for name in file.namelist() if name.endswith("METADATA")]
+    lines = file.read(name).decode().splitlines()
+    extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra: ")}
+    assert extras == {
+        "cpu", "gpu", "tensorrt", "rtx", "pycuda", "export", "hdr", "video", "bench", "dev",
+    }  # fmt: skip
+    assert "License-Expression: Apache-2.0" in lines
