@@ -117,7 +117,7 @@ class Maxim(nn.Module):
             self.add_module(f"{prefix}_global_block_{k}", block)
         for decoding in (False, True):
             for target in UPWARDS:
-                for name, source in _sources(stage, target, decoding):
+                for name, source in ratio_sources(stage, target, decoding):
                     self.add_module(
                         name, UpSampleRatio(channels(source), channels(target), source, target)
                     )
@@ -172,7 +172,7 @@ class Maxim(nn.Module):
         """All levels' features, resized to level `target` and concatenated."""
         resized = [
             self.get_submodule(name)(features[source])
-            for name, source in _sources(stage, target, decoding)
+            for name, source in ratio_sources(stage, target, decoding)
         ]
         return torch.cat(resized, dim=-1)
 
@@ -191,7 +191,7 @@ class UpSampleRatio(nn.Module):
         return resized
 
 
-def _sources(stage: int, target: int, decoding: bool) -> list[tuple[str, int]]:
+def ratio_sources(stage: int, target: int, decoding: bool) -> list[tuple[str, int]]:
     """(module name, source level) of the three resizes to level `target`, in order of use.
 
     The published numbering counts over the whole network: per stage nine for the skips (targets

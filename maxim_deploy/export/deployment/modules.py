@@ -1,0 +1,180 @@
+"""The small modules that the deployment blocks are made of. Tokens are `[pixels, channels]`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maxim_deploy.export.deployment.algebra import Affine, Kernel, behind_norm
+from maxim_deploy.export.deployment.rewrites import Rewrites
+from maxim_deploy.model.primitives import LAYER_NORM_EPS
+
+
+class Size(NamedTuple):
+    """The extent of a feature map; tokens are its pixels in row order, image after image."""
+
+    batch: int
+    height: int
+    width: int
+
+    def map(self, tokens: Tensor) -> Tensor:
+        """Tokens `[pixels, C]` as a map `[N, C, H, W]`."""
+        return tokens.reshape(*self, tokens.shape[1]).permute(0, 3, 1, 2)
+
+    def tokens(self, feature_map: Tensor) -> Tensor:
+        """A map `[N, C, H, W]` as tokens `[pixels, C]`."""
+        return feature_map.permute(0, 2, 3, 1).reshape(-1, feature_map.shape[1])
+
+    def at(self, level: int) -> Size:
+        """The size of the map `level` levels deeper."""
+        return Size(self.batch, self.height // 2**level, self.width // 2**level)
+
+
+class TensorModule(nn.Module):
+    """A module that makes one tensor, so that the type checker knows what a call returns."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Tensor: ...  # noqa: D102
+
+
+class Matrix(TensorModule):
+    """A channel matrix on tokens.
+
+    As Gemm, `C + A B` in one operator: the bias, or a whole addend in its place, costs no pass over
+    the result.
+    """
+
+    def __init__(self, matrix: Affine, rewrites: Rewrites) -> None:
+        super().__init__()
+        self.gemm = rewrites.gemms
+        self.weight = nn.Parameter(matrix.weight.contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(matrix.bias.clone(), requires_grad=False)
+
+    def forward(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
+        """`[pixels, in]` to `[pixels, out]`, plus the bias, or plus `addend` instead of it."""
+        c = self.bias if addend is None else addend
+        return torch.addmm(c, x, self.weight) if self.gemm else x @ self.weight + c
+
+
+class MatrixOfParts(TensorModule):
+    """A matrix on a concatenation of channels, `[x1 x2 ...] W + b = x1 W1 + x2 W2 + ... + b`."""
+
+    def __init__(self, parts: Sequence[Affine], rewrites: Rewrites) -> None:
+        super().__init__()
+        bias = torch.stack([part.bias for part in parts]).sum(dim=0)
+        first = Affine(parts[0].weight, bias)
+        if rewrites.separate_halves:
+            self.parts = nn.ModuleList(Matrix(part, rewrites) for part in (first, *parts[1:]))
+            self.joined = None
+        else:
+            weight = torch.cat([part.weight for part in parts])
+            self.joined = Matrix(Affine(weight, bias), rewrites)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        """One `[pixels, in_k]` per part to `[pixels, out]`."""
+        if self.joined is not None:
+            return self.joined(torch.cat(xs, dim=1))
+        total = self.parts[0](xs[0])
+        for x, part in zip(xs[1:], self.parts[1:], strict=True):
+            total = part(x, total)
+        return total
+
+
+class Halves(nn.Module):
+    """A projection to 2C channels, GELU, and the two halves of the result."""
+
+    def __init__(self, matrix: Affine, rewrites: Rewrites) -> None:
+        super().__init__()
+        self.gelu = Gelu(rewrites)
+        middle, stop = matrix.bias.shape[0] // 2, matrix.bias.shape[0]
+        parts = (
+            [matrix.columns(0, middle), matrix.columns(middle, stop)]
+            if rewrites.separate_halves
+            else [matrix]
+        )
+        self.parts = nn.ModuleList(Matrix(part, rewrites) for part in parts)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`[pixels, C_in]` to two `[pixels, C]`."""
+        if len(self.parts) == 1:
+            first, second = self.gelu(self.parts[0](x)).chunk(2, dim=1)
+            return first, second
+        return self.gelu(self.parts[0](x)), self.gelu(self.parts[1](x))
+
+
+class Gelu(TensorModule):
+    """GELU in its tanh form: one operator of opset 20, or its formula in eight."""
+
+    def __init__(self, rewrites: Rewrites) -> None:
+        super().__init__()
+        self.single = rewrites.single_gelu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, to the same."""
+        if self.single:
+            return F.gelu(x, approximate="tanh")
+        return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+class Norm(TensorModule):
+    """LayerNorm over channels, with scale and shift, or without where they are folded away."""
+
+    def __init__(self, literal: nn.LayerNorm, *, plain: bool = False) -> None:
+        super().__init__()
+        self.channels = literal.normalized_shape
+        self.weight = None if plain else nn.Parameter(literal.weight.clone(), requires_grad=False)
+        self.bias = None if plain else nn.Parameter(literal.bias.clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[pixels, C]` to the same."""
+        return F.layer_norm(x, self.channels, self.weight, self.bias, LAYER_NORM_EPS)
+
+
+def norm_then(norm: nn.LayerNorm, matrix: Affine, rewrites: Rewrites) -> tuple[Norm, Affine]:
+    """A norm and the matrix behind it, with the norm's scale and shift in the matrix."""
+    if rewrites.folded_norms:
+        return Norm(norm, plain=True), behind_norm(norm, matrix)
+    return Norm(norm), matrix
+
+
+class Convolution(TensorModule):
+    """A convolution on maps `[N, C, H, W]`."""
+
+    def __init__(self, kernel: Kernel, stride: int = 1, padding: int = 0) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        self.weight = nn.Parameter(kernel.weight.contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(kernel.bias.clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, in, H, W]` to `[N, out, H / stride, W / stride]`."""
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+
+class Enlargement(nn.Module):
+    """2x2 transposed convolutions of stride 2 of the same tokens.
+
+    Every pixel becomes a 2x2 cell of its own, so each is a channel matrix to four times the
+    channels; one swap of axes then puts the cells side by side.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel], rewrites: Rewrites) -> None:
+        super().__init__()
+        self.channels = [kernel.bias.shape[0] for kernel in kernels]
+        # [in, out, row, column] to [in, row, column, out], all kernels' outputs side by side
+        weight = torch.cat([kernel.weight.permute(0, 2, 3, 1) for kernel in kernels], dim=3)
+        bias = torch.cat([kernel.bias for kernel in kernels]).repeat(4)
+        self.matrix = Matrix(Affine(weight.flatten(1), bias), rewrites)
+
+    def forward(self, tokens: Tensor, size: Size) -> tuple[Tensor, ...]:
+        """`[pixels, in]` of a map of `size` to `[4 pixels, out]` for each kernel."""
+        total = sum(self.channels)
+        x = self.matrix(tokens).reshape(*size, 2, 2 * total).permute(0, 1, 3, 2, 4)
+        x = x.reshape(-1, total)
+        return (x,) if len(self.channels) == 1 else torch.split(x, self.channels, dim=1)

@@ -1,0 +1,206 @@
+"""Resizing between levels, on maps `[N, C, H, W]`, and the sums over levels that open blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maxim_deploy.export.deployment.algebra import Affine, Kernel, chain, chain_transposed
+from maxim_deploy.export.deployment.modules import Convolution, Matrix, Size, TensorModule
+from maxim_deploy.export.deployment.rewrites import Rewrites
+
+
+class Enlarge(TensorModule):
+    """Bilinear enlarging by 2 or 4, half-pixel centres, clamped at the edges, on tokens.
+
+    In the graph it is one Resize over the two middle axes of `[N, H, W, C]`, with constant scales:
+    no layout change around it, and no sizes to compute.
+    """
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, tokens: Tensor, size: Size) -> Tensor:
+        """`[pixels, C]` of a map of `size` to `[f² pixels, C]`."""
+        channels, factor = tokens.shape[1], self.factor
+        height, width = size.height * factor, size.width * factor
+        if torch.onnx.is_in_onnx_export():
+            scales = torch.tensor([1.0, factor, factor, 1.0])
+            x = torch.onnx.ops.symbolic(
+                "Resize",
+                (tokens.reshape(*size, channels), None, scales),
+                {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+                dtype=tokens.dtype,
+                shape=(size.batch, height, width, channels),
+                version=19,
+            )
+            return x.reshape(-1, channels)
+        x = F.interpolate(
+            size.map(tokens), size=(height, width), mode="bilinear", align_corners=False
+        )
+        return size.tokens(x)
+
+
+class Shrink(TensorModule):
+    """Antialiased bilinear shrinking by 2 or 4.
+
+    A triangle of 2f taps at stride f, `(1 3 ... 3 1) / 2f²` per axis: a depthwise convolution with
+    zero padding f/2. At the border the taps outside are dropped and the rest renormalised. What
+    is dropped there is 1/8 of the sum (f = 2: 1 of 8, f = 4: 1 + 3 of 32), so the first and last
+    row and column are divided by 7/8. No Resize with antialias, which TensorRT does not have.
+    """
+
+    BORDER = 8 / 7
+
+    def __init__(self, factor: int, rewrites: Rewrites) -> None:
+        super().__init__()
+        self.factor = factor
+        half = torch.arange(1, 2 * factor, 2, dtype=torch.float64) / (2 * factor**2)
+        taps = torch.cat([half, half.flip(0)])
+        self.kernel: Tensor | None = None
+        if rewrites.convolutional_shrink:
+            self.kernel = nn.Parameter(torch.outer(taps, taps)[None, None], requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C, H, W]` to `[N, C, H/f, W/f]`; at least two rows and columns must come out."""
+        height, width = x.shape[2] // self.factor, x.shape[3] // self.factor
+        if self.kernel is None:
+            return F.interpolate(
+                x, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+            )
+        channels = x.shape[1]
+        kernel = self.kernel.expand(channels, -1, -1, -1)
+        y = F.conv2d(x, kernel, stride=self.factor, padding=self.factor // 2, groups=channels)
+        rows = F.pad(y.new_ones(1, 1, height - 2, 1), (0, 0, 1, 1), value=self.BORDER)
+        columns = F.pad(y.new_ones(1, 1, 1, width - 2), (1, 1, 0, 0), value=self.BORDER)
+        return y * (rows * columns)
+
+
+class FromBelow(TensorModule):
+    """A deeper level's tokens, enlarged and multiplied by a matrix.
+
+    A matrix on channels commutes with a resize, whose weights sum to 1 and so leave a bias alone:
+    done first (`small_projections`), it has 4 or 16 times fewer pixels to do.
+    """
+
+    def __init__(self, levels: int, matrix: Affine, rewrites: Rewrites) -> None:
+        super().__init__()
+        self.levels = levels
+        self.enlarge = Enlarge(2**levels)
+        self.matrix = Matrix(matrix, rewrites)
+        self.matrix_first = rewrites.small_projections
+
+    def forward(self, tokens: Tensor, size: Size) -> Tensor:
+        """To tokens of `size`, the map's that is made."""
+        small = size.at(self.levels)
+        if self.matrix_first:
+            return self.enlarge(self.matrix(tokens), small)
+        return self.matrix(self.enlarge(tokens, small))
+
+
+class FromAbove(TensorModule):
+    """A higher level's map, shrunk and multiplied by a matrix, as a map."""
+
+    def __init__(self, levels: int, matrix: Affine, rewrites: Rewrites) -> None:
+        super().__init__()
+        self.shrink = Shrink(2**levels, rewrites)
+        kernel = Kernel(matrix.weight.T[:, :, None, None], matrix.bias)
+        self.matrix = Convolution(kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C_in, H, W]` to `[N, C, H/f, W/f]`."""
+        return self.matrix(self.shrink(x))
+
+
+class Opening(TensorModule):
+    """The 1x1 convolution that opens a block fed from all levels, `[e s2 s1 s0] W + b`.
+
+    Each source is resized and projected first, `s_k = R(f_k) P_k + p_k`; `e` stands before them in
+    a decoder only. Folded (`folded_chains`), every source has one matrix `P_k W_k` of its own, and
+    the products are summed: the concatenation at full size never exists. The part of `W` for `e`
+    is then folded into whatever makes `e`, see `ahead_of`.
+
+    Args:
+        opening: `W` and `b`.
+        ratios: (source level, `P_k`) in the order of the rows of `W`.
+        target: level of the block.
+    """
+
+    def __init__(
+        self,
+        opening: Affine,
+        ratios: Sequence[tuple[int, Affine]],
+        target: int,
+        rewrites: Rewrites,
+    ) -> None:
+        super().__init__()
+        self.target, self.order = target, [source for source, _ in ratios]
+        self.joined = None if rewrites.folded_chains else Matrix(opening, rewrites)
+        self.others = nn.ModuleDict()
+        channels = opening.bias.shape[0]
+        start = opening.weight.shape[0] - channels * len(ratios)
+        matrices = {}
+        for k, (source, ratio) in enumerate(ratios):
+            rows = opening.rows(start + k * channels, start + (k + 1) * channels)
+            matrices[source] = chain(ratio, rows) if rewrites.folded_chains else ratio
+        own = matrices.pop(target)
+        if rewrites.folded_chains:
+            # The sum of the others takes the place of the own matrix's bias.
+            first = next(iter(matrices))
+            matrices[first] = matrices[first].plus_bias(opening.bias + own.bias)
+        self.own = Matrix(own, rewrites)
+        for source, matrix in matrices.items():
+            kind = FromBelow if source > target else FromAbove
+            self.others[str(source)] = kind(abs(source - target), matrix, rewrites)
+
+    def forward(
+        self,
+        tokens: Mapping[int, Tensor],
+        maps: Mapping[int, Tensor],
+        size: Size,
+        ahead: Tensor | None = None,
+    ) -> Tensor:
+        """Features of all levels to the tokens of the target level.
+
+        Args:
+            tokens: by level, of the target level and below.
+            maps: by level, of those above the target level.
+            size: of the target level.
+            ahead: `e`, tokens; already multiplied by its part of `W` if chains are folded.
+        """
+        resized = {
+            source: self.others[str(source)](tokens[source], size)
+            for source in self.order
+            if source > self.target
+        }
+        shrunk = {
+            source: self.others[str(source)](maps[source])
+            for source in self.order
+            if source < self.target
+        }
+        first = [] if ahead is None else [ahead]
+        if self.joined is None:
+            above = [size.tokens(sum_of([*shrunk.values()]))] if shrunk else []
+            return self.own(tokens[self.target], sum_of([*first, *resized.values(), *above]))
+        parts = resized | {source: size.tokens(x) for source, x in shrunk.items()}
+        parts[self.target] = self.own(tokens[self.target])
+        return self.joined(torch.cat([*first, *(parts[source] for source in self.order)], dim=1))
+
+
+def ahead_of(opening: Affine, kernel: Kernel, rewrites: Rewrites) -> Kernel:
+    """A transposed convolution whose result stands first in an opening's concatenation."""
+    if not rewrites.folded_chains:
+        return kernel
+    return chain_transposed(kernel, opening.rows(0, kernel.bias.shape[0]))
+
+
+def sum_of(tensors: Sequence[Tensor]) -> Tensor:
+    """The sum, from the left."""
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total

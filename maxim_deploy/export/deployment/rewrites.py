@@ -1,0 +1,70 @@
+"""The exact rewrites, each with a switch for tests and ablation.
+
+Each is equal to the literal network in real arithmetic, so only rounding changes; the mathematics
+stands where the rewrite is carried out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from maxim_deploy.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Rewrites:
+    """Which rewrites a deployment module uses; all by default.
+
+    Attributes:
+        left_matrices: spatial matrices multiply from the left, without transposes (`mixing`).
+        small_projections: a 1x1 behind an enlargement is done before it (`resampling`).
+        folded_chains: linear layers in a row become one (`algebra.chain` and its convolutions).
+        folded_norms: LayerNorm's scale and shift join the matrix behind it (`algebra.behind_norm`),
+            and the gate's `+ 1` joins the spatial bias (`mixing`).
+        single_gelu: GELU as one operator rather than its formula (`modules.Gelu`).
+        convolutional_shrink: antialiased shrinking as a depthwise convolution (`resampling`).
+        last_output_only: nothing that the full-size output of the last stage does not need.
+        shared_layouts: one layout change into and out of convolutions that follow each other, and
+            one for all that read the same map (`blocks`, `network`).
+        separate_halves: the halves of a projection are projections of their own, and a matrix on a
+            concatenation is a sum of products: no splitting, no concatenation (`modules`).
+        spread_shortcuts: a matrix behind a residual branch is multiplied into the branch
+            (`blocks.MultiAxis`).
+        gemms: channel matrices as Gemm on `[pixels, channels]`, bias and addend included
+            (`modules.Matrix`).
+    """
+
+    left_matrices: bool = True
+    small_projections: bool = True
+    folded_chains: bool = True
+    folded_norms: bool = True
+    single_gelu: bool = True
+    convolutional_shrink: bool = True
+    last_output_only: bool = True
+    shared_layouts: bool = True
+    separate_halves: bool = True
+    spread_shortcuts: bool = True
+    gemms: bool = True
+
+    @classmethod
+    def only(cls, *names: str) -> Rewrites:
+        """Just the rewrites named; none for no name.
+
+        Raises:
+            UsageError: there is no such rewrite.
+        """
+        for name in names:
+            if name not in REWRITES:
+                raise UsageError(
+                    f"unknown rewrite {name!r}{nearest(name, REWRITES)}; "
+                    f"known: {', '.join(REWRITES)}"
+                )
+        return cls(**{name: name in names for name in REWRITES})
+
+    def without(self, name: str) -> Rewrites:
+        """These rewrites less one."""
+        return replace(self, **{name: False})
+
+
+REWRITES = tuple(field.name for field in fields(Rewrites))
+"""The names of all rewrites."""

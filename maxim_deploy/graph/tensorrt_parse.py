@@ -1,0 +1,118 @@
+"""Would TensorRT take this graph? TensorRT for RTX's own parser answers, without a GPU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from maxim_deploy._optional import require
+from maxim_deploy.errors import ExportError, MissingDependencyError
+
+_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
+"""TensorRT's names for types that NumPy and ONNX call otherwise."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """An input or output as the parser sees it; free sizes are -1."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ParseReport:
+    """What TensorRT for RTX made of a graph.
+
+    Attributes:
+        library: the library and its version.
+        inputs: of the network.
+        outputs: of the network.
+        layers: number of layers, before TensorRT fuses any. Constants and the arithmetic of sizes
+            count.
+        layers_by_type: number of layers by the type of their first output: "float32", "float16",
+            "bfloat16", "int64" and so on.
+        warnings: what the library said while it parsed, at the level of a warning.
+    """
+
+    library: str
+    inputs: tuple[Binding, ...]
+    outputs: tuple[Binding, ...]
+    layers: int
+    layers_by_type: dict[str, int]
+    warnings: tuple[str, ...]
+
+
+def parse_with_tensorrt_rtx(path: Path) -> ParseReport | None:
+    """Parse a graph, with the weights beside it, into a strongly typed TensorRT network.
+
+    No engine is built: a parse takes seconds at most and finds unknown operators, attributes and
+    mixtures of types. What only a build finds is rare: ConvTranspose in bfloat16 (version 1.7).
+
+    Args:
+        path: the ONNX file.
+
+    Returns:
+        What the parser made of it, or None if TensorRT for RTX is not installed.
+
+    Raises:
+        ExportError: the parser refuses the graph; the message lists each node and reason.
+    """
+    try:
+        trt = require("tensorrt_rtx", "rtx")
+    except MissingDependencyError:
+        return None
+    logger = _collecting_logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(path)):
+        raise ExportError(f"TensorRT for RTX {trt.__version__} refuses {path.name}: {_why(parser)}")
+    types = Counter(
+        _type_name(network.get_layer(k).get_output(0).dtype) for k in range(network.num_layers)
+    )
+    return ParseReport(
+        library=f"tensorrt_rtx {trt.__version__}",
+        inputs=tuple(_binding(network.get_input(k)) for k in range(network.num_inputs)),
+        outputs=tuple(_binding(network.get_output(k)) for k in range(network.num_outputs)),
+        layers=network.num_layers,
+        layers_by_type=dict(types.most_common()),
+        warnings=tuple(logger.warnings),
+    )
+
+
+def _collecting_logger(trt: ModuleType) -> Any:
+    """A logger that keeps warnings and prints nothing; errors come from the parser itself."""
+
+    class Collecting(trt.ILogger):  # type: ignore[name-defined, misc]  # known at run time only
+        def __init__(self) -> None:
+            super().__init__()
+            self.warnings: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity == trt.ILogger.WARNING:
+                self.warnings.append(message)
+
+    return Collecting()
+
+
+def _why(parser: Any) -> str:
+    """Every error of a parse: the node, its operator, the reason."""
+    errors = (parser.get_error(k) for k in range(parser.num_errors))
+    return "; ".join(
+        f"{error.node_name() or 'the file'} {error.node_operator()}".rstrip() + f": {error.desc()}"
+        for error in errors
+    )
+
+
+def _binding(tensor: Any) -> Binding:
+    return Binding(tensor.name, _type_name(tensor.dtype), tuple(tensor.shape))
+
+
+def _type_name(dtype: Any) -> str:
+    name: str = dtype.name
+    return _TYPE_NAMES.get(name, name.lower())
