@@ -15,7 +15,7 @@ from maxim_deploy.cli import shell
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints import Checkpoint
     from maxim_deploy.export import BundleSettings
-    from maxim_deploy.spec.manifest import Bundle
+    from maxim_deploy.spec.manifest import Bundle, GraphEntry
     from maxim_deploy.spec.recipes import ExportRecipe
 
 
@@ -43,9 +43,17 @@ if TYPE_CHECKING:
     help="Read MODEL and options from a file; the command line overrides it.",
 )
 @click.option("--variant", help="Expected size, such as S-2; it is read from the weights.")
-@click.option("--precision", metavar="LIST", help="Comma-separated: fp32.  [default: fp32]")
 @click.option(
-    "--io", "io_forms", metavar="LIST", help="Comma-separated: tensor.  [default: tensor]"
+    "--precision", metavar="LIST", help="Of fp32, fp16, bf16, with commas.  [default: fp32,fp16]"
+)
+@click.option("--io", "io_forms", metavar="LIST", help="Of image, tensor.  [default: image,tensor]")
+@click.option("--literal", is_flag=True, help="Export the network unchanged; fp32, for comparison.")
+@click.option("--single-file", is_flag=True, help="Embed the weights in each graph.")
+@click.option(
+    "--precision-table",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Which nodes stay float32, as JSON, in place of the default table.",
 )
 @click.option("--no-source", is_flag=True, help="Leave the literal weights out of the bundle.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the graph with PyTorch.")
@@ -60,6 +68,9 @@ def export(
     variant: str | None,
     precision: str | None,
     io_forms: str | None,
+    literal: bool,
+    single_file: bool,
+    precision_table: Path | None,
     no_source: bool,
     no_verify: bool,
     force: bool,
@@ -83,15 +94,24 @@ def export(
     )
     if recipe:
         asked = asked.over(read_export_recipe(recipe))
-    settings = _settings(asked, source=not no_source, verify=not no_verify)
+    settings = _settings(
+        asked,
+        literal=literal,
+        single_file=single_file,
+        source=not no_source,
+        verify=not no_verify,
+    )
 
-    from maxim_deploy.export import export_bundle
+    from maxim_deploy.export import export_bundle, read_precision_table
+
+    table = read_precision_table(precision_table) if precision_table else None
 
     with shell.report_progress() as say:
         bundle, is_new = export_bundle(
             _read_weights(asked, say),
             output,
             settings,
+            table=table,
             force=force,
             command=shlex.join(["maxim-export", *sys.argv[1:]]),
             say=say,
@@ -104,13 +124,15 @@ def _listed(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _settings(asked: ExportRecipe, *, source: bool, verify: bool) -> BundleSettings:
+def _settings(
+    asked: ExportRecipe, *, literal: bool, single_file: bool, source: bool, verify: bool
+) -> BundleSettings:
     """Check everything that was asked for before anything slow starts."""
     from maxim_deploy._optional import require
     from maxim_deploy.errors import UsageError
     from maxim_deploy.spec.architecture import architecture_of
     from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
-    from maxim_deploy.spec.recipes import IO_FORMS, PRECISIONS, chosen
+    from maxim_deploy.spec.recipes import DEFAULT_PRECISIONS, IO_FORMS, PRECISIONS, chosen
 
     if asked.checkpoint is None:
         if asked.model is None:
@@ -120,18 +142,18 @@ def _settings(asked: ExportRecipe, *, source: bool, verify: bool) -> BundleSetti
         check_model_name(asked.model)
     if asked.variant is not None:
         architecture_of(asked.variant)
-    precision = PRECISIONS if asked.precision is None else asked.precision
-    io = IO_FORMS if asked.io is None else asked.io
-    chosen_precision = chosen("precision", precision, PRECISIONS)
-    chosen_io = chosen("I/O form", io, IO_FORMS)
+    default = ("fp32",) if literal else DEFAULT_PRECISIONS
+    precision = default if asked.precision is None else asked.precision
+    precision = chosen("precision", precision, PRECISIONS)
+    io = chosen("I/O form", IO_FORMS if asked.io is None else asked.io, IO_FORMS)
     for library in ("torch", "onnx", "onnxscript", "safetensors"):
         require(library, "export")
-    if verify:
+    if verify or precision != ("fp32",):
         require("onnxruntime", "cpu")
 
     from maxim_deploy.export import BundleSettings
 
-    return BundleSettings(chosen_precision, chosen_io, source, verify)
+    return BundleSettings(precision, io, literal, single_file, source, verify)
 
 
 def _read_weights(asked: ExportRecipe, say: Callable[[str], None]) -> Checkpoint:
@@ -164,8 +186,20 @@ def _summary(bundle: Bundle, is_new: bool) -> str:
         f"{manifest.architecture}",
         f"checkpoint SHA-256 {manifest.model.source_sha256}",
     ]
-    for graph in manifest.graphs:
-        errors = [record["max_error"] for record in graph.parity]
-        checked = f"within {max(errors):.1e} of PyTorch" if errors else "not compared with PyTorch"
-        lines.append(f"{graph.file}: opset {graph.opset}, {graph.nodes} nodes, {checked}")
+    lines += [
+        f"{graph.file}: opset {graph.opset}, {graph.nodes} nodes{_measured(graph)}"
+        for graph in manifest.graphs
+    ]
     return "\n".join(lines)
+
+
+def _measured(graph: GraphEntry) -> str:
+    """What the export's check found, worst first."""
+    if not graph.parity:
+        return ", not checked"
+    if "psnr" in graph.parity[0]:
+        return f", {graph.parity[0]['psnr']:.1f} dB from float32"
+    if "max_levels" in graph.parity[0]:
+        worst = max(record["max_levels"] for record in graph.parity)
+        return f", within {worst} of 255 levels of the tensor form"
+    return f", within {max(record['max_error'] for record in graph.parity):.1e} of PyTorch"

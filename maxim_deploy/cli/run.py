@@ -136,7 +136,7 @@ class Job:
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT", required=True, help="File or folder to write.")
 @click.option("--backend", type=click.Choice(["auto", "onnxruntime"]), default="auto")
-@click.option("--precision", type=click.Choice(["auto", "fp32"]), default="auto")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16"]), default="auto")
 @click.option(
     "--rounding",
     type=click.Choice(["nearest", "truncate"]),

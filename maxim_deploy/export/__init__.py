@@ -1,6 +1,16 @@
 """From a checkpoint to a bundle: tracing with torch, checking with ONNX Runtime."""
 
-from maxim_deploy.export.bundle import BundleSettings, export_bundle
+from maxim_deploy.export.bundle import export_bundle
+from maxim_deploy.export.deployment import DeploymentMaxim, Rewrites
+from maxim_deploy.export.low_precision import read_precision_table
+from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.export.tracing import onnx_from_module
 
-__all__ = ["BundleSettings", "export_bundle", "onnx_from_module"]
+__all__ = [
+    "BundleSettings",
+    "DeploymentMaxim",
+    "Rewrites",
+    "export_bundle",
+    "onnx_from_module",
+    "read_precision_table",
+]

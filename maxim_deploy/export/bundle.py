@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,35 +12,12 @@ from maxim_deploy._files import atomic_directory, settled, sha256_of
 from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint, write_safetensors
 from maxim_deploy.errors import BundleError
-from maxim_deploy.export.tracing import OPSET, onnx_from_module
-from maxim_deploy.export.verify import verify_graph
-from maxim_deploy.graph import check_graph, node_count, save_graph
-from maxim_deploy.model import module_from_checkpoint
-from maxim_deploy.spec.manifest import MANIFEST, Bundle, GraphEntry, Manifest
+from maxim_deploy.export.graphs import GraphWriter
+from maxim_deploy.export.settings import BundleSettings
+from maxim_deploy.graph.precision import PrecisionTable
+from maxim_deploy.spec.manifest import MANIFEST, Bundle, Manifest
 
 SOURCE = "source.safetensors"
-
-
-@dataclass(frozen=True)
-class BundleSettings:
-    """What an export is asked for. Equal settings and weights give an equal bundle.
-
-    Attributes:
-        precision: "fp32".
-        io: "tensor".
-        source: keep the literal weights in the bundle.
-        verify: compare each graph with PyTorch before it is kept.
-    """
-
-    precision: tuple[str, ...] = ("fp32",)
-    io: tuple[str, ...] = ("tensor",)
-    source: bool = True
-    verify: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        """As recorded in the manifest."""
-        lists = {"precision": list(self.precision), "io": list(self.io)}
-        return {**asdict(self), **lists, "opset": OPSET}
 
 
 def export_bundle(
@@ -49,6 +25,7 @@ def export_bundle(
     folder: Path,
     settings: BundleSettings | None = None,
     *,
+    table: PrecisionTable | None = None,
     force: bool = False,
     command: str = "",
     say: Callable[[str], None] = lambda _: None,
@@ -60,6 +37,7 @@ def export_bundle(
         folder: the bundle; its parents are made. A bundle that is there already stays as it is if
             it was made from the same weights with the same settings.
         settings: what to export; None for the defaults.
+        table: precision table to use in place of the default one; its digest is a setting.
         force: export anew and replace a bundle that is there.
         command: command line to record in the manifest.
         say: told what is being done, in a few words, as it begins.
@@ -73,13 +51,15 @@ def export_bundle(
         ExportError: the graph is not valid, or differs from the network.
     """
     settings = settings or BundleSettings()
+    if table is not None:
+        settings = settings.with_table(table)
     if _holds_bundle(folder) and not force:
         existing = Bundle.open(folder)
         _check_same(existing, checkpoint, settings)
         return existing, False
     try:
         with atomic_directory(folder) as partial:
-            _fill(partial, checkpoint, settings, command, say)
+            _fill(partial, checkpoint, settings, table, command, say)
     except OSError as error:
         raise BundleError(f"cannot write the bundle {str(folder)!r}: {error}") from error
     return Bundle.open(folder), True
@@ -89,18 +69,19 @@ def _fill(
     folder: Path,
     checkpoint: Checkpoint,
     settings: BundleSettings,
+    table: PrecisionTable | None,
     command: str,
     say: Callable[[str], None],
 ) -> None:
     """Write every file of a bundle, the manifest last."""
-    graph = _write_graph(checkpoint, folder, settings, say)
+    graphs = GraphWriter(folder, checkpoint, settings, table, say).write()
     if settings.source:
         write_safetensors(folder / SOURCE, checkpoint)
     manifest = Manifest(
         model=checkpoint.descriptor,
         architecture=checkpoint.architecture,
         settings=settings.to_json(),
-        graphs=[graph],
+        graphs=graphs,
         source=SOURCE if settings.source else None,
         files=_file_records(folder),
         tools=_tool_versions(),
@@ -108,29 +89,6 @@ def _fill(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     Bundle(folder, manifest).write()
-
-
-def _write_graph(
-    checkpoint: Checkpoint, folder: Path, settings: BundleSettings, say: Callable[[str], None]
-) -> GraphEntry:
-    path, weights = folder / "fp32.tensor.onnx", "fp32.weights"
-    module = module_from_checkpoint(checkpoint)
-    say("tracing the network (about a minute per stage)")
-    model = onnx_from_module(module)
-    metadata = {
-        **{f"model.{key}": fact for key, fact in checkpoint.descriptor.to_json().items()},
-        "architecture": str(checkpoint.architecture),
-        "precision": "fp32",
-        "io": "tensor",
-        "producer": f"maxim-deploy {__version__}",
-    }
-    save_graph(model, path, weights, metadata)
-    check_graph(path)
-    parity = []
-    if settings.verify:
-        say("comparing ONNX Runtime with PyTorch")
-        parity = verify_graph(module, path)
-    return GraphEntry(path.name, "fp32", "tensor", weights, OPSET, node_count(path), parity)
 
 
 def _holds_bundle(folder: Path) -> bool:

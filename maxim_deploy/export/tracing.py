@@ -18,9 +18,9 @@ from maxim_deploy.spec.architecture import MULTIPLE_OF
 OPSET = 20
 """The first with Gelu as one operator."""
 
-EXAMPLE_SHAPE = (2, 3, 3 * MULTIPLE_OF, 5 * MULTIPLE_OF)
-"""Not square, and no side of any level equals a block or grid side (16, 8): a size that was baked
-into a constant would then show at every other size."""
+EXAMPLE_SHAPE = (7, 3, 11 * MULTIPLE_OF, 13 * MULTIPLE_OF)
+"""Not square, and odd factors that no constant of the network has: a size that was baked into the
+graph can then be recognised, see `graph.checks.check_no_example_sizes`."""
 
 
 def onnx_from_module(module: nn.Module, outputs: Sequence[str] = ("restored",)) -> ir.Model:

@@ -13,9 +13,13 @@ from torch import nn
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import ExportError
+from maxim_deploy.imaging import Padding, from_unit, to_unit
 
 UNSEEN_SHAPES = ((1, 3, 64, 64), (3, 3, 128, 64), (1, 3, 64, 256))
 """Smallest, batched and tall, wide. None has the tracing example's batch, height or width."""
+
+IMAGE_SHAPES = ((1, 1, 1, 3), (1, 37, 90, 3), (2, 64, 130, 3))
+"""Sides that are one pixel, odd, and a multiple of 64; a batch."""
 
 MAX_ERROR = 1e-5
 """Largest float32 difference allowed, on pictures in [0, 1]. Seen: 1e-6 for S-1, 2e-6 for S-3; the
@@ -26,7 +30,7 @@ ROUNDING_FACTOR = 4
 this many times PyTorch's own distance from float64 is allowed."""
 
 
-def verify_graph(module: nn.Module, graph: Path) -> list[dict[str, Any]]:
+def verify_tensor_form(module: nn.Module, graph: Path) -> list[dict[str, Any]]:
     """Compare ONNX Runtime (CPU) on a graph with PyTorch on its module, at sizes it never saw.
 
     Returns:
@@ -38,9 +42,7 @@ def verify_graph(module: nn.Module, graph: Path) -> list[dict[str, Any]]:
             `ROUNDING_FACTOR` times the rounding.
         MissingDependencyError: ONNX Runtime is not installed.
     """
-    session = require("onnxruntime", "cpu").InferenceSession(
-        str(graph), providers=["CPUExecutionProvider"]
-    )
+    session = _session(graph)
     exact_module = copy.deepcopy(module).double()
     records = []
     for shape in UNSEEN_SHAPES:
@@ -53,6 +55,48 @@ def verify_graph(module: nn.Module, graph: Path) -> list[dict[str, Any]]:
         found = session.run(None, {"image": image})[0]
         records.append(_difference(found, expected, rounding, graph.name))
     return records
+
+
+def verify_image_form(tensor: Path, image: Path) -> list[dict[str, Any]]:
+    """Compare a graph's image form with its tensor form inside the published padding in NumPy.
+
+    Returns:
+        Per shape `shape` and `max_levels`, the largest difference in 8-bit levels.
+
+    Raises:
+        ExportError: a pixel differs by more than one level, which rounding alone can cost.
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    sessions = [_session(path) for path in (tensor, image)]
+    records = []
+    for shape in IMAGE_SHAPES:
+        picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        found = sessions[1].run(None, {"image": picture})[0]
+        expected = np.stack([_restored(sessions[0], one) for one in picture])
+        if found.shape != expected.shape:
+            raise ExportError(f"{image.name} gives {found.shape} for {shape}")
+        levels = int(np.abs(found.astype(np.int16) - expected).max())
+        if levels > 1:
+            raise ExportError(
+                f"{image.name} differs from {tensor.name} by {levels} levels of 255 at {shape}"
+            )
+        records.append({"shape": list(shape), "max_levels": levels})
+    return records
+
+
+def _restored(session: Any, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture `[H, W, 3]` through the tensor form."""
+    padding = Padding(*picture.shape[:2])
+    network_input = to_unit(padding.apply(picture)).transpose(2, 0, 1)[np.newaxis]
+    restored = session.run(None, {"image": np.ascontiguousarray(network_input)})[0]
+    return from_unit(padding.undo(restored[0].transpose(1, 2, 0)), picture.dtype)
+
+
+def _session(graph: Path) -> Any:
+    ort = require("onnxruntime", "cpu")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors
+    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 def _difference(

@@ -2,40 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import TensorProto, ValueInfoProto
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx import ValueInfoProto
 
 from maxim_deploy.errors import ExportError
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 
+TENSOR_SHAPE = f"[N, 3, {MULTIPLE_OF}h, {MULTIPLE_OF}w]"
 
-def check_graph(path: Path) -> None:
-    """Check a graph of the `tensor` form, as it lies on disk with its weights.
+
+def check_graph(path: Path, io: str) -> None:
+    """Check a graph as it lies on disk with its weights.
+
+    Args:
+        path: the ONNX file.
+        io: the form it should have, "tensor" or "image"; see `spec.manifest.GraphEntry`.
 
     Raises:
-        ExportError: not valid ONNX by the full checker (which infers every shape), or not float32
-            `image` `[N, 3, 64h, 64w]` to `restored` of the same shape with N, h and w free.
+        ExportError: not valid ONNX by the full checker (which infers every shape), or its input and
+            output are not those of the form, with batch and sides free.
     """
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{path.name} is not valid ONNX: {error}") from error
     graph = onnx.load(str(path), load_external_data=False).graph
-    signature = {value.name: _dims(value) for value in (*graph.input, *graph.output)}
-    image = signature.get("image")
-    if set(signature) != {"image", "restored"} or signature["restored"] != image or not image:
+    signature = {value.name: _typed_shape(value) for value in (*graph.input, *graph.output)}
+    if set(signature) != {"image", "restored"} or signature["restored"] != signature["image"]:
+        raise ExportError(f"{path.name} must take `image` to a `restored` like it: {signature}")
+    kind, shape = signature["image"]
+    wanted = ("uint8", "[N, H, W, 3]", 3) if io == "image" else ("float32", TENSOR_SHAPE, 1)
+    free = [dim for axis, dim in enumerate(shape) if axis != wanted[2]]
+    multiples = io == "image" or all(str(MULTIPLE_OF) in str(side) for side in shape[2:])
+    if (
+        (kind, len(shape)) != (wanted[0], 4)
+        or shape[wanted[2]] != 3
+        or not all(isinstance(dim, str) for dim in free)
+        or not multiples
+    ):
         raise ExportError(
-            f"{path.name} must take `image` to a `restored` of its shape: {signature}"
+            f"{path.name} must take {wanted[0]} {wanted[1]} with N and both sides free, "
+            f"not {kind} {shape}"
         )
-    batch, channels, height, width = image
-    sides = [isinstance(side, str) and str(MULTIPLE_OF) in side for side in (height, width)]
-    if channels != 3 or not isinstance(batch, str) or not all(sides):
-        raise ExportError(
-            f"{path.name} must take [N, 3, {MULTIPLE_OF}h, {MULTIPLE_OF}w] with N, h and w free, "
-            f"not {image}"
-        )
+
+
+def check_no_example_sizes(model: ir.Model, example: tuple[int, int, int, int]) -> None:
+    """Look for sizes of the traced example among the integers of a graph.
+
+    An ONNX graph has no guards: a tracer that takes a size for a constant makes a graph that is
+    wrong at every other size, or worse, only at some.
+
+    Args:
+        model: the traced graph.
+        example: `[N, C, H, W]` of the example; its sizes must not be those of any weight.
+
+    Raises:
+        ExportError: an integer constant has one; the message names value and tensor.
+    """
+    batch, _, height, width = example
+    sides = {side // 2**k for side in (height, width) for k in range(8) if side % 2**k == 0}
+    weights = {
+        size
+        for value in model.graph.initializers.values()
+        if (tensor := value.const_value) is not None and tensor.dtype.is_floating_point()
+        for size in tensor.shape.numpy()
+    }
+    suspects = ({batch} | sides) - weights - {1}
+    for name, values in _integer_constants(model):
+        found = suspects & {abs(int(value)) for value in values.flat}
+        if found:
+            raise ExportError(
+                f"the traced example's size {min(found)} is baked into the constant {name!r}; "
+                "the graph would be wrong at other sizes"
+            )
+
+
+def _integer_constants(model: ir.Model) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    for value in model.graph.initializers.values():
+        if value.const_value is not None and value.const_value.dtype == ir.DataType.INT64:
+            yield value.name or "", value.const_value.numpy()
+    for node in model.graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.TENSOR:
+                tensor = attribute.as_tensor()
+                if tensor.dtype == ir.DataType.INT64:
+                    yield node.name or "", tensor.numpy()
 
 
 def node_count(path: Path) -> int:
@@ -43,8 +100,7 @@ def node_count(path: Path) -> int:
     return len(onnx.load(str(path), load_external_data=False).graph.node)
 
 
-def _dims(value: ValueInfoProto) -> list[str | int]:
+def _typed_shape(value: ValueInfoProto) -> tuple[str, list[str | int]]:
     tensor = value.type.tensor_type
-    if tensor.elem_type != TensorProto.FLOAT:
-        raise ExportError(f"{value.name} must be float32")
-    return [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+    kind = ir.DataType(tensor.elem_type).numpy().name
+    return kind, [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]

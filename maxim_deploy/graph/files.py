@@ -35,15 +35,19 @@ def name_nodes(model: ir.Model) -> None:
         value.metadata_props.clear()
 
 
-def save_graph(model: ir.Model, path: Path, weights: str, metadata: dict[str, str]) -> None:
+def save_graph(model: ir.Model, path: Path, weights: str | None, metadata: dict[str, str]) -> None:
     """Write a graph, and its weights as ONNX external data beside it.
 
     Args:
         model: is not modified, but for its metadata.
         path: the graph's file.
-        weights: name of the weights file, in the same folder; overwritten.
+        weights: name of the weights file, in the same folder, overwritten; both I/O forms of one
+            precision write the same bytes. None embeds the weights in the graph's file.
         metadata: goes into the file's `metadata_props`, shown by every ONNX tool.
     """
     model.metadata_props.clear()
     model.metadata_props.update(metadata)
-    ir.save(model, path, external_data=weights, size_threshold_bytes=_EMBED_BELOW)
+    if weights is None:
+        ir.save(model, path)
+    else:
+        ir.save(model, path, external_data=weights, size_threshold_bytes=_EMBED_BELOW)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy._optional import require
@@ -13,7 +12,7 @@ from maxim_deploy.errors import BackendError
 
 
 class OnnxRuntimeCpu:
-    """A session on one ONNX graph of the `tensor` form; `run` may be called from many threads.
+    """A session on one ONNX graph of either form; `run` may be called from many threads.
 
     Args:
         graph: the ONNX file; its weights file is read from beside it.
@@ -42,8 +41,8 @@ class OnnxRuntimeCpu:
             raise BackendError(f"ONNX Runtime cannot load {str(graph)!r}: {error}") from error
         self.library = f"onnxruntime {ort.__version__}"
 
-    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Restore float32 `[N, 3, H, W]` in [0, 1], H and W multiples of 64; same shape back.
+    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Restore a batch in the graph's form; the same shape and type comes back.
 
         Raises:
             BackendError: ONNX Runtime failed, out of memory for instance.
@@ -53,5 +52,5 @@ class OnnxRuntimeCpu:
         except Exception as error:
             shape = "x".join(map(str, image.shape))
             raise BackendError(f"ONNX Runtime failed on an input of {shape}: {error}") from error
-        restored: NDArray[np.float32] = outputs[0]
+        restored: NDArray[Any] = outputs[0]
         return restored

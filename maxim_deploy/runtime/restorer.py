@@ -16,9 +16,11 @@ from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
-from maxim_deploy.spec.recipes import PRECISIONS, chosen
+from maxim_deploy.spec.recipes import chosen
 
 BACKENDS = ("auto", "onnxruntime")
+CPU_PRECISIONS = ("fp32", "fp16")
+"""Best first. A CPU runs hardly any bfloat16 operator."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class RestorerInfo:
     Attributes:
         model: provenance of the weights.
         variant: "S-2" and so on, or None for any other size.
-        precision: of the graph, "fp32".
+        precision: inside the graph, "fp32" or "fp16".
+        io: form of the graph, "tensor", or "image" where the bundle has no other.
         backend: "onnxruntime".
         device: "cpu".
         library: the backend library and its version.
@@ -38,6 +41,7 @@ class RestorerInfo:
     model: Descriptor
     variant: str | None
     precision: str
+    io: str
     backend: str
     device: str
     library: str
@@ -74,11 +78,25 @@ class Restorer:
         if rounding not in ("nearest", "truncate"):
             raise UsageError(f"rounding must be 'nearest' or 'truncate', not {rounding!r}")
         check_image(image)
+        if self.info.io == "image":
+            return self._run_image_form(self._backend, image, rounding)
         padding = Padding(*image.shape[:2])
         network_input = to_unit(padding.apply(image)).transpose(2, 0, 1)[np.newaxis]
         restored = self._backend.run(np.ascontiguousarray(network_input))
         cropped = padding.undo(restored[0].transpose(1, 2, 0))
         return np.ascontiguousarray(from_unit(cropped, image.dtype, rounding))
+
+    @staticmethod
+    def _run_image_form(
+        backend: OnnxRuntimeCpu, image: NDArray[Any], rounding: Rounding
+    ) -> NDArray[Any]:
+        if image.dtype != np.uint8 or rounding != "nearest":
+            raise UsageError(
+                "this bundle has the image form only, which takes uint8 and rounds to nearest, "
+                f"not {image.dtype} and {rounding!r}; export it with --io image,tensor"
+            )
+        restored: NDArray[Any] = backend.run(np.ascontiguousarray(image)[np.newaxis])[0]
+        return restored
 
     def close(self) -> None:
         """Give the backend's memory back. A closed restorer cannot be called."""
@@ -113,7 +131,8 @@ def load(
     Args:
         bundle: the directory that `maxim-export` wrote. Its files are checked against their hashes.
         backend: "auto" (the best that works here) or "onnxruntime" (CPU).
-        precision: "auto" or "fp32".
+        precision: "auto" (float32 where the bundle has it, which a CPU runs fastest), "fp32" or
+            "fp16".
         device: index of the GPU; a CPU backend takes 0 only.
         threads: CPU threads for one image; None for one per core.
         tile: "auto" or "off". This version runs every image whole and has no tiles of a fixed size.
@@ -132,7 +151,7 @@ def load(
             f"unknown backend {backend!r}{nearest(backend, BACKENDS)}; this version has: "
             f"{', '.join(BACKENDS)}"
         )
-    chosen("precision", [precision], ("auto", *PRECISIONS))
+    chosen("precision", [precision], ("auto", *CPU_PRECISIONS))
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
     _refuse_unavailable(
@@ -141,7 +160,7 @@ def load(
     )  # fmt: skip
 
     opened = Bundle.open(bundle)
-    entry = opened.graph("fp32" if precision == "auto" else precision, "tensor")
+    entry = _chosen_graph(opened, precision)
     session = OnnxRuntimeCpu(_checked_graph(opened, entry), threads)
     return Restorer(
         session,
@@ -149,6 +168,7 @@ def load(
             model=opened.manifest.model,
             variant=opened.manifest.architecture.variant,
             precision=entry.precision,
+            io=entry.io,
             backend=session.name,
             device=session.device,
             library=session.library,
@@ -164,6 +184,16 @@ def _refuse_unavailable(**arguments: tuple[object, object]) -> None:
                 f"{name}={value!r} cannot be honoured by the CPU backend of this version; "
                 f"leave {name} at {only!r}"
             )
+
+
+def _chosen_graph(bundle: Bundle, precision: str) -> GraphEntry:
+    """The entry to run: the tensor form where the bundle has it, which takes every pixel type."""
+    have = {(entry.precision, entry.io): entry for entry in bundle.manifest.graphs}
+    wanted = CPU_PRECISIONS if precision == "auto" else (precision,)
+    for candidate in ((p, io) for p in wanted for io in ("tensor", "image")):
+        if candidate in have:
+            return have[candidate]
+    return bundle.graph(wanted[0], "tensor")  # says what there is instead
 
 
 def _checked_graph(bundle: Bundle, entry: GraphEntry) -> Path:

@@ -41,14 +41,16 @@ class GraphEntry:
 
     Attributes:
         file: its name in the bundle, `<precision>.<io>.onnx`.
-        precision: "fp32".
+        precision: "fp32", "fp16" or "bf16", the type inside; inputs and outputs are not affected.
         io: "tensor": `image` float32 [N, 3, H, W] in [0, 1], H and W multiples of 64, to `restored`
-            of the same shape and type, not clipped.
+            of the same shape and type, not clipped. "image": `image` uint8 [N, H, W, 3] RGB, any H
+            and W, to `restored` of the same shape and type; scaling, padding, cropping, clipping
+            and rounding are in the graph.
         weights: the external-data file it shares with others of its precision, or None if embedded.
         opset: version of the ONNX operator set.
         nodes: number of nodes.
-        parity: how far ONNX Runtime was from PyTorch at export, one record per size; empty if the
-            check was skipped.
+        parity: how far the graph was at export from what it stands for, one record per input;
+            empty if the check was skipped.
     """
 
     file: str

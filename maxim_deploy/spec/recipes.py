@@ -1,8 +1,8 @@
 """Recipes: what to export, as a TOML file.
 
     model = "deblurring-gopro"   # a known name; or checkpoint = "FILE", relative to the recipe
-    precision = ["fp32"]
-    io = ["tensor"]
+    precision = ["fp32", "fp16"]
+    io = ["image", "tensor"]
 
 Every key is optional on its own; `maxim-export` options override a recipe's. `variant` is accepted
 too and then checked against the weights.
@@ -17,11 +17,14 @@ from typing import Any
 
 from maxim_deploy.errors import UsageError, nearest
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16", "bf16")
 """Precisions that can be exported."""
 
-IO_FORMS = ("tensor",)
+IO_FORMS = ("image", "tensor")
 """Forms of input and output that can be exported; see `GraphEntry.io`."""
+
+DEFAULT_PRECISIONS = ("fp32", "fp16")
+"""What an export makes if it is not told."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,14 +19,23 @@ import torch
 
 import maxim_deploy
 from maxim_deploy._files import sha256_of
-from maxim_deploy.checkpoints import open_model, read_checkpoint
+from maxim_deploy.checkpoints import demo_weights, open_model, read_checkpoint
 from maxim_deploy.errors import BundleError, ExportError
-from maxim_deploy.export import BundleSettings, export_bundle, onnx_from_module
+from maxim_deploy.export import (
+    BundleSettings,
+    DeploymentMaxim,
+    export_bundle,
+    onnx_from_module,
+)
 from maxim_deploy.export import bundle as bundle_module
+from maxim_deploy.export.low_precision import GATES
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE
-from maxim_deploy.export.verify import MAX_ERROR, UNSEEN_SHAPES, verify_graph
+from maxim_deploy.export.verify import IMAGE_SHAPES, MAX_ERROR, UNSEEN_SHAPES, verify_tensor_form
 from maxim_deploy.graph import check_graph, save_graph
+from maxim_deploy.graph.precision.pictures import fitted
+from maxim_deploy.imaging.files import read_image
 from maxim_deploy.model import Maxim, module_from_checkpoint
+from maxim_deploy.parity import psnr
 from maxim_deploy.spec.manifest import Bundle
 
 
@@ -42,20 +51,25 @@ class AllOutputs(torch.nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["S-2", "S-3"])
-def test_graph_agrees_with_the_reference(variant: str, tmp_path: Path, record_property) -> None:
-    """Every case, and every stage and scale where they are given, from one graph."""
-    checkpoint = reference.checkpoint(variant)
-    stages = checkpoint.architecture.stages
-    names = [f"stage{s}_scale{k}" for s in range(stages) for k in range(3)]
+def test_literal_graph_agrees_with_the_reference(tmp_path: Path, record_property) -> None:
+    """S-2, every case, every stage and scale, from one graph of the literal network."""
+    names = [f"stage{stage}_scale{scale}" for stage in range(2) for scale in range(3)]
     names[-1] = "output"
-    module = AllOutputs(module_from_checkpoint(checkpoint))
+    module = AllOutputs(module_from_checkpoint(reference.checkpoint("S-2")))
     save_graph(onnx_from_module(module, names), tmp_path / "all.onnx", "all.weights", {})
-    errors = graph_errors(tmp_path / "all.onnx", variant)
+    errors = graph_errors(tmp_path / "all.onnx", "S-2")
     record_property("max_errors", errors)
-    # S-2: stage 0 at three scales, stage 1 at two and the output, which is its third.
-    assert len(errors) == (3 * 6 if variant == "S-2" else 2)
+    assert len(errors) == 3 * 6  # three cases
     assert max(errors.values()) <= reference.TOLERANCE, errors
+
+
+@pytest.mark.slow
+def test_s3_graph_agrees_with_the_reference(tmp_path: Path, record_property) -> None:
+    module = DeploymentMaxim(module_from_checkpoint(reference.checkpoint("S-3")))
+    save_graph(onnx_from_module(module), tmp_path / "s3.onnx", "s3.weights", {})
+    errors = graph_errors(tmp_path / "s3.onnx", "S-3")
+    record_property("max_errors", errors)
+    assert len(errors) == 2 and max(errors.values()) <= reference.TOLERANCE, errors
 
 
 def graph_errors(graph: Path, variant: str) -> dict[str, float]:
@@ -75,12 +89,84 @@ def graph_errors(graph: Path, variant: str) -> dict[str, float]:
     return errors
 
 
+def reference_bundle(variant: str, folder: Path, settings: BundleSettings) -> Path:
+    """The reference's parameters, from a file as published."""
+    np.savez(folder / "w.npz", **reference.published(reference.checkpoint(variant).arrays))
+    checkpoint = read_checkpoint(folder / "w.npz")
+    return export_bundle(checkpoint, folder / variant, settings)[0].path
+
+
 @pytest.fixture(scope="module")
 def s1_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """S-1 with the reference's parameters, from a file as published."""
-    folder = tmp_path_factory.mktemp("s1")
-    np.savez(folder / "s1.npz", **reference.published(reference.checkpoint("S-1").arrays))
-    return export_bundle(read_checkpoint(folder / "s1.npz"), folder / "bundle")[0].path
+    settings = BundleSettings(precision=("fp32",), io=("tensor",), single_file=True)
+    return reference_bundle("S-1", tmp_path_factory.mktemp("s1"), settings)
+
+
+@pytest.fixture(scope="module")
+def s2_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both precisions, both forms."""
+    return reference_bundle("S-2", tmp_path_factory.mktemp("s2"), BundleSettings())
+
+
+@pytest.mark.slow
+def test_deployment_graph_of_s2(s2_bundle: Path, record_property) -> None:
+    errors = graph_errors(s2_bundle / "fp32.tensor.onnx", "S-2")
+    record_property("max_errors", errors)
+    assert len(errors) == 3 and max(errors.values()) <= reference.TOLERANCE, errors
+    nodes = onnx.load(s2_bundle / "fp32.tensor.onnx", load_external_data=False).graph.node
+    assert len(nodes) <= 2900
+    assert sum(node.op_type == "Transpose" for node in nodes) <= 317
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(256, 256), (512, 768)])
+def test_fp16_of_s2(s2_bundle: Path, size: tuple[int, int], record_property) -> None:
+    check_fp16(s2_bundle, size, record_property)
+
+
+@pytest.mark.parametrize("size", [(256, 256), (512, 768)])
+def test_fp16_of_the_demo(demo_bundle: Path, size: tuple[int, int], record_property) -> None:
+    check_fp16(demo_bundle, size, record_property)
+
+
+def check_fp16(bundle: Path, size: tuple[int, int], record_property) -> None:
+    """float16 against float32 on a photograph, in both forms."""
+    photo = read_image(demo_weights().with_name("chelsea.png")).rgb
+    picture = fitted(photo, *size)[None]
+    unit = np.ascontiguousarray((picture / np.float32(255)).transpose(0, 3, 1, 2), np.float32)
+    restored = {
+        (precision, io): onnxruntime.InferenceSession(bundle / f"{precision}.{io}.onnx").run(
+            None, {"image": unit if io == "tensor" else picture}
+        )[0]
+        for precision in ("fp32", "fp16")
+        for io in ("tensor", "image")
+    }
+    tensors = [np.clip(restored[precision, "tensor"], 0, 1) for precision in ("fp32", "fp16")]
+    images = [restored[precision, "image"].astype(np.int16) for precision in ("fp32", "fp16")]
+    measured = {
+        "tensor_psnr": psnr(*tensors, peak=1),
+        "tensor_max": float(np.abs(tensors[0] - tensors[1]).max()),
+        "image_psnr": psnr(*images, peak=255),
+        "image_levels": int(np.abs(images[0] - images[1]).max()),
+    }
+    record_property("fp16", measured)
+    assert measured["tensor_psnr"] >= 60 and measured["tensor_max"] <= 1 / 255, measured
+    assert measured["image_psnr"] >= 55 and measured["image_levels"] <= 2, measured
+
+
+def test_fp16_restores_as_well(demo_bundle: Path) -> None:
+    data = reference.load("demo_expected")
+    quality = []
+    for precision in ("fp32", "fp16"):
+        with maxim_deploy.load(demo_bundle, precision=precision) as restorer:
+            restored = np.clip(restorer(data["noisy"][0]), 0, 1)
+        quality.append(psnr(restored * 255, data["clean_u8"][0], peak=255))
+    assert quality[0] > 30.9 and abs(quality[0] - quality[1]) < 0.01
+
+
+def test_fp16_weights_are_half_the_size(demo_bundle: Path) -> None:
+    sizes = [(demo_bundle / f"{name}.weights").stat().st_size for name in ("fp32", "fp16")]
+    assert 0.49 < sizes[1] / sizes[0] < 0.51  # small tensors stay in the graph
 
 
 @pytest.mark.slow
@@ -106,13 +192,22 @@ def test_manifest(demo_bundle: Path) -> None:
     manifest = json.loads((demo_bundle / "manifest.json").read_text())
     on_disk = {path.name for path in demo_bundle.iterdir()}
     assert on_disk == {*manifest["files"], "manifest.json"}
-    assert on_disk == {"fp32.tensor.onnx", "fp32.weights", "source.safetensors", "manifest.json"}
+    assert on_disk == {
+        "fp32.tensor.onnx", "fp32.image.onnx", "fp32.weights", "fp16.tensor.onnx",
+        "fp16.image.onnx", "fp16.weights", "fp16.table.txt", "fp16.table.json",
+        "source.safetensors", "manifest.json",
+    }  # fmt: skip
     for name, record in manifest["files"].items():
         assert record["sha256"] == sha256_of(demo_bundle / name)
         assert record["bytes"] == (demo_bundle / name).stat().st_size
-    (graph,) = manifest["graphs"]
-    assert [tuple(record["shape"]) for record in graph["parity"]] == list(UNSEEN_SHAPES)
-    assert 0 < max(record["max_error"] for record in graph["parity"]) <= MAX_ERROR
+    graphs = {entry["file"]: entry for entry in manifest["graphs"]}
+    exact = graphs["fp32.tensor.onnx"]["parity"]
+    assert [tuple(record["shape"]) for record in exact] == list(UNSEEN_SHAPES)
+    assert 0 < max(record["max_error"] for record in exact) <= MAX_ERROR
+    assert [tuple(r["shape"]) for r in graphs["fp16.image.onnx"]["parity"]] == list(IMAGE_SHAPES)
+    pictures = [record["picture"] for record in graphs["fp16.tensor.onnx"]["parity"]]
+    assert pictures == ["chelsea", "black", "white", "checkerboard", "saturated noise"]
+    assert graphs["fp16.tensor.onnx"]["parity"][0]["psnr"] >= GATES["fp16"]
     assert manifest["model"]["source"] == "demo-denoise.safetensors"
     assert set(manifest["tools"]) >= {"maxim-deploy", "torch", "onnx"}
 
@@ -131,7 +226,7 @@ def test_graph_file(demo_bundle: Path) -> None:
     assert [entry.version for entry in model.opset_import if not entry.domain] == [20]
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
-    assert any(name.startswith("stage_0_encoder_block_0/") for name in names)
+    assert any(name.startswith("stages/0/encoder/") for name in names)
     assert str(Path(__file__).parents[2]).encode() not in model.SerializeToString()
     assert not any(node.metadata_props for node in model.graph.node)
 
@@ -146,17 +241,21 @@ def test_source_weights_survive(demo_bundle: Path) -> None:
 
 @pytest.fixture
 def no_tracing(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Replace the slow part by copying the demo's graph; the list says how often it ran."""
+    """Replace the slow part by copying the demo's graphs; the list says how often it ran."""
     calls: list[str] = []
-    entry = Bundle.open(demo_bundle).manifest.graphs[0]
+    manifest = Bundle.open(demo_bundle).manifest
 
-    def copy(_checkpoint, folder: Path, *_):
-        calls.append(folder.name)
-        for name in ("fp32.tensor.onnx", "fp32.weights"):
-            (folder / name).write_bytes((demo_bundle / name).read_bytes())
-        return entry
+    class Copier:
+        def __init__(self, folder: Path, *_) -> None:
+            self.folder = folder
 
-    monkeypatch.setattr(bundle_module, "_write_graph", copy)
+        def write(self):
+            calls.append(self.folder.name)
+            for name in set(manifest.files) - {"source.safetensors"}:
+                (self.folder / name).write_bytes((demo_bundle / name).read_bytes())
+            return manifest.graphs
+
+    monkeypatch.setattr(bundle_module, "GraphWriter", Copier)
     return calls
 
 
@@ -258,11 +357,11 @@ def test_a_graph_that_disagrees_is_refused(demo_bundle: Path) -> None:
     with pytest.raises(
         ExportError, match=r"differs from PyTorch by .* at 1x3x64x64; at most 1e-05"
     ):
-        verify_graph(module, demo_bundle / "fp32.tensor.onnx")
+        verify_tensor_form(module, demo_bundle / "fp32.tensor.onnx")
     broken = module_from_checkpoint(open_model("demo-denoise"))
     broken.get_submodule("stage_0_output_conv_0").bias.fill_(float("nan"))
     with pytest.raises(ExportError, match=r"differs from PyTorch by nan at"):
-        verify_graph(broken, demo_bundle / "fp32.tensor.onnx")
+        verify_tensor_form(broken, demo_bundle / "fp32.tensor.onnx")
 
 
 @pytest.mark.parametrize("fault", ["fixed height", "renamed output", "float16 input", "no weights"])
@@ -276,7 +375,7 @@ def test_a_malformed_graph_is_refused(demo_bundle: Path, tmp_path: Path, fault: 
     elif fault == "float16 input":
         image.elem_type = onnx.TensorProto.FLOAT16
     if fault != "no weights":
-        os.link(demo_bundle / "fp32.weights", tmp_path / "fp32.weights")
+        shutil.copy(demo_bundle / "fp32.weights", tmp_path)
     onnx.save(model, tmp_path / "graph.onnx")
     with pytest.raises(ExportError, match=r"graph\.onnx"):
-        check_graph(tmp_path / "graph.onnx")
+        check_graph(tmp_path / "graph.onnx", "tensor")

@@ -95,7 +95,7 @@ def test_closed(demo_bundle) -> None:
     ("arguments", "message"),
     [
         ({"backend": "onnxruntim"}, "did you mean 'onnxruntime'"),
-        ({"precision": "fp61"}, "unknown precision 'fp61'.*known: auto, fp32"),
+        ({"precision": "fp61"}, "unknown precision 'fp61'.*known: auto, fp32, fp16"),
         ({"threads": 0}, "at least 1"),
         ({"tile": 512}, "tile=512 cannot be honoured"),
         ({"overlap": 32}, "overlap=32 cannot be honoured"),

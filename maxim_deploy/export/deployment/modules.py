@@ -80,7 +80,7 @@ class MatrixOfParts(TensorModule):
         """One `[pixels, in_k]` per part to `[pixels, out]`."""
         if self.joined is not None:
             return self.joined(torch.cat(xs, dim=1))
-        total = self.parts[0](xs[0])
+        total: Tensor = self.parts[0](xs[0])
         for x, part in zip(xs[1:], self.parts[1:], strict=True):
             total = part(x, total)
         return total

@@ -1,0 +1,124 @@
+"""The graphs of a bundle: traced once, then cast and wrapped, each checked as it lies on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from maxim_deploy._version import __version__
+from maxim_deploy.checkpoints import Checkpoint
+from maxim_deploy.export.deployment import DeploymentMaxim
+from maxim_deploy.export.low_precision import Lowering
+from maxim_deploy.export.settings import BundleSettings
+from maxim_deploy.export.tracing import EXAMPLE_SHAPE, OPSET, onnx_from_module
+from maxim_deploy.export.verify import verify_image_form, verify_tensor_form
+from maxim_deploy.graph import (
+    check_graph,
+    check_no_example_sizes,
+    check_operators,
+    image_form,
+    node_count,
+    parse_with_tensorrt_rtx,
+    save_graph,
+)
+from maxim_deploy.graph.precision import PrecisionTable
+from maxim_deploy.model import Maxim, module_from_checkpoint
+from maxim_deploy.spec.manifest import GraphEntry
+
+Say = Callable[[str], None]
+"""Is told what is being done, in a few words, as it begins."""
+
+
+@dataclass(frozen=True)
+class GraphWriter:
+    """Writes the graphs of one bundle into a folder."""
+
+    folder: Path
+    checkpoint: Checkpoint
+    settings: BundleSettings
+    table: PrecisionTable | None
+    say: Say
+
+    def write(self) -> list[GraphEntry]:
+        """Trace the network, and write and check every graph that the settings name.
+
+        Raises:
+            ExportError: a graph is not valid, not what TensorRT takes, or not exact enough.
+        """
+        network = module_from_checkpoint(self.checkpoint)
+        self.say("tracing the network (half a minute per stage)")
+        core = onnx_from_module(network if self.settings.literal else DeploymentMaxim(network))
+        check_no_example_sizes(core, EXAMPLE_SHAPE)
+        lowering = None
+        if set(self.settings.precision) - {"fp32"}:
+            self.say("measuring magnitudes on pictures")
+            lowering = Lowering(core, self.folder, self.table, verify=self.settings.verify)
+        entries: list[GraphEntry] = []
+        for precision in self.settings.precision:
+            if precision == "fp32":
+                entries += self._write_forms(core, precision, network)
+            else:
+                assert lowering is not None
+                self.say(f"casting to {precision} and comparing with float32")
+                low = lowering.lowered(precision)
+                entries += self._write_forms(low.model, precision, low.parity)
+        return entries
+
+    def _write_forms(
+        self, model: ir.Model, precision: str, against: Maxim | list[dict[str, Any]]
+    ) -> Iterator[GraphEntry]:
+        """Both I/O forms of one precision; they share the weights file.
+
+        `against` is the network to compare the tensor form with, or the numbers of a comparison.
+        """
+        tensor = self._write_form(model, precision, "tensor")
+        parity: list[dict[str, Any]] = []
+        if not isinstance(against, Maxim):
+            parity = against
+        elif self.settings.verify:
+            self.say("comparing ONNX Runtime with PyTorch")
+            parity = verify_tensor_form(against, tensor)
+        if "image" in self.settings.io:
+            image = self._write_form(image_form(model), precision, "image")
+            agreement = []
+            if self.settings.verify and precision != "bf16":  # a CPU does not run it
+                self.say(f"comparing the {precision} image form with the tensor form")
+                agreement = verify_image_form(tensor, image)
+            yield self._entry(image, precision, "image", agreement)
+        if "tensor" in self.settings.io:
+            yield self._entry(tensor, precision, "tensor", parity)
+        else:
+            tensor.unlink()
+
+    def _write_form(self, model: ir.Model, precision: str, io: str) -> Path:
+        path = self.folder / f"{precision}.{io}.onnx"
+        metadata = {
+            **{f"model.{key}": fact for key, fact in self.checkpoint.descriptor.to_json().items()},
+            "architecture": str(self.checkpoint.architecture),
+            "form": "literal" if self.settings.literal else "deployment",
+            "precision": precision,
+            "io": io,
+            "producer": f"maxim-deploy {__version__}",
+        }
+        save_graph(model, path, self._weights(precision), metadata)
+        check_graph(path, io)
+        if not self.settings.literal:  # that form shrinks with antialias; TensorRT has none
+            check_operators(model)
+            self.say("parsing with TensorRT for RTX, where it is installed")
+            parse_with_tensorrt_rtx(path)
+        return path
+
+    def _weights(self, precision: str) -> str | None:
+        return None if self.settings.single_file else f"{precision}.weights"
+
+    def _entry(
+        self, path: Path, precision: str, io: str, parity: list[dict[str, Any]]
+    ) -> GraphEntry:
+        opset = 22 if precision == "bf16" else OPSET
+        return GraphEntry(
+            path.name, precision, io, self._weights(precision), opset, node_count(path), parity
+        )

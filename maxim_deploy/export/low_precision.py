@@ -1,0 +1,114 @@
+"""A float32 graph in float16 or bfloat16: decided by table, measured on pictures, and gated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from maxim_deploy._files import write_text
+from maxim_deploy.checkpoints import demo_weights
+from maxim_deploy.errors import ExportError, UsageError
+from maxim_deploy.graph.precision import (
+    PrecisionTable,
+    compare_graphs,
+    decided_nodes,
+    default_table,
+    float32_twin,
+    low_precision,
+    magnitudes,
+    probe_pictures,
+    table_text,
+    verify_types,
+    with_safe_range,
+)
+from maxim_deploy.imaging.files import read_image
+
+GATES = {"fp16": 60.0, "bf16": 40.0}
+"""Least PSNR in dB to the float32 graph on a photograph, output clipped and not rounded. Seen with
+the reference parameters: 68 dB in fp16 and 49 dB in bf16; the demo model is closer in both."""
+
+SMALL, LARGE = (256, 256), (1024, 1024)
+"""Sizes on which magnitudes are measured: all pictures at the small one; at a megapixel the
+photograph and saturated noise, the one that drives the network furthest."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A low-precision graph, and how far it is from float32 on each picture."""
+
+    model: ir.Model
+    parity: list[dict[str, Any]]
+
+
+class Lowering:
+    """Makes the low-precision forms of one float32 graph; magnitudes are measured once.
+
+    Args:
+        core: the float32 graph of the tensor form.
+        folder: each precision leaves `<precision>.table.txt` and `<precision>.table.json` here.
+        table: replaces the default table of the precision that it is for.
+        verify: hold the results against `GATES`.
+    """
+
+    def __init__(
+        self, core: ir.Model, folder: Path, table: PrecisionTable | None, *, verify: bool
+    ) -> None:
+        self.core, self.folder, self.table, self.verify = core, folder, table, verify
+        photo = read_image(demo_weights().with_name("chelsea.png")).rgb
+        self.photos = {"chelsea": photo}
+        self.seen = magnitudes(core, self._pictures())
+
+    def lowered(self, precision: str) -> Lowered:
+        """The graph in "fp16" or "bf16".
+
+        Raises:
+            ExportError: a result is not finite, or further from float32 than its gate allows.
+        """
+        table = self.table if self.table is not None else default_table(precision)
+        table = with_safe_range(table, self.core, self.seen)
+        model = low_precision(self.core, table)
+        verify_types(model, table)
+        decided = decided_nodes(table, self.core, self.seen)
+        write_text(self.folder / f"{precision}.table.txt", table_text(table, decided))
+        write_text(self.folder / f"{precision}.table.json", table.to_json(decided))
+        return Lowered(model, self._parity(model, precision) if self.verify else [])
+
+    def _pictures(self) -> Iterator[NDArray[np.float32]]:
+        yield from probe_pictures(self.photos, *SMALL).values()
+        large = probe_pictures(self.photos, *LARGE)
+        yield from (large[name] for name in ("chelsea", "saturated noise"))
+
+    def _parity(self, model: ir.Model, precision: str) -> list[dict[str, Any]]:
+        # A CPU runs hardly any bfloat16 operator; its twin rounds the same values in float32.
+        candidate = float32_twin(model) if precision == "bf16" else model
+        found = compare_graphs(candidate, self.core, probe_pictures(self.photos, *SMALL))
+        for name in self.photos:
+            if found[name].psnr < GATES[precision]:
+                advice = "; try --precision bf16, which has the range of float32"
+                raise ExportError(
+                    f"{precision} is {found[name].psnr:.1f} dB from float32 on the picture "
+                    f"{name!r}, its gate is {GATES[precision]:.0f} dB"
+                    f"{advice if precision == 'fp16' else ''}"
+                )
+        return [
+            {"picture": name, "size": list(SMALL), **asdict(difference)}
+            for name, difference in found.items()
+        ]
+
+
+def read_precision_table(path: Path) -> PrecisionTable:
+    """A table from a JSON file.
+
+    Raises:
+        UsageError: the file cannot be read or is not a table.
+    """
+    try:
+        return PrecisionTable.from_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, ExportError) as error:
+        raise UsageError(f"precision table {str(path)!r}: {error}") from error

@@ -1,0 +1,66 @@
+"""What an export is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from maxim_deploy.errors import UsageError
+from maxim_deploy.export.tracing import OPSET
+from maxim_deploy.graph.precision import PrecisionTable
+from maxim_deploy.spec.recipes import DEFAULT_PRECISIONS, IO_FORMS, PRECISIONS, chosen
+
+
+@dataclass(frozen=True)
+class BundleSettings:
+    """Equal settings and weights give an equal bundle.
+
+    Attributes:
+        precision: of "fp32", "fp16", "bf16".
+        io: of "image", "tensor".
+        literal: export the literal network, for comparison; float32 only.
+        single_file: embed the weights in each graph rather than share one file per precision.
+        source: keep the literal weights in the bundle.
+        verify: compare each graph with what it stands for before it is kept.
+        table: SHA-256 of the precision table that replaces the default one, or None.
+
+    Raises:
+        UsageError: a name is unknown, or `literal` is asked for in low precision.
+    """
+
+    precision: tuple[str, ...] = DEFAULT_PRECISIONS
+    io: tuple[str, ...] = IO_FORMS
+    literal: bool = False
+    single_file: bool = False
+    source: bool = True
+    verify: bool = True
+    table: str | None = None
+
+    def __post_init__(self) -> None:
+        chosen("precision", self.precision, PRECISIONS)
+        chosen("I/O form", self.io, IO_FORMS)
+        if self.literal and self.precision != ("fp32",):
+            raise UsageError(
+                "the literal form is exported in fp32 only, for comparison; "
+                f"pass --precision fp32, not {','.join(self.precision)}"
+            )
+
+    def with_table(self, table: PrecisionTable) -> BundleSettings:
+        """These settings with a precision table.
+
+        Raises:
+            UsageError: no precision that is asked for is the table's.
+        """
+        wanted = {"float16": "fp16", "bfloat16": "bf16"}[table.low]
+        if set(self.precision) - {"fp32"} != {wanted}:
+            raise UsageError(
+                f"the precision table is for {wanted}; ask for it with --precision fp32,{wanted}, "
+                f"not {','.join(self.precision)}"
+            )
+        return replace(self, table=hashlib.sha256(table.to_json().encode()).hexdigest())
+
+    def to_json(self) -> dict[str, Any]:
+        """As recorded in the manifest."""
+        lists = {"precision": list(self.precision), "io": list(self.io)}
+        return {**asdict(self), **lists, "opset": OPSET}

@@ -1,0 +1,77 @@
+"""How far is a low-precision graph from its float32 original?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import ExportError
+from maxim_deploy.graph.precision.running import open_session
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Between two results clipped to [0, 1], not rounded to 8 bits.
+
+    Attributes:
+        max_error: largest absolute difference; 1/255 is one 8-bit step.
+        mean_error: mean absolute difference.
+        psnr: dB with a peak of 1; infinite for equal results.
+    """
+
+    max_error: float
+    mean_error: float
+    psnr: float
+
+
+def difference(found: NDArray[np.floating], expected: NDArray[np.floating]) -> Difference:
+    """Measure one result against another, in float64 after clipping to [0, 1].
+
+    Raises:
+        ExportError: a value of either is not finite, the shapes differ, or there is none.
+    """
+    if found.shape != expected.shape or found.size == 0:
+        raise ExportError(f"cannot compare results of shapes {found.shape} and {expected.shape}")
+    for name, result in (("result", found), ("expected result", expected)):
+        bad = int(np.size(result) - np.isfinite(result).sum())
+        if bad:
+            raise ExportError(f"{bad} of {result.size} values of the {name} are not finite")
+    error = np.abs(np.clip(found, 0, 1).astype(np.float64) - np.clip(expected, 0, 1))
+    mean_square = float(np.square(error).mean())
+    psnr = -10 * math.log10(mean_square) if mean_square else math.inf
+    return Difference(float(error.max()), float(error.mean()), psnr)
+
+
+def compare_graphs(
+    candidate: ir.Model, original: ir.Model, pictures: Mapping[str, NDArray[np.float32]]
+) -> dict[str, Difference]:
+    """Run both graphs on ONNX Runtime's CPU provider; the difference for each picture.
+
+    The CPU computes float16 in float32 between casts: this shows the rounding of stored values,
+    not what a GPU's accumulators lose. It runs hardly any bfloat16: pass the `float32_twin`.
+
+    Args:
+        candidate: the graph to judge.
+        original: the float32 graph.
+        pictures: by name float32 [N, 3, H, W] in [0, 1], H and W multiples of 64.
+
+    Raises:
+        ExportError: as `difference` does, or no picture is given.
+    """
+    if not pictures:
+        raise ExportError("no picture was given to compare the graphs on")
+    first, second = open_session(original), open_session(candidate)
+    results = {}
+    for name, picture in pictures.items():
+        (expected,) = first.run(["restored"], {"image": picture})
+        (found,) = second.run(["restored"], {"image": picture})
+        try:
+            results[name] = difference(found, expected)
+        except ExportError as error:
+            raise ExportError(f"picture {name!r}: {error}") from error
+    return results

@@ -1,0 +1,159 @@
+"""A strongly typed low-precision graph from a float32 graph and a decision table.
+
+Every node outside the table's islands gets its float inputs and outputs in the low precision; a
+Cast stands exactly where a value crosses the border of an island, one per value however many read
+it. Inputs, outputs and everything that is not float32 keep their types.
+
+bfloat16 raises the opset to 22, the first in which Conv, ConvTranspose, AveragePool and
+GlobalAveragePool compute it. Between 20 and 22 no operator that this network needs changed its
+attributes or their meaning (AveragePool did for `ceil_mode` 1 alone, which is refused), so the
+nodes stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
+
+from maxim_deploy.errors import ExportError
+from maxim_deploy.graph.precision.slots import (
+    bound_inputs,
+    bound_outputs,
+    check_supported,
+    insert_behind,
+    is_float,
+    retype,
+    type_name,
+)
+from maxim_deploy.graph.precision.table import PrecisionTable
+
+BFLOAT16_OPSET = 22
+_BFLOAT16_IR_VERSION = 10  # of the ONNX release that brought opset 22
+
+Uses = dict[tuple[ir.Value, ir.DataType], list[tuple[ir.Node, int]]]
+
+
+def low_precision(model: ir.Model, table: PrecisionTable) -> ir.Model:
+    """Convert a float32 graph.
+
+    Args:
+        model: is not modified.
+        table: which nodes stay float32.
+
+    Returns:
+        A new graph. Weights keep their names, so that graphs which share a network share its
+        weights; one that islands need as well is kept a second time as `<name>.float32`.
+
+    Raises:
+        ExportError: a decision matches nothing, an operator does not exist in the low precision,
+            or a weight is too large for it (the message names it).
+    """
+    result = _typed_copy(model)
+    opset = _raise_opset(result, table.data_type)
+    islands = table.islands(result.graph)
+    for node in result.graph:
+        if is_float(node) and node not in islands:
+            check_supported(node, opset, table.data_type)
+            _lower(node, opset, table.data_type)
+    for (value, wanted), uses in _crossings(result.graph, opset).items():
+        if not value.is_initializer():
+            _replace(uses, _cast_of(result.graph, value, wanted))
+    _convert_initializers(result.graph, opset, table.data_type)
+    _restore_outputs(result.graph)
+    return result
+
+
+def _typed_copy(model: ir.Model) -> ir.Model:
+    result = model.clone()
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
+    if any(value.dtype is None for node in result.graph for value in node.outputs):
+        ShapeInferencePass()(result)
+    return result
+
+
+def _raise_opset(model: ir.Model, low: ir.DataType) -> int:
+    opset = model.opset_imports[""]
+    if low != ir.DataType.BFLOAT16 or opset >= BFLOAT16_OPSET:
+        return opset
+    for node in model.graph:
+        if node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", 0) != 0:
+            raise ExportError(f"{node.name}: AveragePool with ceil_mode differs at opset 22")
+    model.opset_imports[""] = BFLOAT16_OPSET
+    model.ir_version = max(model.ir_version, _BFLOAT16_IR_VERSION)
+    return BFLOAT16_OPSET
+
+
+def _lower(node: ir.Node, opset: int, low: ir.DataType) -> None:
+    for value in bound_outputs(node, opset):
+        retype(value, low)
+    if node.op_type == "Cast":
+        node.attributes["to"] = ir.AttrInt64("to", low)
+
+
+def _crossings(graph: ir.Graph, opset: int) -> Uses:
+    """The uses of each value in a type that it does not have."""
+    uses: Uses = defaultdict(list)
+    for node in graph:
+        if is_float(node):
+            wanted = node.outputs[0].dtype
+            assert wanted is not None
+            for position, value in bound_inputs(node, opset).items():
+                if value.dtype != wanted:
+                    uses[value, wanted].append((node, position))
+    return uses
+
+
+def _replace(uses: list[tuple[ir.Node, int]], value: ir.Value) -> None:
+    for node, position in uses:
+        node.replace_input_with(position, value)
+
+
+def _cast_of(graph: ir.Graph, value: ir.Value, wanted: ir.DataType) -> ir.Value:
+    """A new Cast of `value`, right behind its producer."""
+    producer = value.producer()
+    owner = producer.name if producer is not None else value.name
+    cast = ir.node("Cast", [value], {"to": wanted}, name=f"{owner}/Cast_{value.index() or 0}")
+    out = cast.outputs[0]
+    out.name, out.shape = f"{value.name}.{type_name(wanted)}", value.shape
+    retype(out, wanted)
+    insert_behind(graph, value, cast)
+    return out
+
+
+def _convert_initializers(graph: ir.Graph, opset: int, low: ir.DataType) -> None:
+    crossings = _crossings(graph, opset)
+    for (value, _), uses in crossings.items():
+        others = [use for use in value.uses() if tuple(use) not in uses]
+        if others:
+            kept = ir.val(f"{value.name}.float32", const_value=value.const_value)
+            graph.register_initializer(kept)
+            _replace([(use.node, use.idx) for use in others], kept)
+        value.const_value = _rounded(value, low)
+        retype(value, low)
+
+
+def _rounded(value: ir.Value, low: ir.DataType) -> ir.TensorProtocol:
+    assert value.const_value is not None
+    array = value.const_value.numpy()
+    with np.errstate(over="ignore"):
+        rounded = array.astype(low.numpy())
+    lost = np.isfinite(array) & ~np.isfinite(rounded.astype(np.float32))
+    if lost.any():
+        raise ExportError(
+            f"weight {value.name} reaches {np.abs(array[lost]).max():.6g}, too large for "
+            f"{type_name(low)}; make the nodes that use it float32 in the precision table"
+        )
+    return ir.Tensor(rounded, dtype=low, name=value.name)
+
+
+def _restore_outputs(graph: ir.Graph) -> None:
+    """Give outputs that have become low precision their float32 and their name back."""
+    for position, value in enumerate(graph.outputs):
+        if value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+            name, value.name = value.name, f"{value.name}.{type_name(value.dtype)}"
+            out = _cast_of(graph, value, ir.DataType.FLOAT)
+            out.name = name
+            graph.outputs[position] = out

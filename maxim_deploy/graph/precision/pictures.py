@@ -1,0 +1,52 @@
+"""Pictures that drive a network to its extremes, and photographs cut to size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pictures = dict[str, NDArray[np.float32]]
+
+
+def probe_pictures(photos: Mapping[str, NDArray[np.uint8]], height: int, width: int) -> Pictures:
+    """Photographs and extremes of one size.
+
+    Args:
+        photos: RGB uint8 [h, w, 3] by name; the middle is cut out, or the photograph mirrored at
+            its edges until it fills the size.
+        height: a multiple of 64.
+        width: a multiple of 64.
+
+    Returns:
+        By name float32 [1, 3, height, width] in [0, 1]: the photographs, then all black, all
+        white, a checkerboard of single pixels, and noise whose every value is 0 or 1.
+    """
+    shape = (height, width, 3)
+    checkers = np.indices(shape[:2]).sum(0) % 2
+    noise = np.random.default_rng(0).integers(0, 2, shape)
+    pictures = {
+        **{name: fitted(photo, height, width) for name, photo in photos.items()},
+        "black": np.zeros(shape, np.uint8),
+        "white": np.full(shape, 255, np.uint8),
+        "checkerboard": (255 * np.repeat(checkers[..., None], 3, 2)).astype(np.uint8),
+        "saturated noise": (255 * noise).astype(np.uint8),
+    }
+    return {name: _network_input(picture) for name, picture in pictures.items()}
+
+
+def fitted(photo: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The middle of a photograph [h, w, 3], mirrored at its edges where it is too small."""
+    missing = [
+        max(0, size - have) for size, have in zip((height, width), photo.shape, strict=False)
+    ]
+    pads = [(extra // 2, extra - extra // 2) for extra in missing]
+    grown = np.pad(photo, [*pads, (0, 0)], mode="symmetric")
+    top, left = (grown.shape[0] - height) // 2, (grown.shape[1] - width) // 2
+    return grown[top : top + height, left : left + width]
+
+
+def _network_input(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    scaled = picture.astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])

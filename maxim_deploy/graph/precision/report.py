@@ -1,0 +1,69 @@
+"""The decision table as people read it: every decision, every node, the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import onnx_ir as ir
+
+from maxim_deploy.graph.precision.magnitudes import Magnitudes, seen_at
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
+
+DecidedNodes = dict[Decision, dict[str, float | None]]
+
+
+def decided_nodes(table: PrecisionTable, model: ir.Model, seen: Magnitudes) -> DecidedNodes:
+    """The nodes of a float32 graph that each decision applies to.
+
+    Args:
+        table: the decisions.
+        model: the float32 graph.
+        seen: its measured magnitudes; may be empty.
+
+    Returns:
+        By decision, by name of the node: the largest magnitude it reads or writes, None if that
+        was not measured. `PrecisionTable.to_json` records it, `table_text` shows it.
+    """
+    opset = model.opset_imports[""]
+    decided: DecidedNodes = {decision: {} for decision in table.decisions}
+    for node, decision in table.resolve(model.graph).items():
+        decided[decision][str(node.name)] = seen_at(node, opset, seen)
+    return decided
+
+
+def table_text(table: PrecisionTable, decided: DecidedNodes) -> str:
+    """The table as text: decisions with their reasons and numbers, then the float32 nodes."""
+    decisions = [
+        (d.pattern, d.type, str(len(decided[d])), _number(d.value), d.measure, d.reason)
+        for d in table.decisions
+    ]
+    nodes = [
+        (name, decision.type, _number(magnitude), decision.pattern)
+        for decision, names in decided.items()
+        if decision.type == "float32"
+        for name, magnitude in names.items()
+    ]
+    heads = ("pattern", "type", "nodes", "number", "which says", "reason")
+    return "\n".join(
+        [
+            f"{table.low}, but for these decisions (a later one overrules an earlier one):",
+            "",
+            *_aligned([heads, *decisions]),
+            "",
+            "float32 nodes, and the largest magnitude that each reads or writes:",
+            "",
+            *_aligned([("node", "type", "magnitude", "decided by"), *nodes]),
+            "",
+        ]
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,92 @@
+"""The parts that nodes play in the network, found by following the data.
+
+A role is found in the float32 graph and in the converted one alike: casts between float types are
+looked through and belong to none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from maxim_deploy.graph.precision.slots import bound_inputs, is_border, is_float
+
+# fmt: off
+MOVES = frozenset([
+    "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Split",
+    "Concat", "Gather", "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth",
+])
+# fmt: on
+"""Operators that only carry values from one place to another: they round nothing."""
+
+_SCALING = frozenset(["Mul", "Div", "Add", "Sub", "Clip", "Round", "Cast"])
+_REDUCTIONS = frozenset(["ReduceMean", "ReduceSum", "GlobalAveragePool"])
+
+
+def image_nodes(graph: ir.Graph) -> list[ir.Node]:
+    """Nodes that move, pick or scale pixels of the input, before any weight is applied."""
+    pictures = set(graph.inputs)
+    found = []
+    for node in graph:
+        data = _data_inputs(node)
+        if not data or not pictures.issuperset(data):
+            continue
+        if is_border(node) or _keeps_pixels(node):
+            pictures.update(node.outputs)
+            found += [] if is_border(node) else [node]
+    return found
+
+
+def output_nodes(graph: ir.Graph) -> list[ir.Node]:
+    """The Add whose sum the graph returns, and what moves, scales or rounds the sum after it."""
+    found = []
+    for output in graph.outputs:
+        node = output.producer()
+        while node is not None and (is_border(node) or _keeps_pixels(node)):
+            found += [] if is_border(node) else [node]
+            (value,) = _data_inputs(node)
+            node = value.producer()
+        if node is None or node.op_type != "Add":
+            return []
+        found.append(node)
+    return found
+
+
+def spatial_means(graph: ir.Graph) -> list[ir.Node]:
+    """Means and sums over positions: in this network, the first step of channel attention.
+
+    LayerNorm's mean over channels is inside its own operator.
+    """
+    return [node for node in graph if node.op_type in _REDUCTIONS and is_float(node)]
+
+
+def layer_norms(graph: ir.Graph) -> list[ir.Node]:
+    """Every LayerNormalization."""
+    return [node for node in graph if node.op_type == "LayerNormalization"]
+
+
+ROLES: dict[str, Callable[[ir.Graph], list[ir.Node]]] = {
+    "image": image_nodes,
+    "output-sum": output_nodes,
+    "spatial-mean": spatial_means,
+    "layer-norm": layer_norms,
+}
+
+
+def _data_inputs(node: ir.Node) -> list[ir.Value]:
+    """What a node computes on: inputs of its type (a Cast has its own) that are not constants."""
+    opset = node.graph.opset_imports[""] if node.graph else 0
+    inputs = node.inputs if node.op_type == "Cast" else bound_inputs(node, opset).values()
+    return [value for value in inputs if value is not None and not value.is_initializer()]
+
+
+def _keeps_pixels(node: ir.Node) -> bool:
+    """Whether a node with one data input does nothing to it but move, scale or round."""
+    if len(_data_inputs(node)) != 1:
+        return False
+    if node.op_type == "Resize":
+        return node.attributes.get_string("mode", "nearest") == "nearest"
+    constants = [value for value in node.inputs if value is not None and value.is_initializer()]
+    scalars = all(value.shape is not None and value.shape.numpy() == () for value in constants)
+    return node.op_type in MOVES or (node.op_type in _SCALING and scalars)

@@ -1,0 +1,26 @@
+"""Run a graph that is in memory, on ONNX Runtime's CPU provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from maxim_deploy._optional import require
+
+
+def open_session(model: ir.Model) -> Any:
+    """An ONNX Runtime session (CPU) on a graph, whose weights are copied; at most 2 GB.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    ort = require("onnxruntime", "cpu")
+    loaded = ir.external_data.load_to_model(model.clone())
+    options = ort.SessionOptions()
+    options.enable_mem_reuse = False  # a third of the memory; its planner chains live buffers
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # the order of the file
+    options.log_severity_level = 3
+    return ort.InferenceSession(
+        ir.to_proto(loaded).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

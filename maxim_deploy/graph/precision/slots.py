@@ -1,0 +1,119 @@
+"""Which inputs and outputs of a node share its precision, by the operator's own schema."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import onnx
+import onnx_ir as ir
+from onnx.defs import OpSchema
+
+from maxim_deploy.errors import ExportError
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def require_types(graph: ir.Graph) -> None:
+    """Check that the type of every tensor is known.
+
+    Raises:
+        ExportError: naming a node whose output has none.
+    """
+    for node in graph:
+        if any(value.dtype is None and value.name for value in node.outputs):
+            raise ExportError(f"{node.name} has an output without a type: infer shapes first")
+
+
+def is_float(node: ir.Node) -> bool:
+    """Whether a node computes in floating point: its first output does."""
+    return node.outputs[0].dtype in FLOATS
+
+
+def is_border(node: ir.Node) -> bool:
+    """Whether a node only changes the precision of its input: a Cast from float to float."""
+    source = node.inputs[0] if node.inputs else None
+    return node.op_type == "Cast" and is_float(node) and source is not None and _floating(source)
+
+
+def bound_inputs(node: ir.Node, opset: int) -> dict[int, ir.Value]:
+    """The float inputs, by position, that must have the type of the node's first output.
+
+    These carry the type variable of the first output. Others may differ from it: the scales of
+    Resize are float32 always, and Shape reads any type.
+    """
+    schema = _schema(node, opset)
+    variable = schema.outputs[0].type_str
+    return {
+        position: value
+        for position, value in enumerate(node.inputs)
+        if value is not None
+        and _floating(value)
+        and schema.inputs[min(position, len(schema.inputs) - 1)].type_str == variable
+    }
+
+
+def bound_outputs(node: ir.Node, opset: int) -> list[ir.Value]:
+    """The outputs that have the type of the first one: all of Split's, not LayerNorm's mean."""
+    formal = _schema(node, opset).outputs
+    return [
+        value
+        for position, value in enumerate(node.outputs)
+        if formal[min(position, len(formal) - 1)].type_str == formal[0].type_str
+    ]
+
+
+def check_supported(node: ir.Node, opset: int, low: ir.DataType) -> None:
+    """Check that the operator exists in a low precision.
+
+    Raises:
+        ExportError: it does not; the table must make the node an island.
+    """
+    schema = _schema(node, opset)
+    variable = schema.outputs[0].type_str
+    allowed = next(
+        (c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == variable),
+        [variable],
+    )
+    if f"tensor({type_name(low)})" not in allowed:
+        raise ExportError(
+            f"{node.name}: {node.op_type} computes no {type_name(low)} at opset {opset}; "
+            "make it float32 in the precision table"
+        )
+
+
+def insert_behind(graph: ir.Graph, value: ir.Value, *nodes: ir.Node) -> None:
+    """Insert nodes right behind the producer of a value; first in the graph if it is an input."""
+    producer = value.producer()
+    if producer is not None:
+        graph.insert_after(producer, nodes)
+    else:
+        graph.insert_before(graph[0], nodes)
+
+
+def type_name(dtype: ir.DataType) -> str:
+    """As the table writes it: "float32", "float16" or "bfloat16"."""
+    return str(dtype.numpy().name)
+
+
+def retype(value: ir.Value, dtype: ir.DataType) -> None:
+    """Give a value another element type; a cloned graph shares its type objects with its source."""
+    value.type = ir.TensorType(dtype)
+
+
+def _floating(value: ir.Value) -> bool:
+    return value.dtype in FLOATS
+
+
+def _schema(node: ir.Node, opset: int) -> OpSchema:
+    try:
+        return _schema_of(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError as error:
+        raise ExportError(
+            f"{node.name}: there is no operator {node.domain}::{node.op_type} at opset {opset}; "
+            "only standard ONNX operators can change their precision"
+        ) from error
+
+
+@cache
+def _schema_of(op_type: str, opset: int, domain: str) -> OpSchema:
+    return onnx.defs.get_schema(op_type, opset, domain)

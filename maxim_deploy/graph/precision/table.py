@@ -1,0 +1,144 @@
+"""The decision table: which nodes of a low-precision graph compute in float32, and why.
+
+As JSON, format 1:
+
+| key | content |
+|---|---|
+| `format` | 1; a reader refuses another number |
+| `type` | "float16" or "bfloat16": the type of every node that no decision mentions |
+| `decisions` | list of `pattern`, `type`, `reason`, `measure`, `value` (see `Decision`) |
+| `decisions[].nodes` | what it applied to: node to largest magnitude or null; not read back |
+
+Not checked on reading: whether reason and number are true.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from fnmatch import fnmatchcase
+from typing import Any
+
+import onnx_ir as ir
+
+from maxim_deploy.errors import ExportError, nearest
+from maxim_deploy.graph.precision.roles import ROLES
+from maxim_deploy.graph.precision.slots import is_border, is_float, require_types
+
+FORMAT = 1
+LOW_TYPES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One line of the table.
+
+    Attributes:
+        pattern: a role (a key of `ROLES`), or node names with `*` and `?`.
+        type: "float32", or the table's low-precision type.
+        reason: why.
+        measure: what the deciding number says; empty if there is none.
+        value: the deciding number.
+    """
+
+    pattern: str
+    type: str
+    reason: str
+    measure: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class PrecisionTable:
+    """Decisions, the later overruling the earlier; nodes that none mentions are of type `low`."""
+
+    low: str
+    decisions: tuple[Decision, ...]
+
+    def __post_init__(self) -> None:
+        if self.low not in LOW_TYPES:
+            raise ExportError(
+                f"unknown low-precision type {self.low!r}{nearest(self.low, LOW_TYPES)}; "
+                f"choose one of: {', '.join(LOW_TYPES)}"
+            )
+        for decision in self.decisions:
+            allowed = ("float32", self.low)
+            if decision.type not in allowed:
+                raise ExportError(
+                    f"decision {decision.pattern!r} has type {decision.type!r}"
+                    f"{nearest(decision.type, allowed)}; choose one of: {', '.join(allowed)}"
+                )
+
+    @property
+    def data_type(self) -> ir.DataType:
+        """The low-precision type as ONNX names it."""
+        return LOW_TYPES[self.low]
+
+    def resolve(self, graph: ir.Graph) -> dict[ir.Node, Decision]:
+        """The decision for each float node that one applies to.
+
+        Raises:
+            ExportError: a pattern matches nothing, so that an island would be missing; or the
+                graph lacks types.
+        """
+        require_types(graph)
+        resolved: dict[ir.Node, Decision] = {}
+        for decision in self.decisions:
+            resolved |= dict.fromkeys(_matches(graph, decision.pattern), decision)
+        return resolved
+
+    def islands(self, graph: ir.Graph) -> set[ir.Node]:
+        """The nodes that compute in float32. Raises as `resolve` does."""
+        resolved = self.resolve(graph)
+        return {node for node, decision in resolved.items() if decision.type == "float32"}
+
+    def to_json(self, nodes: Mapping[Decision, Mapping[str, float | None]] | None = None) -> str:
+        """The table as JSON; `nodes` are recorded with their decisions, see the module."""
+        records = [
+            {**asdict(decision), "nodes": dict((nodes or {}).get(decision, {}))}
+            for decision in self.decisions
+        ]
+        document = {"format": FORMAT, "type": self.low, "decisions": records}
+        return json.dumps(document, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> PrecisionTable:
+        """The inverse of `to_json`.
+
+        Raises:
+            ExportError: not JSON, another format, an unknown key or type, or one that is missing.
+        """
+        try:
+            document = json.loads(text)
+            if document["format"] != FORMAT:
+                raise ExportError(
+                    f"precision table of format {document['format']}; this maxim-deploy reads "
+                    f"format {FORMAT}"
+                )
+            return cls(document["type"], tuple(map(_decision, document["decisions"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ExportError(f"not a precision table: {error!r}") from error
+
+
+def _decision(record: dict[str, Any]) -> Decision:
+    known = {field.name for field in fields(Decision)}
+    for key in record.keys() - known - {"nodes"}:
+        raise ExportError(
+            f"precision table: unknown key {key!r}{nearest(key, known)}; known: {sorted(known)}"
+        )
+    return Decision(**{key: value for key, value in record.items() if key != "nodes"})
+
+
+def _matches(graph: ir.Graph, pattern: str) -> list[ir.Node]:
+    names = {node.name or "": node for node in graph if is_float(node) and not is_border(node)}
+    if pattern in ROLES:
+        found = ROLES[pattern](graph)
+    else:
+        found = [node for name, node in names.items() if fnmatchcase(name, pattern)]
+    if not found:
+        raise ExportError(
+            f"precision table: {pattern!r} matches no float node of this graph"
+            f"{nearest(pattern, {*ROLES, *names} - {pattern})}; roles are: {', '.join(ROLES)}"
+        )
+    return found

@@ -1,0 +1,51 @@
+"""A float32 graph that rounds like a low-precision one, for machines that cannot run that one.
+
+Every low-precision tensor of the graph exists in the twin as float32, cast to the low precision
+and back, and every weight has its rounded value: what storage in low precision costs. Sums inside
+an operator are float32 here; a GPU that accumulates in less shows more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from maxim_deploy.graph.precision.roles import MOVES
+from maxim_deploy.graph.precision.slots import insert_behind, retype
+
+_LOW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def float32_twin(model: ir.Model) -> ir.Model:
+    """The float32 twin of a float16 or bfloat16 graph, which is not modified."""
+    twin = model.clone()
+    for value in twin.graph.initializers.values():
+        if value.dtype in _LOW and value.const_value is not None:
+            array = value.const_value.numpy().astype(np.float32)
+            value.const_value = ir.Tensor(array, name=value.name)
+            retype(value, ir.DataType.FLOAT)
+    for node in list(twin.graph):
+        for value in node.outputs:
+            if value.dtype in _LOW:
+                _widen(twin.graph, node, value)
+    return twin
+
+
+def _widen(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+    """Make one output float32, rounded where its operator computes it."""
+    low = value.dtype
+    assert low is not None
+    retype(value, ir.DataType.FLOAT)
+    if node.op_type == "Cast":
+        node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
+    if node.op_type in MOVES:  # what it moves is rounded already
+        return
+    down = ir.node("Cast", [value], {"to": low}, name=f"{value.name}/round_down")
+    back = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=f"{value.name}/round_back")
+    for cast, dtype in ((down, low), (back, ir.DataType.FLOAT)):
+        cast.outputs[0].name = cast.name
+        cast.outputs[0].shape = value.shape
+        retype(cast.outputs[0], dtype)
+    value.replace_all_uses_with(back.outputs[0])
+    down.replace_input_with(0, value)
+    insert_behind(graph, value, down, back)

@@ -1,0 +1,164 @@
+"""The graphs of a bundle: settings, sharing of weights, refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import reference
+
+import maxim_deploy
+from maxim_deploy.errors import BundleError, ExportError, UsageError
+from maxim_deploy.export import BundleSettings, export_bundle, read_precision_table
+from maxim_deploy.export import low_precision as low_precision_module
+from maxim_deploy.export.low_precision import Lowering
+from maxim_deploy.graph import check_no_example_sizes
+from maxim_deploy.graph.precision import PrecisionTable, default_table
+from maxim_deploy.spec.architecture import Architecture
+
+TINY = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
+
+
+def external_files(graph: Path) -> set[str]:
+    model = onnx.load(graph, load_external_data=False)
+    return {
+        entry.value
+        for tensor in model.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+
+
+def test_forms_of_one_precision_share_one_weights_file(demo_bundle: Path) -> None:
+    for precision in ("fp32", "fp16"):
+        for io in ("tensor", "image"):
+            graph = demo_bundle / f"{precision}.{io}.onnx"
+            assert external_files(graph) == {f"{precision}.weights"}
+            assert graph.stat().st_size < 700_000
+
+
+def test_metadata_says_what_a_graph_is(demo_bundle: Path) -> None:
+    model = onnx.load(demo_bundle / "fp16.image.onnx", load_external_data=False)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts["form"] == "deployment" and facts["io"] == "image"
+    assert facts["precision"] == "fp16" and facts["model.licence"] == "Apache-2.0"
+    assert len(facts["model.source_sha256"]) == 64
+
+
+@pytest.mark.slow
+def test_literal_in_a_single_file(tmp_path: Path) -> None:
+    checkpoint = reference.random_checkpoint(TINY)
+    settings = BundleSettings(("fp32",), ("image",), literal=True, single_file=True)
+    bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", settings)
+    names = {path.name for path in bundle.path.iterdir()}
+    assert names == {"fp32.image.onnx", "source.safetensors", "manifest.json"}
+    assert external_files(bundle.path / "fp32.image.onnx") == set()
+    model = onnx.load(bundle.path / "fp32.image.onnx")
+    assert {entry.key: entry.value for entry in model.metadata_props}["form"] == "literal"
+    operators = {node.op_type for node in model.graph.node}
+    assert "ConvTranspose" in operators and "Gemm" not in operators
+
+    # The runtime serves a bundle that has nothing but the image form, for what that form takes.
+    image = np.random.default_rng(0).integers(0, 256, (37, 90, 3), np.uint8)
+    with maxim_deploy.load(bundle.path) as restorer:
+        assert restorer.info.io == "image"
+        session = onnxruntime.InferenceSession(bundle.path / "fp32.image.onnx")
+        expected = session.run(None, {"image": image[None]})[0][0]
+        assert np.array_equal(restorer(image), expected)
+        with pytest.raises(UsageError, match="image form only, which takes uint8.*not uint16"):
+            restorer(image.astype(np.uint16))
+        with pytest.raises(UsageError, match="and 'truncate'; export it with --io image,tensor"):
+            restorer(image, rounding="truncate")
+
+
+def test_settings_that_do_not_go_together() -> None:
+    with pytest.raises(UsageError, match=r"literal form is exported in fp32 only.*not fp32,fp16"):
+        BundleSettings(literal=True)
+    with pytest.raises(UsageError, match="unknown precision 'fp8'"):
+        BundleSettings(precision=("fp8",))
+    with pytest.raises(UsageError, match="unknown I/O form 'tensors'"):
+        BundleSettings(io=("tensors",))
+    with pytest.raises(UsageError, match=r"table is for bf16; ask for it.*not fp32,fp16"):
+        BundleSettings().with_table(default_table("bf16"))
+
+
+def test_weights_of_another_precision_are_found(demo_bundle: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(demo_bundle, tmp_path / "bundle")
+    shutil.copy(bundle / "fp16.weights", bundle / "fp32.weights")
+    with pytest.raises(BundleError, match=r"fp32\.weights.*has changed since the export"):
+        maxim_deploy.load(bundle)
+    maxim_deploy.load(bundle, precision="fp16").close()
+
+
+def test_the_precision_table_is_written_and_can_be_read_again(demo_bundle: Path) -> None:
+    text = (demo_bundle / "fp16.table.txt").read_text()
+    assert "spatial-mean" in text and "float32" in text
+    table = read_precision_table(demo_bundle / "fp16.table.json")
+    assert table.low == "float16"
+    nodes = [
+        name
+        for decision in json.loads((demo_bundle / "fp16.table.json").read_text())["decisions"]
+        if decision["pattern"] == "spatial-mean"
+        for name in decision["nodes"]
+    ]
+    assert len(nodes) == 7 and all("/ReduceMean" in name for name in nodes)
+
+
+@pytest.mark.parametrize("text", ["{", '{"format": 1}', '{"format": 9, "type": "float16"}'])
+def test_a_file_that_is_no_precision_table(tmp_path: Path, text: str) -> None:
+    (tmp_path / "table.json").write_text(text)
+    with pytest.raises(UsageError, match=r"precision table .*table\.json"):
+        read_precision_table(tmp_path / "table.json")
+    with pytest.raises(UsageError, match=r"No such file"):
+        read_precision_table(tmp_path / "none.json")
+
+
+@pytest.fixture
+def core(demo_bundle: Path) -> ir.Model:
+    return ir.load(demo_bundle / "fp32.tensor.onnx")
+
+
+@pytest.fixture
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(low_precision_module, "SMALL", (64, 64))
+    monkeypatch.setattr(low_precision_module, "LARGE", (64, 128))
+
+
+def test_a_graph_below_its_gate_is_refused(core, small_pictures, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(low_precision_module.GATES, "fp16", 200.0)
+    lowering = Lowering(core, tmp_path, None, verify=True)
+    with pytest.raises(ExportError, match=r"fp16 is \d+\.\d dB .*'chelsea'.*gate is 200 dB.*bf16"):
+        lowering.lowered("fp16")
+
+
+def test_values_too_large_for_float16_become_islands(core, small_pictures, tmp_path) -> None:
+    """A network whose features grow past float16's range keeps them float32, not infinite."""
+    lowering = Lowering(core, tmp_path, None, verify=False)
+    name = next(name for name in lowering.seen if "ayer_norm" in name or "gelu" in name)
+    lowering.seen[name] = 60_000.0
+    lowering.lowered("fp16")
+    assert "60000" in (tmp_path / "fp16.table.txt").read_text().replace("6e+04", "60000")
+
+
+def test_a_table_of_ones_own(core, small_pictures, tmp_path) -> None:
+    table = PrecisionTable("float16", default_table("fp16").decisions[:3])
+    parity = Lowering(core, tmp_path, table, verify=True).lowered("fp16").parity
+    assert parity[0]["psnr"] > 60
+
+
+@pytest.mark.parametrize("size", [7, 704, 832, 44, 13])
+def test_a_baked_size_is_found(core: ir.Model, size: int) -> None:
+    example = (7, 3, 704, 832)
+    check_no_example_sizes(core, example)
+    constant = ir.Value(
+        name="shape", const_value=ir.tensor(np.array([-1, size, 8], np.int64), name="shape")
+    )
+    core.graph.initializers["shape"] = constant
+    with pytest.raises(ExportError, match=rf"size {size} is baked into the constant 'shape'"):
+        check_no_example_sizes(core, example)
