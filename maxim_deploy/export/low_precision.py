@@ -29,13 +29,13 @@ from maxim_deploy.graph.precision import (
 )
 from maxim_deploy.imaging.files import read_image
 
-GATES = {"fp16": 60.0, "bf16": 40.0}
-"""Least PSNR in dB to the float32 graph on a photograph, output clipped and not rounded. Seen with
-the reference parameters: 68 dB in fp16 and 49 dB in bf16; the demo model is closer in both."""
+GATES = {"fp16": 60.0, "bf16": 45.0}
+"""Least PSNR in dB to the float32 graph on a photograph, output clipped and not rounded. Seen on
+S-2 with the reference parameters: 69 dB in fp16, 51 dB in bf16; on the demo model 68 and 50."""
 
 SMALL, LARGE = (256, 256), (1024, 1024)
-"""Sizes on which magnitudes are measured: all pictures at the small one; at a megapixel the
-photograph and saturated noise, the one that drives the network furthest."""
+"""Sizes on which magnitudes are measured: all pictures at the small one, the photograph alone at a
+megapixel. Seen: the largest values there are at most 5 % above those of the small size."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,12 @@ class Lowering:
 
     def _pictures(self) -> Iterator[NDArray[np.float32]]:
         yield from probe_pictures(self.photos, *SMALL).values()
-        large = probe_pictures(self.photos, *LARGE)
-        yield from (large[name] for name in ("chelsea", "saturated noise"))
+        yield probe_pictures(self.photos, *LARGE)["chelsea"]
 
     def _parity(self, model: ir.Model, precision: str) -> list[dict[str, Any]]:
-        # A CPU runs hardly any bfloat16 operator; its twin rounds the same values in float32.
-        candidate = float32_twin(model) if precision == "bf16" else model
-        found = compare_graphs(candidate, self.core, probe_pictures(self.photos, *SMALL))
+        # ONNX Runtime's CPU provider runs hardly any bfloat16 operator, and leaves float16 values
+        # unrounded between its float32 kernels. The twin rounds every value that is stored.
+        found = compare_graphs(float32_twin(model), self.core, probe_pictures(self.photos, *SMALL))
         for name in self.photos:
             if found[name].psnr < GATES[precision]:
                 advice = "; try --precision bf16, which has the range of float32"

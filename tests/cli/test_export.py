@@ -56,7 +56,8 @@ def test_weights_of_ones_own_with_json(tmp_path: Path) -> None:
     weights = tmp_path / "mine.npz"
     np.savez(weights, **reference.published(reference.parameters(SMALL)))
     bundle = tmp_path / "bundle"
-    result = command("export", "--checkpoint", weights, "-o", bundle, "--json", "--no-source")
+    options = ["--checkpoint", weights, "-o", bundle, "--precision", "fp32", "--no-source"]
+    result = command("export", *options, "--json")
     assert result.returncode == 0, result.stderr
     manifest = json.loads(result.stdout)
     assert manifest == json.loads((bundle / "manifest.json").read_text())
@@ -65,7 +66,7 @@ def test_weights_of_ones_own_with_json(tmp_path: Path) -> None:
     assert "features 4, stages 1" in result.stderr and "of PyTorch" in result.stderr
     assert not (bundle / "source.safetensors").exists()
 
-    again = command("export", "--checkpoint", weights, "-o", bundle, "--no-source")
+    again = command("export", *options)
     assert again.returncode == 0 and "up to date, nothing to do" in again.stderr
     assert again.stdout == f"{bundle}\n"
 
@@ -82,6 +83,11 @@ def test_weights_of_ones_own_with_json(tmp_path: Path) -> None:
         ),
         (["demo-denoise", "--io", ","], "no I/O form is chosen"),
         (["demo-denoise", "--recipe", "none.toml"], "recipe 'none.toml'"),
+        (
+            ["demo-denoise", "--literal", "--precision", "fp32,fp16"],
+            "literal form is exported in fp32 only, for comparison; pass --precision fp32",
+        ),
+        (["demo-denoise", "--precision-table", "none.json"], "precision table 'none.json'"),
         (["--nonsense"], "No such option"),
     ],
 )

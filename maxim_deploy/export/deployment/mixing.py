@@ -14,8 +14,9 @@ class SpatialMix(TensorModule):
 
     Literally the mixed axis is brought last, multiplied from the right and brought back,
     `(V^T W + b)^T` with `V` of `[n, rest]`. That is `W^T V + b`, a product from the left, so that
-    only the partition itself moves data: in a block `V` is `[n, C]`; across the grid all positions
-    of a cell and all channels lie behind the mixed axis, `[n, cell * C]`, one large product.
+    only the partition itself moves data: in a block `V` is `[n, C]`; across the grid the images,
+    all positions of a cell and all channels lie behind the mixed axis, `[n, N * cell * C]`, one
+    large product, and as Gemm it takes the bias along.
 
     A partition swaps two axes of `[N, rows, row, columns, column * C]`, in pieces of whole runs of
     columns. The literal gate multiplies by `v + 1`: `plus_one` puts the 1 into the bias.
@@ -25,28 +26,40 @@ class SpatialMix(TensorModule):
         self, dense: nn.Linear, side: int, *, grid: bool, plus_one: bool, rewrites: Rewrites
     ) -> None:
         super().__init__()
-        self.side, self.grid, self.left = side, grid, rewrites.left_matrices
+        self.side, self.grid = side, grid
+        self.left, self.gemm = rewrites.left_matrices, rewrites.gemms
         self.weight = nn.Parameter(dense.weight.clone(), requires_grad=False)  # W^T, [n, n]
         bias = dense.bias + 1.0 if plus_one else dense.bias.clone()
         self.bias = nn.Parameter(bias[:, None] if self.left else bias, requires_grad=False)
 
     def forward(self, tokens: Tensor, size: Size) -> Tensor:
         """`[pixels, C]` to the same."""
-        batch, channels, side = size.batch, tokens.shape[1], self.side
-        rows, columns = size.height // side, size.width // side
-        (gh, gw), (fh, fw) = ((side, side), (rows, columns))
-        if not self.grid:
-            (gh, gw), (fh, fw) = (fh, fw), (gh, gw)
-        x = tokens.reshape(batch, gh, fh, gw, fw * channels).permute(0, 1, 3, 2, 4)
-        if self.grid:
-            x = self._mix(x.reshape(batch, gh * gw, fh * fw * channels))
-        else:
-            x = self._mix(x.reshape(batch * gh * gw, fh * fw, channels))
-        x = x.reshape(batch, gh, gw, fh, fw * channels).permute(0, 1, 3, 2, 4)
-        return x.reshape(-1, channels)
+        mixed = self._over_grid if self.grid else self._over_blocks
+        return mixed(tokens, size).reshape(-1, tokens.shape[1])
 
-    def _mix(self, x: Tensor) -> Tensor:
-        """`[any, n, rest]` to the same."""
-        if self.left:
-            return torch.matmul(self.weight, x) + self.bias
-        return (torch.matmul(x.transpose(1, 2), self.weight.T) + self.bias).transpose(1, 2)
+    def _over_blocks(self, tokens: Tensor, size: Size) -> Tensor:
+        side, channels = self.side, tokens.shape[1]
+        rows, columns = size.height // side, size.width // side
+        x = tokens.reshape(size.batch, rows, side, columns, side * channels)
+        x = x.permute(0, 1, 3, 2, 4).reshape(-1, side * side, channels)
+        x = torch.matmul(self.weight, x) + self.bias if self.left else self._from_right(x)
+        x = x.reshape(size.batch, rows, columns, side, side * channels)
+        return x.permute(0, 1, 3, 2, 4)
+
+    def _over_grid(self, tokens: Tensor, size: Size) -> Tensor:
+        side, channels = self.side, tokens.shape[1]
+        rows, columns = size.height // side, size.width // side
+        x = tokens.reshape(size.batch, side, rows, side, columns * channels)
+        x = x.permute(1, 3, 0, 2, 4).reshape(side * side, -1)
+        if not self.left:
+            x = self._from_right(x)
+        elif self.gemm:
+            x = torch.addmm(self.bias, self.weight, x)
+        else:
+            x = torch.matmul(self.weight, x) + self.bias
+        x = x.reshape(side, side, size.batch, rows, columns * channels)
+        return x.permute(2, 0, 3, 1, 4)
+
+    def _from_right(self, x: Tensor) -> Tensor:
+        """`[.., n, rest]` to the same, with the mixed axis last in between."""
+        return (torch.matmul(x.transpose(-1, -2), self.weight.T) + self.bias).transpose(-1, -2)

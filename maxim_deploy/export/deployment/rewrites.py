@@ -53,18 +53,21 @@ class Rewrites:
         Raises:
             UsageError: there is no such rewrite.
         """
-        for name in names:
-            if name not in REWRITES:
-                raise UsageError(
-                    f"unknown rewrite {name!r}{nearest(name, REWRITES)}; "
-                    f"known: {', '.join(REWRITES)}"
-                )
-        return cls(**{name: name in names for name in REWRITES})
+        chosen = {_known(name) for name in names}
+        return cls(**{name: name in chosen for name in REWRITES})
 
     def without(self, name: str) -> Rewrites:
-        """These rewrites less one."""
-        return replace(self, **{name: False})
+        """These rewrites less one. Raises as `only` does."""
+        return replace(self, **{_known(name): False})
 
 
 REWRITES = tuple(field.name for field in fields(Rewrites))
 """The names of all rewrites."""
+
+
+def _known(name: str) -> str:
+    if name not in REWRITES:
+        raise UsageError(
+            f"unknown rewrite {name!r}{nearest(name, REWRITES)}; known: {', '.join(REWRITES)}"
+        )
+    return name

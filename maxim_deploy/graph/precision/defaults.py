@@ -2,9 +2,9 @@
 
 What islands gain was measured on float32 twins (`twin.py`), against the float32 graph, for S-2 with
 the reference parameters on a photograph of 256x256 pixels: `image` and `output-sum` together bring
-0.5 dB in float16 (67.6 to 68.1 dB) and 1.1 dB in bfloat16 (48.3 to 49.4 dB). The mean over
+0.6 dB in float16 (68.5 to 69.1 dB) and 0.9 dB in bfloat16 (50.3 to 51.2 dB). The mean over
 positions shows nothing there: it needs the range and the length of its sum, and twins sum in
-float32.
+float32. The last convolution in float32 as well would bring 0.1 dB: not worth it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PIXELS = 2176 * 3856
 _LAST_COUNT = {"float16": 2048, "bfloat16": 256}
 """Where counting in steps of one ends: the next whole number is not representable."""
 
-_LAYER_NORM_GAIN = {"float16": 0.13, "bfloat16": 0.73}
+_LAYER_NORM_GAIN = {"float16": 0.06, "bfloat16": -0.06}
 
 
 def default_table(precision: str) -> PrecisionTable:
@@ -57,8 +57,7 @@ def default_table(precision: str) -> PrecisionTable:
         Decision(
             "spatial-mean",
             "float32",
-            f"sums over all positions: a {low} running sum of ones stops at {_LAST_COUNT[low]}, "
-            "and a float16 tree of sums overflows",
+            f"sums over all positions: a {low} running sum of ones stops at {_LAST_COUNT[low]}",
             f"relative error of a {low} running sum of {_PIXELS} ones",
             1 - _LAST_COUNT[low] / _PIXELS,
         ),

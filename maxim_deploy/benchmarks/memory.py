@@ -1,0 +1,61 @@
+"""Memory of a process, as its operating system counts it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from maxim_deploy.errors import BackendError
+
+_STATUS = Path("/proc/self/status")
+
+
+def resident_bytes() -> int:
+    """Memory that this process has resident now.
+
+    Raises:
+        BackendError: this system does not tell.
+    """
+    return _from_status("VmRSS")
+
+
+def peak_resident_bytes() -> int:
+    """The largest memory that this process has ever had resident.
+
+    On Linux this is VmHWM and not `ru_maxrss`, which a child takes over from the process that
+    started it: of a small child of a large parent it reports the parent.
+
+    Raises:
+        BackendError: this system does not tell.
+    """
+    return _from_status("VmHWM")
+
+
+def per_pixel(memory: Mapping[str, int], size: tuple[int, int]) -> float:
+    """Bytes per pixel that a run added to a process that was loaded and idle.
+
+    Args:
+        memory: `peak_bytes` after the run and `baseline_bytes` before it.
+        size: height and width of the one image.
+    """
+    return (memory["peak_bytes"] - memory["baseline_bytes"]) / (size[0] * size[1])
+
+
+def _from_status(field: str) -> int:
+    if not _STATUS.exists():
+        raise BackendError(f"peak memory is measured on Linux only, this is {sys.platform}")
+    return kibibytes(_STATUS.read_text("utf-8"), field) * 1024
+
+
+def kibibytes(text: str, field: str) -> int:
+    """The number of a line such as `VmHWM:   1234 kB`, in files of /proc.
+
+    Raises:
+        KeyError: there is no such line.
+    """
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0])
+    raise KeyError(field)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from maxim_deploy.benchmarks.memory import (
+    kibibytes,
+    peak_resident_bytes,
+    per_pixel,
+    resident_bytes,
+)
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+
+
+def test_a_line_of_proc() -> None:
+    text = "Name:\tpython\nVmHWM:\t   1234 kB\nVmRSS:\t   99 kB\n"
+    assert kibibytes(text, "VmHWM") == 1234
+    with pytest.raises(KeyError, match="VmSwap"):
+        kibibytes(text, "VmSwap")
+
+
+def test_bytes_per_pixel() -> None:
+    assert per_pixel({"baseline_bytes": 1000, "peak_bytes": 1000 + 64 * 128 * 7}, (64, 128)) == 7
+
+
+@linux_only
+def test_the_peak_stays_when_the_memory_is_given_back() -> None:
+    before = resident_bytes()
+    block = np.ones(8_000_000)
+    del block
+    assert peak_resident_bytes() >= before + 60_000_000
+
+
+@linux_only
+def test_a_small_child_of_a_large_parent_reports_itself() -> None:
+    block = np.ones(50_000_000)  # 400 MB
+    script = "from maxim_deploy.benchmarks.memory import *; print(peak_resident_bytes())"
+    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert int(child.stdout) < block.nbytes / 2, child.stderr
