@@ -70,8 +70,7 @@ class Maxim(nn.Module):
         Scale 0 is `[N, 3, H/4, W/4]`, scale 1 half and scale 2 full size. Arguments and errors as
         for `forward`.
         """
-        if not torch.compiler.is_exporting():  # there the sides are symbols, known to be multiples
-            _check_input(image)
+        check_input(image)
         image = channels_last(image)
         pyramid = [image if level == 0 else nearest_shrink(image, 2**level) for level in LEVELS]
         outputs: list[list[Tensor]] = []
@@ -203,7 +202,14 @@ def ratio_sources(stage: int, target: int, decoding: bool) -> list[tuple[str, in
     return [(f"UpSampleRatio_{first + k}", source) for k, source in enumerate(levels)]
 
 
-def _check_input(image: Tensor) -> None:
+def check_input(image: Tensor) -> None:
+    """Refuse an image batch `[N, 3, H, W]` whose sides are not multiples of 64.
+
+    Raises:
+        UsageError: the message has the size.
+    """
+    if torch.compiler.is_exporting():  # the sides are symbols, known to be multiples
+        return
     _, _, height, width = image.shape
     if height % MULTIPLE_OF or width % MULTIPLE_OF:
         raise UsageError(

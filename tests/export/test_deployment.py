@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from maxim_deploy.errors import UsageError
+from maxim_deploy.errors import ExportError, UsageError
 from maxim_deploy.export.deployment import REWRITES, DeploymentMaxim, Rewrites, algebra
 from maxim_deploy.export.deployment.algebra import Affine, Kernel
 from maxim_deploy.export.deployment.mixing import SpatialMix
@@ -151,9 +151,29 @@ def test_float32_agrees_with_the_reference(variant: str, record_property) -> Non
 
 
 @pytest.mark.parametrize("size", [(32, 64), (64, 96), (65, 64), (100, 128)])
-def test_sides_that_are_not_multiples_of_64_give_nothing(size: tuple[int, int]) -> None:
-    with pytest.raises((RuntimeError, UsageError)):
+def test_sides_that_are_not_multiples_of_64_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match=rf"multiples of 64, not {size[0]}x{size[1]}"):
         DeploymentMaxim(literal(TINY))(picture(1, *size))
+
+
+@pytest.mark.parametrize(("factor", "size"), [(2, (5, 6)), (2, (2, 8)), (4, (8, 4)), (4, (8, 10))])
+def test_sides_that_cannot_be_shrunk_are_refused(factor: int, size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match=rf"shrinking by {factor} .*not {size[0]}x{size[1]}"):
+        Shrink(factor, Rewrites())(torch.zeros(1, 1, *size))
+
+
+@pytest.mark.parametrize(
+    ("fold", "layer"),
+    [
+        (algebra.Affine.of, torch.nn.Linear(2, 2, bias=False)),
+        (algebra.Affine.of, torch.nn.Conv2d(2, 2, 1)),
+        (algebra.Kernel.of, torch.nn.Conv2d(2, 2, 3, groups=2)),
+        (algebra.Kernel.of, torch.nn.Linear(2, 2)),
+    ],
+)
+def test_layers_that_cannot_be_folded_are_refused(fold, layer) -> None:
+    with pytest.raises(ExportError, match=r"cannot fold .*: expected a"):
+        fold(layer)
 
 
 # ------------------------------------------------------------------ each rewrite fires
@@ -459,7 +479,7 @@ def test_shrink_refuses_what_has_two_borders_in_one_pixel(
     factor: int, rows: int, columns: int
 ) -> None:
     """There more taps drop out than `BORDER` accounts for. The network has 16 rows at least."""
-    with pytest.raises((RuntimeError, UsageError)):
+    with pytest.raises(UsageError, match="shrinking by"):
         Shrink(factor, Rewrites()).double()(randn(1, 3, rows * factor, columns * factor))
 
 
@@ -485,18 +505,17 @@ def test_enlargement(size: Size, channels: list[int], form: str) -> None:
 
 
 @pytest.mark.parametrize("grid", [True, False], ids=["grid", "block"])
-@pytest.mark.parametrize("left", [True, False], ids=["left", "right"])
+@pytest.mark.parametrize("names", [(), ("gemms",), ("left_matrices",), ("left_matrices", "gemms")])
 @pytest.mark.parametrize("plus_one", [True, False], ids=["plus-one", "plain"])
 @pytest.mark.parametrize("size", [Size(1, 4, 4), Size(2, 4, 12), Size(2, 12, 8)])
-def test_spatial_mix(size: Size, plus_one: bool, left: bool, grid: bool) -> None:
+def test_spatial_mix(size: Size, plus_one: bool, names: tuple[str, ...], grid: bool) -> None:
     dense, x = nn.Linear(16, 16).double(), randn(*size, 3)
     partition = (gmlp.Partition.into_grid if grid else gmlp.Partition.into_blocks)(x, 4)
     axis = gmlp.GRID_AXIS if grid else gmlp.BLOCK_AXIS
     target = partition.merge(gmlp.mix(dense, partition.split(x), axis))
     if plus_one:
         target = target + 1.0
-    rewrites = Rewrites.only(*(["left_matrices"] if left else []))
-    mix = SpatialMix(dense, 4, grid=grid, plus_one=plus_one, rewrites=rewrites)
+    mix = SpatialMix(dense, 4, grid=grid, plus_one=plus_one, rewrites=Rewrites.only(*names))
     assert_close(mix(x.reshape(-1, 3), size), target.reshape(-1, 3))
 
 

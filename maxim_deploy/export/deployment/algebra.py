@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from maxim_deploy.errors import ExportError
+
 
 class Affine(NamedTuple):
     """`x W + b` with `weight` `[in, out]` and `bias` `[out]`, float64."""
@@ -19,8 +21,9 @@ class Affine(NamedTuple):
 
     @classmethod
     def of(cls, layer: nn.Module) -> Affine:
-        """The matrix of an `nn.Linear`."""
-        assert isinstance(layer, nn.Linear)
+        """The matrix of an `nn.Linear`. Raises `ExportError` for any other layer."""
+        if not isinstance(layer, nn.Linear) or layer.bias is None:
+            raise ExportError(f"cannot fold {layer}: expected a Linear with a bias")
         return cls(layer.weight.double().T, layer.bias.double())
 
     def rows(self, start: int, stop: int) -> Affine:
@@ -44,8 +47,12 @@ class Kernel(NamedTuple):
 
     @classmethod
     def of(cls, layer: nn.Module) -> Kernel:
-        """The kernel of an `nn.Conv2d` or `nn.ConvTranspose2d`."""
-        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None
+        """The kernel of an `nn.Conv2d` or `nn.ConvTranspose2d`. Raises `ExportError` for others."""
+        known = isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        if not known or layer.bias is None or layer.groups != 1:
+            raise ExportError(
+                f"cannot fold {layer}: expected a convolution of one group and a bias"
+            )
         return cls(layer.weight.double(), layer.bias.double())
 
 
@@ -78,6 +85,7 @@ def behind_norm(norm: nn.Module, matrix: Affine) -> Affine:
     For the same reason not before a spatial matrix: `W (n s + t) = (W n) s + rowsum(W) t`, one
     multiplication more, for nothing.
     """
-    assert isinstance(norm, nn.LayerNorm)
+    if not isinstance(norm, nn.LayerNorm) or norm.bias is None:
+        raise ExportError(f"cannot fold {norm}: expected a LayerNorm with scale and shift")
     scale, shift = norm.weight.double(), norm.bias.double()
     return Affine(scale[:, None] * matrix.weight, shift @ matrix.weight + matrix.bias)

@@ -109,7 +109,7 @@ class Halves(nn.Module):
 
 
 class Gelu(TensorModule):
-    """GELU in its tanh form: one operator of opset 20, or its formula in eight."""
+    """GELU in its tanh form: one operator of opset 20, or its formula in nine."""
 
     def __init__(self, rewrites: Rewrites) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ from maxim_deploy.export.deployment.openings import (
 )
 from maxim_deploy.export.deployment.resampling import Opening, ahead_of
 from maxim_deploy.export.deployment.rewrites import Rewrites
-from maxim_deploy.model.network import LEVELS, UPWARDS, Maxim, ratio_sources
+from maxim_deploy.model.network import LEVELS, UPWARDS, Maxim, check_input, ratio_sources
 from maxim_deploy.spec.architecture import DEPTH, Architecture
 
 Block = Callable[[str], Any]
@@ -69,7 +69,11 @@ class DeploymentMaxim(nn.Module):
         Returns:
             The last stage's full-size output, same shape and type, not clipped; without
             `last_output_only` followed by that stage's outputs at 1/2 and 1/4.
+
+        Raises:
+            UsageError: a side is not a multiple of 64.
         """
+        check_input(image)
         pyramid = [image, image[:, :, 1::2, 1::2], image[:, :, 2::4, 2::4]]
         handed = None
         for stage in self.stages[:-1]:

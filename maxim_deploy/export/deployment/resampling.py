@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maxim_deploy.errors import UsageError
 from maxim_deploy.export.deployment.algebra import Affine, Kernel, chain, chain_transposed
 from maxim_deploy.export.deployment.modules import Convolution, Matrix, Size, TensorModule
 from maxim_deploy.export.deployment.rewrites import Rewrites
@@ -66,11 +67,23 @@ class Shrink(TensorModule):
             self.kernel = nn.Parameter(torch.outer(taps, taps)[None, None], requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, C, H, W]` to `[N, C, H/f, W/f]`; at least two rows and columns must come out."""
+        """`[N, C, H, W]` to `[N, C, H/f, W/f]`.
+
+        Raises:
+            UsageError: a side is not a multiple of f, or so small that both borders meet in one
+                row or column.
+        """
         height, width = x.shape[2] // self.factor, x.shape[3] // self.factor
         if self.kernel is None:
             return F.interpolate(
                 x, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+            )
+        if not torch.compiler.is_exporting() and any(
+            side % self.factor or side < 2 * self.factor for side in x.shape[2:]
+        ):
+            raise UsageError(
+                f"shrinking by {self.factor} takes sides that are multiples of it and at least "
+                f"{2 * self.factor}, not {x.shape[2]}x{x.shape[3]}"
             )
         channels = x.shape[1]
         kernel = self.kernel.expand(channels, -1, -1, -1)

@@ -24,10 +24,10 @@ class Rewrites:
         single_gelu: GELU as one operator rather than its formula (`modules.Gelu`).
         convolutional_shrink: antialiased shrinking as a depthwise convolution (`resampling`).
         last_output_only: nothing that the full-size output of the last stage does not need.
-        shared_layouts: one layout change into and out of convolutions that follow each other, and
-            one for all that read the same map (`blocks`, `network`).
+        shared_layouts: one layout change into and out of convolutions that follow each other
+            (`blocks.ConvolutionalAttention`).
         separate_halves: the halves of a projection are projections of their own, and a matrix on a
-            concatenation is a sum of products: no splitting, no concatenation (`modules`).
+            concatenation is a sum of products (`modules.Halves`, `modules.MatrixOfParts`).
         spread_shortcuts: a matrix behind a residual branch is multiplied into the branch
             (`blocks.MultiAxis`).
         gemms: channel matrices as Gemm on `[pixels, channels]`, bias and addend included
