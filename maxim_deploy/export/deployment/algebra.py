@@ -48,11 +48,12 @@ class Kernel(NamedTuple):
     @classmethod
     def of(cls, layer: nn.Module) -> Kernel:
         """The kernel of an `nn.Conv2d` or `nn.ConvTranspose2d`. Raises `ExportError` for others."""
-        known = isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-        if not known or layer.bias is None or layer.groups != 1:
-            raise ExportError(
-                f"cannot fold {layer}: expected a convolution of one group and a bias"
-            )
+        if (
+            not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+            or layer.bias is None
+            or layer.groups != 1
+        ):
+            raise ExportError(f"cannot fold {layer}: expected a convolution with a bias, ungrouped")
         return cls(layer.weight.double(), layer.bias.double())
 
 
