@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -88,7 +89,14 @@ def emit(line: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        _let_stdout_go()
         raise MaximDeployError(f"standard output | cannot be written: {error.strerror}") from error
+
+
+def _let_stdout_go() -> None:
+    """What is still buffered goes nowhere, or the interpreter would fail over it at its end."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # a device, not a path of ours
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def say(line: str) -> None:
