@@ -98,11 +98,17 @@ def _holds_bundle(folder: Path) -> bool:
         BundleError: something is there that we did not write, so that we must not replace it.
     """
     found = settled(folder)
-    if (found / MANIFEST).is_file():
+    if (found / MANIFEST).is_file() and all(map(_is_ours, found.iterdir())):
         return True
     if found.exists() and not (found.is_dir() and not any(found.iterdir())):
         raise BundleError(f"{str(folder)!r} exists and is not a bundle; choose another name")
     return False
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a bundle has files of this name; other programs write a `manifest.json` too."""
+    endings = (".onnx", ".weights", ".table.txt", ".table.json")
+    return path.name in (MANIFEST, SOURCE, "engines") or path.name.endswith(endings)
 
 
 def _check_same(existing: Bundle, checkpoint: Checkpoint, settings: BundleSettings) -> None:

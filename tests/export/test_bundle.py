@@ -287,11 +287,15 @@ def test_another_checkpoint_or_setting_is_refused(tmp_path: Path, no_tracing: li
 
 def test_something_else_is_never_replaced(tmp_path: Path, no_tracing: list[str]) -> None:
     (tmp_path / "photo.jpg").touch()
-    for folder in (tmp_path, tmp_path / "photo.jpg"):
+    website = tmp_path / "website"  # has a manifest.json, but not of ours
+    website.mkdir()
+    for name in ("manifest.json", "index.html"):
+        (website / name).write_text("{}")
+    for folder in (tmp_path, tmp_path / "photo.jpg", website):
         for force in (False, True):
             with pytest.raises(BundleError, match="is not a bundle; choose another name"):
                 export_bundle(open_model("demo-denoise"), folder, force=force)
-    assert not no_tracing
+    assert not no_tracing and (website / "index.html").exists()
 
 
 def test_a_damaged_bundle_can_be_replaced(tmp_path: Path, no_tracing: list[str]) -> None:
