@@ -48,6 +48,10 @@ class ExportError(MaximDeployError):
     """A graph could not be made, or does not compute what the network computes."""
 
 
+class EngineError(MaximDeployError):
+    """An engine could not be built, or is not the one that the manifest says."""
+
+
 class BackendError(MaximDeployError):
     """A backend cannot be used here, or failed while running."""
 

@@ -6,17 +6,19 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._engine import build, engine_options, engine_settings
+from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.recipes import ExportRecipe
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints import Checkpoint
     from maxim_deploy.export import BundleSettings
-    from maxim_deploy.spec.manifest import Bundle, GraphEntry
-    from maxim_deploy.spec.recipes import ExportRecipe
+    from maxim_deploy.spec.engine_settings import EngineSettings
 
 
 @click.command("maxim-export")
@@ -25,9 +27,8 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="BUNDLE",
-    help="Directory to write.",
+    help="Directory to write, or a bundle to add an engine to.",
 )
 @click.option(
     "--checkpoint",
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--recipe",
+    "recipes",
     type=click.Path(path_type=Path),
+    multiple=True,
     metavar="FILE.toml",
-    help="Read MODEL and options from a file; the command line overrides it.",
+    help="Read MODEL and options, or those of an engine, from a file; may be repeated, and the "
+    "command line overrides it.",
 )
 @click.option("--variant", help="Expected size, such as S-2; it is read from the weights.")
 @click.option(
@@ -58,13 +62,20 @@ if TYPE_CHECKING:
 @click.option("--no-source", is_flag=True, help="Leave the literal weights out of the bundle.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the graph with PyTorch.")
 @click.option("--force", is_flag=True, help="Export anew and replace a bundle that is there.")
+@engine_options
+@click.option(
+    "--inspect",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Say what is in a bundle and what of it would run here; nothing is written.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of the path.")
 @shell.common_options
 def export(
     model: str | None,
-    output: Path,
+    output: Path | None,
     checkpoint: Path | None,
-    recipe: Path | None,
+    recipes: tuple[Path, ...],
     variant: str | None,
     precision: str | None,
     io_forms: str | None,
@@ -74,38 +85,95 @@ def export(
     no_source: bool,
     no_verify: bool,
     force: bool,
+    inspect: Path | None,
     as_json: bool,
+    **engine: Any,
 ) -> None:
     """Export MODEL into a bundle: an ONNX graph for every size, its weights and a manifest.
+
+    With --engine, an engine is built from one of its graphs: fp16 and image, unless --precision and
+    --io say otherwise. On a bundle that is there, nothing is exported again, and MODEL is optional.
 
     MODEL is a published name, such as deblurring-gopro (downloaded once, then cached), or
     demo-denoise, a small demo that comes with the package.
 
     Exit codes: 0 done, 1 something failed, 2 usage.
     """
-    from maxim_deploy.spec.recipes import ExportRecipe, read_export_recipe
+    from maxim_deploy.errors import UsageError
 
-    asked = ExportRecipe(
-        model=model,
-        checkpoint=checkpoint,
-        variant=variant,
-        precision=_listed(precision),
-        io=_listed(io_forms),
-    )
-    if recipe:
+    if inspect:
+        _inspect(inspect, as_json)
+        return
+    if output is None:
+        raise UsageError("name the directory to write with -o BUNDLE")
+    cli = ExportRecipe(model, checkpoint, variant, _listed(precision), _listed(io_forms))
+    asked = _with_recipes(cli, recipes)
+    engine_asked = engine_settings(engine, recipes, cli.precision, cli.io)
+    if engine_asked and _is_bundle(output) and not (asked.model or asked.checkpoint or force):
+        bundle = Bundle.open(output)
+    else:
+        settings = _settings(
+            asked,
+            literal=literal,
+            single_file=single_file,
+            source=not no_source,
+            verify=not no_verify,
+        )
+        _check_engine_has_graph(engine_asked, settings)
+        bundle = _export(asked, output, settings, precision_table, force, bool(engine_asked))
+    if engine_asked:
+        build(bundle.path, engine_asked, engine)
+        bundle = Bundle.open(bundle.path)
+    shell.emit(bundle.manifest.to_json().rstrip() if as_json else str(output))
+
+
+def _inspect(folder: Path, as_json: bool) -> None:
+    import json
+
+    from maxim_deploy.engines import inspect_bundle, inspection_text
+
+    report = inspect_bundle(folder, layers=as_json)
+    shell.emit(json.dumps(report, indent=2) if as_json else inspection_text(report))
+
+
+def _with_recipes(asked: ExportRecipe, recipes: tuple[Path, ...]) -> ExportRecipe:
+    """The command line over its recipes, the last of them first."""
+    from maxim_deploy.spec.recipes import read_export_recipe
+
+    for recipe in reversed(recipes):
         asked = asked.over(read_export_recipe(recipe))
-    settings = _settings(
-        asked,
-        literal=literal,
-        single_file=single_file,
-        source=not no_source,
-        verify=not no_verify,
-    )
+    return asked
 
+
+def _is_bundle(folder: Path) -> bool:
+    from maxim_deploy._files import settled
+    from maxim_deploy.spec.manifest import MANIFEST
+
+    return (settled(folder) / MANIFEST).is_file()
+
+
+def _check_engine_has_graph(engine: EngineSettings | None, settings: BundleSettings) -> None:
+    """Better now than after the export."""
+    from maxim_deploy.errors import UsageError
+
+    if engine and not (engine.precision in settings.precision and engine.io in settings.io):
+        raise UsageError(
+            f"the engine is to be of the {engine.precision} {engine.io} graph; the export makes "
+            f"--precision {','.join(settings.precision)} --io {','.join(settings.io)}"
+        )
+
+
+def _export(
+    asked: ExportRecipe,
+    output: Path,
+    settings: BundleSettings,
+    precision_table: Path | None,
+    force: bool,
+    for_engine: bool,
+) -> Bundle:
     from maxim_deploy.export import export_bundle, read_precision_table
 
     table = read_precision_table(precision_table) if precision_table else None
-
     with shell.report_progress() as say:
         bundle, is_new = export_bundle(
             _read_weights(asked, say),
@@ -113,11 +181,12 @@ def export(
             settings,
             table=table,
             force=force,
+            more_is_fine=for_engine,
             command=shlex.join(["maxim-export", *sys.argv[1:]]),
             say=say,
         )
     shell.say(_summary(bundle, is_new))
-    shell.emit(bundle.manifest.to_json().rstrip() if as_json else str(output))
+    return bundle
 
 
 def _listed(text: str | None) -> tuple[str, ...] | None:

@@ -27,6 +27,7 @@ def export_bundle(
     *,
     table: PrecisionTable | None = None,
     force: bool = False,
+    more_is_fine: bool = False,
     command: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Bundle, bool]:
@@ -39,6 +40,7 @@ def export_bundle(
         settings: what to export; None for the defaults.
         table: precision table to use in place of the default one; its digest is a setting.
         force: export anew and replace a bundle that is there.
+        more_is_fine: a bundle that is there may have more precisions and I/O forms than asked for.
         command: command line to record in the manifest.
         say: told what is being done, in a few words, as it begins.
 
@@ -55,7 +57,7 @@ def export_bundle(
         settings = settings.with_table(table)
     if _holds_bundle(folder) and not force:
         existing = Bundle.open(folder)
-        _check_same(existing, checkpoint, settings)
+        _check_same(existing, checkpoint, settings, more_is_fine)
         return existing, False
     try:
         with atomic_directory(folder) as partial:
@@ -111,7 +113,9 @@ def _is_ours(path: Path) -> bool:
     return path.name in (MANIFEST, SOURCE, "engines") or path.name.endswith(endings)
 
 
-def _check_same(existing: Bundle, checkpoint: Checkpoint, settings: BundleSettings) -> None:
+def _check_same(
+    existing: Bundle, checkpoint: Checkpoint, settings: BundleSettings, more_is_fine: bool
+) -> None:
     old, new = existing.manifest.model.source_sha256, checkpoint.descriptor.source_sha256
     if old != new:
         raise BundleError(
@@ -119,6 +123,10 @@ def _check_same(existing: Bundle, checkpoint: Checkpoint, settings: BundleSettin
             f"one {new}. Choose another name, or pass --force to export anew"
         )
     before, after = existing.manifest.settings, settings.to_json()
+    if more_is_fine:
+        after |= {
+            key: before[key] for key in ("precision", "io") if set(after[key]) <= set(before[key])
+        }
     differing = [
         f"{key}: {before.get(key)} there, {after.get(key)} now"
         for key in sorted({*before, *after})

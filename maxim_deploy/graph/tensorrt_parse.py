@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from maxim_deploy._optional import require
+from maxim_deploy._tensorrt import load_library, parse_graph, type_name
 from maxim_deploy.errors import ExportError, MissingDependencyError
-
-_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
-"""TensorRT's names for types that NumPy and ONNX call otherwise."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +59,16 @@ def parse_with_tensorrt_rtx(path: Path) -> ParseReport | None:
         ExportError: the parser refuses the graph; the message lists each node and reason.
     """
     try:
-        trt = require("tensorrt_rtx", "rtx")
+        trt = load_library("tensorrt-rtx")
     except MissingDependencyError:
         return None
-    logger = _collecting_logger(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
-        raise ExportError(f"TensorRT for RTX {trt.__version__} refuses {path.name}: {_why(parser)}")
+    parsed = parse_graph(trt, path)
+    if parsed.errors:
+        why = "; ".join(parsed.errors)
+        raise ExportError(f"TensorRT for RTX {trt.__version__} refuses {path.name}: {why}")
+    network = parsed.network
     types = Counter(
-        _type_name(network.get_layer(k).get_output(0).dtype) for k in range(network.num_layers)
+        type_name(network.get_layer(k).get_output(0).dtype) for k in range(network.num_layers)
     )
     return ParseReport(
         library=f"tensorrt_rtx {trt.__version__}",
@@ -81,38 +76,9 @@ def parse_with_tensorrt_rtx(path: Path) -> ParseReport | None:
         outputs=tuple(_binding(network.get_output(k)) for k in range(network.num_outputs)),
         layers=network.num_layers,
         layers_by_type=dict(types.most_common()),
-        warnings=tuple(logger.warnings),
-    )
-
-
-def _collecting_logger(trt: ModuleType) -> Any:
-    """A logger that keeps warnings and prints nothing; errors come from the parser itself."""
-
-    class Collecting(trt.ILogger):  # type: ignore[name-defined, misc]  # known at run time only
-        def __init__(self) -> None:
-            super().__init__()
-            self.warnings: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity == trt.ILogger.WARNING:
-                self.warnings.append(message)
-
-    return Collecting()
-
-
-def _why(parser: Any) -> str:
-    """Every error of a parse: the node, its operator, the reason."""
-    errors = (parser.get_error(k) for k in range(parser.num_errors))
-    return "; ".join(
-        f"{error.node_name() or 'the file'} {error.node_operator()}".rstrip() + f": {error.desc()}"
-        for error in errors
+        warnings=tuple(parsed.logger.texts("WARNING")),
     )
 
 
 def _binding(tensor: Any) -> Binding:
-    return Binding(tensor.name, _type_name(tensor.dtype), tuple(tensor.shape))
-
-
-def _type_name(dtype: Any) -> str:
-    name: str = dtype.name
-    return _TYPE_NAMES.get(name, name.lower())
+    return Binding(tensor.name, type_name(tensor.dtype), tuple(tensor.shape))

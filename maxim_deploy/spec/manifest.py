@@ -14,7 +14,7 @@ Format 1, UTF-8 JSON, one object:
 | `files` | per file name `sha256` and `bytes`; every file of the bundle but the manifest itself |
 | `tools` | version of each library that took part |
 | `command`, `created` | the command line, and the time in UTC (ISO 8601) |
-| `engines` | list, empty here |
+| `engines` | list of `EngineEntry`; their files, in `engines/`, are not among `files` |
 
 Not checked: that a graph computes what its entry says; that is what hashes and `parity` are for.
 """
@@ -30,6 +30,7 @@ from maxim_deploy._files import settled, sha256_of, write_text
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.descriptor import Descriptor
+from maxim_deploy.spec.engines import ENGINE_FOLDER, EngineEntry
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -75,7 +76,7 @@ class Manifest:
     tools: dict[str, str]
     command: str
     created: str
-    engines: list[dict[str, Any]] = field(default_factory=list)
+    engines: list[EngineEntry] = field(default_factory=list)
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
@@ -91,7 +92,7 @@ class Manifest:
             "tools": self.tools,
             "command": self.command,
             "created": self.created,
-            "engines": self.engines,
+            "engines": [engine.to_json() for engine in self.engines],
         }
         return json.dumps(document, indent=2) + "\n"
 
@@ -120,7 +121,7 @@ class Manifest:
                 tools=dict(document["tools"]),
                 command=document["command"],
                 created=document["created"],
-                engines=list(document["engines"]),
+                engines=[EngineEntry.from_json(entry) for entry in document["engines"]],
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
@@ -179,15 +180,33 @@ class Bundle:
             BundleError: the file is not listed, missing, or not the one that was exported.
         """
         record = self.manifest.files.get(name)
-        path = self.path / name
         if record is None or Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"the manifest of {str(self.path)!r} lists no file {name!r}")
-        if not path.is_file():
-            raise BundleError(f"{str(path)!r} is missing: export the bundle again")
-        found = sha256_of(path)
-        if found != record["sha256"]:
-            raise BundleError(
-                f"{str(path)!r} has changed since the export: SHA-256 {found}, "
-                f"the manifest says {record['sha256']}. Export the bundle again"
-            )
-        return path
+        return _unchanged(
+            self.path / name, record["sha256"], "the export", "export the bundle again"
+        )
+
+    def checked_engine(self, entry: EngineEntry) -> Path:
+        """The path of an engine, after comparing it with its recorded hash.
+
+        An engine is executable content: no library may see one that is not the one that was built.
+
+        Raises:
+            BundleError: the file is missing, or not the one that was built.
+        """
+        path = self.path / entry.file
+        if path.parent != self.path / ENGINE_FOLDER or path.suffix != ".engine":
+            raise BundleError(f"the manifest of {str(self.path)!r} lists no engine {entry.file!r}")
+        return _unchanged(path, entry.sha256, "it was built", "build the engine again")
+
+
+def _unchanged(path: Path, sha256: str, made: str, advice: str) -> Path:
+    if not path.is_file():
+        raise BundleError(f"{str(path)!r} is missing: {advice}")
+    found = sha256_of(path)
+    if found != sha256:
+        raise BundleError(
+            f"{str(path)!r} has changed since {made}: SHA-256 {found}, the manifest says {sha256}; "
+            f"{advice}"
+        )
+    return path

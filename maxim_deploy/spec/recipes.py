@@ -5,7 +5,8 @@
     io = ["image", "tensor"]
 
 Every key is optional on its own; `maxim-export` options override a recipe's. `variant` is accepted
-too and then checked against the weights.
+too and then checked against the weights. The table `[engine]` asks for an engine as well, see
+`maxim_deploy.spec.engine_settings`.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def read_export_recipe(path: Path) -> ExportRecipe:
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
+        table.pop("engine", None)  # `read_engine_recipe` reads and checks it
         return _recipe_from_table(table, path.parent)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
         raise UsageError(f"recipe {str(path)!r}: {error}") from error

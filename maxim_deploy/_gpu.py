@@ -1,0 +1,69 @@
+"""The NVIDIA GPU at hand, if there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from maxim_deploy._optional import require
+from maxim_deploy.errors import MissingDependencyError
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU.
+
+    Attributes:
+        name: such as "NVIDIA GeForce RTX 4090".
+        compute_capability: such as "8.9".
+        memory_bytes: of the whole device.
+        cuda: newest CUDA version that the driver supports, such as "13.0".
+    """
+
+    name: str
+    compute_capability: str
+    memory_bytes: int
+    cuda: str
+
+
+def find_gpu(device: int = 0) -> Gpu | None:
+    """The GPU of this index, or None: no such GPU, no driver, or no cuda-bindings to ask with.
+
+    Creates no context, so it costs no device memory.
+    """
+    try:
+        cuda = require("cuda.bindings.driver", "rtx")
+        return _ask(cuda, device)
+    except (MissingDependencyError, RuntimeError):
+        return None  # a RuntimeError is also what cuda-bindings raises if there is no driver
+
+
+def _ask(cuda: Any, device: int) -> Gpu:
+    _value(cuda.cuInit(0))
+    handle = _value(cuda.cuDeviceGet(device))
+    attributes = cuda.CUdevice_attribute
+    major, minor = (
+        _value(cuda.cuDeviceGetAttribute(attribute, handle))
+        for attribute in (
+            attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        )
+    )
+    version = _value(cuda.cuDriverGetVersion())
+    return Gpu(
+        name=_value(cuda.cuDeviceGetName(128, handle)).decode().rstrip("\0").strip(),
+        compute_capability=f"{major}.{minor}",
+        memory_bytes=_value(cuda.cuDeviceTotalMem(handle)),
+        cuda=f"{version // 1000}.{version % 1000 // 10}",
+    )
+
+
+def _value(answer: tuple[Any, ...]) -> Any:
+    """The result of a driver call.
+
+    Raises:
+        RuntimeError: the call failed.
+    """
+    if int(answer[0]):
+        raise RuntimeError(f"CUDA driver: {answer[0]}")
+    return answer[1] if len(answer) > 1 else None

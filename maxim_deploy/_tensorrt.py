@@ -1,0 +1,121 @@
+"""What every user of TensorRT shares: its two libraries behind one door, messages, a parsed graph.
+
+`tensorrt` and `tensorrt_rtx` are Python modules with one API; both are used strongly typed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from maxim_deploy._optional import require
+from maxim_deploy.errors import MissingDependencyError, UsageError, nearest
+
+LIBRARIES = {"tensorrt": ("tensorrt", "tensorrt"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
+"""By the name that users say: the Python module, and the extra that installs it."""
+
+OLDEST_TENSORRT = (10, 12)
+"""The first version of `tensorrt` that deprecates everything we do without."""
+
+_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
+"""TensorRT's names for types that NumPy and ONNX call otherwise."""
+
+
+def load_library(name: str) -> ModuleType:
+    """The module of a TensorRT library.
+
+    Args:
+        name: a key of `LIBRARIES`.
+
+    Raises:
+        UsageError: there is no such library.
+        MissingDependencyError: it is not installed, or too old; the message is the pip line.
+    """
+    if name not in LIBRARIES:
+        raise UsageError(
+            f"unknown engine library {name!r}{nearest(name, LIBRARIES)}; "
+            f"known: {', '.join(LIBRARIES)}"
+        )
+    module, extra = LIBRARIES[name]
+    library = require(module, extra)
+    if name == "tensorrt" and version_of(library) < OLDEST_TENSORRT:
+        oldest = ".".join(map(str, OLDEST_TENSORRT))
+        raise MissingDependencyError(
+            f"tensorrt {library.__version__} is too old, it takes {oldest} or newer; "
+            f"run: pip install --upgrade 'maxim-deploy[{extra}]'"
+        )
+    return library
+
+
+def version_of(library: ModuleType) -> tuple[int, ...]:
+    """A library's version as numbers, for comparison."""
+    return tuple(map(int, re.findall(r"\d+", library.__version__)))
+
+
+def type_name(dtype: Any) -> str:
+    """One of TensorRT's types as NumPy and ONNX call it."""
+    name: str = dtype.name
+    return _TYPE_NAMES.get(name, name.lower())
+
+
+def collecting_logger(trt: ModuleType) -> Any:
+    """A logger that prints nothing and keeps `messages`, pairs of severity and text, in order."""
+
+    class Collecting(trt.ILogger):  # type: ignore[name-defined, misc]  # known at run time only
+        def __init__(self) -> None:
+            super().__init__()
+            self.messages: list[tuple[str, str]] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            self.messages.append((severity.name, message))
+
+        def texts(self, *severities: str) -> list[str]:
+            return [text for severity, text in self.messages if severity in severities]
+
+    return Collecting()
+
+
+@dataclass(frozen=True)
+class ParsedGraph:
+    """A graph as a TensorRT network, or why not.
+
+    Attributes:
+        trt: the library's module.
+        builder: the `trt.Builder` that made `network`; it must outlive it.
+        network: the `trt.INetworkDefinition`, strongly typed.
+        logger: what `collecting_logger` made.
+        errors: why the parser refuses the graph, one line per node; empty if it does not.
+    """
+
+    trt: ModuleType
+    builder: Any
+    network: Any
+    logger: Any
+    errors: tuple[str, ...]
+
+
+def parse_graph(trt: ModuleType, path: Path) -> ParsedGraph:
+    """Parse an ONNX file, with the weights beside it, into a strongly typed network."""
+    logger = collecting_logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, logger)
+    parsed = parser.parse_from_file(str(path))
+    errors = () if parsed else tuple(_reason(parser.get_error(k)) for k in range(parser.num_errors))
+    if not parsed and not errors:
+        errors = ("the parser gives no reason; is it an ONNX file?",)
+    return ParsedGraph(trt, builder, network, logger, errors)
+
+
+def _strongly_typed(trt: ModuleType) -> int:
+    """The creation flags; a version that knows no other typing may have dropped the flag."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _reason(error: Any) -> str:
+    where = f"{error.node_name() or 'the file'} {error.node_operator()}".rstrip()
+    return f"{where}: {error.desc()}"

@@ -1,0 +1,177 @@
+"""The engine part of `maxim-export`: its options, and building with a progress bar."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from maxim_deploy.cli import shell
+
+if TYPE_CHECKING:
+    from maxim_deploy.engines import Progress
+    from maxim_deploy.spec.engine_settings import EngineSettings
+    from maxim_deploy.spec.engines import EngineEntry
+
+_OPTIONS = (
+    click.option(
+        "--engine",
+        "library",
+        metavar="LIBRARY",
+        help="Build an engine as well: tensorrt or tensorrt-rtx.",
+    ),
+    click.option(
+        "--profile",
+        "profiles",
+        multiple=True,
+        metavar="SPEC",
+        help="Sizes that the engine takes: 720p, 1080p, 4k, photo, tile512, HxW or MIN:OPT:MAX, "
+        "with @BATCH behind. Repeat it for several in one engine.",
+    ),
+    click.option(
+        "--target",
+        "targets",
+        metavar="LIST",
+        help="Compute capabilities to build for, such as 8.6,8.9; tensorrt-rtx only.  "
+        "[default: every GPU from 8.0 on]",
+    ),
+    click.option("--optimization-level", type=int, help="0 (fast build) to 5.  [default: 3]"),
+    click.option("--workspace", metavar="SIZE", help="Scratch memory of one layer, such as 4GiB."),
+    click.option(
+        "--strip-weights",
+        is_flag=True,
+        default=None,
+        help="Leave the weights out of the engine; it is refitted from the bundle's.",
+    ),
+    click.option("--tf32", is_flag=True, default=None, help="Let float32 products round to TF32."),
+    click.option(
+        "--hardware-compatibility",
+        metavar="LEVEL",
+        help="none, same-compute-capability or ampere-plus; tensorrt only.",
+    ),
+    click.option(
+        "--version-compatible",
+        is_flag=True,
+        default=None,
+        help="An engine that later versions load too; tensorrt only.",
+    ),
+    click.option(
+        "--profiling-verbosity",
+        metavar="LEVEL",
+        help="What the engine tells of its layers: none, names, detailed.  [default: detailed]",
+    ),
+    click.option(
+        "--timing-cache",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Keep what the builder measures for later builds; tensorrt only.",
+    ),
+    click.option("--budget", metavar="TIME", help="Most time for the engine, such as 5m."),
+)
+
+_NOT_SETTINGS = ("timing_cache", "budget")
+
+
+def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of an engine; they arrive as keywords."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def engine_settings(
+    options: dict[str, Any],
+    recipes: tuple[Path, ...],
+    precision: tuple[str, ...] | None,
+    io: tuple[str, ...] | None,
+) -> EngineSettings | None:
+    """The engine that is asked for, or None if none is.
+
+    Args:
+        options: those of `engine_options`.
+        recipes: files that may have a table `[engine]`; the later overrules, options overrule all.
+        precision: those asked for on the command line; the engine is of fp16 if that is among them.
+        io: the same for the forms; image comes first.
+
+    Raises:
+        UsageError: an option is wrong, or given without an engine to build.
+    """
+    from maxim_deploy.errors import UsageError
+    from maxim_deploy.spec.engine_settings import engine_settings_from, read_engine_recipe
+
+    asked: dict[str, Any] = {}
+    for recipe in recipes:
+        asked |= read_engine_recipe(recipe)
+    given = {
+        name: value
+        for name, value in options.items()
+        if value not in (None, ()) and name not in _NOT_SETTINGS
+    }
+    if "targets" in given:
+        given["targets"] = [part.strip() for part in given["targets"].split(",") if part.strip()]
+    asked |= given
+    for name, listed in (("precision", precision), ("io", io)):
+        if listed:
+            best = {"precision": "fp16", "io": "image"}[name]
+            asked[name] = best if best in listed else listed[0]
+    if "library" in asked:
+        return engine_settings_from(asked)
+    extra = [*given, *(name for name in _NOT_SETTINGS if options[name] is not None)]
+    if extra:
+        names = ", ".join(f"--{_OPTION_NAMES.get(name, name)}".replace("_", "-") for name in extra)
+        raise UsageError(f"{names}: for an engine; name its library with --engine")
+    return None
+
+
+_OPTION_NAMES = {"profiles": "profile", "targets": "target"}
+
+
+def build(folder: Path, settings: EngineSettings, options: dict[str, Any]) -> None:
+    """Build the engine into a bundle and say what it is."""
+    from maxim_deploy.engines import BuildOptions, add_engine
+    from maxim_deploy.spec.quantities import seconds_from
+
+    budget = options["budget"]
+    seconds = None if budget is None else seconds_from(budget, "--budget")
+    with _builder_progress() as (say, show):
+        entry, is_new = add_engine(
+            folder, settings, BuildOptions(seconds, options["timing_cache"], say, show)
+        )
+    shell.say(_summary(entry, is_new))
+
+
+@contextmanager
+def _builder_progress() -> Iterator[tuple[Callable[[str], None], Callable[[Progress], None]]]:
+    """Talk line by line, and on a terminal a bar of the builder's phases below it."""
+    if not sys.stderr.isatty():
+        yield shell.say, lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True, soft_wrap=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(progress: Progress) -> None:
+            innermost = progress.phases[-1]
+            bar.update(task, description=innermost, completed=progress.done, total=progress.total)
+
+        yield shell.say, show
+
+
+def _summary(entry: EngineEntry, is_new: bool) -> str:
+    from maxim_deploy.spec.quantities import readable_bytes
+
+    done = f"built in {entry.build_seconds:.0f} s" if is_new else "up to date, nothing to build"
+    memory = entry.memory.get("activation_bytes")
+    activations = f", {readable_bytes(memory)} of activations at the largest size" if memory else ""
+    return (
+        f"{entry.file}: {done}, {readable_bytes(entry.bytes)}{activations}, for compute capability "
+        f"{', '.join(entry.targets)}"
+    )

@@ -1,0 +1,56 @@
+"""Building within a time budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from maxim_deploy.engines.building import BuiltEngine, OutOfTimeError
+from maxim_deploy.errors import EngineError
+
+SHARE = 0.6
+"""Of the time that is left, what an attempt gets that has a lower level to fall back on."""
+
+STEP = 2
+"""Levels to go down at a time; neighbours differ little."""
+
+
+def build_within(
+    budget_s: float,
+    level: int,
+    build: Callable[[int, float], BuiltEngine],
+    *,
+    level_matters: bool,
+    say: Callable[[str], None],
+) -> BuiltEngine:
+    """Build at a level, and at lower ones while time runs out, within a budget.
+
+    Args:
+        budget_s: seconds for all attempts together.
+        level: optimization level to begin with.
+        build: builds at a level within so many seconds, or raises `OutOfTimeError`.
+        level_matters: whether the library builds faster at a lower level. TensorRT for RTX does
+            not: it has one attempt.
+        say: told when the level is lowered.
+
+    Raises:
+        EngineError: not even the last attempt was done in time.
+    """
+    until = time.monotonic() + budget_s
+    levels = [*list(range(level, 0, -STEP)), 0] if level_matters else [level]
+    for current, lower in zip(levels, [*levels[1:], None], strict=True):
+        left = max(until - time.monotonic(), 0.0)
+        try:
+            return build(current, left if lower is None else left * SHARE)
+        except OutOfTimeError:
+            if lower is not None:
+                say(f"optimization level {current} takes too long for the budget; trying {lower}")
+    why = (
+        f"not even at optimization level {levels[-1]}"
+        if level_matters
+        else "and this library builds no faster at a lower optimization level"
+    )
+    raise EngineError(
+        f"the build was not done within the budget of {budget_s:.0f} s, {why}: give it more time, "
+        "or fewer or smaller profiles"
+    )

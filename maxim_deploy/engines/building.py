@@ -1,0 +1,190 @@
+"""From a checked network to a serialized engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from maxim_deploy._tensorrt import ParsedGraph
+from maxim_deploy.engines.messages import failure
+from maxim_deploy.engines.progress import Progress, Stop, progress_monitor
+from maxim_deploy.errors import EngineError, UsageError
+from maxim_deploy.spec.engine_settings import EngineSettings
+
+_VERBOSITY = {"none": "NONE", "names": "LAYER_NAMES_ONLY", "detailed": "DETAILED"}
+_HARDWARE = {
+    "same-compute-capability": "SAME_COMPUTE_CAPABILITY",
+    "ampere-plus": "AMPERE_PLUS",
+}
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A serialized engine.
+
+    Attributes:
+        plan: its bytes, a buffer of the library's.
+        seconds: time that the build took.
+        optimization_level: that it was built at.
+    """
+
+    plan: memoryview
+    seconds: float
+    optimization_level: int
+
+
+class OutOfTimeError(EngineError):
+    """A build was ended because its time was up."""
+
+
+def build_engine(
+    parsed: ParsedGraph,
+    settings: EngineSettings,
+    *,
+    level: int | None = None,
+    seconds: float | None = None,
+    timing_cache: Any = None,
+    show: Callable[[Progress], None] = lambda _: None,
+) -> BuiltEngine:
+    """Build; the library's messages are in `parsed.logger` afterwards.
+
+    The build runs in a thread of its own, so that Ctrl-C reaches the main thread at once; the build
+    then ends at its next step.
+
+    Args:
+        parsed: a checked network.
+        settings: how to build.
+        level: optimization level in place of that of the settings.
+        seconds: end the build when it has taken this long; None for no limit.
+        timing_cache: a `trt.ITimingCache` to use and extend, or None.
+        show: told about each step, from the builder's threads.
+
+    Raises:
+        UsageError: the library refuses a target.
+        OutOfTimeError: `seconds` were not enough.
+        EngineError: the build failed.
+    """
+    level = settings.optimization_level if level is None else level
+    config = builder_config(parsed, settings, level)
+    if timing_cache is not None and not config.set_timing_cache(timing_cache, False):
+        raise EngineError(f"the timing cache does not fit: {failure(parsed.logger.messages)}")
+    stop = Stop(seconds)
+    monitor = progress_monitor(parsed.trt, show, stop)
+    config.progress_monitor = monitor
+    started = time.monotonic()
+    plan = _in_thread(
+        lambda: parsed.builder.build_serialized_network(parsed.network, config), stop.cancel
+    )
+    if plan is None and stop.out_of_time:
+        raise OutOfTimeError(f"the build was not done after {seconds:.0f} s")
+    if plan is None:
+        raise EngineError(f"the build failed: {failure(parsed.logger.messages)}")
+    return BuiltEngine(memoryview(plan), time.monotonic() - started, level)
+
+
+def builder_config(parsed: ParsedGraph, settings: EngineSettings, level: int) -> Any:
+    """A `trt.IBuilderConfig` with everything that the settings ask for, profiles included.
+
+    Raises:
+        UsageError: the library refuses a target or a profile.
+    """
+    trt, config = parsed.trt, parsed.builder.create_builder_config()
+    config.builder_optimization_level = level
+    config.profiling_verbosity = getattr(
+        trt.ProfilingVerbosity, _VERBOSITY[settings.profiling_verbosity]
+    )
+    _set_flags(trt, config, settings)
+    if settings.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace)
+    if settings.hardware_compatibility != "none":
+        levels = trt.HardwareCompatibilityLevel
+        config.hardware_compatibility_level = getattr(
+            levels, _HARDWARE[settings.hardware_compatibility]
+        )
+    if settings.library == "tensorrt-rtx":
+        _set_targets(trt, config, settings.targets)
+    for profile in settings.profiles:
+        _add_profile(parsed, config, profile, settings.io)
+    return config
+
+
+def _set_flags(trt: Any, config: Any, settings: EngineSettings) -> None:
+    flags = trt.BuilderFlag
+    wanted = {
+        "TF32": settings.tf32,  # on by default in both libraries
+        "STRIP_PLAN": settings.strip_weights,
+        "REFIT_IDENTICAL": settings.strip_weights,  # only ever refitted with the same weights
+        "VERSION_COMPATIBLE": settings.version_compatible,
+    }
+    for name, on in wanted.items():
+        if hasattr(flags, name):
+            (config.set_flag if on else config.clear_flag)(getattr(flags, name))
+
+
+def known_targets(trt: Any) -> dict[str, Any]:
+    """The compute capabilities that the library builds for, such as "8.9", as its own values."""
+    return {
+        f"{name[2:-1]}.{name[-1]}": value
+        for name, value in trt.ComputeCapability.__members__.items()
+        if name.startswith("SM") and name[2:].isdigit()
+    }
+
+
+def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
+    known = {**known_targets(trt), "current": trt.ComputeCapability.CURRENT}
+    for target in targets:
+        if target not in known:
+            raise UsageError(
+                f"TensorRT for RTX {trt.__version__} builds nothing for compute capability "
+                f"{target}; its list: {', '.join(known)}"
+            )
+    if targets:
+        config.num_compute_capabilities = len(targets)
+    for index, target in enumerate(targets):
+        config.set_compute_capability(known[target], index)
+
+
+def _add_profile(parsed: ParsedGraph, config: Any, profile: Any, io: str) -> None:
+    """Add a profile and read it back: a library that will not take it may only log that."""
+    ours = parsed.builder.create_optimization_profile()
+    shapes = [shape.dims(io) for shape in (profile.min, profile.opt, profile.max)]
+    try:
+        ours.set_shape("image", *shapes)
+        read_back = [tuple(dims) for dims in ours.get_shape("image")]
+        index = config.add_optimization_profile(ours)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"profile {profile.name!r}: {error}") from error
+    if index < 0 or read_back != shapes:
+        raise UsageError(
+            f"profile {profile.name!r}: the library has {read_back} in place of {shapes} | "
+            f"{failure(parsed.logger.messages)}"
+        )
+
+
+def _in_thread(work: Callable[[], Any], cancel: Callable[[], None]) -> Any:
+    """The result of `work`, done in a thread; an interrupt cancels it and waits for its end."""
+    results: list[Any] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="engine build")
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_POLL_S)
+    except BaseException:
+        cancel()
+        thread.join()
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,0 +1,58 @@
+"""What an engine is made of; equal ingredients make an equal engine, in all that matters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from typing import Any
+
+from maxim_deploy.spec.engine_settings import NOT_IN_IDENTITY, EngineSettings
+from maxim_deploy.spec.manifest import Bundle, GraphEntry
+
+
+def ingredients(
+    bundle: Bundle, graph: GraphEntry, settings: EngineSettings, version: str, gpu: str | None
+) -> dict[str, Any]:
+    """Everything that an engine depends on, by name.
+
+    Args:
+        bundle: where the graph is.
+        graph: to build from.
+        settings: to build with; all but `NOT_IN_IDENTITY` count.
+        version: of the library.
+        gpu: name and compute capability of the GPU that it is built on, if it is built for that.
+    """
+    kept = {key: v for key, v in settings.to_json().items() if key not in NOT_IN_IDENTITY}
+    files = bundle.manifest.files
+    return {
+        "graph": files[graph.file]["sha256"],
+        "weights": files[graph.weights]["sha256"] if graph.weights else None,
+        "profiles": [
+            [list(shape.dims(settings.io)) for shape in (profile.min, profile.opt, profile.max)]
+            for profile in settings.profiles
+        ],
+        **kept,
+        "version": version,
+        "gpu": gpu,
+        "system": f"{platform.system().lower()}-{platform.machine().lower()}",
+    }
+
+
+def identity_of(made_of: dict[str, Any]) -> str:
+    """SHA-256 of the ingredients, as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """The ingredients that differ, one line each."""
+    return [
+        f"{name}: {_short(before.get(name))} there, {_short(after.get(name))} now"
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return f"{text[:12]}..." if len(text) == 64 and text.isalnum() else text

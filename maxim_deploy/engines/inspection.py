@@ -1,0 +1,129 @@
+"""What is in a bundle, and what of it would run here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy._gpu import Gpu, find_gpu
+from maxim_deploy.engines.layers import layers_from_json
+from maxim_deploy.engines.validity import reasons_against
+from maxim_deploy.errors import BundleError
+from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.quantities import readable_bytes
+
+
+def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
+    """A bundle's graphs and engines as plain data.
+
+    Args:
+        folder: the bundle.
+        layers: list every layer of each engine as well, where its build did.
+
+    Returns:
+        `path`, `model`, `variant`, `graphs`, `engines`, and `gpu`, the GPU at hand or None. Of an
+        engine: its manifest entry, `runs_here`, `reasons` against it, and `layer_types`, the number
+        of layers by the types of their outputs.
+
+    Raises:
+        BundleError: not a bundle.
+    """
+    bundle, gpu = Bundle.open(folder), find_gpu()
+    manifest = bundle.manifest
+    return {
+        "path": str(bundle.path),
+        "model": manifest.model.name,
+        "variant": manifest.architecture.variant,
+        "gpu": gpu and {"name": gpu.name, "compute_capability": gpu.compute_capability},
+        "graphs": [
+            {
+                "file": graph.file,
+                "precision": graph.precision,
+                "io": graph.io,
+                "opset": graph.opset,
+                "nodes": graph.nodes,
+                "bytes": sum(
+                    manifest.files[name]["bytes"] for name in (graph.file, graph.weights) if name
+                ),
+            }
+            for graph in manifest.graphs
+        ],
+        "engines": [_engine(bundle, entry, gpu, layers) for entry in manifest.engines],
+    }
+
+
+def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -> dict[str, Any]:
+    try:
+        path = bundle.checked_engine(entry)
+        reasons = _stale(bundle, entry) + reasons_against(entry, path, gpu)
+    except BundleError as error:
+        reasons = [str(error)]
+    listed = _layers(bundle, entry)
+    types = Counter("+".join(layer["types"]) for layer in listed if layer["types"])
+    record = {
+        **entry.to_json(),
+        "runs_here": not reasons,
+        "reasons": reasons,
+        "layer_types": dict(types.most_common()),
+    }
+    return {**record, "listed_layers": listed} if layers else record
+
+
+def _stale(bundle: Bundle, entry: EngineEntry) -> list[str]:
+    """An engine of another graph than the bundle's is no engine of this bundle."""
+    graph = bundle.graph(entry.precision, entry.io)
+    files = bundle.manifest.files
+    weights = files[graph.weights]["sha256"] if graph.weights else None
+    now = {"graph": files[graph.file]["sha256"], "weights": weights}
+    return [
+        f"built from other {name} than the bundle has now: build it again"
+        for name, digest in now.items()
+        if entry.made_of[name] != digest
+    ]
+
+
+def _layers(bundle: Bundle, entry: EngineEntry) -> list[dict[str, Any]]:
+    path = (bundle.path / entry.file).with_suffix(".layers.json")
+    try:
+        return [vars(layer) for layer in layers_from_json(path.read_text("utf-8"))]
+    except (OSError, KeyError, TypeError, ValueError):
+        return []  # built without details, or the list was removed: nothing depends on it
+
+
+def inspection_text(report: dict[str, Any]) -> str:
+    """A report of `inspect_bundle` for people."""
+    gpu = report["gpu"]
+    here = f"{gpu['name']}, compute capability {gpu['compute_capability']}" if gpu else "no GPU"
+    lines = [f"{report['path']}: {report['model']}, {report['variant'] or 'size of its own'}"]
+    lines += [f"this machine: {here}", "graphs:"]
+    lines += [
+        f"  {graph['file']}: opset {graph['opset']}, {graph['nodes']} nodes, "
+        f"{readable_bytes(graph['bytes'])} with its weights"
+        for graph in report["graphs"]
+    ]
+    lines.append("engines:" if report["engines"] else "engines: none")
+    for engine in report["engines"]:
+        lines += _engine_lines(engine)
+    return "\n".join(lines)
+
+
+def _engine_lines(engine: dict[str, Any]) -> list[str]:
+    entry_fields = EngineEntry.__dataclass_fields__
+    entry = EngineEntry.from_json({key: engine[key] for key in entry_fields})
+    memory = ", ".join(f"{name} {readable_bytes(size)}" for name, size in entry.memory.items())
+    types = ", ".join(f"{count} {name}" for name, count in engine["layer_types"].items())
+    lines = [
+        f"  {entry.file}: {readable_bytes(entry.bytes)}, {entry.library} {entry.version}, "
+        f"built in {entry.build_seconds:.0f} s",
+        f"    for compute capability {', '.join(entry.targets)}"
+        + ("; without weights" if entry.stripped else ""),
+        *(f"    profile {profile}" for profile in entry.profiles),
+    ]
+    lines += [f"    memory as the builder reports it: {memory}"] if memory else []
+    lines += [f"    {entry.layers} layers: {types}"] if types else []
+    lines += [f"    note: {note}" for note in entry.notes]
+    if engine["runs_here"]:
+        return [*lines, "    runs here: nothing speaks against it"]
+    return [*lines, *(f"    does not run here: {reason}" for reason in engine["reasons"])]

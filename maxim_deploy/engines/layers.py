@@ -1,0 +1,82 @@
+"""The layers of an engine, as the library lists them at the end of a detailed build."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+_TYPES = {"Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "UInt8": "uint8"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer after fusion.
+
+    Attributes:
+        name: the library's.
+        kind: the library's word, such as "gemm" or "kgen" (a generated kernel).
+        types: of its outputs, such as "float16"; empty for one that only synchronises.
+        nodes: ONNX nodes that it came from, where the library says so.
+    """
+
+    name: str
+    kind: str
+    types: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
+def layers_from_log(messages: Iterable[tuple[str, str]]) -> list[Layer]:
+    """The layers that a detailed build listed; empty if it listed none."""
+    for _, text in messages:
+        if re.match(r"\s*Layers?:\s*\n", text):
+            lines = text.partition("\n\n")[0].splitlines()
+            return [_from_line(line) for line in lines if line.startswith("Name: ")]
+    return []
+
+
+def _from_line(line: str) -> Layer:
+    name, _, rest = line.removeprefix("Name: ").partition(", LayerType: ")
+    kind, _, rest = rest.partition(", ")
+    outputs = rest.partition("Outputs: [")[2]
+    outputs = re.split(r"\], (?:Tactic|Parameter)", outputs)[0]
+    return Layer(name, kind, _types(outputs), tuple(re.findall(r"\[ONNX Layer: ([^\]]+)\]", rest)))
+
+
+def _types(text: str) -> tuple[str, ...]:
+    found = dict.fromkeys(re.findall(r"Datatype: (\w+)", text))
+    return tuple(_TYPES.get(name, name.lower()) for name in found)
+
+
+def layers_from_inspector(text: str) -> list[Layer]:
+    """The layers in the JSON of an `EngineInspector`, which needs a deserialized engine."""
+    layers = []
+    for record in json.loads(text)["Layers"]:
+        if isinstance(record, str):  # an engine built with names only
+            layers.append(Layer(record, "", (), ()))
+            continue
+        outputs = " ".join(
+            f"Datatype: {output.get('Datatype', output.get('Format/Datatype', ''))}"
+            for output in record.get("Outputs", [])
+        )
+        nodes = re.findall(r"\[ONNX Layer: ([^\]]+)\]", record.get("Metadata", ""))
+        layers.append(
+            Layer(record["Name"], record.get("LayerType", ""), _types(outputs), tuple(nodes))
+        )
+    return layers
+
+
+def layers_to_json(layers: Iterable[Layer]) -> str:
+    """As kept beside an engine: a list of objects with the attributes of `Layer`."""
+    return json.dumps([asdict(layer) for layer in layers], indent=0) + "\n"
+
+
+def layers_from_json(text: str) -> list[Layer]:
+    """The inverse of `layers_to_json`; raises KeyError, TypeError or ValueError."""
+    records: list[dict[str, Any]] = json.loads(text)
+    return [
+        Layer(record["name"], record["kind"], tuple(record["types"]), tuple(record["nodes"]))
+        for record in records
+    ]

@@ -1,0 +1,198 @@
+"""From a job to an engine on disk and its entry in the manifest."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from maxim_deploy._files import atomic_file, sha256_of, write_text
+from maxim_deploy._gpu import Gpu
+from maxim_deploy._tensorrt import ParsedGraph, parse_graph
+from maxim_deploy.engines.budget import build_within
+from maxim_deploy.engines.building import BuiltEngine, build_engine
+from maxim_deploy.engines.layers import layers_from_log, layers_to_json
+from maxim_deploy.engines.messages import log_text, memory_figures
+from maxim_deploy.engines.network import check_network, islands_of
+from maxim_deploy.engines.progress import Progress
+from maxim_deploy.engines.timing_cache import TimingCacheFile
+from maxim_deploy.errors import EngineError
+from maxim_deploy.spec.engine_settings import EngineSettings
+from maxim_deploy.spec.engines import ENGINE_FOLDER, PORTABLE, EngineEntry
+from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.profiles import overlapping
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build, beyond what the engine is.
+
+    Attributes:
+        budget_s: seconds that a build may take, or None.
+        timing_cache: file to use and extend, or None. Full TensorRT only.
+        say: told what is being done, in a few words, as it begins.
+        show: told about each step of the builder, from its threads.
+    """
+
+    budget_s: float | None = None
+    timing_cache: Path | None = None
+    say: Callable[[str], None] = lambda _: None
+    show: Callable[[Progress], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One engine to make.
+
+    Attributes:
+        bundle: where it belongs.
+        graph: what to build it from; its files have been checked.
+        settings: what it is to be.
+        options: how to build it.
+        trt: the library's module.
+        gpu: the GPU at hand, or None.
+        made_of: its ingredients.
+        identity: their hash.
+    """
+
+    bundle: Bundle
+    graph: GraphEntry
+    settings: EngineSettings
+    options: BuildOptions
+    trt: ModuleType
+    gpu: Gpu | None
+    made_of: dict[str, Any]
+    identity: str
+
+    @property
+    def folder(self) -> Path:
+        """Where engines go."""
+        return self.bundle.path / ENGINE_FOLDER
+
+
+def make_engine(job: Job) -> EngineEntry:
+    """Parse, check, build and write an engine, with its log and list of layers beside it.
+
+    Raises:
+        EngineError: the network is not as exported, or the build failed or ran out of time; the
+            library's messages are then in `engines/failed.log`.
+    """
+    say = job.options.say
+    for first, second in overlapping(job.settings.profiles):
+        say(f"profiles {first} and {second} overlap; the tighter one runs what both take")
+    say("parsing the graph")
+    parsed = parse_graph(job.trt, job.bundle.path / job.graph.file)
+    if parsed.errors:
+        raise EngineError(f"{job.graph.file} | {'; '.join(parsed.errors)}")
+    check_network(parsed, job.graph.precision, job.graph.io, _islands(job))
+    say("building the engine")
+    try:
+        built = _build(job, parsed)
+    except EngineError:
+        write_text(job.folder / "failed.log", log_text(parsed.logger.messages))
+        raise
+    return _write(job, built, parsed.logger.messages)
+
+
+def _islands(job: Job) -> set[str]:
+    if job.graph.precision == "fp32":
+        return set()
+    return islands_of(job.bundle.checked(f"{job.graph.precision}.table.json"))
+
+
+def _build(job: Job, parsed: ParsedGraph) -> BuiltEngine:
+    settings, options = job.settings, job.options
+    caching = _timing_cache(job)
+    config = parsed.builder.create_builder_config() if caching else None
+    cache = caching.load(config) if caching else None
+
+    def attempt(level: int, seconds: float | None) -> BuiltEngine:
+        return build_engine(
+            parsed, settings, level=level, seconds=seconds, timing_cache=cache, show=options.show
+        )
+
+    if options.budget_s is None:
+        built = attempt(settings.optimization_level, None)
+    else:
+        built = build_within(
+            options.budget_s,
+            settings.optimization_level,
+            attempt,
+            level_matters=settings.library == "tensorrt",
+            say=options.say,
+        )
+    if caching:
+        caching.merge(config, cache)
+    return built
+
+
+def _timing_cache(job: Job) -> TimingCacheFile | None:
+    if job.options.timing_cache is None:
+        return None
+    assert job.gpu is not None  # whoever made the job saw to it
+    library = f"{job.settings.library} {job.trt.__version__}"
+    return TimingCacheFile(job.options.timing_cache, library, job.gpu.name, job.options.say)
+
+
+def _write(job: Job, built: BuiltEngine, messages: list[tuple[str, str]]) -> EngineEntry:
+    """The engine comes last, whole or not at all."""
+    path = job.folder / _file_name(job)
+    layers = layers_from_log(messages)
+    write_text(path.with_suffix(".log"), log_text(messages))
+    if layers:
+        write_text(path.with_suffix(".layers.json"), layers_to_json(layers))
+    with atomic_file(path) as file:
+        file.write(built.plan)
+    lowered = built.optimization_level != job.settings.optimization_level
+    return EngineEntry(
+        file=f"{ENGINE_FOLDER}/{path.name}",
+        identity=job.identity,
+        made_of=job.made_of,
+        library=job.settings.library,
+        version=job.trt.__version__,
+        precision=job.graph.precision,
+        io=job.graph.io,
+        profiles=job.settings.profiles,
+        targets=_targets(job),
+        runtime=job.settings.for_runtime(),
+        stripped=job.settings.strip_weights,
+        sha256=sha256_of(path),
+        bytes=path.stat().st_size,
+        build_seconds=round(built.seconds, 1),
+        optimization_level=built.optimization_level,
+        memory=memory_figures(messages),
+        layers=len(layers) or None,
+        built_on=_machine(job.gpu),
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        notes=["optimization level lowered to keep the budget"] if lowered else [],
+    )
+
+
+def _file_name(job: Job) -> str:
+    names = [profile.name.replace(":", "-") for profile in job.settings.profiles]
+    shown = "+".join(names) if len(names) <= 3 else f"{len(names)}-profiles"
+    stem, library = Path(job.graph.file).stem, job.settings.library
+    return f"{stem}.{library}.{shown[:80]}.{job.identity[:12]}.engine"
+
+
+def _targets(job: Job) -> tuple[str, ...]:
+    settings = job.settings
+    if settings.hardware_compatibility == "ampere-plus":
+        return (PORTABLE,)
+    if not settings.for_this_gpu:
+        return settings.targets or (PORTABLE,)
+    assert job.gpu is not None
+    return (job.gpu.compute_capability,)
+
+
+def _machine(gpu: Gpu | None) -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "gpu": gpu.name if gpu else None,
+        "compute_capability": gpu.compute_capability if gpu else None,
+        "cuda": gpu.cuda if gpu else None,
+    }

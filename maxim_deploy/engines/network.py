@@ -1,0 +1,128 @@
+"""Is the network that TensorRT parsed the one that we mean? Checked before anything slow starts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy._tensorrt import ParsedGraph, type_name
+from maxim_deploy.errors import EngineError
+
+_BINDINGS = {"image": ("uint8", (-1, -1, -1, 3)), "tensor": ("float32", (-1, 3, -1, -1))}
+"""Type and axes of both the input `image` and the output `restored`, by form; -1 is free."""
+
+_LOW = {"fp16": "float16", "bf16": "bfloat16"}
+
+_FORM_NODES = ("scale/", "pad/", "crop/", "quantise/")
+"""Nodes of the image form around the network; pixels are scaled and rounded in float32."""
+
+_DATA_LAYERS = (
+    "CONSTANT",
+    "SHUFFLE",
+    "CAST",
+    "SLICE",
+    "GATHER",
+    "UNSQUEEZE",
+    "SQUEEZE",
+    "IDENTITY",
+)
+"""Layers that move or convert numbers; an island needs them at its shores."""
+
+
+def check_network(parsed: ParsedGraph, precision: str, io: str, islands: Collection[str]) -> None:
+    """Check names, types and free axes of input and output, and what computes in float32.
+
+    Args:
+        parsed: the network.
+        precision: of its graph.
+        io: form of its graph.
+        islands: ONNX nodes that the decision table keeps in float32.
+
+    Raises:
+        EngineError: something is not as it must be; the message lists all of it.
+    """
+    network = parsed.network
+    problems = [*_binding_problems(network, io)]
+    if precision in _LOW:
+        problems += _type_problems(network, precision, islands)
+    if not network.num_layers:
+        problems.append("it has no layers")
+    if problems:
+        raise EngineError(f"the parsed network is not the exported one: {'; '.join(problems)}")
+
+
+def _binding_problems(network: Any, io: str) -> list[str]:
+    dtype, axes = _BINDINGS[io]
+    inputs = [network.get_input(k) for k in range(network.num_inputs)]
+    outputs = [network.get_output(k) for k in range(network.num_outputs)]
+    problems = []
+    for kind, name, tensors in (("input", "image", inputs), ("output", "restored", outputs)):
+        found = [(tensor.name, type_name(tensor.dtype), tuple(tensor.shape)) for tensor in tensors]
+        # An output's free axes follow from the input's; a library may know more about them.
+        expected = [(name, dtype, axes if kind == "input" else found[0][2] if found else axes)]
+        if found != expected:
+            problems.append(f"{kind} {found}, expected {expected}")
+    return problems
+
+
+def _type_problems(network: Any, precision: str, islands: Collection[str]) -> list[str]:
+    """Float32 where it should be low, and the other way round."""
+    wide, narrow, seen = [], [], set()
+    for layer in (network.get_layer(k) for k in range(network.num_layers)):
+        node, types = onnx_node(layer), _output_types(layer)
+        seen.add(node)
+        if "float32" in types and not _may_be_float32(layer, node, islands):
+            wide.append(node or layer.name)
+        if node in islands and _LOW[precision] in types and layer.type.name not in _DATA_LAYERS:
+            narrow.append(node)
+    problems = []
+    if wide:
+        problems.append(f"float32 outside the decision table: {_some(wide)}")
+    if narrow:
+        problems.append(f"{precision} inside the decision table's islands: {_some(narrow)}")
+    if missing := [node for node in islands if node not in seen]:
+        problems.append(f"islands that are not in the network: {_some(missing)}")
+    return problems
+
+
+def onnx_node(layer: Any) -> str:
+    """The ONNX node that a layer of a parsed network came from; empty for the parser's own."""
+    match = re.search(r"\[ONNX Layer: ([^\]]+)\]", layer.metadata or "")
+    return match[1] if match else ""
+
+
+def _output_types(layer: Any) -> set[str]:
+    return {type_name(layer.get_output(k).dtype) for k in range(layer.num_outputs)}
+
+
+def _may_be_float32(layer: Any, node: str, islands: Collection[str]) -> bool:
+    if node in islands or node.startswith(_FORM_NODES):
+        return True
+    # The parser's own layers have no node; a cast into an island has one that the table omits.
+    return layer.type.name in _DATA_LAYERS and (not node or "/Cast_" in node)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def islands_of(table: Path) -> set[str]:
+    """The nodes that a bundle's decision table keeps in float32.
+
+    Raises:
+        EngineError: the file cannot be read as one.
+    """
+    try:
+        document = json.loads(table.read_text("utf-8"))
+        return {
+            node
+            for decision in document["decisions"]
+            if decision["type"] == "float32"
+            for node in decision["nodes"]
+        }
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise EngineError(f"cannot read the decision table {str(table)!r}: {error!r}") from error

@@ -1,0 +1,34 @@
+"""Weights from a bundle into an engine that was built without them.
+
+Not yet run on hardware: a refit needs a deserialized engine, and that a GPU.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy.errors import EngineError
+
+
+def refit_from_graph(trt: Any, engine: Any, graph: Path, logger: Any) -> None:
+    """Give a stripped engine its weights.
+
+    Args:
+        trt: the library's module.
+        engine: a deserialized `trt.ICudaEngine`, built with `strip_weights`.
+        graph: the ONNX file that it was built from; the weights lie beside it. The caller has
+            checked both hashes: the engine was built to be refitted with these weights only.
+        logger: a `trt.ILogger`.
+
+    Raises:
+        EngineError: a weight is missing or does not fit.
+    """
+    refitter = trt.Refitter(engine, logger)
+    parser = trt.OnnxParserRefitter(refitter, logger)
+    if not parser.refit_from_file(str(graph)):
+        errors = "; ".join(parser.get_error(k).desc() for k in range(parser.num_errors))
+        raise EngineError(f"cannot read the weights of {graph.name} for a refit: {errors}")
+    if not refitter.refit_cuda_engine():
+        missing = ", ".join(refitter.get_missing_weights()) or "none are missing"
+        raise EngineError(f"refitting from {graph.name} failed; missing weights: {missing}")

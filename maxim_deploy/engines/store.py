@@ -1,0 +1,131 @@
+"""The engines of a bundle: found again if they are there, built once if they are not."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy._gpu import Gpu, find_gpu
+from maxim_deploy._optional import require
+from maxim_deploy._tensorrt import load_library
+from maxim_deploy.engines.identity import differences, identity_of, ingredients
+from maxim_deploy.engines.making import BuildOptions, Job, make_engine
+from maxim_deploy.errors import BundleError, EngineError, UsageError
+from maxim_deploy.spec.engine_settings import EngineSettings
+from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.manifest import Bundle
+
+
+def add_engine(
+    folder: Path, settings: EngineSettings, options: BuildOptions | None = None
+) -> tuple[EngineEntry, bool]:
+    """Make sure that a bundle has an engine.
+
+    Two processes that want the same engine build it once: the second waits, and finds it.
+
+    Args:
+        folder: the bundle.
+        settings: what the engine is to be.
+        options: how to build it.
+
+    Returns:
+        (its entry in the manifest, whether it was built now).
+
+    Raises:
+        BundleError: not a bundle, no such graph, or a file of it has changed.
+        UsageError: a profile or target that the library refuses, an option that it does not have.
+        MissingDependencyError: the library is not installed.
+        EngineError: the network is not as exported, the build failed or ran out of time, or a file
+            cannot be written.
+    """
+    job = _job(Bundle.open(folder), settings, options or BuildOptions())
+    try:
+        job.folder.mkdir(exist_ok=True)
+        with _locked(job, job.identity[:16], "another process builds this engine; waiting for it"):
+            if stored := _stored(job):
+                return stored, False
+            entry = make_engine(job)
+            _list(job, entry)
+            return entry, True
+    except OSError as error:
+        raise EngineError(f"cannot write the engine into {str(job.folder)!r}: {error}") from error
+
+
+def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> Job:
+    """Everything that can be checked at once is, the hashes of graph and weights included."""
+    graph = bundle.graph(settings.precision, settings.io)
+    trt, gpu = load_library(settings.library), find_gpu()
+    if options.timing_cache is not None and settings.library == "tensorrt-rtx":
+        raise UsageError(
+            "TensorRT for RTX measures no kernels at build time: a timing cache does nothing there "
+            "(deprecated since 1.2). Leave it away; what the GPU compiles is kept by the runtime "
+            "cache"
+        )
+    for_gpu = _gpu_to_build_for(settings, gpu)
+    for name in (graph.file, graph.weights):
+        if name:
+            bundle.checked(name)
+    made_of = ingredients(bundle, graph, settings, trt.__version__, for_gpu)
+    return Job(bundle, graph, settings, options, trt, gpu, made_of, identity_of(made_of))
+
+
+def _gpu_to_build_for(settings: EngineSettings, gpu: Gpu | None) -> str | None:
+    """The GPU at hand if the engine is for that; None if it is for others."""
+    if not settings.for_this_gpu:
+        return None
+    if gpu is None:
+        raise EngineError(
+            f"{settings.library} would build for the GPU at hand, and there is no NVIDIA GPU or "
+            "driver here. Build on the machine that will run it; tensorrt-rtx builds anywhere, "
+            "for compute capabilities that you name"
+        )
+    return f"{gpu.name}, {gpu.compute_capability}"
+
+
+def _locked(job: Job, name: str, waiting: str = "") -> AbstractContextManager[Any]:
+    """A lock between processes; the system lets go of it if its holder is killed."""
+    filelock = require("filelock", "rtx")
+    lock = filelock.FileLock(job.folder / f".{name}.lock")
+    try:
+        return lock.acquire(timeout=0)  # type: ignore[no-any-return]  # imported by name
+    except filelock.Timeout:
+        if waiting:
+            job.options.say(waiting)
+        return lock.acquire()  # type: ignore[no-any-return]  # imported by name
+
+
+def _stored(job: Job) -> EngineEntry | None:
+    """The engine, if the bundle has it whole; its runtime settings are brought up to date."""
+    engines = Bundle.open(job.bundle.path).manifest.engines  # another process may have added some
+    found = next((entry for entry in engines if entry.identity == job.identity), None)
+    if found is None:
+        _say_what_differs(job, engines)
+        return None
+    try:
+        job.bundle.checked_engine(found)
+    except BundleError as error:
+        job.options.say(f"{error}; doing so now")
+        return None
+    if found.runtime != job.settings.for_runtime():
+        found = replace(found, runtime=job.settings.for_runtime())
+        _list(job, found)
+    return found
+
+
+def _say_what_differs(job: Job, engines: list[EngineEntry]) -> None:
+    """Name what keeps the most similar stored engine from being this one."""
+    compared = [(differences(entry.made_of, job.made_of), entry.file) for entry in engines]
+    if compared:
+        differing, file = min(compared, key=lambda found: len(found[0]))
+        job.options.say(f"{file} is another engine ({'; '.join(differing)})")
+
+
+def _list(job: Job, entry: EngineEntry) -> None:
+    """Put the entry into the manifest, in place of one of the same identity."""
+    with _locked(job, "manifest"):
+        bundle = Bundle.open(job.bundle.path)
+        others = [other for other in bundle.manifest.engines if other.identity != entry.identity]
+        manifest = replace(bundle.manifest, engines=[*others, entry])
+        Bundle(bundle.path, manifest).write()

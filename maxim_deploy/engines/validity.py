@@ -1,0 +1,82 @@
+"""Would an engine run on this machine, and if not, why not?"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy._gpu import Gpu
+from maxim_deploy._tensorrt import collecting_logger, load_library
+from maxim_deploy.engines.building import known_targets
+from maxim_deploy.errors import MissingDependencyError
+from maxim_deploy.spec.engines import PORTABLE, EngineEntry
+
+
+def reasons_against(entry: EngineEntry, path: Path, gpu: Gpu | None) -> list[str]:
+    """Why an engine would not run here; empty if nothing speaks against it.
+
+    What can be told without a GPU is told without one. With one, TensorRT for RTX's own answer
+    counts as well.
+
+    Args:
+        entry: from the manifest.
+        path: its file, whose hash the caller has checked.
+        gpu: the GPU at hand, or None.
+    """
+    reasons = []
+    try:
+        trt = load_library(entry.library)
+    except MissingDependencyError as error:
+        trt = None
+        reasons.append(str(error))
+    if trt is not None and not _version_fits(entry, trt.__version__):
+        reasons.append(
+            f"built by {entry.library} {entry.version}, installed is {trt.__version__}: build it "
+            "again, or install that version"
+        )
+    system = platform.system().lower()
+    if entry.library == "tensorrt" and not entry.made_of["system"].startswith(system):
+        reasons.append(f"built on {entry.made_of['system']}, this is {system}")
+    if gpu is None:
+        return [*reasons, "no NVIDIA GPU or driver here"]
+    if not _runs_on(entry, gpu, trt):
+        reasons.append(
+            f"built for compute capability {', '.join(entry.targets)}; {gpu.name} has "
+            f"{gpu.compute_capability}"
+        )
+    if trt is not None and not reasons and entry.library == "tensorrt-rtx":
+        reasons += _librarys_answer(trt, path)
+    return reasons
+
+
+def _version_fits(entry: EngineEntry, installed: str) -> bool:
+    if entry.made_of["version_compatible"]:
+        return entry.version.split(".")[0] == installed.split(".")[0] and _numbers(
+            entry.version
+        ) <= _numbers(installed)
+    return entry.version == installed
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
+
+
+def _runs_on(entry: EngineEntry, gpu: Gpu, trt: Any) -> bool:
+    if entry.targets != (PORTABLE,):
+        return gpu.compute_capability in entry.targets
+    is_ampere = _numbers(gpu.compute_capability) >= [8, 0]
+    if entry.library == "tensorrt-rtx" and trt is not None:
+        return is_ampere and gpu.compute_capability in known_targets(trt)
+    return is_ampere
+
+
+def _librarys_answer(trt: Any, path: Path) -> list[str]:
+    """What TensorRT for RTX has against a file; it reads the header only."""
+    runtime = trt.Runtime(collecting_logger(trt))
+    validity, diagnostics = runtime.get_engine_validity(path.read_bytes())
+    if validity == trt.EngineValidity.VALID:
+        return []
+    known = trt.EngineInvalidityDiagnostics.__members__
+    named = [name for name, value in known.items() if int(diagnostics) & int(value)]
+    return [f"TensorRT for RTX says {validity.name}: {', '.join(named) or diagnostics}"]

@@ -1,0 +1,206 @@
+"""What an engine is asked to be, and recipes that ask for one.
+
+A recipe is a TOML file with the table `[engine]`; its keys are those of `EngineSettings`, with
+`profiles` as a list of SPECs (`maxim_deploy.spec.profiles`) and `workspace` as an amount. `library`
+it must name; the command line overrides each key:
+
+    [engine]
+    library = "tensorrt-rtx"
+    profiles = ["720p", "1080p"]
+    targets = ["8.6", "8.9", "12.0"]
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.spec.profiles import Profile, profiles_from_specs
+from maxim_deploy.spec.quantities import bytes_from
+from maxim_deploy.spec.recipes import IO_FORMS, PRECISIONS
+
+ENGINE_LIBRARIES = ("tensorrt", "tensorrt-rtx")
+"""Libraries that build engines."""
+
+HARDWARE_COMPATIBILITY = ("none", "same-compute-capability", "ampere-plus")
+VERBOSITIES = ("none", "names", "detailed")
+CUDA_GRAPHS = ("off", "whole-graph")
+SPECIALIZATIONS = ("lazy", "eager", "none")
+
+NOT_IN_IDENTITY = ("cuda_graphs", "specialization", "runtime_cache")
+"""Settings that only the runtime reads: they change nothing in an engine."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """One engine of a bundle.
+
+    Attributes:
+        library: "tensorrt" or "tensorrt-rtx".
+        profiles: at least one.
+        precision: of the graph to build from: "fp16", "bf16" or "fp32". The graph is strongly
+            typed; no flag of a builder changes it.
+        io: form of that graph, "image" or "tensor".
+        targets: compute capabilities, such as "8.9". Empty: TensorRT builds for the GPU at hand,
+            TensorRT for RTX a portable engine (8.0 and newer). "current" is the GPU at hand.
+        optimization_level: 0 (fast build) to 5 (fast engine). TensorRT for RTX builds the same at
+            any.
+        workspace: bytes of scratch memory that one layer may use, or None for no limit.
+        strip_weights: leave the weights out; the engine is refitted from the bundle's.
+        tf32: let float32 products round their inputs to 10 bits.
+        hardware_compatibility: "ampere-plus" runs on every GPU from 8.0 on,
+            "same-compute-capability" on all of the target's; slower. TensorRT only.
+        version_compatible: also loads in later versions of the same major one. TensorRT only.
+        profiling_verbosity: what an engine tells of its layers.
+        cuda_graphs: for the runtime, TensorRT for RTX only.
+        specialization: when the runtime compiles kernels for the shapes it meets; RTX only.
+        runtime_cache: whether the runtime keeps what it compiled; RTX only.
+
+    Raises:
+        UsageError: a value is unknown, or the library has no such setting.
+    """
+
+    library: str
+    profiles: tuple[Profile, ...]
+    precision: str = "fp16"
+    io: str = "image"
+    targets: tuple[str, ...] = ()
+    optimization_level: int = 3
+    workspace: int | None = None
+    strip_weights: bool = False
+    tf32: bool = False
+    hardware_compatibility: str = "none"
+    version_compatible: bool = False
+    profiling_verbosity: str = "detailed"
+    cuda_graphs: str = "whole-graph"
+    specialization: str = "lazy"
+    runtime_cache: bool = True
+
+    def __post_init__(self) -> None:
+        _check_known("engine library", self.library, ENGINE_LIBRARIES)
+        _check_known("precision", self.precision, PRECISIONS)
+        _check_known("I/O form", self.io, IO_FORMS)
+        _check_known("hardware_compatibility", self.hardware_compatibility, HARDWARE_COMPATIBILITY)
+        _check_known("profiling_verbosity", self.profiling_verbosity, VERBOSITIES)
+        _check_known("cuda_graphs", self.cuda_graphs, CUDA_GRAPHS)
+        _check_known("specialization", self.specialization, SPECIALIZATIONS)
+        if not 0 <= self.optimization_level <= 5:
+            raise UsageError(f"optimization_level is 0 to 5, not {self.optimization_level}")
+        _check_targets(self.targets)
+        self._check_library()
+
+    def _check_library(self) -> None:
+        """Refuse what the library would silently ignore."""
+        if self.library == "tensorrt-rtx":
+            wrong = {
+                "hardware_compatibility": self.hardware_compatibility != "none",
+                "version_compatible": self.version_compatible,
+            }
+            advice = "its engines are portable by themselves: choose compute capabilities"
+        else:
+            wrong = {"targets": self.targets not in ((), ("current",))}
+            advice = "it builds for the GPU at hand: use hardware_compatibility, or tensorrt-rtx"
+        for name in (name for name, is_wrong in wrong.items() if is_wrong):
+            raise UsageError(f"{self.library} has no {name}; {advice}")
+
+    @property
+    def for_this_gpu(self) -> bool:
+        """Whether the engine is built for the GPU at hand, rather than for named or all ones."""
+        return self.library == "tensorrt" or self.targets == ("current",)
+
+    def for_runtime(self) -> dict[str, Any]:
+        """The settings that only the runtime reads."""
+        return {name: getattr(self, name) for name in NOT_IN_IDENTITY}
+
+    def to_json(self) -> dict[str, Any]:
+        """As recorded in the manifest; the profiles stand beside it there."""
+        record = {key: value for key, value in asdict(self).items() if key != "profiles"}
+        return {**record, "targets": list(self.targets)}
+
+
+def _check_known(what: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(
+            f"unknown {what} {value!r}{nearest(str(value), known)}; known: {', '.join(known)}"
+        )
+
+
+def _check_targets(targets: tuple[str, ...]) -> None:
+    for target in targets:
+        if target != "current" and not re.fullmatch(r"\d+\.\d", target):
+            raise UsageError(
+                f"unknown target {target!r}: a compute capability such as 8.9, or 'current'"
+            )
+    if "current" in targets and len(targets) > 1:
+        raise UsageError("the target 'current' goes with no other")
+    if len(set(targets)) < len(targets):
+        raise UsageError(f"a target is named twice: {', '.join(targets)}")
+
+
+def engine_settings_from(options: Mapping[str, Any]) -> EngineSettings:
+    """Settings from what a recipe or a command line says; the keys are those of a recipe.
+
+    Raises:
+        UsageError: a key is unknown or missing, or a value of a wrong kind or not valid.
+    """
+    for key in options:
+        if key not in _READERS:
+            raise UsageError(
+                f"unknown key {key!r}{nearest(key, _READERS)}; known: {', '.join(_READERS)}"
+            )
+    if "library" not in options:
+        raise UsageError(f"name the engine library: {', '.join(ENGINE_LIBRARIES)}")
+    values = {key: _READERS[key](value, key) for key, value in options.items()}
+    io = values.get("io", "image")
+    _check_known("I/O form", io, IO_FORMS)
+    return EngineSettings(
+        **{**values, "profiles": profiles_from_specs(values.get("profiles", ()), io)}
+    )
+
+
+def read_engine_recipe(path: Path) -> dict[str, Any]:
+    """The table `[engine]` of a recipe, with its keys checked; empty if there is none.
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, or has an unknown key or a wrong value.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8")).get("engine", {})
+        if not isinstance(table, dict):
+            raise UsageError("engine must be a table: [engine]")
+        if table:
+            engine_settings_from({"profiles": ["photo"], **table})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
+        raise UsageError(f"recipe {str(path)!r}: {error}") from error
+    return table
+
+
+def _of(kind: type, what: str) -> Callable[[Any, str], Any]:
+    def read(value: Any, key: str) -> Any:
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise UsageError(f"{key} must be {what}, not {value!r}")
+        return value
+
+    return read
+
+
+def _texts(value: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
+        raise UsageError(f"{key} must be a list of strings, not {value!r}")
+    return tuple(value)
+
+
+_TEXT, _FLAG = _of(str, "a string"), _of(bool, "true or false")
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    field.name: {"str": _TEXT, "bool": _FLAG, "tuple[str, ...]": _texts}.get(str(field.type), _TEXT)
+    for field in fields(EngineSettings)
+} | {
+    "profiles": _texts,
+    "optimization_level": _of(int, "a number from 0 to 5"),
+    "workspace": bytes_from,
+}

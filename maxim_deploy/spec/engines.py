@@ -1,0 +1,106 @@
+"""The engines of a bundle, as its manifest lists them, and which of them runs what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from maxim_deploy.spec.profiles import Profile, Shape, tightest
+
+ENGINE_FOLDER = "engines"
+"""Directory in a bundle."""
+
+PORTABLE = "8.0+"
+"""Target of an engine that runs on every supported GPU from compute capability 8.0 on."""
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """One engine of a bundle.
+
+    Attributes:
+        file: its path in the bundle.
+        identity: hash of everything in `made_of`.
+        made_of: graph, weights, profiles, settings, library, target and operating system.
+        library: "tensorrt" or "tensorrt-rtx".
+        version: of the library that built it.
+        precision: of its graph.
+        io: form of its graph.
+        profiles: in the engine's order.
+        targets: compute capabilities that it runs on; "8.0+" for a portable one.
+        runtime: settings that the runtime reads.
+        stripped: whether its weights must be refitted from the bundle's.
+        sha256: of the file.
+        bytes: of the file.
+        build_seconds: time that the build took.
+        optimization_level: that it was built at in the end, lower than asked to keep a budget.
+        memory: bytes that the builder reported: `activation_bytes`, `scratch_bytes`,
+            `weights_bytes`, those that it names.
+        layers: number of layers of the engine, or None if the library does not say.
+        built_on: operating system, GPU and driver of the machine; null for no GPU.
+        created: time in UTC (ISO 8601).
+    """
+
+    file: str
+    identity: str
+    made_of: dict[str, Any]
+    library: str
+    version: str
+    precision: str
+    io: str
+    profiles: tuple[Profile, ...]
+    targets: tuple[str, ...]
+    runtime: dict[str, Any]
+    stripped: bool
+    sha256: str
+    bytes: int
+    build_seconds: float
+    optimization_level: int
+    memory: dict[str, int]
+    layers: int | None
+    built_on: dict[str, Any]
+    created: str
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """As in the manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> EngineEntry:
+        """The inverse of `to_json`; raises KeyError, TypeError or ValueError."""
+        profiles = tuple(Profile.from_json(profile) for profile in record["profiles"])
+        return cls(**{**record, "profiles": profiles, "targets": tuple(record["targets"])})
+
+    def profile_for(self, shape: Shape) -> int | None:
+        """Index of the profile to run a shape with; None if it takes no such shape."""
+        return tightest(self.profiles, shape)
+
+
+def engine_for(
+    engines: Iterable[EngineEntry], shape: Shape, **wanted: str
+) -> tuple[EngineEntry, int] | None:
+    """The engine and the index of its profile to run a shape with.
+
+    An engine with a profile for just this shape comes before one with a range, a tight range before
+    a wide one; of two that are equal, the one built later.
+
+    Args:
+        engines: those to choose from.
+        shape: batch, height and width of the graph's input.
+        wanted: values that attributes must have, such as `library="tensorrt-rtx"`.
+
+    Returns:
+        None if no engine takes the shape.
+    """
+    fitting = [
+        (engine, index)
+        for engine in engines
+        if all(getattr(engine, name) == value for name, value in wanted.items())
+        and (index := engine.profile_for(shape)) is not None
+    ]
+    newest_first = sorted(fitting, key=lambda found: found[0].created, reverse=True)
+    return min(
+        newest_first, key=lambda found: found[0].profiles[found[1]].looseness(), default=None
+    )

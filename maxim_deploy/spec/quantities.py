@@ -1,0 +1,51 @@
+"""Amounts as people write them: bytes and durations."""
+
+from __future__ import annotations
+
+import re
+
+from maxim_deploy.errors import UsageError
+
+_BYTES = {"": 1, "B": 1} | {
+    prefix + unit: base**power
+    for power, prefix in enumerate("KMGT", start=1)
+    for unit, base in (("B", 1000), ("iB", 1024))
+}
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def bytes_from(amount: int | str, what: str) -> int:
+    """A number of bytes, from itself or from text like "4GiB", "500 MB".
+
+    Raises:
+        UsageError: it is not such an amount, or not positive; the message names `what`.
+    """
+    return int(_scaled(amount, _BYTES, what, "4GiB, 500MB, or a number of bytes"))
+
+
+def seconds_from(amount: float | str, what: str) -> float:
+    """A number of seconds, from itself or from text like "90s", "5m", "1h". Raises as above."""
+    return _scaled(amount, {"": 1, **_SECONDS}, what, "90s, 5m, 1h, or a number of seconds")
+
+
+def readable_bytes(number: int) -> str:
+    """A number of bytes for people, in decimal units."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= size:
+            return (
+                f"{number / size:.3g} {unit}"
+                if number < 1000 * size
+                else f"{number // size} {unit}"
+            )
+    return f"{number} bytes"
+
+
+def _scaled(amount: float | str, units: dict[str, int], what: str, examples: str) -> float:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(amount))
+    known = {unit.lower(): size for unit, size in units.items()}
+    if isinstance(amount, bool) or match is None or match[2].lower() not in known:
+        raise UsageError(f"{what} must be an amount such as {examples}, not {amount!r}")
+    value = float(match[1]) * known[match[2].lower()]
+    if value <= 0:
+        raise UsageError(f"{what} must be more than zero, not {amount!r}")
+    return value
