@@ -40,6 +40,11 @@ _OPTIONS = (
         "[default: every GPU from 8.0 on]",
     ),
     click.option("--optimization-level", type=int, help="0 (fast build) to 5.  [default: 3]"),
+    click.option(
+        "--aux-streams",
+        type=int,
+        help="Streams on which independent layers may run at once, for more memory.  [default: 0]",
+    ),
     click.option("--workspace", metavar="SIZE", help="Scratch memory of one layer, such as 4GiB."),
     click.option(
         "--strip-weights",

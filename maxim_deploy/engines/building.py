@@ -57,14 +57,14 @@ def build_engine(
 
     Args:
         parsed: a checked network.
-        settings: how to build.
+        settings: how to build; `check_targets` has seen the targets.
         level: optimization level in place of that of the settings.
         seconds: end the build when it has taken this long; None for no limit.
         timing_cache: a `trt.ITimingCache` to use and extend, or None.
         show: told about each step, from the builder's threads.
 
     Raises:
-        UsageError: the library refuses a target.
+        UsageError: the library refuses a profile.
         OutOfTimeError: `seconds` were not enough.
         EngineError: the build failed.
     """
@@ -90,10 +90,11 @@ def builder_config(parsed: ParsedGraph, settings: EngineSettings, level: int) ->
     """A `trt.IBuilderConfig` with everything that the settings ask for, profiles included.
 
     Raises:
-        UsageError: the library refuses a target or a profile.
+        UsageError: the library refuses a profile.
     """
     trt, config = parsed.trt, parsed.builder.create_builder_config()
     config.builder_optimization_level = level
+    config.max_aux_streams = settings.aux_streams
     config.profiling_verbosity = getattr(
         trt.ProfilingVerbosity, _VERBOSITY[settings.profiling_verbosity]
     )
@@ -134,14 +135,23 @@ def known_targets(trt: Any) -> dict[str, Any]:
     }
 
 
-def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
-    known = {**known_targets(trt), "current": trt.ComputeCapability.CURRENT}
+def check_targets(trt: Any, targets: tuple[str, ...]) -> None:
+    """Refuse a target that the library does not build for.
+
+    Raises:
+        UsageError: the message has the library's list.
+    """
+    known = [*known_targets(trt), "current"]
     for target in targets:
         if target not in known:
             raise UsageError(
                 f"TensorRT for RTX {trt.__version__} builds nothing for compute capability "
                 f"{target}; its list: {', '.join(known)}"
             )
+
+
+def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
+    known = {**known_targets(trt), "current": trt.ComputeCapability.CURRENT}
     if targets:
         config.num_compute_capabilities = len(targets)
     for index, target in enumerate(targets):
@@ -152,6 +162,10 @@ def _add_profile(parsed: ParsedGraph, config: Any, profile: Any, io: str) -> Non
     """Add a profile and read it back: a library that will not take it may only log that."""
     ours = parsed.builder.create_optimization_profile()
     shapes = [shape.dims(io) for shape in (profile.min, profile.opt, profile.max)]
+    axes = tuple(parsed.network.get_input(0).shape)
+    for dims in shapes:
+        if any(axis not in (-1, size) for axis, size in zip(axes, dims, strict=True)):
+            raise UsageError(f"profile {profile.name!r}: {dims} is no shape of the input, {axes}")
     try:
         ours.set_shape("image", *shapes)
         read_back = [tuple(dims) for dims in ours.get_shape("image")]

@@ -28,10 +28,7 @@ def ingredients(
     return {
         "graph": files[graph.file]["sha256"],
         "weights": files[graph.weights]["sha256"] if graph.weights else None,
-        "profiles": [
-            [list(shape.dims(settings.io)) for shape in (profile.min, profile.opt, profile.max)]
-            for profile in settings.profiles
-        ],
+        "profiles": [f"{p.min} : {p.opt} : {p.max}" for p in settings.profiles],
         **kept,
         "version": version,
         "gpu": gpu,

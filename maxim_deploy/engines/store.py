@@ -10,6 +10,7 @@ from typing import Any
 from maxim_deploy._gpu import Gpu, find_gpu
 from maxim_deploy._optional import require
 from maxim_deploy._tensorrt import load_library
+from maxim_deploy.engines.building import check_targets
 from maxim_deploy.engines.identity import differences, identity_of, ingredients
 from maxim_deploy.engines.making import BuildOptions, Job, make_engine
 from maxim_deploy.errors import BundleError, EngineError, UsageError
@@ -63,6 +64,8 @@ def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> Job
             "(deprecated since 1.2). Leave it away; what the GPU compiles is kept by the runtime "
             "cache"
         )
+    if settings.library == "tensorrt-rtx":
+        check_targets(trt, settings.targets)
     for_gpu = _gpu_to_build_for(settings, gpu)
     for name in (graph.file, graph.weights):
         if name:
@@ -115,8 +118,12 @@ def _stored(job: Job) -> EngineEntry | None:
 
 
 def _say_what_differs(job: Job, engines: list[EngineEntry]) -> None:
-    """Name what keeps the most similar stored engine from being this one."""
-    compared = [(differences(entry.made_of, job.made_of), entry.file) for entry in engines]
+    """Name what keeps the most similar engine of the same profiles from being this one."""
+    compared = [
+        (differences(entry.made_of, job.made_of), entry.file)
+        for entry in engines
+        if entry.made_of["profiles"] == job.made_of["profiles"]
+    ]
     if compared:
         differing, file = min(compared, key=lambda found: len(found[0]))
         job.options.say(f"{file} is another engine ({'; '.join(differing)})")

@@ -73,6 +73,8 @@ class TimingCacheFile:
             content = self._path.read_bytes()
         except FileNotFoundError:
             return b""
+        except NotADirectoryError:
+            return b""
         except OSError as error:
             raise UsageError(
                 f"cannot read the timing cache {str(self._path)!r}: {error}"

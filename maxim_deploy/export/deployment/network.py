@@ -207,7 +207,7 @@ class Stage(nn.Module):
         skips: dict[int, Tensor] = {}
         for level in UPWARDS:
             size = full.at(level)
-            x = self.open_skip[level](encoded, maps, size)
+            x = self.open_skip[level](encoded[level], maps, size)
             skips[level], gate = self.skip[level](x, gate, size)
             if level:
                 (gate,) = self.enlarge_gate[level - 1](gate, size)
@@ -215,11 +215,11 @@ class Stage(nn.Module):
 
     def _decode(self, skips: dict[int, Tensor], ahead: Tensor, full: Size) -> dict[int, Tensor]:
         """Decoded features by level, tokens."""
-        maps = {level: full.at(level).map(skips[level]) for level in LEVELS[:-1]}
+        maps = {level: full.at(level).map(skips[level]) for level in LEVELS}
         decoded: dict[int, Tensor] = {}
         for level in UPWARDS:
             size = full.at(level)
-            x = self.open_decoder[level](skips, maps, size, ahead)
+            x = self.open_decoder[level](skips[level], maps, size, ahead)
             decoded[level] = self.decoder[level](x, size)
             if level:
                 (ahead,) = self.enlarge_decoded[level - 1](decoded[level], size)

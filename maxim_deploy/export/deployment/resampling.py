@@ -15,35 +15,32 @@ from maxim_deploy.export.deployment.rewrites import Rewrites
 
 
 class Enlarge(TensorModule):
-    """Bilinear enlarging by 2 or 4, half-pixel centres, clamped at the edges, on tokens.
+    """Bilinear enlarging by 2 or 4, half-pixel centres, clamped at the edges.
 
-    In the graph it is one Resize over the two middle axes of `[N, H, W, C]`, with constant scales:
-    no layout change around it, and no sizes to compute.
+    In the graph it is one Resize over the two last axes, with constant scales, so that there are no
+    sizes to compute. Over the middle axes of tokens it would need no layout change, but TensorRT
+    for RTX has no kernel for that: it gathers the neighbours of every pixel into 16 tensors of full
+    size, and S-2 took 20 kB per pixel. Layout changes around a Resize of maps it fuses.
     """
 
     def __init__(self, factor: int) -> None:
         super().__init__()
         self.factor = factor
 
-    def forward(self, tokens: Tensor, size: Size) -> Tensor:
-        """`[pixels, C]` of a map of `size` to `[f² pixels, C]`."""
-        channels, factor = tokens.shape[1], self.factor
-        height, width = size.height * factor, size.width * factor
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C, H, W]` to `[N, C, f H, f W]`."""
+        factor = self.factor
+        height, width = x.shape[2] * factor, x.shape[3] * factor
         if torch.onnx.is_in_onnx_export():
-            scales = torch.tensor([1.0, factor, factor, 1.0])
-            x = torch.onnx.ops.symbolic(
+            return torch.onnx.ops.symbolic(
                 "Resize",
-                (tokens.reshape(*size, channels), None, scales),
+                (x, None, torch.tensor([1.0, 1.0, factor, factor])),
                 {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
-                dtype=tokens.dtype,
-                shape=(size.batch, height, width, channels),
+                dtype=x.dtype,
+                shape=(x.shape[0], x.shape[1], height, width),
                 version=19,
             )
-            return x.reshape(-1, channels)
-        x = F.interpolate(
-            size.map(tokens), size=(height, width), mode="bilinear", align_corners=False
-        )
-        return size.tokens(x)
+        return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
 
 
 class Shrink(TensorModule):
@@ -94,7 +91,7 @@ class Shrink(TensorModule):
 
 
 class FromBelow(TensorModule):
-    """A deeper level's tokens, enlarged and multiplied by a matrix.
+    """A deeper level's map, enlarged and multiplied by a matrix, as a map.
 
     A matrix on channels commutes with a resize, whose weights sum to 1 and so leave a bias alone:
     done first (`small_projections`), it has 4 or 16 times fewer pixels to do.
@@ -102,17 +99,15 @@ class FromBelow(TensorModule):
 
     def __init__(self, levels: int, matrix: Affine, rewrites: Rewrites) -> None:
         super().__init__()
-        self.levels = levels
         self.enlarge = Enlarge(2**levels)
-        self.matrix = Matrix(matrix, rewrites)
+        self.matrix = Convolution(_kernel(matrix))
         self.matrix_first = rewrites.small_projections
 
-    def forward(self, tokens: Tensor, size: Size) -> Tensor:
-        """To tokens of `size`, the map's that is made."""
-        small = size.at(self.levels)
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C_in, H, W]` to `[N, C, f H, f W]`."""
         if self.matrix_first:
-            return self.enlarge(self.matrix(tokens), small)
-        return self.matrix(self.enlarge(tokens, small))
+            return self.enlarge(self.matrix(x))
+        return self.matrix(self.enlarge(x))
 
 
 class FromAbove(TensorModule):
@@ -121,12 +116,15 @@ class FromAbove(TensorModule):
     def __init__(self, levels: int, matrix: Affine, rewrites: Rewrites) -> None:
         super().__init__()
         self.shrink = Shrink(2**levels, rewrites)
-        kernel = Kernel(matrix.weight.T[:, :, None, None], matrix.bias)
-        self.matrix = Convolution(kernel)
+        self.matrix = Convolution(_kernel(matrix))
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C_in, H, W]` to `[N, C, H/f, W/f]`."""
         return self.matrix(self.shrink(x))
+
+
+def _kernel(matrix: Affine) -> Kernel:
+    return Kernel(matrix.weight.T[:, :, None, None], matrix.bias)
 
 
 class Opening(TensorModule):
@@ -171,36 +169,26 @@ class Opening(TensorModule):
             self.others[str(source)] = kind(abs(source - target), matrix, rewrites)
 
     def forward(
-        self,
-        tokens: Mapping[int, Tensor],
-        maps: Mapping[int, Tensor],
-        size: Size,
-        ahead: Tensor | None = None,
+        self, tokens: Tensor, maps: Mapping[int, Tensor], size: Size, ahead: Tensor | None = None
     ) -> Tensor:
         """Features of all levels to the tokens of the target level.
 
         Args:
-            tokens: by level, of the target level and below.
-            maps: by level, of those above the target level.
+            tokens: of the target level.
+            maps: of the other levels.
             size: of the target level.
             ahead: `e`, tokens; already multiplied by its part of `W` if chains are folded.
         """
         resized = {
-            source: self.others[str(source)](tokens[source], size)
-            for source in self.order
-            if source > self.target
-        }
-        shrunk = {
             source: self.others[str(source)](maps[source])
             for source in self.order
-            if source < self.target
+            if source != self.target
         }
         first = [] if ahead is None else [ahead]
         if self.joined is None:
-            above = [size.tokens(sum_of([*shrunk.values()]))] if shrunk else []
-            return self.own(tokens[self.target], sum_of([*first, *resized.values(), *above]))
-        parts = resized | {source: size.tokens(x) for source, x in shrunk.items()}
-        parts[self.target] = self.own(tokens[self.target])
+            return self.own(tokens, sum_of([*first, size.tokens(sum_of([*resized.values()]))]))
+        parts = {source: size.tokens(x) for source, x in resized.items()}
+        parts[self.target] = self.own(tokens)
         return self.joined(torch.cat([*first, *(parts[source] for source in self.order)], dim=1))
 
 

@@ -1,0 +1,128 @@
+"""`maxim-export --engine` and `--inspect` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from cli.test_export import command
+from engines.conftest import tiny_graph, write_bundle
+
+pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
+
+RTX = ("--engine", "tensorrt-rtx")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "bundle", tiny_graph())
+
+
+def export(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return command("export", *arguments)
+
+
+def test_an_engine_for_a_bundle_that_is_there(bundle: Path) -> None:
+    result = export(
+        "-o", bundle, *RTX, "--profile", "64x64", "--profile", "720p", "--target", "8.9"
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{bundle}\n"
+    lines = result.stderr.splitlines()
+    assert lines[:2] == ["parsing the graph", "building the engine"]
+    (path,) = (bundle / "engines").glob("*.engine")
+    assert path.name.startswith("fp16.image.tensorrt-rtx.64x64+720p.")
+    assert lines[2].startswith(f"engines/{path.name}: built in ") and "capability 8.9" in lines[2]
+
+    again = export("-o", bundle, *RTX, "--profile", "64x64", "--profile", "720p", "--target=8.9")
+    assert again.returncode == 0 and "up to date, nothing to build" in again.stderr
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert [engine["targets"] for engine in manifest["engines"]] == [["8.9"]]
+
+    text = export("--inspect", bundle)
+    assert text.returncode == 0 and text.stderr == ""
+    for part in ("fp16.image.onnx: opset 20", path.name, "profile 720p (704x1280 to 768x1280",
+                 "for compute capability 8.9", "memory as the builder reports it"):  # fmt: skip
+        assert part in text.stdout
+    report = json.loads(export("--inspect", bundle, "--json").stdout)
+    (engine,) = report["engines"]
+    assert engine["file"] == f"engines/{path.name}" and engine["listed_layers"]
+
+
+def test_a_recipe_and_options_over_it(bundle: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("[engine]\nlibrary = 'tensorrt-rtx'\nprofiles = ['4k']\ntargets = ['8.6']\n")
+    result = export("-o", bundle, "--recipe", recipe, "--profile", "64x64", "--json")
+    assert result.returncode == 0, result.stderr
+    (engine,) = json.loads(result.stdout)["engines"]
+    assert [profile["name"] for profile in engine["profiles"]] == ["64x64"]
+    assert engine["targets"] == ["8.6"]
+
+
+def test_building_needs_neither_torch_nor_onnx(bundle: Path) -> None:
+    script = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx', 'onnx_ir', 'onnxruntime']))"
+        "\nfrom maxim_deploy.cli.main import export; export()"
+    )
+    import sys
+
+    arguments = ["-o", str(bundle), *RTX, "--profile", "64x64"]
+    result = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        ([*RTX], 2, "an engine needs at least one profile: a name (720p, 720p-portrait, "),
+        ([*RTX, "--profile", "108p"], 2, "unknown profile '108p' (did you mean '1080p'?)"),
+        ([*RTX, "--profile", "64x64", "--io", "tensor"], 1, "has no fp16 graph of the"),
+        ([*RTX, "--profile", "65x64", "--io", "tensor"], 2, "multiples of 64, not 65; the next is"),
+        ([*RTX, "--profile", "64x64", "--target", "9.0"], 2, "its list: 7.5, 8.0, 8.6, 8.9, 12.0"),
+        ([*RTX, "--profile", "64x64", "--timing-cache", "x"], 2, "a timing cache does nothing"),
+        ([*RTX, "--profile", "64x64", "--budget", "soon"], 2, "--budget must be an amount such as"),
+        ([*RTX, "--profile", "64x64", "--workspace", "1kB"], 1, "what to do: a layer needs more"),
+        (["--engine", "trt", "--profile", "64x64"], 2, "unknown engine library 'trt'"),
+        (["--engine", "tensorrt", "--profile", "64x64"], 2, "pip install 'maxim-deploy[tensorrt]'"),
+        (["--profile", "64x64", "--tf32"], 2, "--profile, --tf32: for an engine; name its library"),
+        (["--budget", "5m"], 2, "--budget: for an engine; name its library with --engine"),
+    ],
+)  # fmt: skip
+def test_bad_input(bundle: Path, arguments: list[str], code: int, message: str) -> None:
+    result = export("-o", bundle, *arguments)
+    assert message in result.stderr and result.returncode == code
+    assert "Traceback" not in result.stderr and result.stdout == ""
+    assert list(bundle.glob("engines/*.engine")) == []
+
+
+def test_more_bad_input(bundle: Path, tmp_path: Path) -> None:
+    result = export(*RTX, "--profile", "64x64")
+    assert result.returncode == 2 and "name the directory to write with -o BUNDLE" in result.stderr
+    result = export("-o", tmp_path / "none", *RTX, "--profile", "64x64")
+    assert result.returncode == 2 and "name a model (demo-denoise, " in result.stderr
+    result = export("--inspect", tmp_path / "none")
+    assert result.returncode == 1 and "is not a bundle: no such directory" in result.stderr
+    result = export("demo-denoise", "-o", bundle, *RTX, "--profile", "64x64")
+    assert result.returncode == 1 and "was made from another checkpoint" in result.stderr
+    arguments = ["demo-denoise", "-o", tmp_path / "b", "--precision", "fp32", "--io", "tensor"]
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("[engine]\nlibrary = 'tensorrt-rtx'\nprofiles = ['photo']\nprecison = 'fp16'")
+    result = export(*arguments, "--recipe", recipe)
+    assert result.returncode == 2 and "'precison' (did you mean 'precision'?)" in result.stderr
+
+
+@pytest.mark.slow
+def test_export_and_engine_in_one_call(tmp_path: Path) -> None:
+    bundle = tmp_path / "b"
+    arguments = ["demo-denoise", "-o", bundle, "--precision", "fp16", "--io", "image"]
+    arguments += [*RTX, "--profile", "64x64", "--budget", "5m"]
+    first = export(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert "tracing" in first.stderr and "building the engine" in first.stderr
+    again = export(*arguments)
+    assert again.returncode == 0 and "tracing" not in again.stderr
+    assert "up to date, nothing to build" in again.stderr
