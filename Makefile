@@ -1,5 +1,6 @@
 # make demo   export the demo model, restore a real noisy photograph, show what was gained
 # make test   linters and the whole test suite
+# make test-extended   only what takes minutes each: 2-megapixel frames, engines of large networks
 # Both make and keep a virtual environment; PYTHON=python3.12 chooses the interpreter.
 
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 OUT := export/out
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test test-extended lint format clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -28,6 +29,9 @@ demo: install
 
 test: install lint
 	$(BIN)/python -m pytest
+
+test-extended: install
+	$(BIN)/python -m pytest --extended -m extended
 
 lint: install
 	$(BIN)/ruff check .

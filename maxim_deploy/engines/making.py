@@ -95,7 +95,7 @@ def make_engine(job: Job) -> EngineEntry:
     except EngineError:
         write_text(job.folder / "failed.log", log_text(parsed.logger.messages))
         raise
-    return _write(job, built, parsed.logger.messages)
+    return _write(job, parsed, built)
 
 
 def _islands(job: Job) -> set[str]:
@@ -138,9 +138,9 @@ def _timing_cache(job: Job) -> TimingCacheFile | None:
     return TimingCacheFile(job.options.timing_cache, library, job.gpu.name, job.options.say)
 
 
-def _write(job: Job, built: BuiltEngine, messages: list[tuple[str, str]]) -> EngineEntry:
+def _write(job: Job, parsed: ParsedGraph, built: BuiltEngine) -> EngineEntry:
     """The engine comes last, whole or not at all."""
-    path = job.folder / _file_name(job)
+    path, messages = job.folder / _file_name(job), parsed.logger.messages
     layers = layers_from_log(messages)
     write_text(path.with_suffix(".log"), log_text(messages))
     if layers:
@@ -165,6 +165,7 @@ def _write(job: Job, built: BuiltEngine, messages: list[tuple[str, str]]) -> Eng
         build_seconds=round(built.seconds, 1),
         optimization_level=built.optimization_level,
         memory=memory_figures(messages),
+        parsed_layers=parsed.network.num_layers,
         layers=len(layers) or None,
         built_on=_machine(job.gpu),
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -37,6 +37,7 @@ class EngineEntry:
         optimization_level: that it was built at in the end, lower than asked to keep a budget.
         memory: bytes that the builder reported: `activation_bytes`, `scratch_bytes`,
             `weights_bytes`, those that it names.
+        parsed_layers: number of layers of the network as parsed, before fusion.
         layers: number of layers of the engine, or None if the library does not say.
         built_on: operating system, GPU and driver of the machine; null for no GPU.
         created: time in UTC (ISO 8601).
@@ -58,6 +59,7 @@ class EngineEntry:
     build_seconds: float
     optimization_level: int
     memory: dict[str, int]
+    parsed_layers: int
     layers: int | None
     built_on: dict[str, Any]
     created: str

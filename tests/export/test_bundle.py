@@ -36,6 +36,7 @@ from maxim_deploy.graph.precision.pictures import fitted
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.parity import psnr
+from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
 from maxim_deploy.spec.manifest import Bundle
 
 
@@ -115,16 +116,21 @@ def test_deployment_graph_of_s2(s2_bundle: Path, record_property) -> None:
     assert len(errors) == 3 and max(errors.values()) <= reference.TOLERANCE, errors
     nodes = onnx.load(s2_bundle / "fp32.tensor.onnx", load_external_data=False).graph.node
     assert len(nodes) <= 2900
-    assert sum(node.op_type == "Transpose" for node in nodes) <= 317
+    # Half of the literal graph's 634, and six that go with Resize: TensorRT fuses them, and without
+    # them it gathers each Resize out of 16 tensors of full size, 42 GB for a 1080p frame.
+    assert sum(node.op_type == "Transpose" for node in nodes) <= 317 + 6
+
+
+FP16_SIZES = [(256, 256), (512, 768), pytest.param((1088, 1920), marks=pytest.mark.extended)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(256, 256), (512, 768)])
+@pytest.mark.parametrize("size", FP16_SIZES)
 def test_fp16_of_s2(s2_bundle: Path, size: tuple[int, int], record_property) -> None:
     check_fp16(s2_bundle, size, record_property)
 
 
-@pytest.mark.parametrize("size", [(256, 256), (512, 768)])
+@pytest.mark.parametrize("size", FP16_SIZES)
 def test_fp16_of_the_demo(demo_bundle: Path, size: tuple[int, int], record_property) -> None:
     check_fp16(demo_bundle, size, record_property)
 
@@ -135,9 +141,9 @@ def check_fp16(bundle: Path, size: tuple[int, int], record_property) -> None:
     picture = fitted(photo, *size)[None]
     unit = np.ascontiguousarray((picture / np.float32(255)).transpose(0, 3, 1, 2), np.float32)
     restored = {
-        (precision, io): onnxruntime.InferenceSession(bundle / f"{precision}.{io}.onnx").run(
-            None, {"image": unit if io == "tensor" else picture}
-        )[0]
+        (precision, io): OnnxRuntimeCpu(bundle / f"{precision}.{io}.onnx").run(
+            unit if io == "tensor" else picture
+        )
         for precision in ("fp32", "fp16")
         for io in ("tensor", "image")
     }
