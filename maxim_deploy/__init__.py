@@ -27,7 +27,7 @@ from maxim_deploy.errors import (
 )
 
 if TYPE_CHECKING:
-    from maxim_deploy.runtime import Restorer, RestorerInfo, load
+    from maxim_deploy.runtime import Plan, Restorer, RestorerInfo, load
 
 __all__ = [
     "BackendError",
@@ -39,6 +39,7 @@ __all__ = [
     "ImageError",
     "MaximDeployError",
     "MissingDependencyError",
+    "Plan",
     "Restorer",
     "RestorerInfo",
     "UsageError",
@@ -46,7 +47,7 @@ __all__ = [
     "load",
 ]
 
-_RUNTIME_NAMES = {"Restorer", "RestorerInfo", "load"}
+_RUNTIME_NAMES = {"Plan", "Restorer", "RestorerInfo", "load"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy._version import __version__
-from maxim_deploy.benchmarks.memory import kibibytes
+from maxim_deploy._memory import kibibytes
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy")
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.benchmarks.memory import peak_resident_bytes, resident_bytes
+from maxim_deploy._memory import peak_resident_bytes, resident_bytes
 from maxim_deploy.benchmarks.timing import stopwatch
 from maxim_deploy.errors import BackendError
 

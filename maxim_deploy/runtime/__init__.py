@@ -1,5 +1,7 @@
 """The runtime that applications embed: NumPy and one backend, never torch or onnx."""
 
-from maxim_deploy.runtime.restorer import Restorer, RestorerInfo, load
+from maxim_deploy.runtime.loading import load
+from maxim_deploy.runtime.planning import Plan
+from maxim_deploy.runtime.restorer import Restorer, RestorerInfo
 
-__all__ = ["Restorer", "RestorerInfo", "load"]
+__all__ = ["Plan", "Restorer", "RestorerInfo", "load"]

@@ -1,26 +1,32 @@
-"""`load()` and `Restorer`: a bundle as a function from image to image."""
+"""`Restorer`: a bundle as a function from image to image."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.errors import BackendError, UsageError, nearest
+from maxim_deploy._memory import resident_bytes
+from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging import Padding, Rounding, check_image, from_unit, to_unit
-from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
+from maxim_deploy.runtime.backend import Backend, OutOfMemoryError
+from maxim_deploy.runtime.planning import Plan, Planner
+from maxim_deploy.runtime.running import Network, Pixels, ensemble, in_tiles, network_of
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
-from maxim_deploy.spec.recipes import chosen
+from maxim_deploy.spec.profiles import Shape
 
-BACKENDS = ("auto", "onnxruntime")
-CPU_PRECISIONS = ("fp32", "fp16")
-"""Best first. A CPU runs hardly any bfloat16 operator."""
+logger = logging.getLogger(__name__)
+
+SMALLEST_RETRY = 128 * 128
+"""Pixels of the smallest run that is tried after larger ones ran out of memory."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,13 @@ class RestorerInfo:
     Attributes:
         model: provenance of the weights.
         variant: "S-2" and so on, or None for any other size.
-        precision: inside the graph, "fp32" or "fp16".
+        precision: inside the graph, "fp32", "fp16" or "bf16".
         io: form of the graph, "tensor", or "image" where the bundle has no other.
-        backend: "onnxruntime".
-        device: "cpu".
+        backend: "onnxruntime" and so on.
+        device: "cpu", or the GPU.
         library: the backend library and its version.
+        sizes: what it runs whole, in words; everything else it runs in tiles.
+        not_taken: of `backend="auto"`, why the better backends were not taken, by name.
         multiple_of: both sides are padded to multiples of this before the network sees them.
     """
 
@@ -45,62 +53,134 @@ class RestorerInfo:
     backend: str
     device: str
     library: str
+    sizes: str = "any"
+    not_taken: dict[str, str] = field(default_factory=dict)
     multiple_of: int = MULTIPLE_OF
 
 
 class Restorer:
     """Restores images; made by `load`. May be called from several threads at once.
 
+    The network runs for one caller at a time, with all its threads and within the memory that was
+    planned; what callers do before and after it overlaps.
+
     Use it as a context manager, or call `close`, to give its memory back.
     """
 
-    def __init__(self, backend: OnnxRuntimeCpu, info: RestorerInfo) -> None:
-        self._backend: OnnxRuntimeCpu | None = backend
+    def __init__(
+        self,
+        backend: Backend,
+        info: RestorerInfo,
+        planner: Planner | None = None,
+        max_memory: int | None = None,
+    ) -> None:
+        self._backend: Backend | None = backend
+        self._planner = planner or Planner(backend)
+        self._max_memory = max_memory
+        self._turn = threading.Lock()
+        self._most: int | None = None
+        self._pool: ThreadPoolExecutor | None = None
         self.info = info
 
-    def __call__(self, image: NDArray[Any], *, rounding: Rounding = "nearest") -> NDArray[Any]:
-        """Restore one image.
+    def __call__(
+        self,
+        image: NDArray[Any],
+        *,
+        rounding: Rounding = "nearest",
+        self_ensemble: bool = False,
+    ) -> NDArray[Any]:
+        """Restore one image, or a batch of one size.
 
         Args:
-            image: RGB `[H, W, 3]` of any size from 1x1: uint8, uint16, or float32 in [0, 1]. Any
-                strides; it is not modified.
+            image: RGB `[H, W, 3]`, or `[N, 3, H, W]`, of any size from 1x1: uint8, uint16, or
+                float32 in [0, 1]. Any strides; it is not modified. An array of another library in
+                host memory is taken by DLPack, without a copy.
             rounding: "nearest", or "truncate" as the published scripts save. For integers only.
+            self_ensemble: the mean over eight rotations and flips, as published: eight times the
+                work for a little more quality.
 
         Returns:
-            A new array of the same shape and type. Integers are clipped; float32 is not.
+            A new NumPy array of the same shape and type. Integers are clipped; float32 is not.
 
         Raises:
             UsageError: the array is not such an image, or the rounding is unknown.
             BackendError: the backend failed, or this restorer is closed.
         """
-        if self._backend is None:
-            raise BackendError("this Restorer is closed; load the bundle again")
+        image = _as_array(image)
         if rounding not in ("nearest", "truncate"):
             raise UsageError(f"rounding must be 'nearest' or 'truncate', not {rounding!r}")
-        check_image(image)
-        if self.info.io == "image":
-            return self._run_image_form(self._backend, image, rounding)
-        padding = Padding(*image.shape[:2])
-        network_input = to_unit(padding.apply(image)).transpose(2, 0, 1)[np.newaxis]
-        restored = self._backend.run(np.ascontiguousarray(network_input))
-        cropped = padding.undo(restored[0].transpose(1, 2, 0))
-        return np.ascontiguousarray(from_unit(cropped, image.dtype, rounding))
+        if image.ndim == 4 and image.shape[1] == 3:
+            images = image.transpose(0, 2, 3, 1)
+            restored = [self._one(one, rounding, self_ensemble) for one in images]
+            return np.ascontiguousarray(np.stack(restored).transpose(0, 3, 1, 2))
+        return self._one(image, rounding, self_ensemble)
 
-    @staticmethod
-    def _run_image_form(
-        backend: OnnxRuntimeCpu, image: NDArray[Any], rounding: Rounding
-    ) -> NDArray[Any]:
-        if image.dtype != np.uint8 or rounding != "nearest":
-            raise UsageError(
-                "this bundle has the image form only, which takes uint8 and rounds to nearest, "
-                f"not {image.dtype} and {rounding!r}; export it with --io image,tensor"
-            )
-        restored: NDArray[Any] = backend.run(np.ascontiguousarray(image)[np.newaxis])[0]
-        return restored
+    def batch(self, images: Sequence[NDArray[Any]], **options: Any) -> list[NDArray[Any]]:
+        """Restore several images, whose sizes and types may differ.
+
+        Those of one size run one after the other, so that a backend sets each size up once.
+
+        Args:
+            images: each `[H, W, 3]`, as in a call.
+            options: as in a call.
+
+        Returns:
+            The results in the order of the images, those of single calls.
+
+        Raises:
+            As a call does; nothing is returned then.
+        """
+        arrays = [_as_array(image) for image in images]
+        for image in arrays:
+            check_image(image)
+        order = sorted(range(len(arrays)), key=lambda k: arrays[k].shape)
+        results: dict[int, NDArray[Any]] = {k: self(arrays[k], **options) for k in order}
+        return [results[k] for k in range(len(arrays))]
+
+    def submit(self, image: NDArray[Any], **options: Any) -> Future[NDArray[Any]]:
+        """Restore in the background; what precedes and follows the network overlaps with it.
+
+        Args:
+            image: as in a call; it must not change until the result is there.
+            options: as in a call.
+
+        Raises:
+            BackendError: this restorer is closed.
+        """
+        self._opened()
+        with self._turn:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(3, thread_name_prefix="maxim-deploy")
+            pool = self._pool
+        return pool.submit(self, image, **options)
+
+    def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Run once for each (height, width), so that the first call is as fast as the others."""
+        for height, width in sizes:
+            self(np.zeros((height, width, 3), np.uint8))
+
+    def plan(self, height: int, width: int) -> Plan:
+        """How an image of this size would be run now, and in how much memory.
+
+        Raises:
+            UsageError: it cannot be run within the memory there is.
+            BackendError: this restorer is closed.
+        """
+        self._opened()
+        if height < 1 or width < 1:
+            raise UsageError(f"an image has at least 1x1 pixels, not {height}x{width}")
+        return self._planner.plan(height, width, self._limit(), self._most)
 
     def close(self) -> None:
-        """Give the backend's memory back. A closed restorer cannot be called."""
-        self._backend = None
+        """Finish what was submitted and give all memory back; calls are errors from then on."""
+        with self._turn:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
+        with self._turn:
+            backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
 
     def __enter__(self) -> Restorer:
         return self
@@ -113,91 +193,83 @@ class Restorer:
     ) -> None:
         self.close()
 
+    def _opened(self) -> Backend:
+        if self._backend is None:
+            raise BackendError("this Restorer is closed; load the bundle again")
+        return self._backend
 
-def load(
-    bundle: str | Path,
-    *,
-    backend: str = "auto",
-    precision: str = "auto",
-    device: int = 0,
-    threads: int | None = None,
-    tile: int | Literal["auto", "off"] = "auto",
-    overlap: int | None = None,
-    max_memory: int | str | None = None,
-    stream: int | None = None,
-) -> Restorer:
-    """Open a bundle and make it ready to restore images.
+    def _limit(self) -> int | None:
+        """Bytes that a run may take: on a CPU what the process does not have yet."""
+        backend = self._opened()
+        if self._max_memory is None:
+            return backend.free_bytes()
+        if backend.device == "cpu":
+            return self._max_memory - resident_bytes()
+        return self._max_memory
 
-    Args:
-        bundle: the directory that `maxim-export` wrote. Its files are checked against their hashes.
-        backend: "auto" (the best that works here) or "onnxruntime" (CPU).
-        precision: "auto" (float32 where the bundle has it, which a CPU runs fastest), "fp32" or
-            "fp16".
-        device: index of the GPU; a CPU backend takes 0 only.
-        threads: CPU threads for one image; None for one per core.
-        tile: "auto" or "off". This version runs every image whole and has no tiles of a fixed size.
-        overlap: pixels by which tiles overlap; this version has no tiles, so None only.
-        max_memory: memory limit; not available in this version, so None only.
-        stream: CUDA stream; a CPU backend takes None only.
+    def _one(self, image: NDArray[Any], rounding: Rounding, eight: bool) -> NDArray[Any]:
+        check_image(image)
+        height, width, _ = image.shape
+        with self._turn:
+            backend = self._opened()
+            plan = self._planner.plan(height, width, self._limit(), self._most)
+            self._check_form(backend, image.dtype, rounding, eight)
+            while True:
+                try:
+                    restored = self._run(backend, plan, image, eight)
+                    break
+                except OutOfMemoryError as error:
+                    plan = self._smaller(plan, error)
+        return np.ascontiguousarray(from_unit(restored, image.dtype, rounding))
 
-    Raises:
-        UsageError: an argument is unknown or cannot be honoured.
-        BundleError: the directory is not a bundle, or a file in it is missing or has changed.
-        MissingDependencyError: the backend's library is not installed.
-        BackendError: the backend cannot load the graph.
-    """
-    if backend not in BACKENDS:
-        raise UsageError(
-            f"unknown backend {backend!r}{nearest(backend, BACKENDS)}; this version has: "
-            f"{', '.join(BACKENDS)}"
-        )
-    chosen("precision", [precision], ("auto", *CPU_PRECISIONS))
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be at least 1, not {threads}")
-    _refuse_unavailable(
-        device=(device, 0), overlap=(overlap, None), max_memory=(max_memory, None),
-        stream=(stream, None), tile=("auto" if tile == "off" else tile, "auto"),
-    )  # fmt: skip
-
-    opened = Bundle.open(bundle)
-    entry = _chosen_graph(opened, precision)
-    session = OnnxRuntimeCpu(_checked_graph(opened, entry), threads)
-    return Restorer(
-        session,
-        RestorerInfo(
-            model=opened.manifest.model,
-            variant=opened.manifest.architecture.variant,
-            precision=entry.precision,
-            io=entry.io,
-            backend=session.name,
-            device=session.device,
-            library=session.library,
-        ),
-    )
-
-
-def _refuse_unavailable(**arguments: tuple[object, object]) -> None:
-    """Refuse a value that would have no effect, rather than ignore it."""
-    for name, (value, only) in arguments.items():
-        if value != only:
+    @staticmethod
+    def _check_form(
+        backend: Backend, dtype: np.dtype[Any], rounding: Rounding, eight: bool
+    ) -> None:
+        if backend.io == "image" and (dtype != np.uint8 or rounding != "nearest" or eight):
             raise UsageError(
-                f"{name}={value!r} cannot be honoured by the CPU backend of this version; "
-                f"leave {name} at {only!r}"
+                "this runs the image form, which takes uint8 and rounds to nearest, not "
+                f"{dtype}, {rounding!r} or a self-ensemble; export it with --io image,tensor"
             )
 
+    def _run(self, backend: Backend, plan: Plan, image: NDArray[Any], eight: bool) -> Pixels:
+        """The image's own pixels, restored, as float32."""
+        network, unit = network_of(backend), to_unit(image)
+        padding = Padding(plan.height, plan.width)
+        if plan.tile is None and backend.io == "image":
+            return network(unit)
+        padded = padding.apply(unit)
+        run = network if plan.tile is None else self._tiled(network, plan, plan.tile)
+        return padding.undo(ensemble(run, padded) if eight else run(padded))
 
-def _chosen_graph(bundle: Bundle, precision: str) -> GraphEntry:
-    """The entry to run: the tensor form where the bundle has it, which takes every pixel type."""
-    have = {(entry.precision, entry.io): entry for entry in bundle.manifest.graphs}
-    wanted = CPU_PRECISIONS if precision == "auto" else (precision,)
-    for candidate in ((p, io) for p in wanted for io in ("tensor", "image")):
-        if candidate in have:
-            return have[candidate]
-    return bundle.graph(wanted[0], "tensor")  # says what there is instead
+    def _tiled(self, network: Network, plan: Plan, tile: tuple[int, int]) -> Network:
+        """The network on tiles; of an image that lies on its side, so do the tiles."""
+
+        def run(x: Pixels) -> Pixels:
+            height, width = x.shape[:2]
+            sides = tile if (height, width) == plan.padded else tile[::-1]
+            return in_tiles(network, x, self._planner.tiling(height, width, sides))
+
+        return run
+
+    def _smaller(self, plan: Plan, error: OutOfMemoryError) -> Plan:
+        """After running out of memory, tiles of at most half the pixels; said once."""
+        pixels = Shape(1, *(plan.tile or plan.padded)).pixels
+        if self._planner.tile != "auto" or pixels // 2 < SMALLEST_RETRY:
+            raise BackendError(
+                f"{error} | leave tile at 'auto', or choose smaller tiles"
+            ) from error
+        if self._most is None:
+            logger.warning("out of memory at %dx%d; going on in tiles", plan.height, plan.width)
+        self._most = pixels // 2
+        return self._planner.plan(plan.height, plan.width, self._limit(), self._most)
 
 
-def _checked_graph(bundle: Bundle, entry: GraphEntry) -> Path:
-    """The path of a graph whose files, its weights included, are the ones that were exported."""
-    if entry.weights:
-        bundle.checked(entry.weights)
-    return bundle.checked(entry.file)
+def _as_array(image: Any) -> NDArray[Any]:
+    """NumPy arrays as they are; host memory of other libraries by DLPack."""
+    if isinstance(image, np.ndarray) or not hasattr(image, "__dlpack__"):
+        return image  # type: ignore[no-any-return]  # `check_image` refuses anything else
+    try:
+        return np.from_dlpack(image)
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise UsageError(f"cannot take this array by DLPack: {error}") from error

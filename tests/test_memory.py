@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from maxim_deploy.benchmarks.memory import (
+from maxim_deploy._memory import (
     kibibytes,
     peak_resident_bytes,
     per_pixel,
@@ -38,6 +38,6 @@ def test_the_peak_stays_when_the_memory_is_given_back() -> None:
 @linux_only
 def test_a_small_child_of_a_large_parent_reports_itself() -> None:
     block = np.ones(50_000_000)  # 400 MB
-    script = "from maxim_deploy.benchmarks.memory import *; print(peak_resident_bytes())"
+    script = "from maxim_deploy._memory import *; print(peak_resident_bytes())"
     child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert int(child.stdout) < block.nbytes / 2, child.stderr

@@ -1,4 +1,4 @@
-"""Memory of a process, as its operating system counts it."""
+"""Memory of this process and of the system, as the operating system counts it. Linux only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from maxim_deploy.errors import BackendError
 
 _STATUS = Path("/proc/self/status")
+_SYSTEM = Path("/proc/meminfo")
 
 
 def resident_bytes() -> int:
@@ -30,6 +31,13 @@ def peak_resident_bytes() -> int:
         BackendError: this system does not tell.
     """
     return _from_status("VmHWM")
+
+
+def available_bytes() -> int | None:
+    """Memory that the system could give out now without swapping; None where it does not tell."""
+    if not _SYSTEM.exists():
+        return None
+    return kibibytes(_SYSTEM.read_text("utf-8"), "MemAvailable") * 1024
 
 
 def per_pixel(memory: Mapping[str, int], size: tuple[int, int]) -> float:

@@ -1,0 +1,198 @@
+"""How an image of some size will be run, and in how much memory, before anything is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from maxim_deploy.errors import UsageError
+from maxim_deploy.imaging.padding import Padding
+from maxim_deploy.imaging.tiling import Tiling
+from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.spec.architecture import MULTIPLE_OF
+from maxim_deploy.spec.profiles import Shape
+from maxim_deploy.spec.quantities import readable_bytes
+
+DEFAULT_OVERLAP = 64
+"""Pixels that tiles share unless asked otherwise; the numbers are in `benchmarks/README.md`."""
+
+TILE_SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128)
+"""Sides of square tiles to choose from; MAXIM was trained on 256 and more."""
+
+HOST_BYTES_PER_PIXEL = 40
+"""Of the arrays beside the network: padded input and result as float32 RGB (24), and the blend of
+tiles or the result's own type (12), and an image of 8 bits (3), rounded up."""
+
+TileOption = int | Literal["auto", "off"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one image will be run.
+
+    Attributes:
+        height: of the image.
+        width: of the image.
+        padded: height and width that the network sees, or that tiles cover.
+        tile: height and width of a tile, or None to run the image whole.
+        overlap: pixels that tiles share at least.
+        tiles: number of runs of the network.
+        bytes: memory that this takes at most: of the process in addition to what it has now on a
+            CPU, of the device on a GPU.
+        limit: bytes that there are for it, or None if nobody knows.
+        largest_side: of the largest square image that would run whole within the limit.
+        backend: "onnxruntime" and so on.
+        precision: "fp32", "fp16" or "bf16".
+    """
+
+    height: int
+    width: int
+    padded: tuple[int, int]
+    tile: tuple[int, int] | None
+    overlap: int
+    tiles: int
+    bytes: int
+    limit: int | None
+    largest_side: int
+    backend: str
+    precision: str
+
+    def __str__(self) -> str:
+        how = "whole"
+        if self.tile:
+            sides = f"{self.tile[0]}x{self.tile[1]}"
+            how = f"{self.tiles} tiles of {sides} that share {self.overlap} pixels"
+        limit = "" if self.limit is None else f" of {readable_bytes(self.limit)}"
+        return (
+            f"{self.height}x{self.width}: {how}, {readable_bytes(self.bytes)}{limit} "
+            f"({self.backend}, {self.precision}); the largest square image that runs whole: "
+            f"{self.largest_side}x{self.largest_side}"
+        )
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Makes plans for one backend.
+
+    Args:
+        backend: what runs.
+        tile: "auto" (whole if it fits), "off" (always whole), or the side of a tile.
+        overlap: pixels that tiles share at least; None for the default.
+
+    Raises:
+        UsageError: a tile is no multiple of 64, or cannot overlap so much.
+    """
+
+    backend: Backend
+    tile: TileOption = "auto"
+    overlap: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.tile, str) and self.tile not in ("auto", "off"):
+            raise UsageError(f"tile must be 'auto', 'off' or a multiple of 64, not {self.tile!r}")
+        side = self.tile if isinstance(self.tile, int) else TILE_SIDES[-1]
+        self.tiling(2 * side, 2 * side, (side, side))  # refuses what does not go together
+
+    def plan(self, height: int, width: int, limit: int | None, most: int | None = None) -> Plan:
+        """The plan for an image.
+
+        Args:
+            height: of the image, at least 1.
+            width: likewise.
+            limit: bytes that it may take, or None.
+            most: pixels that one run may have at most, after a larger one ran out of memory.
+
+        Raises:
+            UsageError: not even the smallest tile fits, or the backend takes no such shape.
+        """
+        padding = Padding(height, width)
+        padded = padding.padded_height, padding.padded_width
+        tile = self._tile(height, width, padded, limit, most)
+        shape = self._run_shape(height, width, padded, tile)
+        return Plan(
+            height=height,
+            width=width,
+            padded=padded,
+            tile=tile,
+            overlap=self._overlap() if tile else 0,
+            tiles=self.tiling(*padded, tile).count if tile else 1,
+            bytes=self._bytes(shape, height * width),
+            limit=limit,
+            largest_side=self._largest_side(limit),
+            backend=self.backend.name,
+            precision=self.backend.precision,
+        )
+
+    def tiling(self, height: int, width: int, tile: tuple[int, int]) -> Tiling:
+        """Tiles over a padded image."""
+        return Tiling(height, width, tile, self._overlap())
+
+    def _overlap(self) -> int:
+        if self.overlap is not None:
+            return self.overlap
+        return 0 if self.tile == MULTIPLE_OF else DEFAULT_OVERLAP
+
+    def _tile(
+        self,
+        height: int,
+        width: int,
+        padded: tuple[int, int],
+        limit: int | None,
+        most: int | None,
+    ) -> tuple[int, int] | None:
+        whole = self._run_shape(height, width, padded, None)
+        fits_whole = self._fits(whole, height * width, limit, most)
+        if self.tile == "off" or (self.tile == "auto" and fits_whole):
+            if not self.backend.takes(whole):
+                raise UsageError(
+                    f"image of {height}x{width}, padded to {padded[0]}x{padded[1]} | "
+                    f"{self.backend.name} takes no such size | leave tile at 'auto', or build an "
+                    "engine with a --profile for it"
+                )
+            return None
+        if isinstance(self.tile, int):
+            return None if max(padded) <= self.tile else _clipped(self.tile, padded)
+        for side in TILE_SIDES:
+            tile = _clipped(side, padded)
+            if tile != padded and self._fits(Shape(1, *tile), height * width, limit, most):
+                return tile
+        raise UsageError(
+            f"image of {height}x{width} | not even tiles of {TILE_SIDES[-1]}x{TILE_SIDES[-1]} fit "
+            f"{self.backend.name} and {_said(limit)} | allow more memory"
+        )
+
+    def _run_shape(
+        self, height: int, width: int, padded: tuple[int, int], tile: tuple[int, int] | None
+    ) -> Shape:
+        if tile is None and self.backend.io == "image":
+            return Shape(1, height, width)  # that graph pads by itself
+        return Shape(1, *(tile or padded))
+
+    def _fits(self, shape: Shape, pixels: int, limit: int | None, most: int | None) -> bool:
+        return (
+            self.backend.takes(shape)
+            and (most is None or shape.pixels <= most)
+            and (limit is None or self._bytes(shape, pixels) <= limit)
+        )
+
+    def _bytes(self, shape: Shape, pixels: int) -> int:
+        host = HOST_BYTES_PER_PIXEL * pixels if self.backend.device == "cpu" else 0
+        return self.backend.bytes_for(shape) + host
+
+    def _largest_side(self, limit: int | None) -> int:
+        """By halving the steps: memory and profiles are monotonous in the side, or nearly so."""
+        side, step = 0, 16384
+        while step >= MULTIPLE_OF:
+            larger = side + step
+            if self._fits(Shape(1, larger, larger), larger**2, limit, None):
+                side = larger
+            step //= 2
+        return side
+
+
+def _clipped(side: int, padded: tuple[int, int]) -> tuple[int, int]:
+    return min(side, padded[0]), min(side, padded[1])
+
+
+def _said(limit: int | None) -> str:
+    return "the sizes that it takes" if limit is None else f"{readable_bytes(limit)} of memory"
