@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from maxim_deploy._memory import per_pixel
 from maxim_deploy.benchmarks.environment import environment
 from maxim_deploy.benchmarks.live_set import live_set, operator_counts
-from maxim_deploy._memory import per_pixel
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.subjects import engine_of, subject_file
 from maxim_deploy.benchmarks.suite import Plan

@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy._version import __version__
 from maxim_deploy._memory import kibibytes
+from maxim_deploy._version import __version__
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy")
 

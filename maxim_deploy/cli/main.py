@@ -7,7 +7,7 @@ import click
 from maxim_deploy.cli.shell import LazyGroup, command_named, common_options
 
 
-@click.group(cls=LazyGroup, names=("export", "run", "demo"))
+@click.group(cls=LazyGroup, names=("export", "run", "doctor", "demo"))
 @common_options
 def commands() -> None:
     """MAXIM image restoration, from published checkpoints to deployed engines."""
@@ -26,3 +26,8 @@ def export() -> None:
 def run() -> None:
     """`maxim-run ...`, the same as `maxim-deploy run ...`."""
     command_named("run")(prog_name="maxim-run")
+
+
+def doctor() -> None:
+    """`maxim-doctor ...`, the same as `maxim-deploy doctor ...`."""
+    command_named("doctor")(prog_name="maxim-doctor")

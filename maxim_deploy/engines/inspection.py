@@ -57,7 +57,7 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
 def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -> dict[str, Any]:
     try:
         path = bundle.checked_engine(entry)
-        reasons = _stale(bundle, entry) + reasons_against(entry, path, gpu)
+        reasons = bundle.stale(entry) + reasons_against(entry, path, gpu)
     except BundleError as error:
         reasons = [str(error)]
     listed = _layers(bundle, entry)
@@ -69,19 +69,6 @@ def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -
         "layer_types": dict(types.most_common()),
     }
     return {**record, "listed_layers": listed} if layers else record
-
-
-def _stale(bundle: Bundle, entry: EngineEntry) -> list[str]:
-    """An engine of another graph than the bundle's is no engine of this bundle."""
-    graph = bundle.graph(entry.precision, entry.io)
-    files = bundle.manifest.files
-    weights = files[graph.weights]["sha256"] if graph.weights else None
-    now = {"graph": files[graph.file]["sha256"], "weights": weights}
-    return [
-        f"built from other {name} than the bundle has now: build it again"
-        for name, digest in now.items()
-        if entry.made_of[name] != digest
-    ]
 
 
 def _layers(bundle: Bundle, entry: EngineEntry) -> list[dict[str, Any]]:

@@ -1,34 +1,40 @@
-"""Image files to uint8 arrays and back; what a file holds is kept or refused, never lost unsaid.
+"""Image files to arrays and back; what a file holds is kept or refused, never lost unsaid.
 
-Read are PNG, JPEG, WebP, TIFF, BMP, GIF and PBM/PGM/PPM of up to 8 bits per channel, one frame.
-Kept from input to output: pixels turned upright by their EXIF orientation, alpha bit for bit,
-greyness, the ICC profile and the EXIF of the picture (without its thumbnail, which would show the
-picture before restoration). Other metadata (XMP, comments) is not carried over.
+Read are PNG, JPEG, WebP, TIFF, BMP, GIF and PBM/PGM/PPM of up to 8 bits per channel, PNG and TIFF
+also of 16 (with the extra `hdr`), one frame. Kept from input to output: pixels turned upright by
+their EXIF orientation, their bits, alpha bit for bit, greyness, the ICC profile and the EXIF of the
+picture (without its thumbnail, which would show the picture before restoration). Other metadata
+(XMP, comments) is not carried over.
 """
 
 from __future__ import annotations
 
-import io
-import logging
-import os
 import stat
 import struct
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from maxim_deploy._files import atomic_file
-from maxim_deploy.errors import ImageError, UsageError, nearest
+from maxim_deploy.errors import ImageError, MissingDependencyError, UsageError, nearest
+from maxim_deploy.imaging import deep, deep_tiff, shallow
+from maxim_deploy.imaging._words import reason
+from maxim_deploy.imaging.metadata import too_many_frames
+from maxim_deploy.imaging.picture import Picture, Pixels
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-logger = logging.getLogger(__name__)
+__all__ = [
+    "INPUT_SUFFIXES",
+    "Picture",
+    "check_input_file",
+    "check_output_holds",
+    "check_output_suffix",
+    "read_image",
+    "write_image",
+]
 
 INPUT_SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
@@ -36,16 +42,6 @@ INPUT_SUFFIXES = frozenset(
 )
 _READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
 
-# PNG: zlib level 1 takes 16 ms for a 512x512 photo and makes 397 kB; level 4 takes 31 ms for
-# 366 kB and Pillow's default, 6, takes 74 ms for 362 kB. JPEG: full colour resolution (4:4:4).
-# WebP: `exact` keeps the colour below transparent pixels.
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    "PNG": {"compress_level": 1},
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True, "exact": True},
-    "TIFF": {"compression": "tiff_adobe_deflate"},
-    "BMP": {},
-}
 _FORMAT_OF_SUFFIX = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -56,50 +52,11 @@ _FORMAT_OF_SUFFIX = {
     ".bmp": "BMP",
 }
 _FORMATS_WITH_ALPHA = ("PNG", "WEBP", "TIFF")
-_FORMATS_WITHOUT_GREY = ("WEBP",)
+_DEEP_FORMATS = {"PNG": deep.png_from_pixels, "TIFF": deep_tiff.tiff_from_pixels}
 _LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}  # of libjpeg, and of the WebP format
-
-# Tags below 0x0219 say how a file stores its pixels, which the new file states for itself (some
-# cameras write the old width there, and Pillow would believe it), except for these.
-_LAST_LAYOUT_TAG = 0x0218
-_DESCRIPTIVE_TAGS = frozenset(
-    {
-        ExifTags.Base.ImageDescription,
-        ExifTags.Base.Make,
-        ExifTags.Base.Model,
-        ExifTags.Base.XResolution,
-        ExifTags.Base.YResolution,
-        ExifTags.Base.ResolutionUnit,
-        ExifTags.Base.Software,
-        ExifTags.Base.DateTime,
-        ExifTags.Base.Artist,
-        ExifTags.Base.HostComputer,
-    }
-)
-# XMP, IPTC, Photoshop resources and the ICC profile live among a TIFF's tags but are not EXIF.
-_FOREIGN_TAGS = frozenset({0x02BC, 0x83BB, 0x8649, 0x8773})
 
 # `warnings.catch_warnings` swaps a list of the whole process, so one thread at a time.
 _reading = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One image as read from a file, upright.
-
-    Attributes:
-        rgb: uint8 [H, W, 3], C-contiguous, sRGB order; grey pictures have three equal channels.
-        alpha: uint8 [H, W], not premultiplied, or None if the file has no transparency.
-        is_grey: the file holds one colour channel, and so will what is written like it.
-        icc_profile: the embedded profile that describes `rgb` (or its one grey channel).
-        exif: the EXIF block, starting with `Exif`, without orientation, thumbnail and layout tags.
-    """
-
-    rgb: NDArray[np.uint8]
-    alpha: NDArray[np.uint8] | None = None
-    is_grey: bool = False
-    icc_profile: bytes | None = None
-    exif: bytes | None = None
 
 
 def check_input_file(path: Path) -> None:
@@ -138,11 +95,16 @@ def check_output_holds(path: Path, picture: Picture) -> None:
     """Whether the format of `path` can hold what belongs to the picture.
 
     Raises:
-        ImageError: the picture has alpha and the format has not, or is too large for the format.
+        ImageError: the picture has alpha or 16 bits and the format has not, or is too large for it.
         UsageError: the suffix is not known.
     """
     check_output_suffix(path)
     image_format = _FORMAT_OF_SUFFIX[path.suffix.lower()]
+    if picture.rgb.dtype == np.uint16 and image_format not in _DEEP_FORMATS:
+        raise ImageError(
+            f"output '{path}' | {image_format} cannot hold the 16 bits per channel of the input | "
+            "write .png or .tif"
+        )
     if picture.alpha is not None and image_format not in _FORMATS_WITH_ALPHA:
         raise ImageError(
             f"output '{path}' | {image_format} cannot hold the transparency of the input | "
@@ -164,73 +126,78 @@ def read_image(path: Path) -> Picture:
     several threads take turns.
 
     Raises:
-        ImageError: the file cannot be read, is damaged, has more than one frame, more than 8 bits
-            per channel, or more pixels than Pillow's limit against decompression bombs.
+        ImageError: the file cannot be read, is damaged, has more than one frame, more bits per
+            channel than are kept, or more pixels than Pillow's limit against decompression bombs.
     """
     check_input_file(path)
     try:
         with _reading, warnings.catch_warnings():
             # Pillow warns at half its limit, which pictures of 100 megapixels reach.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_READ_FORMATS) as image:
-                _check_nothing_is_lost(path, image)
-                return _picture(path, image)
+            return _picture(path)
     except (ImageError, MemoryError):
         raise
+    except MissingDependencyError as error:
+        raise ImageError(
+            f"image '{path}' | has 16 bits per channel, and reading 8 would silently drop the rest "
+            f"| {error}"
+        ) from error
     except UnidentifiedImageError as error:
         raise ImageError(
             f"image '{path}' | is damaged or not an image | expected {', '.join(_READ_FORMATS)}"
         ) from error
     except Exception as error:  # damaged files make Pillow raise nearly any type
-        raise ImageError(f"image '{path}' | cannot be read: {_reason(error)}") from error
+        raise ImageError(f"image '{path}' | cannot be read: {reason(error)}") from error
 
 
-def write_image(path: Path, rgb: NDArray[np.uint8], like: Picture | None = None) -> None:
+def write_image(path: Path, rgb: Pixels, like: Picture | None = None) -> None:
     """Write an image in the format that its suffix names; the file appears whole or not at all.
 
-    PNG, WebP, TIFF (with EXIF: uncompressed) and BMP are written without loss, JPEG with quality 95
-    and 4:4:4. BMP holds neither ICC profile nor EXIF, and WebP no profile for grey.
+    PNG, WebP, TIFF (8 bits with EXIF: uncompressed) and BMP are written without loss, JPEG with
+    quality 95 and 4:4:4. BMP holds neither ICC profile nor EXIF, and WebP no profile for grey.
 
     Args:
         path: where to; an existing file is replaced.
-        rgb: uint8 [H, W, 3].
+        rgb: uint8 or uint16 [H, W, 3].
         like: the picture whose alpha (of the same H and W), greyness, ICC profile and EXIF to
             take over. Grey is Pillow's luma of `rgb`, so that a grey profile stays valid.
 
     Raises:
         UsageError: unknown suffix, or arrays of another shape or dtype.
         ImageError: the format cannot hold the picture, or the file cannot be written.
+        MissingDependencyError: a PNG of 16 bits, and the extra `hdr` is not installed.
     """
-    like = like or Picture(rgb)
-    _check_arrays(rgb, like.alpha)
-    check_output_holds(path, like)
+    picture = replace(like, rgb=rgb) if like else Picture(rgb)
+    _check_arrays(picture)
+    check_output_holds(path, picture)
     try:
-        encoded = _encoded(_FORMAT_OF_SUFFIX[path.suffix.lower()], rgb, like)
+        content = _encoded(_FORMAT_OF_SUFFIX[path.suffix.lower()], picture)
     except (OSError, ValueError, RuntimeError, struct.error) as error:
-        raise ImageError(f"output '{path}' | cannot be encoded: {_reason(error)}") from error
+        raise ImageError(f"output '{path}' | cannot be encoded: {reason(error)}") from error
     try:
         with atomic_file(path) as file:
-            file.write(encoded)
+            file.write(content)
     except OSError as error:
-        raise ImageError(f"output '{path}' | cannot be written: {_reason(error)}") from error
+        raise ImageError(f"output '{path}' | cannot be written: {reason(error)}") from error
 
 
-def _check_nothing_is_lost(path: Path, image: Image.Image) -> None:
-    # The further pictures of an MPO (a phone's JPEG) are previews or depth maps of the first.
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ImageError(
-            f"image '{path}' | has {frames} frames, of which all but one would be dropped | "
-            "split it into files of one frame each"
-        )
-    bits = _bits_per_channel(path, image)
-    if bits > 8:
-        raise ImageError(
-            f"image '{path}' | has {bits} bits per channel, and reading 8 would silently drop the "
-            "rest | this version restores files of 8 bits per channel | convert the file, or read "
-            "it with the libraries of the extra hdr (pip install 'maxim-deploy[hdr]') and give "
-            "the uint16 array to a Restorer"
-        )
+def _picture(path: Path) -> Picture:
+    if deep_tiff.is_deep_tiff(path):
+        return deep_tiff.picture_from_tiff(path)
+    with Image.open(path, formats=_READ_FORMATS) as image:
+        # The further pictures of an MPO (a phone's JPEG) are previews or depth maps of the first.
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise ImageError(too_many_frames(path, frames))
+        bits = _bits_per_channel(path, image)
+        if bits == 16 and image.format == "PNG":
+            return deep.picture_from_png(path, image)
+        if bits > 8:
+            raise ImageError(
+                f"image '{path}' | has {bits} bits per channel, and reading 8 would silently drop "
+                f"the rest | 16 bits are read from {' and '.join(_DEEP_FORMATS)} | convert the file"
+            )
+        return shallow.picture_from_image(path, image)
 
 
 def _bits_per_channel(path: Path, image: Image.Image) -> int:
@@ -249,79 +216,22 @@ def _bits_per_channel(path: Path, image: Image.Image) -> int:
     return 8
 
 
-def _picture(path: Path, image: Image.Image) -> Picture:
-    image.load()
-    icc_profile = image.info.get("icc_profile")
-    is_grey = image.mode in ("1", "L", "LA")
-    exif = _turn_upright(path, image)
-    if image.mode == "CMYK":
-        image, icc_profile = _rgb_from_cmyk(image, icc_profile), None
-    if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA"))
-        rgb, alpha = rgba[..., :3].copy(), rgba[..., 3].copy()
-    else:
-        rgb, alpha = np.array(image.convert("RGB")), None
-    return Picture(rgb, alpha, is_grey, icc_profile, exif)
-
-
-def _turn_upright(path: Path, image: Image.Image) -> bytes | None:
-    """Apply the EXIF orientation in place; the EXIF that then still holds."""
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-        exif = image.getexif()
-        for tag in [tag for tag in exif if not _outlives_the_file(tag)]:
-            del exif[tag]
-        return exif.tobytes() if exif else None
-    except Exception as error:  # damaged metadata should not cost the picture
-        logger.warning("image '%s': damaged EXIF is left out: %s", path, _reason(error))
-        return None
-
-
-def _outlives_the_file(tag: int) -> bool:
-    return tag in _DESCRIPTIVE_TAGS or (tag > _LAST_LAYOUT_TAG and tag not in _FOREIGN_TAGS)
-
-
-def _rgb_from_cmyk(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    if not icc_profile:
-        return image.convert("RGB")
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-    srgb = ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
-    assert converted is not None  # only an in-place conversion returns None
-    return converted
-
-
-def _check_arrays(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> None:
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+def _check_arrays(picture: Picture) -> None:
+    rgb, alpha = picture.rgb, picture.alpha
+    is_pixels = rgb.dtype in (np.uint8, np.uint16)
+    if not is_pixels or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise UsageError(
-            f"array to write | {rgb.dtype} {list(rgb.shape)} | expected uint8 [H, W, 3]"
+            f"array to write | {rgb.dtype} {list(rgb.shape)} | expected uint8 or uint16 [H, W, 3]"
         )
-    if alpha is not None and alpha.shape != rgb.shape[:2]:
+    if alpha is not None and (alpha.shape != rgb.shape[:2] or alpha.dtype != rgb.dtype):
         raise UsageError(
-            f"alpha to write | {list(alpha.shape)} | expected {list(rgb.shape[:2])}, as the image"
+            f"alpha to write | {alpha.dtype} {list(alpha.shape)} | "
+            f"expected {rgb.dtype} {list(rgb.shape[:2])}, as the image"
         )
 
 
-def _encoded(image_format: str, rgb: NDArray[np.uint8], like: Picture) -> memoryview:
-    """The file's content; made in memory, as libtiff would swallow errors of the disk."""
-    image = Image.fromarray(rgb)
-    if like.is_grey:
-        image = image.convert("L")
-    if like.alpha is not None:
-        image.putalpha(Image.fromarray(like.alpha))
-    options = dict(_SAVE_OPTIONS[image_format])
-    if like.exif:
-        options["exif"] = like.exif
-        # Pillow cannot write EXIF's nested directories through libtiff, which compresses.
-        options.pop("compression", None)
-    if like.icc_profile and not (like.is_grey and image_format in _FORMATS_WITHOUT_GREY):
-        options["icc_profile"] = like.icc_profile
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getbuffer()
-
-
-def _reason(error: Exception) -> str:
-    """The system's words without the path, or the library's, or at least the type."""
-    words = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return words or type(error).__name__
+def _encoded(image_format: str, picture: Picture) -> bytes | memoryview:
+    if picture.rgb.dtype == np.uint8:
+        return shallow.encoded(image_format, picture)
+    pixels = deep.pixels_from_picture(picture)
+    return _DEEP_FORMATS[image_format](pixels, picture.icc_profile, picture.exif)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from maxim_deploy._memory import available_bytes
 from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError
+from maxim_deploy.imaging import Padding
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture
 from maxim_deploy.spec.profiles import Shape
@@ -20,6 +21,14 @@ BYTES_PER_FEATURE = (42.5, 70.6)
 and of more. Measured from 512x512 to 1216x1344 on the demo model (410 to 600 bytes), S-1 (1380 to
 1710) and S-2 (2100 to 2770), in both precisions: a CPU computes float16 in float32. The arena grows
 in steps, which is why equal pixels can take 10 % more or less."""
+
+
+def run_bytes(architecture: Architecture, shape: Shape) -> int:
+    """Memory that a run in float32 takes at most, of images that are padded or will be."""
+    padding = Padding(shape.height, shape.width)
+    pixels = shape.batch * padding.padded_height * padding.padded_width
+    per_feature = BYTES_PER_FEATURE[min(architecture.stages, 2) - 1]
+    return round(pixels * (BYTES_PER_PIXEL + architecture.features * per_feature))
 
 
 class OnnxRuntimeCpu:
@@ -91,9 +100,7 @@ class OnnxRuntimeCpu:
     def bytes_for(self, shape: Shape) -> int:
         """Memory that a run adds to the process at most."""
         assert self._architecture is not None
-        features, stages = self._architecture.features, min(self._architecture.stages, 2)
-        per_feature = BYTES_PER_FEATURE[stages - 1]
-        return round(shape.pixels * (BYTES_PER_PIXEL + features * per_feature))
+        return run_bytes(self._architecture, shape)
 
     def free_bytes(self) -> int | None:
         """Memory that the system could give to this process now."""

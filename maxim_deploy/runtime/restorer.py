@@ -17,6 +17,7 @@ from maxim_deploy._memory import resident_bytes
 from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging import Padding, Rounding, check_image, from_unit, to_unit
 from maxim_deploy.runtime.backend import Backend, OutOfMemoryError
+from maxim_deploy.runtime.cuda import device_array_from, is_device_array
 from maxim_deploy.runtime.planning import Plan, Planner
 from maxim_deploy.runtime.running import Network, Pixels, ensemble, in_tiles, network_of
 from maxim_deploy.spec.architecture import MULTIPLE_OF
@@ -94,18 +95,24 @@ class Restorer:
         Args:
             image: RGB `[H, W, 3]`, or `[N, 3, H, W]`, of any size from 1x1: uint8, uint16, or
                 float32 in [0, 1]. Any strides; it is not modified. An array of another library in
-                host memory is taken by DLPack, without a copy.
+                host memory is taken by DLPack, without a copy. On a GPU backend also an array in
+                device memory (`__cuda_array_interface__` or DLPack) in the form of the graph,
+                `info.io`: `[N, H, W, 3]` uint8, or `[N, 3, H, W]` float32, sides multiples of 64.
             rounding: "nearest", or "truncate" as the published scripts save. For integers only.
             self_ensemble: the mean over eight rotations and flips, as published: eight times the
                 work for a little more quality.
 
         Returns:
-            A new NumPy array of the same shape and type. Integers are clipped; float32 is not.
+            A new NumPy array of the same shape and type. Integers are clipped; float32 is not. For
+            an array in device memory one in device memory, with `__cuda_array_interface__`.
 
         Raises:
             UsageError: the array is not such an image, or the rounding is unknown.
             BackendError: the backend failed, or this restorer is closed.
         """
+        if is_device_array(image):
+            on_device: NDArray[Any] = self._on_device(image)
+            return on_device
         image = _as_array(image)
         if rounding not in ("nearest", "truncate"):
             raise UsageError(f"rounding must be 'nearest' or 'truncate', not {rounding!r}")
@@ -221,6 +228,16 @@ class Restorer:
                 except OutOfMemoryError as error:
                     plan = self._smaller(plan, error)
         return np.ascontiguousarray(from_unit(restored, image.dtype, rounding))
+
+    def _on_device(self, image: Any) -> Any:
+        """Device memory in and out, whole and as it is: nothing is padded, clipped or rounded."""
+        with self._turn:
+            backend: Any = self._opened()
+            if not hasattr(backend, "run_on_device"):
+                raise UsageError(
+                    f"{backend.name} takes no arrays in device memory; copy it to host"
+                )
+            return backend.run_on_device(device_array_from(image))
 
     @staticmethod
     def _check_form(

@@ -186,6 +186,21 @@ class Bundle:
             self.path / name, record["sha256"], "the export", "export the bundle again"
         )
 
+    def stale(self, entry: EngineEntry) -> list[str]:
+        """Why an engine is none of this bundle: it was built from other files than are here now.
+
+        Raises:
+            BundleError: the bundle has no graph of the engine's precision and form.
+        """
+        graph = self.graph(entry.precision, entry.io)
+        weights = self.manifest.files[graph.weights]["sha256"] if graph.weights else None
+        now = {"graph": self.manifest.files[graph.file]["sha256"], "weights": weights}
+        return [
+            f"built from other {name} than the bundle has now: build it again"
+            for name, digest in now.items()
+            if entry.made_of[name] != digest
+        ]
+
     def checked_engine(self, entry: EngineEntry) -> Path:
         """The path of an engine, after comparing it with its recorded hash.
 

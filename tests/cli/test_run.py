@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli.running import ROOT, Inverter, child, files, level, maxim_run, picture
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -19,66 +19,6 @@ import maxim_deploy
 from maxim_deploy.cli.run import run
 from maxim_deploy.errors import BackendError, BundleError
 from maxim_deploy.imaging.files import read_image
-
-ROOT = Path(maxim_deploy.__file__).parents[1]
-
-
-class Inverter:
-    """Stands in for a `Restorer`; the calls it gets can be made to go wrong."""
-
-    def __init__(self) -> None:
-        self.loaded: list[tuple[object, dict[str, object]]] = []
-        self.calls: list[str] = []
-        self.on_call: Callable[[int], object] = lambda _: None
-
-    def load(self, bundle: object, **options: object) -> Inverter:
-        self.loaded.append((bundle, options))
-        return self
-
-    def __enter__(self) -> Inverter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def __call__(self, image: np.ndarray, *, rounding: str) -> np.ndarray:
-        self.calls.append(rounding)
-        self.on_call(len(self.calls))
-        return 255 - image
-
-
-@pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> Inverter:
-    inverter = Inverter()
-    monkeypatch.setattr(maxim_deploy, "load", inverter.load)
-    return inverter
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, so that tests use relative names."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def picture(name: str, level: int = 10, size: tuple[int, int] = (6, 4)) -> Path:
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (level, level, level)).save(path)
-    return path
-
-
-def maxim_run(*args: str) -> Result:
-    return CliRunner().invoke(run, ["bundle", *args], catch_exceptions=False)
-
-
-def level(name: str | Path) -> int:
-    return int(read_image(Path(name)).rgb[0, 0, 0])
-
-
-def files(name: str) -> list[str]:
-    return sorted(path.name for path in Path(name).iterdir())
-
 
 # Which file becomes which
 
@@ -150,10 +90,13 @@ def test_options_reach_the_runtime(folder: Path, network: Inverter):
     options = ["--backend", "onnxruntime", "--precision", "fp32", "--threads", "2"]
     maxim_run("a.png", "-o", "b.png", *options, "--rounding", "truncate")
     maxim_run("a.png", "-o", "c.png")
+    tiles = ["--overlap", "32", "--max-memory", "4GiB", "--device", "0", "--ensemble"]
+    maxim_run("a.png", "-o", "d.png", *tiles, "--tile", "512")
     given = {"backend": "onnxruntime", "precision": "fp32", "threads": 2}
     default = {"backend": "auto", "precision": "auto", "threads": None}
-    assert network.loaded == [(Path("bundle"), given), (Path("bundle"), default)]
-    assert network.calls == ["truncate", "nearest"]
+    more = {**default, "tile": 512, "overlap": 32, "max_memory": "4GiB", "device": 0}
+    assert [options for _, options in network.loaded] == [given, default, more]
+    assert network.calls == ["truncate", "nearest", "nearest ensemble"]
 
 
 # What is refused before the network is loaded
@@ -164,7 +107,7 @@ def test_options_reach_the_runtime(folder: Path, network: Inverter):
     [
         (["a.png", "-o", "b.gif"], 2, "suffix '.gif'"),
         (["empty", "-o", "out"], 2, "inputs 'empty' | no image files in there; skipped 1 of"),
-        (["a.png"], 2, "Missing option '-o'"),
+        (["a.png"], 2, "name the file or folder to write with -o OUT"),
         (["-o", "out"], 2, "Missing argument 'INPUT...'"),
         (["a.png", "-o", "out", "--threads", "0"], 2, "0 is not in the range"),
         (["a.png", "-o", "out", "--backend", "cuda"], 2, "'cuda' is not one of"),
@@ -337,30 +280,6 @@ def test_json_has_one_object_per_file(folder: Path, network: Inverter):
 
 # In a process of its own: signals, limits, and the true network
 
-INVERTING = """
-import os, resource, signal, sys
-import maxim_deploy
-sys.path.insert(0, {tests!r})
-from test_run import Inverter
-inverter = Inverter()
-maxim_deploy.load = inverter.load
-{body}
-from maxim_deploy.cli.main import run
-run()
-"""
-
-
-def child(body: str, *args: str) -> subprocess.CompletedProcess[str]:
-    code = INVERTING.format(tests=str(Path(__file__).parent), body=body)
-    return subprocess.run(
-        [sys.executable, "-c", code, "bundle", *args],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
 
 def test_killed_while_writing_leaves_whole_files_only(folder: Path):
     names = [str(picture(name)) for name in ("a.png", "b.png", "c.png")]
@@ -399,7 +318,7 @@ def test_a_full_disk_fails_the_file_and_leaves_nothing_of_it(folder: Path):
     assert level("out/a.png") == level("out/c.png") == 245
 
 
-def test_interrupted_keeps_what_is_done(folder: Path):
+def test_interrupted_finishes_the_current_file(folder: Path):
     names = [str(picture(name)) for name in ("a.png", "b.png", "c.png")]
     # A test run in the background may have been started with the signal ignored.
     body = (
@@ -407,9 +326,38 @@ def test_interrupted_keeps_what_is_done(folder: Path):
         "inverter.on_call = lambda call: call == 2 and signal.raise_signal(signal.SIGINT)"
     )
     done = child(body, *names, "-o", "out")
-    assert (done.returncode, done.stderr) == (130, "Interrupted\n")
-    assert done.stdout == "out/a.png\n"
+    assert done.returncode == 130
+    assert done.stderr.startswith("interrupted: the current file will be finished; Ctrl-C again")
+    assert "2 restored, 0 failed" in done.stderr
+    assert done.stderr.endswith("Interrupted\n")
+    assert done.stdout == "out/a.png\nout/b.png\n"
+    assert files("out") == ["a.png", "b.png"]
+
+
+def test_interrupted_twice_stops_at_once(folder: Path):
+    names = [str(picture(name)) for name in ("a.png", "b.png", "c.png")]
+    body = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def interrupt_twice(call):
+    if call == 2:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+inverter.on_call = interrupt_twice
+"""
+    done = child(body, *names, "-o", "out")
+    assert (done.returncode, done.stdout) == (130, "out/a.png\n")
+    assert done.stderr.endswith("Interrupted\n")
     assert files("out") == ["a.png"]
+
+
+def test_a_signal_that_is_ignored_stays_ignored(folder: Path):
+    names = [str(picture(name)) for name in ("a.png", "b.png")]
+    body = (
+        "signal.signal(signal.SIGINT, signal.SIG_IGN); "
+        "inverter.on_call = lambda call: signal.raise_signal(signal.SIGINT)"
+    )
+    done = child(body, *names, "-o", "out")
+    assert (done.returncode, files("out")) == (0, ["a.png", "b.png"])
 
 
 def test_the_demo_network_end_to_end(folder: Path, demo_bundle: Path):
@@ -435,3 +383,26 @@ def test_the_demo_network_end_to_end(folder: Path, demo_bundle: Path):
     assert not np.array_equal(expected, rgb)
     for name in ("out/a.png", "out/b.png"):
         assert np.array_equal(read_image(Path(name)).rgb, expected)
+
+
+# How it would run
+
+
+def test_plans(demo_bundle: Path, folder: Path) -> None:
+    picture("a.png", size=(90, 40))
+    picture("b.png", size=(1000, 700))
+    options = ["--plan", "--max-memory", "100TB"]
+    result = CliRunner().invoke(run, [str(demo_bundle), "a.png", "none.png", "b.png", *options])
+    assert result.exit_code == 1 and "'none.png'" in result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("a.png 40x90: whole, ") and "(onnxruntime, fp32)" in lines[0]
+    assert lines[1].startswith("b.png 700x1000: whole, ")
+    arguments = [str(demo_bundle), "b.png", "--plan", "--tile", "256", "--json"]
+    (line,) = CliRunner().invoke(run, arguments).stdout.splitlines()
+    record = json.loads(line)
+    assert record["input"] == "b.png" and record["tile"] == [256, 256] and record["tiles"] == 20
+    assert record["padded"] == [704, 1024] and record["bytes"] > 0
+    small = [str(demo_bundle), "b.png", "--plan", "--max-memory", "1MB"]
+    result = CliRunner().invoke(run, small)
+    assert result.exit_code == 1 and "not even tiles of 128x128 fit" in result.stderr
+    assert files(".") == ["a.png", "b.png"]

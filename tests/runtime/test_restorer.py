@@ -95,15 +95,16 @@ def test_closed(demo_bundle) -> None:
     ("arguments", "message"),
     [
         ({"backend": "onnxruntim"}, "did you mean 'onnxruntime'"),
-        ({"precision": "fp61"}, "unknown precision 'fp61'.*known: auto, fp32, fp16"),
+        ({"precision": "fp61"}, "unknown precision 'fp61'.*known: auto, fp32, fp16, bf16"),
+        ({"precision": "bf16", "backend": "onnxruntime"}, "a CPU runs no bf16; choose fp32, fp16"),
         ({"threads": 0}, "at least 1"),
         ({"tile": 500}, "must have sides in multiples of 64"),
         ({"tile": "none"}, "tile must be 'auto', 'off' or a multiple of 64, not 'none'"),
         ({"tile": 128, "overlap": 65}, "tiles of 128x128 can overlap by 0 to 64 pixels, not 65"),
         ({"overlap": -1}, "not -1"),
         ({"max_memory": "4 gigs"}, "max_memory must be an amount such as 4GiB"),
-        ({"stream": 7}, "stream=7 cannot be honoured"),
-        ({"device": 1}, "device=1 cannot be honoured"),
+        ({"stream": 7, "backend": "onnxruntime"}, "stream=7 cannot be honoured"),
+        ({"device": 1, "backend": "onnxruntime"}, "device=1 cannot be honoured"),
     ],
 )
 def test_wrong_arguments(demo_bundle, arguments, message) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from maxim_deploy.imaging.files import read_image
 from maxim_deploy.imaging.tiling import Tiling
 from maxim_deploy.parity.metrics import psnr
 from maxim_deploy.runtime.backend import OutOfMemoryError
+from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.runtime.planning import Planner
 from maxim_deploy.runtime.restorer import Restorer, RestorerInfo
 from maxim_deploy.runtime.running import ensemble, in_tiles, orientations
@@ -247,6 +249,20 @@ def test_warmup_and_dlpack() -> None:
             return self.array.__dlpack_device__()
 
     assert np.abs(restorer(Foreign()) - 2 * Foreign.array).max() < 1e-6
+
+
+def test_arrays_in_device_memory() -> None:
+    given = DeviceArray(4096, (1, 3, 64, 64), np.dtype(np.float32), None, None)
+
+    class Capable(Doubling):
+        def run_on_device(self, image: DeviceArray) -> DeviceArray:
+            return replace(image, address=image.address + 1)
+
+    restored = restorer_of(Capable())(given)
+    assert restored.__cuda_array_interface__["data"] == (4097, False)
+    assert restored.__cuda_array_interface__["shape"] == (1, 3, 64, 64)
+    with pytest.raises(UsageError, match="doubling takes no arrays in device memory"):
+        restorer_of(Doubling())(given)
 
 
 # ------------------------------------------------------------------ the self-ensemble

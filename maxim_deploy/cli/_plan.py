@@ -1,0 +1,164 @@
+"""Which file becomes which, for `maxim-run`: found out before anything is read."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maxim_deploy.cli._job import Result
+from maxim_deploy.errors import ImageError, UsageError
+from maxim_deploy.imaging.files import INPUT_SUFFIXES, check_input_file, check_output_suffix
+
+
+@dataclass
+class Plan:
+    """Which file becomes which, what failed before anything ran, and how many were no images."""
+
+    targets: dict[Path, Path] = field(default_factory=dict)
+    failures: list[Result] = field(default_factory=list)
+    skipped: int = 0
+
+    def refuse(self, source: Path, why: object) -> None:
+        """Note that `source` will not be restored."""
+        failure = Result(str(source))
+        failure.fail(why)
+        self.failures.append(failure)
+
+
+def plan_runs(
+    inputs: list[Path], output: str, *, recursive: bool = False, compare: bool = False
+) -> Plan:
+    """Give each source its target; refuse those that would overwrite each other or an input.
+
+    Args:
+        inputs: files, folders, and patterns for files.
+        output: a file or a folder.
+        recursive: folders mean what is in their sub-folders too, which `output` then has as well.
+        compare: each source also becomes a before/after picture, `comparison_beside` its target.
+
+    Raises:
+        UsageError: there is nothing to do, or `output` is a file of an unknown suffix.
+    """
+    plan = Plan()
+    is_file = _means_file(inputs, output)
+    wishes: dict[tuple[Path, str], Path] = {}
+    for given in dict.fromkeys(inputs):
+        for source, folder in _sources(given, plan, Path(output) if recursive else None):
+            target = Path(output) if is_file else Path(output) / folder / f"{source.stem}.png"
+            # Keyed by the true path: an input that is listed twice is done once.
+            if source not in wishes.values():
+                wishes.setdefault((target, os.path.realpath(source)), source)
+    _settle(plan, [(source, target) for (target, _), source in wishes.items()], compare)
+    if not plan.targets and not plan.failures:
+        listed = ", ".join(f"'{given}'" for given in inputs)
+        raise UsageError(f"inputs {listed} | no image files in there{and_skipped(plan.skipped)}")
+    return plan
+
+
+def comparison_beside(target: Path) -> Path:
+    """Where the before/after picture of a result goes."""
+    return target.with_name(f"{target.stem}.before-after.png")
+
+
+def and_skipped(count: int) -> str:
+    """The end of a sentence about files of a folder that were left alone."""
+    return f"; skipped {count} of other suffixes" if count else ""
+
+
+def _means_file(inputs: list[Path], output: str) -> bool:
+    one_file = len({os.path.realpath(given) for given in inputs}) == 1 and inputs[0].is_file()
+    ends_as_folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
+    if not one_file or ends_as_folder or not Path(output).suffix:
+        return False
+    check_output_suffix(Path(output))
+    return True
+
+
+def _sources(given: Path, plan: Plan, skip: Path | None) -> Iterator[tuple[Path, Path]]:
+    """The files that an input stands for, and the folder below the output that each belongs in.
+
+    Those that cannot be read go to `plan.failures`.
+
+    Args:
+        given: a file, a folder or a pattern.
+        plan: takes failures, and how many files were skipped.
+        skip: the output, if sub-folders are to be searched: earlier results are no inputs.
+    """
+    if given.is_dir():
+        entries = _images_in(given, plan, skip)
+    elif glob.has_magic(str(given)) and not os.path.lexists(given):
+        entries = _matches(given, plan)
+    else:
+        entries = iter([given])
+    for entry in entries:
+        try:
+            check_input_file(entry)
+            inside = entry.parent.relative_to(given) if given in entry.parents else Path()
+            yield entry, inside
+        except ImageError as error:
+            plan.refuse(entry, error)
+
+
+def _images_in(folder: Path, plan: Plan, skip: Path | None) -> Iterator[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        plan.refuse(folder, f"cannot be listed: {error.strerror}")
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            yield from _if_image(entry, plan)
+        elif skip and not entry.is_symlink() and entry.resolve() != skip.resolve():
+            yield from _images_in(entry, plan, skip)
+
+
+def _matches(pattern: Path, plan: Plan) -> Iterator[Path]:
+    """As a folder is its image files, a pattern is the image files that it matches."""
+    # `Path.glob` takes no absolute patterns.
+    names = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207
+    files = [path for path in map(Path, names) if not path.is_dir()]
+    if not files:
+        plan.refuse(pattern, "no file has such a name")
+    for path in files:
+        yield from _if_image(path, plan)
+
+
+def _if_image(path: Path, plan: Plan) -> Iterator[Path]:
+    if path.suffix.lower() in INPUT_SUFFIXES:
+        yield path
+    else:
+        plan.skipped += 1
+
+
+def _settle(plan: Plan, wishes: list[tuple[Path, Path]], compare: bool) -> None:
+    """Grant each target to its only claimant, unless it is one of the inputs."""
+    originals = {os.path.realpath(source) for source, _ in wishes}
+    originals.update(os.path.realpath(failure.input) for failure in plan.failures)
+    claims: dict[Path, list[Path]] = {}
+    for source, target in wishes:
+        for path in _written(target, compare):
+            claims.setdefault(path, []).append(source)
+    for source, target in wishes:
+        for path in _written(target, compare):
+            others = ", ".join(f"'{rival}'" for rival in claims[path] if rival != source)
+            if others:
+                plan.refuse(
+                    source,
+                    f"output '{path}' is claimed by {others} too | "
+                    "restore them into separate folders",
+                )
+                break
+            if os.path.realpath(path) in originals:
+                plan.refuse(source, f"output '{path}' would overwrite an input | give another OUT")
+                break
+        else:
+            plan.targets[source] = target
+
+
+def _written(target: Path, compare: bool) -> list[Path]:
+    return [target, comparison_beside(target)] if compare else [target]

@@ -1,0 +1,120 @@
+"""What `maxim-run --resume` knows of earlier runs: a file of JSON lines beside the results.
+
+`.maxim-run.jsonl` has a line for each result that was finished, the last one for a name counts:
+
+    {"settings": SHA-256, "input": {"path", "size", "mtime_ns", "sha256"},
+     "outputs": {name: SHA-256}}
+
+A line is appended in one write once its files are whole under their final names, so that several
+processes may share a folder, and a process that is killed leaves a line too few or a torn one,
+which is passed over: a file is then restored again, and never left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy._files import sha256_of
+
+NAME = ".maxim-run.jsonl"
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A file as it was: true path, size in bytes, time of change, SHA-256 of its content."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Fingerprint:
+        """Take it now."""
+        status = path.stat()
+        return cls(os.path.realpath(path), status.st_size, status.st_mtime_ns, sha256_of(path))
+
+    def still_fits(self, path: Path) -> bool:
+        """Whether `path` has this content; it is only read if the file may have changed."""
+        status = path.stat()
+        seen = (os.path.realpath(path), status.st_size, status.st_mtime_ns)
+        if seen == (self.path, self.size, self.mtime_ns):
+            return True
+        return status.st_size == self.size and sha256_of(path) == self.sha256
+
+
+class Record:
+    """The finished results in any number of output folders.
+
+    Args:
+        settings: everything that a result depends on besides its input, ready for JSON.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        text = json.dumps(settings, sort_keys=True, default=str)
+        self._settings = hashlib.sha256(text.encode()).hexdigest()
+        self._folders: dict[Path, dict[str, dict[str, Any]]] = {}
+
+    def has(self, source: Path, outputs: list[Path]) -> bool:
+        """Whether `outputs` are what these settings make of `source`, as both are now.
+
+        Raises:
+            OSError: the input or the record cannot be read.
+        """
+        line = self._lines(outputs[0].parent).get(outputs[0].name)
+        if line is None or line["settings"] != self._settings:
+            return False
+        if set(line["outputs"]) != {path.name for path in outputs}:
+            return False
+        try:
+            whole = all(sha256_of(path) == line["outputs"][path.name] for path in outputs)
+        except FileNotFoundError:
+            return False
+        return whole and Fingerprint(**line["input"]).still_fits(source)
+
+    def note(self, fingerprint: Fingerprint, outputs: list[Path]) -> None:
+        """Remember that `outputs`, all of one folder, were made of an input as it was.
+
+        Raises:
+            OSError: the record cannot be written.
+        """
+        line = {
+            "settings": self._settings,
+            "input": asdict(fingerprint),
+            "outputs": {path.name: sha256_of(path) for path in outputs},
+        }
+        # The line break before it ends what a killed process may have left.
+        text = f"\n{json.dumps(line)}\n".encode()
+        flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY
+        file = os.open(outputs[0].parent / NAME, flags, 0o666)
+        try:
+            os.write(file, text)
+        finally:
+            os.close(file)
+
+    def _lines(self, folder: Path) -> dict[str, dict[str, Any]]:
+        """The lines of a folder's record, by the name of the result."""
+        if folder not in self._folders:
+            self._folders[folder] = {}
+            path = folder / NAME
+            text = path.read_text(errors="replace") if path.exists() else ""
+            for line in map(_parsed, text.splitlines()):
+                if line:
+                    self._folders[folder][next(iter(line["outputs"]))] = line
+        return self._folders[folder]
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """A line's content, or None if it is torn or not ours."""
+    try:
+        content: dict[str, Any] = json.loads(line)
+        Fingerprint(**content["input"])
+        is_ours = isinstance(content["outputs"], dict) and content["outputs"]
+        return content if is_ours and content["settings"] else None
+    except (ValueError, TypeError, KeyError):
+        return None

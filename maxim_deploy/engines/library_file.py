@@ -1,0 +1,85 @@
+"""Bytes of a library's, kept as a file for the same library and GPU.
+
+The file is a line of JSON and then the bytes:
+
+    {"format": "maxim-deploy timing cache 1", "library": "tensorrt 10.14.1", "gpu": "NVIDIA L4",
+     "sha256": "...", "bytes": 12345}
+
+The libraries parse their bytes without suspicion, so header and hash are checked before they see
+them. A file that is not for this library and GPU, or damaged, is set aside. The hash is in the file
+itself: it shows damage, not malice. Whoever may write the file may write anything into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from maxim_deploy._files import atomic_file
+
+_MAX_HEADER = 4096
+
+
+class LibraryFile:
+    """A file of one library version's and one GPU model's.
+
+    Args:
+        path: the file; it need not exist.
+        what: it is, such as "timing cache".
+        library: the library and its version.
+        gpu: name of the GPU.
+        say: told when a file is set aside.
+    """
+
+    def __init__(
+        self, path: Path, what: str, library: str, gpu: str, say: Callable[[str], None]
+    ) -> None:
+        self.path, self._what, self._say = path, what, say
+        self._format = f"maxim-deploy {what} 1"
+        self._made_for = {"library": library, "gpu": gpu}
+
+    def write(self, payload: bytes) -> None:
+        """Replace the file; raises OSError."""
+        digest = hashlib.sha256(payload).hexdigest()
+        record = {"sha256": digest, "bytes": len(payload)}
+        header = {"format": self._format, **self._made_for, **record}
+        with atomic_file(self.path) as file:
+            file.write(json.dumps(header).encode() + b"\n" + payload)
+
+    def read(self) -> bytes:
+        """The library's bytes, or nothing if the file is not there or was set aside.
+
+        Raises:
+            OSError: the file cannot be read or set aside.
+        """
+        try:
+            content = self.path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
+        line, _, payload = content.partition(b"\n")
+        if why := self._refused(line[:_MAX_HEADER], payload):
+            self.set_aside(why)
+            return b""
+        return payload
+
+    def set_aside(self, why: str) -> None:
+        """Rename the file, so that it is not tried again; raises OSError."""
+        aside = self.path.with_name(self.path.name + ".rejected")
+        self.path.replace(aside)
+        self._say(f"{self._what} {str(self.path)!r} {why}; set aside as {aside.name!r}")
+
+    def _refused(self, line: bytes, payload: bytes) -> str:
+        try:
+            header = json.loads(line)
+            if header["format"] != self._format:
+                return f"has format {header['format']!r}, not {self._format!r}"
+            for key, ours in self._made_for.items():
+                if header[key] != ours:
+                    return f"is for {key} {header[key]!r}, not {ours!r}"
+            if header["sha256"] != hashlib.sha256(payload).hexdigest():
+                return "is damaged (its hash differs)"
+        except (ValueError, KeyError, TypeError):
+            return "is not one of ours"
+        return ""

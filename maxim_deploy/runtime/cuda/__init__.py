@@ -1,0 +1,51 @@
+"""What the backends need of CUDA, behind one small interface with two providers."""
+
+from __future__ import annotations
+
+from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.runtime.cuda.arrays import DeviceArray, device_array_from, is_device_array
+from maxim_deploy.runtime.cuda.interface import Cuda, DeviceMemory, Event, Graph, Stream
+
+__all__ = [
+    "PROVIDERS",
+    "Cuda",
+    "DeviceArray",
+    "DeviceMemory",
+    "Event",
+    "Graph",
+    "Stream",
+    "device_array_from",
+    "is_device_array",
+    "open_cuda",
+]
+
+PROVIDERS = ("cuda-bindings", "pycuda")
+
+
+def open_cuda(provider: str = "cuda-bindings", device: int = 0) -> Cuda:
+    """CUDA on one GPU.
+
+    Args:
+        provider: "cuda-bindings" or "pycuda"; both work in the device's primary context, which they
+            share with TensorRT, ONNX Runtime and torch.
+        device: index of the GPU.
+
+    Raises:
+        UsageError: there is no such provider, or the index is negative.
+        MissingDependencyError: the provider's package is not installed.
+        BackendError: there is no driver, or no such GPU.
+    """
+    if provider not in PROVIDERS:
+        raise UsageError(
+            f"unknown CUDA provider {provider!r}{nearest(provider, PROVIDERS)}; "
+            f"known: {', '.join(PROVIDERS)}"
+        )
+    if device < 0:
+        raise UsageError(f"device must be 0 or more, not {device}")
+    if provider == "pycuda":
+        from maxim_deploy.runtime.cuda.pycuda_provider import PyCuda
+
+        return PyCuda(device)
+    from maxim_deploy.runtime.cuda.cuda_bindings import CudaBindings
+
+    return CudaBindings(device)

@@ -1,0 +1,170 @@
+"""CUDA through cuda-bindings: the runtime API, which works in the primary context."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from maxim_deploy._optional import require
+from maxim_deploy.errors import BackendError
+from maxim_deploy.runtime.backend import OutOfMemoryError
+from maxim_deploy.runtime.cuda.interface import (
+    DeviceMemory,
+    Event,
+    Graph,
+    Stream,
+    nothing_to_give_back,
+)
+
+
+class CudaBindings:
+    """Implements `maxim_deploy.runtime.cuda.Cuda`."""
+
+    provider = "cuda-bindings"
+    has_graphs = True
+
+    def __init__(self, device: int = 0) -> None:
+        self._api = require("cuda.bindings.runtime", "rtx")
+        self.device = device
+        with self.active():
+            self._call("cudaFree", 0)  # makes the primary context, or says why there is none
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """As in `Cuda`."""
+        before = self._answer("cudaGetDevice")
+        if before == self.device:
+            self._answer("cudaSetDevice", self.device)  # a new thread has no context until now
+            yield
+            return
+        self._answer("cudaSetDevice", self.device)
+        try:
+            yield
+        finally:
+            self._answer("cudaSetDevice", before)
+
+    def allocate(self, size: int) -> DeviceMemory:
+        """As in `Cuda`."""
+        address = int(self._call("cudaMalloc", size))
+        return DeviceMemory(address, size, self._giving_back("cudaFree", address))
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """As in `Cuda`."""
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
+        held = max(size, 1)
+        address = int(self._call("cudaHostAlloc", held, self._api.cudaHostAllocDefault))
+        # Every view of the array refers to this buffer: with the last one, the memory goes.
+        buffer = (ctypes.c_uint8 * held).from_address(address)
+        finalizer = weakref.finalize(buffer, self._giving_back("cudaFreeHost", address))
+        finalizer.atexit = False
+        array: NDArray[Any] = np.frombuffer(memoryview(buffer), np.uint8)[:size]
+        return array.view(dtype).reshape(shape)
+
+    def stream(self) -> Stream:
+        """As in `Cuda`."""
+        flags = self._api.cudaStreamNonBlocking
+        native = self._call("cudaStreamCreateWithFlags", flags)
+        return Stream(int(native), native, self._giving_back("cudaStreamDestroy", native))
+
+    def wrap_stream(self, handle: int) -> Stream:
+        """As in `Cuda`."""
+        return Stream(handle, self._api.cudaStream_t(handle), nothing_to_give_back)
+
+    def event(self) -> Event:
+        """As in `Cuda`."""
+        native = self._call("cudaEventCreate")
+        return Event(native, self._giving_back("cudaEventDestroy", native))
+
+    def record(self, event: Event, stream: Stream) -> None:
+        """As in `Cuda`."""
+        self._call("cudaEventRecord", event.native, stream.native)
+
+    def wait(self, stream: Stream, event: Event) -> None:
+        """As in `Cuda`."""
+        self._call("cudaStreamWaitEvent", stream.native, event.native, 0)
+
+    def elapsed_ms(self, start: Event, end: Event) -> float:
+        """As in `Cuda`."""
+        self._call("cudaEventSynchronize", end.native)
+        return float(self._call("cudaEventElapsedTime", start.native, end.native))
+
+    def upload(self, address: int, array: NDArray[Any], stream: Stream) -> None:
+        """As in `Cuda`."""
+        kind = self._api.cudaMemcpyKind.cudaMemcpyHostToDevice
+        source = array.ctypes.data
+        self._call("cudaMemcpyAsync", address, source, array.nbytes, kind, stream.native)
+
+    def download(self, array: NDArray[Any], address: int, stream: Stream) -> None:
+        """As in `Cuda`."""
+        kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        target = array.ctypes.data
+        self._call("cudaMemcpyAsync", target, address, array.nbytes, kind, stream.native)
+
+    def synchronize(self, stream: Stream | None = None) -> None:
+        """As in `Cuda`."""
+        if stream is None:
+            self._call("cudaDeviceSynchronize")
+        else:
+            self._call("cudaStreamSynchronize", stream.native)
+
+    def memory(self) -> tuple[int, int]:
+        """As in `Cuda`."""
+        free, total = self._call("cudaMemGetInfo")
+        return int(free), int(total)
+
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+        """As in `Cuda`."""
+        # Thread-local: what other threads allocate meanwhile does not spoil the capture.
+        mode = self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", stream.native, mode)
+        try:
+            work()
+        except BaseException:
+            with contextlib.suppress(BackendError), self.active():  # its failure says no more
+                self._answer("cudaStreamEndCapture", stream.native)
+            raise
+        captured = self._call("cudaStreamEndCapture", stream.native)
+        try:
+            ready = self._call("cudaGraphInstantiate", captured, 0)
+        finally:
+            self._call("cudaGraphDestroy", captured)
+        return Graph(ready, self._giving_back("cudaGraphExecDestroy", ready))
+
+    def launch(self, graph: Graph, stream: Stream) -> None:
+        """As in `Cuda`."""
+        self._call("cudaGraphLaunch", graph.native, stream.native)
+
+    def _giving_back(self, name: str, native: Any) -> Callable[[], None]:
+        return partial(_give_back, self, name, native)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """The result of a call on our GPU."""
+        with self.active():
+            return self._answer(name, *arguments)
+
+    def _answer(self, name: str, *arguments: Any) -> Any:
+        """The result of a call, which answers with (error, result...)."""
+        error, *results = getattr(self._api, name)(*arguments)
+        if int(error):
+            self._api.cudaGetLastError()  # or the next to ask, such as TensorRT, takes it for its
+            text = f"{name} failed on GPU {self.device}: {error.name}"
+            if error == self._api.cudaError_t.cudaErrorMemoryAllocation:
+                free = self._api.cudaMemGetInfo()[1]
+                raise OutOfMemoryError(f"{text}, {free} bytes are free")
+            raise BackendError(text)
+        return results[0] if len(results) == 1 else results
+
+
+def _give_back(cuda: CudaBindings, name: str, native: Any) -> None:
+    """Free something. It may be called by the garbage collector, so that nothing may escape."""
+    with contextlib.suppress(BackendError):
+        cuda._call(name, native)

@@ -1,0 +1,198 @@
+"""What this machine can do: GPU, libraries, and which backends run a tiny graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+from maxim_deploy import __version__
+from maxim_deploy._gpu import Gpu, find_gpu
+from maxim_deploy._optional import require
+from maxim_deploy.errors import MissingDependencyError
+from maxim_deploy.runtime.probes import PROBES, Verdict
+
+LIBRARIES = {
+    "onnxruntime": "cpu",
+    "onnxruntime-gpu": "gpu",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "rtx",
+    "cuda-bindings": "rtx",
+    "pycuda": "pycuda",
+    "torch": "export",
+    "onnx": "export",
+    "imagecodecs": "hdr",
+    "tifffile": "hdr",
+    "av": "video",
+}
+"""Optional packages by the name that pip knows, and the extra of ours that installs them."""
+
+_TWINS = {"onnxruntime": "onnxruntime-gpu", "onnxruntime-gpu": "onnxruntime"}
+"""They share one module name."""
+
+_PATIENCE_S = 120.0
+_LOG_LINES = 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `examine` found; the fields are those of `maxim-doctor --json`.
+
+    Attributes:
+        maxim_deploy: our version.
+        python: version and implementation.
+        system: operating system, its version and the processor architecture.
+        gpu: the first NVIDIA GPU that can be asked, or None.
+        driver: version of the NVIDIA driver, or None.
+        libraries: version of each of `LIBRARIES`, or None where it is not installed.
+        problems: what is wrong with the installation as a whole, with the line that mends it.
+        backends: a verdict on each backend.
+    """
+
+    maxim_deploy: str
+    python: str
+    system: str
+    gpu: Gpu | None
+    driver: str | None
+    libraries: dict[str, str | None]
+    problems: list[str]
+    backends: list[Verdict]
+
+    @property
+    def some_backend_works(self) -> bool:
+        """Whether images can be restored here."""
+        return any(backend.works for backend in self.backends)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name, ready for `json.dumps`."""
+        return asdict(self)
+
+
+def examine() -> Report:
+    """Look at this machine and try every backend; takes a second or two, and a GPU's start-up."""
+    libraries = {name: _version(name) for name in LIBRARIES}
+    gpu = find_gpu()
+    with ThreadPoolExecutor() as pool:
+        backends = list(pool.map(verdict_from_process, PROBES))
+    return Report(
+        maxim_deploy=__version__,
+        python=f"{platform.python_version()} ({platform.python_implementation()})",
+        system=platform.platform(),
+        gpu=gpu,
+        driver=_driver_version(),
+        libraries=libraries,
+        problems=_problems(libraries, gpu),
+        backends=backends,
+    )
+
+
+def verdict_from_process(name: str) -> Verdict:
+    """Try a backend in a process of its own, with the modules that this process would find."""
+    path = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, "-P", "-m", "maxim_deploy.runtime.probes", name]
+    try:
+        done = subprocess.run(  # noqa: S603  # ourselves
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Verdict(name, reason=f"gave no answer within {_PATIENCE_S:.0f} s")
+    log = "\n".join(done.stderr.strip().splitlines()[-_LOG_LINES:])
+    if done.returncode:
+        return Verdict(name, reason=_how_it_ended(done.returncode), log=log)
+    verdict = Verdict(**json.loads(done.stdout.splitlines()[-1]))
+    verdict.log = "" if verdict.works else log
+    return verdict
+
+
+def _how_it_ended(code: int) -> str:
+    if code > 0:
+        return f"the process that tried it ended with exit code {code}"
+    return f"the process that tried it was killed by {signal.Signals(-code).name}"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _driver_version() -> str | None:
+    try:
+        nvml = require("cuda.bindings.nvml", "rtx")
+        nvml.init_v2()
+        return str(nvml.system_get_driver_version())
+    except (MissingDependencyError, RuntimeError):
+        return None  # a RuntimeError is also what cuda-bindings raises if there is no driver
+
+
+def _problems(libraries: dict[str, str | None], gpu: Gpu | None) -> list[str]:
+    if not (libraries["onnxruntime"] and libraries["onnxruntime-gpu"]):
+        return []
+    extra = "gpu" if gpu else "cpu"
+    return [
+        "onnxruntime and onnxruntime-gpu are both installed, and overwrite each other's files; "
+        "run: pip uninstall -y onnxruntime onnxruntime-gpu && "
+        f"pip install 'maxim-deploy[{extra}]'"
+    ]
+
+
+def report_text(report: Report) -> str:
+    """The report as people read it."""
+    lines = [
+        f"maxim-deploy  {report.maxim_deploy}",
+        f"Python        {report.python}",
+        f"system        {report.system}",
+        f"GPU           {_gpu_text(report.gpu, report.libraries['cuda-bindings'])}",
+        f"driver        {report.driver or 'not found'}",
+        "",
+        "libraries",
+        *(f"  {name:<16}{_library_text(name, report.libraries)}" for name in report.libraries),
+        "",
+        "backends",
+    ]
+    for backend in report.backends:
+        lines += _backend_lines(backend)
+    return "\n".join(lines + [f"\nproblem: {problem}" for problem in report.problems])
+
+
+def _gpu_text(gpu: Gpu | None, cuda_bindings: str | None) -> str:
+    if gpu:
+        return (
+            f"{gpu.name}, compute capability {gpu.compute_capability}, "
+            f"{gpu.memory_bytes / 2**30:.0f} GiB, CUDA up to {gpu.cuda}"
+        )
+    if not cuda_bindings:
+        return "unknown without cuda-bindings; run: pip install 'maxim-deploy[rtx]'"
+    return "none found"
+
+
+def _library_text(name: str, versions: dict[str, str | None]) -> str:
+    twin = _TWINS.get(name)
+    if twin and versions[twin] and not versions[name]:
+        return f"not installed, and must not be beside {twin}"
+    return versions[name] or f"not installed: pip install 'maxim-deploy[{LIBRARIES[name]}]'"
+
+
+def _backend_lines(backend: Verdict) -> list[str]:
+    lines = [f"  {backend.name:<18}{'works' if backend.works else f'no: {backend.reason}'}"]
+    details = []
+    if backend.builds_engines is not None and not backend.works:
+        details.append(f"engines can{'' if backend.builds_engines else 'not'} be built here")
+    if backend.install:
+        details.append(backend.install)
+    details += [f"| {line}" for line in backend.log.splitlines()]
+    return lines + [f"{'':<20}{detail}" for detail in details]

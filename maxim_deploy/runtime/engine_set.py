@@ -1,0 +1,90 @@
+"""All engines of a bundle for one library, precision and form, as one backend."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import BackendError
+from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.runtime.cuda import DeviceArray
+from maxim_deploy.spec.engines import EngineEntry, engine_for
+from maxim_deploy.spec.profiles import Shape
+
+
+class EngineSet:
+    """Chooses the engine for each shape, and opens it when it is first needed.
+
+    Implements `maxim_deploy.runtime.backend.Backend`. An engine with a profile for just this shape
+    comes before one with a range, a tight range before a wide one.
+
+    Args:
+        entries: of one library, precision and form; at least one. The first is opened at once.
+        open_engine: makes the backend of one.
+
+    Raises:
+        BackendError: as `open_engine` does.
+    """
+
+    def __init__(
+        self, entries: Sequence[EngineEntry], open_engine: Callable[[EngineEntry], Backend]
+    ) -> None:
+        self._entries, self._open_engine = tuple(entries), open_engine
+        self._opened: dict[str, Backend] = {}
+        self._lock = threading.Lock()
+        first = self._backend(self._entries[0])
+        self.name, self.device, self.library = first.name, first.device, first.library
+        self.precision, self.io = first.precision, first.io
+
+    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+        """As `Backend.run`, on the engine for this shape. Raises BackendError if there is none."""
+        return self._for(self._shape(image)).run(image)
+
+    def run_on_device(self, image: DeviceArray) -> DeviceArray:
+        """As `TensorRtBackend.run_on_device`, on the engine for this shape."""
+        backend: Any = self._for(self._shape(image))
+        restored: DeviceArray = backend.run_on_device(image)
+        return restored
+
+    def takes(self, shape: Shape) -> bool:
+        """Whether some engine has a profile for the shape."""
+        return engine_for(self._entries, shape) is not None
+
+    def bytes_for(self, shape: Shape) -> int:
+        """As `Backend.bytes_for`, of the engine for this shape."""
+        return self._for(shape).bytes_for(shape)
+
+    def free_bytes(self) -> int | None:
+        """As `Backend.free_bytes`."""
+        return self._backend(self._entries[0]).free_bytes()
+
+    def close(self) -> None:
+        """Close every engine that was opened."""
+        with self._lock:
+            opened, self._opened = self._opened, {}
+        for backend in opened.values():
+            backend.close()
+
+    @property
+    def sizes(self) -> str:
+        """The profiles of all engines, in words."""
+        return ", ".join(str(profile) for entry in self._entries for profile in entry.profiles)
+
+    def _shape(self, image: NDArray[Any] | DeviceArray) -> Shape:
+        batch, *sides = image.shape
+        return Shape(batch, *(sides[:2] if self.io == "image" else sides[1:]))
+
+    def _for(self, shape: Shape) -> Backend:
+        found = engine_for(self._entries, shape)
+        if found is None:
+            raise BackendError(f"no engine of {self.name} takes {shape}; there is: {self.sizes}")
+        return self._backend(found[0])
+
+    def _backend(self, entry: EngineEntry) -> Backend:
+        with self._lock:
+            if entry.file not in self._opened:
+                self._opened[entry.file] = self._open_engine(entry)
+            return self._opened[entry.file]

@@ -1,0 +1,169 @@
+"""ONNX Runtime on an NVIDIA GPU.
+
+Not yet run on hardware: written against the documented API, and tested at its surface.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from maxim_deploy._gpu import find_gpu
+from maxim_deploy._optional import require
+from maxim_deploy.errors import BackendError, MissingDependencyError
+from maxim_deploy.runtime.backend import OutOfMemoryError
+from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
+from maxim_deploy.runtime.onnxruntime_backend import run_bytes
+from maxim_deploy.runtime.onnxruntime_session import cuda_session
+from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture
+from maxim_deploy.spec.profiles import Shape
+
+_SHARE = {"fp32": 1.0, "fp16": 0.5, "bf16": 0.5}
+"""Of the memory that a CPU takes for a run, which computes everything in float32."""
+
+_NO_MEMORY = ("Failed to allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
+
+
+class OnnxRuntimeCuda:
+    """A session on one ONNX graph. Implements `maxim_deploy.runtime.backend.Backend`.
+
+    Args:
+        graph_path: the ONNX file; its weights file is read from beside it.
+        precision: inside the graph.
+        io: form of the graph.
+        device: index of the GPU.
+        threads: CPU threads within one operator, of which there are few; None for one per core.
+        architecture: of the network, to know its memory; None if nobody will ask.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+        BackendError: this ONNX Runtime has no CUDA, cannot use it here, cannot load the graph, or
+            would run part of the network on the CPU.
+    """
+
+    name = "onnxruntime-cuda"
+
+    def __init__(
+        self,
+        graph_path: Path,
+        precision: str,
+        io: str,
+        device: int = 0,
+        threads: int | None = None,
+        architecture: Architecture | None = None,
+    ) -> None:
+        ort = self._ort = require("onnxruntime", "gpu")
+        self.precision, self.io = precision, io
+        self._index, self._architecture = device, architecture
+        self._lock = threading.Lock()
+        self._last_dims: tuple[int, ...] = ()
+        self._session: Any = cuda_session(ort, graph_path, device, threads)
+        gpu = find_gpu(device)
+        self.device = f"cuda:{device} {gpu.name}" if gpu else f"cuda:{device}"
+        self.library = f"onnxruntime-gpu {ort.__version__}"
+        self._cuda = _cuda(device)
+
+    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Restore a batch in the graph's form, in host memory; the same shape and type comes back.
+
+        Threads take turns: two runs at a time would take the memory of two.
+
+        Raises:
+            OutOfMemoryError: there is not enough device memory for this shape.
+            BackendError: ONNX Runtime failed, or this is closed.
+        """
+        with self._lock:
+            try:
+                binding = self._open_session().io_binding()
+                on_device = self._ort.OrtValue.ortvalue_from_numpy(image, "cuda", self._index)
+                binding.bind_ortvalue_input("image", on_device)
+                restored: NDArray[Any] = self._run(binding, image.shape).numpy()
+            except Exception as error:
+                raise _as_ours(error, image.shape) from error
+        return restored
+
+    def run_on_device(self, image: DeviceArray) -> DeviceArray:
+        """Restore a batch in the graph's form, in device memory, without a copy.
+
+        Returns:
+            An array in memory of ONNX Runtime's, which it owns; the work is done.
+
+        Raises:
+            MissingDependencyError: the array is written in a stream, and there is no cuda-bindings
+                to wait for it with.
+            OutOfMemoryError: there is not enough device memory for this shape.
+            BackendError: ONNX Runtime failed, or this is closed.
+        """
+        if image.stream is not None:
+            cuda = self._cuda or open_cuda(device=self._index)
+            cuda.synchronize(cuda.wrap_stream(image.stream))
+        with self._lock:
+            try:
+                binding = self._open_session().io_binding()
+                where = ("image", "cuda", self._index, image.dtype.type, image.shape)
+                binding.bind_input(*where, image.address)
+                restored = self._run(binding, image.shape)
+                address = restored.data_ptr()
+            except Exception as error:
+                raise _as_ours(error, image.shape) from error
+        return DeviceArray(address, image.shape, image.dtype, None, restored)
+
+    def takes(self, shape: Shape) -> bool:
+        """Whether a graph of this form takes the shape: any, or multiples of 64."""
+        if self.io == "image":
+            return True
+        return not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
+
+    def bytes_for(self, shape: Shape) -> int:
+        """Estimate of the device memory that a run takes at most."""
+        assert self._architecture is not None
+        return round(run_bytes(self._architecture, shape) * _SHARE[self.precision])
+
+    def free_bytes(self) -> int | None:
+        """Device memory that nobody has; None without cuda-bindings to ask with.
+
+        What the session keeps for a shape that it has run twice in a row is not counted as free.
+        """
+        return self._cuda.memory()[0] if self._cuda else None
+
+    def close(self) -> None:
+        """Give the session back; further calls fail."""
+        with self._lock:
+            self._session = None
+
+    def _open_session(self) -> Any:
+        if self._session is None:
+            raise BackendError("this session is closed; load the bundle again")
+        return self._session
+
+    def _run(self, binding: Any, dims: tuple[int, ...]) -> Any:
+        """The output as an `OrtValue` on the device."""
+        options = self._ort.RunOptions()
+        if dims != self._last_dims:
+            # Shapes that come once leave no memory behind; one that stays keeps its own.
+            key = "memory.enable_memory_arena_shrinkage"
+            options.add_run_config_entry(key, f"gpu:{self._index}")
+        self._last_dims = dims
+        binding.bind_output("restored", "cuda", self._index)
+        self._session.run_with_iobinding(binding, options)
+        binding.synchronize_outputs()
+        return binding.get_outputs()[0]
+
+
+def _cuda(device: int) -> Cuda | None:
+    try:
+        return open_cuda(device=device)
+    except MissingDependencyError:
+        return None
+
+
+def _as_ours(error: Exception, dims: tuple[int, ...]) -> Exception:
+    if isinstance(error, BackendError):
+        return error
+    text = f"ONNX Runtime failed on an input of {'x'.join(map(str, dims))}: {error}"
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return OutOfMemoryError(text)
+    return BackendError(text)

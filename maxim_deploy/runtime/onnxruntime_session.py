@@ -1,0 +1,103 @@
+"""A session of ONNX Runtime's that is on the GPU, or an error that says why it is not.
+
+ONNX Runtime falls back to the CPU without a word, in three ways: its wheel has no CUDA; CUDA's
+libraries cannot be loaded, and the session has no CUDA provider; or the provider has no kernel for
+a node, and that node runs on the CPU. For the last the session records where it puts each node
+(`session.record_ep_graph_assignment_info`, ONNX Runtime 1.24). `session.disable_cpu_ep_fallback` is
+no way: it refuses every graph that computes sizes, which belongs on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy.errors import BackendError
+
+CUDA = "CUDAExecutionProvider"
+
+# fmt: off
+SIZE_OPERATORS = frozenset({
+    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div",
+    "Equal", "Expand", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less",
+    "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Range", "ReduceMax",
+    "ReduceMin", "ReduceProd", "Reshape", "ScatterND", "Shape", "Size", "Slice", "Split",
+    "Squeeze", "Sub", "Unsqueeze", "Where",
+})
+# fmt: on
+"""Operators that compute sizes. Such a node on the CPU is taken for that; any other is not."""
+
+
+def _check_build(ort: Any) -> None:
+    """Refuse a wheel without CUDA; with one, only a session shows whether it works."""
+    if CUDA not in ort.get_available_providers():
+        raise BackendError(
+            f"onnxruntime {ort.__version__} here is built for CPUs. The extras `cpu` and `gpu` "
+            "install packages of one module name, so the former goes first; run: "
+            "pip uninstall -y onnxruntime && pip install 'maxim-deploy[gpu]'"
+        )
+
+
+def cuda_session(ort: Any, graph: Path, device: int, threads: int | None) -> Any:
+    """An `onnxruntime.InferenceSession` that runs a graph on a GPU, all of its network.
+
+    Args:
+        ort: the module.
+        graph: the ONNX file.
+        device: index of the GPU.
+        threads: CPU threads within one operator; None for one per core.
+
+    Raises:
+        BackendError: whatever keeps the network, or part of it, from the GPU.
+    """
+    _check_build(ort)
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN from PyPI are not on the loader's path
+    options = ort.SessionOptions()
+    options.enable_mem_reuse = options.enable_mem_pattern = False  # as on the CPU, for its memory
+    options.intra_op_num_threads = threads or 0
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    provider = {
+        "device_id": device,
+        "arena_extend_strategy": "kSameAsRequested",  # not the next power of two
+        "cudnn_conv_algo_search": "HEURISTIC",  # the default measures anew at every new shape
+        "do_copy_in_default_stream": True,
+    }
+    providers = [(CUDA, provider), "CPUExecutionProvider"]
+    try:
+        # Without `enable_fallback` it would print and go on with the CPU.
+        session = ort.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
+        raise BackendError(f"ONNX Runtime cannot load {str(graph)!r}: {error}") from error
+    session.disable_fallback()
+    if session.get_providers()[0] != CUDA:
+        raise BackendError(
+            f"onnxruntime {ort.__version__} cannot use CUDA on GPU {device} and fell back to the "
+            "CPU: there is no driver or no such GPU, or CUDA and cuDNN are missing; for those run: "
+            "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        )
+    _check_placement(session)
+    return session
+
+
+def _check_placement(session: Any) -> None:
+    """Refuse a session in which anything but the arithmetic of sizes is on the CPU."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        raise BackendError(
+            "this onnxruntime cannot say which nodes run on the CPU, 1.24 and newer can; run: "
+            "pip install --upgrade 'maxim-deploy[gpu]'"
+        )
+    parts = session.get_provider_graph_assignment_info()
+    nodes = [(part.ep_name, node) for part in parts for node in part.get_nodes()]
+    if not any(provider == CUDA for provider, _ in nodes):
+        raise BackendError("ONNX Runtime puts no node of the graph on the GPU")
+    on_cpu = [node for provider, node in nodes if provider != CUDA]
+    stray = [node for node in on_cpu if node.op_type not in SIZE_OPERATORS]
+    if stray:
+        counts = Counter(node.op_type for node in stray)
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+        raise BackendError(
+            f"ONNX Runtime would run {listed} on the CPU, {stray[0].name!r} first: it has no CUDA "
+            "kernel for them in this precision; take another precision or backend"
+        )

@@ -1,0 +1,215 @@
+"""TensorRT and TensorRT for RTX.
+
+Not yet run on hardware: written against the documented API, and tested at its surface.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import BackendError, UsageError
+from maxim_deploy.imaging import Padding
+from maxim_deploy.runtime.cuda import Cuda, DeviceArray, Stream
+from maxim_deploy.runtime.tensorrt_contexts import Key
+from maxim_deploy.runtime.tensorrt_engines import acquire_engine, library_name, release_engine
+from maxim_deploy.runtime.tensorrt_lane import Lane
+from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.profiles import Shape
+
+LANES = 2
+"""Runs under way at a time: one computes while the other's pictures travel."""
+
+ALIGNMENT = 256
+"""Of the addresses that TensorRT takes."""
+
+
+class TensorRtBackend:
+    """An engine of a bundle. Implements `maxim_deploy.runtime.backend.Backend`.
+
+    The deserialized engine, and the memory in which it computes, are shared by all backends of this
+    process that have the same engine on the same GPU.
+
+    Args:
+        bundle: where the engine is.
+        entry: of the engine; its file's hash is checked.
+        cuda: the GPU to run on.
+        stream: handle of a CUDA stream in which all work is to be done, one run after another;
+            None for streams of its own.
+
+    Raises:
+        BundleError: a file is missing or has changed.
+        MissingDependencyError: the library is not installed.
+        BackendError: the engine cannot run here; the message has all reasons.
+        OutOfMemoryError: its weights do not fit the memory of the GPU.
+        UsageError: the provider of CUDA cannot use somebody else's stream.
+    """
+
+    def __init__(
+        self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, *, stream: int | None = None
+    ) -> None:
+        self.name, self.precision, self.io = entry.library, entry.precision, entry.io
+        self._entry, self._cuda, self._is_external = entry, cuda, stream is not None
+        streams = None if stream is None else [cuda.wrap_stream(stream)]
+        self._shared = acquire_engine(bundle, entry, cuda)
+        self.library = library_name(self._shared.trt, entry)
+        self.device = f"cuda:{cuda.device} {self._shared.gpu.name}"
+        self._closing = threading.Lock()
+        self._free: queue.LifoQueue[Lane | None] = queue.LifoQueue()
+        try:
+            self._lanes = [self._lane(s) for s in streams or [cuda.stream() for _ in range(LANES)]]
+        except BaseException:
+            release_engine(self._shared)
+            raise
+        for lane in self._lanes:
+            self._free.put(lane)
+
+    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Restore a batch in the graph's form, in host memory; the same shape and type comes back.
+
+        Raises:
+            OutOfMemoryError: there is not enough device memory for this shape.
+            BackendError: no profile takes the shape, the engine failed, or this is closed.
+        """
+        key = self._key(image.shape, image.dtype)
+        with self._one_lane() as lane:
+            return lane.run(key, image)
+
+    def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
+        """Restore a batch in the graph's form, in device memory, without a copy.
+
+        With a stream given to this backend the call returns when the work is enqueued in it, and
+        the arrays must live until it is done; otherwise it returns when the work is done.
+
+        Args:
+            image: on this GPU, its address a multiple of 256.
+            out: to write to; None for new memory, which the result owns.
+
+        Raises:
+            UsageError: `out` is of another shape or type, or an address is not aligned.
+            OutOfMemoryError: there is not enough device memory for this shape.
+            BackendError: no profile takes the shape, the engine failed, or this is closed.
+        """
+        key = self._key(image.shape, image.dtype)
+        self._check_arrays(image, out)
+        with self._one_lane() as lane:
+            if out is None:
+                memory = self._cuda.allocate(image.nbytes)
+                out = DeviceArray(memory.address, image.shape, image.dtype, None, memory)
+            lane.wait_for(image)
+            lane.wait_for(out)
+            try:
+                lane.enqueue(key, image.address, out.address)
+            finally:
+                if not self._is_external:  # on failure, too: the caller may free the arrays
+                    self._cuda.synchronize(lane.stream)
+            written_in = lane.stream.handle if self._is_external else None
+            return DeviceArray(out.address, out.shape, out.dtype, written_in, out.owner)
+
+    def takes(self, shape: Shape) -> bool:
+        """Whether the engine has a profile for the shape."""
+        return self._entry.profile_for(shape) is not None
+
+    def bytes_for(self, shape: Shape) -> int:
+        """Device memory for a run: exact once the shape has run, an estimate until then.
+
+        The estimate is the library's figure for the largest shape of the profile, by padded pixels.
+        """
+        index, dims = self._profile(shape), shape.dims(self.io)
+        known = self._shared.sizes.get((index, dims))
+        if known is None:
+            largest = self._entry.profiles[index].max
+            share = _padded_pixels(shape) / _padded_pixels(largest)
+            known = math.ceil(share * self._bytes_of_profile(index))
+        return known + 2 * math.prod(dims) * _dtype(self.io).itemsize
+
+    def free_bytes(self) -> int:
+        """Device memory that nobody has, or that is this backend's already."""
+        held = self._shared.pool.size + sum(lane.held_bytes for lane in self._lanes)
+        return self._cuda.memory()[0] + held
+
+    def close(self) -> None:
+        """Wait for what is under way and give everything back; further calls fail."""
+        with self._closing, self._cuda.active():
+            lanes, self._lanes = self._lanes, []
+            if not lanes:
+                return
+            for _ in lanes:
+                self._free.get()  # until nobody has one
+            self._free.put(None)
+            for lane in lanes:
+                lane.close()
+            release_engine(self._shared)
+
+    def _lane(self, stream: Stream) -> Lane:
+        # TensorRT for RTX captures graphs by itself.
+        captures = (
+            self.name == "tensorrt"
+            and self._cuda.has_graphs
+            and self._entry.runtime["cuda_graphs"] != "off"
+        )
+        return Lane(self._shared, self._cuda, stream, captures)
+
+    @contextlib.contextmanager
+    def _one_lane(self) -> Iterator[Lane]:
+        lane = self._free.get()
+        try:
+            if lane is None:
+                raise BackendError("this engine is closed; load the bundle again")
+            with self._cuda.active():
+                yield lane
+        finally:
+            self._free.put(lane)
+
+    def _key(self, dims: tuple[int, ...], dtype: np.dtype[Any]) -> Key:
+        """The profile for an array; refuses one that is not of the form."""
+        order = (0, 1, 2) if self.io == "image" else (0, 2, 3)
+        if len(dims) == 4 and dtype == _dtype(self.io):
+            shape = Shape(*(dims[axis] for axis in order))
+            if dims == shape.dims(self.io):
+                return self._profile(shape), dims
+        raise BackendError(
+            f"the {self.io!r} form takes {_dtype(self.io)} {Shape(1, 0, 0).dims(self.io)} with its "
+            f"own batch, height and width, not {dtype} {dims}"
+        )
+
+    def _profile(self, shape: Shape) -> int:
+        index = self._entry.profile_for(shape)
+        if index is None:
+            has = ", ".join(map(str, self._entry.profiles))
+            raise BackendError(f"{shape} | no profile of {self._entry.file} takes it: {has}")
+        return index
+
+    def _bytes_of_profile(self, index: int) -> int:
+        engine = self._shared.engine
+        figure = int(engine.get_device_memory_size_for_profile_v2(index))
+        return max(figure, 0) or self._entry.memory.get("activation_bytes", 0)
+
+    def _check_arrays(self, image: DeviceArray, out: DeviceArray | None) -> None:
+        for array in filter(None, (image, out)):
+            if array.address % ALIGNMENT:
+                raise UsageError(
+                    f"TensorRT takes addresses in multiples of {ALIGNMENT}, not "
+                    f"{array.address:#x}: make a copy, array.clone() in torch"
+                )
+        if out and ((out.shape, out.dtype) != (image.shape, image.dtype) or out.read_only):
+            raise UsageError(
+                f"out must be writable, {image.dtype} {image.shape}, not {out.dtype} {out.shape}"
+            )
+
+
+def _dtype(io: str) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if io == "image" else np.float32)
+
+
+def _padded_pixels(shape: Shape) -> int:
+    padding = Padding(shape.height, shape.width)
+    return shape.batch * padding.padded_height * padding.padded_width

@@ -1,0 +1,95 @@
+"""A lane: one run after another through an engine, with the buffers that it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.runtime.cuda import Cuda, DeviceArray, DeviceMemory, Stream
+from maxim_deploy.runtime.tensorrt_contexts import Addresses, Context, Contexts, Key
+from maxim_deploy.runtime.tensorrt_engines import SharedEngine
+
+
+class Lane:
+    """A stream with its contexts and buffers. Not thread-safe: one thread has it at a time.
+
+    The buffers grow to the largest image so far. Growing changes their addresses, so that the CUDA
+    graphs that were captured with them are dropped.
+
+    Args:
+        shared: the engine.
+        cuda: the GPU.
+        stream: to work in.
+        captures: whether to capture CUDA graphs.
+    """
+
+    def __init__(self, shared: SharedEngine, cuda: Cuda, stream: Stream, captures: bool) -> None:
+        self._shared, self._cuda, self.stream = shared, cuda, stream
+        self._capture_stream = cuda.stream() if captures else None
+        self._contexts = Contexts(lambda: Context(shared, cuda, stream, self._capture_stream))
+        self._host: list[NDArray[np.uint8]] = []
+        self._device: list[DeviceMemory] = []
+
+    @property
+    def held_bytes(self) -> int:
+        """Device memory of its buffers."""
+        return sum(memory.size for memory in self._device)
+
+    def run(self, key: Key, image: NDArray[Any]) -> NDArray[Any]:
+        """Restore an array in host memory; a new array comes back."""
+        self._grow(image.nbytes)
+        staged, restored = (
+            host[: image.nbytes].view(image.dtype).reshape(image.shape) for host in self._host
+        )
+        source, target = self._device
+        np.copyto(staged, image)
+        try:
+            self._cuda.upload(source.address, staged, self.stream)
+            self.enqueue(key, source.address, target.address)
+            self._cuda.download(restored, target.address, self.stream)
+        finally:
+            self._cuda.synchronize(self.stream)  # also on failure: the next run has these buffers
+        return restored.copy()
+
+    def wait_for(self, image: DeviceArray) -> None:
+        """Let the stream wait until an array is written, in a stream of somebody else's."""
+        if image.stream is None or image.stream == self.stream.handle:
+            return
+        if self._cuda.provider == "pycuda":
+            self._cuda.synchronize()  # it cannot use that stream
+            return
+        written = self._cuda.event()
+        self._cuda.record(written, self._cuda.wrap_stream(image.stream))
+        self._cuda.wait(self.stream, written)
+
+    def enqueue(self, key: Key, image: int, restored: int) -> None:
+        """Enqueue a run from one device address to another."""
+        with self._shared.pool.turn(self.stream):
+            context, is_new = self._contexts.get(key)
+            memory = self._shared.pool.reserve(context.size, self.stream)
+            context.enqueue(Addresses(memory, self._shared.pool.size, image, restored))
+            if is_new and self._shared.settings:
+                self._shared.settings.save()
+
+    def close(self) -> None:
+        """Give everything back when the stream has got there."""
+        self._cuda.synchronize(self.stream)
+        self._contexts.close()
+        self._free()
+        for stream in (self.stream, self._capture_stream):
+            if stream:
+                stream.close()
+
+    def _grow(self, size: int) -> None:
+        if self._device and self._device[0].size >= size:
+            return
+        self._free()  # the old ones first: both need not fit
+        self._device = [self._cuda.allocate(size) for _ in range(2)]
+        self._host = [self._cuda.pinned((size,), np.uint8) for _ in range(2)]
+
+    def _free(self) -> None:
+        for memory in self._device:
+            memory.close()
+        self._device, self._host = [], []

@@ -1,0 +1,24 @@
+"""A network that is none, and a folder to run in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli.running import Inverter
+
+import maxim_deploy
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Inverter:
+    inverter = Inverter()
+    monkeypatch.setattr(maxim_deploy, "load", inverter.load)
+    return inverter
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, so that tests use relative names."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,502 @@
+"""Engines at run time, at the surface of the bindings: fakes of TensorRT and CUDA."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
+
+from engines.conftest import settings, tiny_graph, write_bundle
+from runtime import fake_tensorrt
+from runtime.cuda.fakes import ERRORS, FakeRuntime
+
+from maxim_deploy._files import sha256_of
+from maxim_deploy._gpu import Gpu, find_gpu
+from maxim_deploy.errors import BackendError, BundleError, UsageError
+from maxim_deploy.runtime import tensorrt_engines
+from maxim_deploy.runtime.backend import OutOfMemoryError
+from maxim_deploy.runtime.cuda import Cuda, DeviceArray, cuda_bindings, open_cuda
+from maxim_deploy.runtime.tensorrt_backend import LANES, TensorRtBackend
+from maxim_deploy.runtime.tensorrt_contexts import KEPT
+from maxim_deploy.runtime.tensorrt_pool import Pool
+from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.profiles import Shape, profiles_from_specs
+
+L4 = Gpu("NVIDIA L4", "8.9", 24 * 10**9, "13.0")
+CHOSEN = {"cuda_graphs": "whole-graph", "specialization": "lazy", "runtime_cache": True}
+
+
+@pytest.fixture
+def api(monkeypatch) -> FakeRuntime:
+    fake = FakeRuntime(total=64 << 20)
+    monkeypatch.setattr(cuda_bindings, "require", lambda *_: fake)
+    return fake
+
+
+@pytest.fixture
+def trt(api, monkeypatch):
+    module = fake_tensorrt.fake_module(api)
+    monkeypatch.setattr(tensorrt_engines, "load_library", lambda name: module)
+    monkeypatch.setattr(tensorrt_engines, "find_gpu", lambda device: L4)
+    monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: [])
+    yield module
+    assert not tensorrt_engines._shared, "a test left an engine open"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return Bundle.open(write_bundle(tmp_path / "bundle", tiny_graph()))
+
+
+def entry_of(bundle: Bundle, library: str = "tensorrt", **changes: object) -> EngineEntry:
+    path = bundle.path / "engines" / "x.engine"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"plan")
+    files = bundle.manifest.files
+    made_of = {name: files[file]["sha256"] for name, file in
+               (("graph", "fp16.image.onnx"), ("weights", "fp16.weights"))}  # fmt: skip
+    profiles = profiles_from_specs(["64x64:96x128:256x256", "96x128"], "image")
+    entry = EngineEntry(
+        "engines/x.engine", "a" * 64, {**made_of, "version_compatible": False}, library, "10.14.1",
+        "fp16", "image", profiles, ("8.9",), CHOSEN, False, sha256_of(path), 4, 1.0, 3, {}, 1, 1,
+        {}, "now",
+    )  # fmt: skip
+    return replace(entry, **changes)
+
+
+def opened(bundle: Bundle, *arguments: str, **options: object) -> TensorRtBackend:
+    return TensorRtBackend(bundle, entry_of(bundle, *arguments), open_cuda(), **options)
+
+
+def picture(height: int = 64, width: int = 64, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (1, height, width, 3), np.uint8)
+
+
+def test_a_run(trt, bundle) -> None:
+    backend = opened(bundle)
+    for image in (picture(), picture(64, 96), picture(65, 64)[:, ::-1]):
+        assert np.array_equal(backend.run(image), 255 - image)
+    assert (backend.name, backend.device) == ("tensorrt", "cuda:0 NVIDIA L4")
+    assert (backend.library, backend.precision, backend.io) == (
+        "tensorrt 10.14.1", "fp16", "image",
+    )  # fmt: skip
+    assert trt.engines[0].contexts[0].made_with == "user"
+    backend.close()
+
+
+def test_results_do_not_share_memory(trt, bundle) -> None:
+    backend = opened(bundle)
+    first = backend.run(picture(seed=1))
+    backend.run(picture(seed=2))
+    assert np.array_equal(first, 255 - picture(seed=1))
+    backend.close()
+
+
+def test_the_tightest_profile_and_the_shape_once(trt, bundle) -> None:
+    backend = opened(bundle)
+    for _ in range(3):
+        backend.run(picture(96, 128))
+        backend.run(picture(96, 64))
+    calls = [call[:2] for context in trt.engines[0].contexts for call in context.calls
+             if call[0] in ("profile", "shape")]  # fmt: skip
+    assert calls == [
+        ("profile", 1), ("shape", (1, 96, 128, 3)), ("profile", 0), ("shape", (1, 96, 64, 3)),
+    ]  # fmt: skip
+    backend.close()
+
+
+def test_graphs_are_captured_on_the_second_run(trt, api, bundle) -> None:
+    backend = opened(bundle)
+    images = [picture(seed=seed) for seed in range(4)]
+    assert all(np.array_equal(backend.run(image), 255 - image) for image in images)
+    executed = [call for call in trt.engines[0].contexts[0].calls if call[0] == "execute"]
+    assert len(executed) == 2 and executed[0] != executed[1]  # the second into a capture stream
+    assert len(api.named("cudaGraphLaunch")) == 3
+    backend.close()
+    assert len(api.named("cudaGraphExecDestroy")) == 1
+
+
+def test_graphs_go_when_the_pool_grows(trt, api, bundle) -> None:
+    backend = opened(bundle, stream=9)  # one lane
+    backend.run(picture(96, 96))
+    backend.run(picture(96, 96))
+    assert len(api.named("cudaGraphInstantiate")) == 1
+    backend.run(picture(256, 256))  # pool and buffers grow: every address changes
+    assert np.array_equal(backend.run(picture(96, 96)), 255 - picture(96, 96))
+    assert len(api.named("cudaGraphExecDestroy")) == 1
+    backend.run(picture(96, 96))
+    assert len(api.named("cudaGraphInstantiate")) == 2
+    backend.close()
+
+
+def test_a_failed_capture_runs_without(trt, api, bundle) -> None:
+    backend = opened(bundle)
+    api.fail["cudaGraphInstantiate"] = ERRORS.cudaErrorNotSupported
+    for seed in range(4):
+        assert np.array_equal(backend.run(picture(seed=seed)), 255 - picture(seed=seed))
+    assert len(api.named("cudaStreamBeginCapture")) == 1
+    backend.close()
+
+
+@pytest.mark.parametrize("chosen", ["off", "whole-graph"])
+def test_rtx_captures_by_itself(trt, api, bundle, chosen: str) -> None:
+    runtime = {**CHOSEN, "cuda_graphs": chosen, "specialization": "eager"}
+    entry = entry_of(bundle, "tensorrt-rtx", runtime=runtime)
+    backend = TensorRtBackend(bundle, entry, open_cuda())
+    for _ in range(3):
+        backend.run(picture())
+    (config,) = trt.engines[0].configs
+    assert trt.engines[0].contexts[0].made_with is config and config.strategy == "user"
+    assert config.cuda_graph_strategy == {"off": "no", "whole-graph": "whole"}[chosen]
+    assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
+    assert not api.named("cudaStreamBeginCapture")
+    backend.close()
+
+
+def test_graphs_can_be_switched_off(trt, api, bundle) -> None:
+    entry = entry_of(bundle, runtime={**CHOSEN, "cuda_graphs": "off"})
+    backend = TensorRtBackend(bundle, entry, open_cuda())
+    backend.run(picture())
+    backend.run(picture())
+    assert not api.named("cudaStreamBeginCapture")
+    backend.close()
+
+
+def test_few_contexts_for_many_shapes(trt, bundle) -> None:
+    backend = opened(bundle)
+    for width in range(64, 64 + 3 * KEPT):
+        assert backend.run(picture(64, width)).shape == (1, 64, width, 3)
+    assert len(trt.engines[0].contexts) == KEPT
+    backend.close()
+
+
+def test_one_pool_of_the_size_in_use(trt, api, bundle) -> None:
+    one, two = opened(bundle), opened(bundle)
+    assert len(trt.engines) == 1  # deserialized once
+    one.run(picture(64, 64))
+    two.run(picture(128, 64))
+    one.run(picture(64, 64))
+    addresses = {c.memory for context in trt.engines for c in context.contexts}
+    assert {size for _, size in addresses} <= {40960, 81920}
+    assert one._shared.pool.size == 128 * 64 * 10
+    one.close()
+    two.run(picture())  # one user is left
+    two.close()
+    assert not api.blocks
+
+
+def test_a_pool_frees_before_it_grows(api) -> None:
+    cuda = open_cuda()
+    pool, stream = Pool(cuda), cuda.stream()
+    api.total = 1000
+    with pool.turn(stream):
+        assert pool.reserve(600, stream) == pool.reserve(500, stream)
+        pool.reserve(900, stream)  # both at a time would not fit
+        with pytest.raises(OutOfMemoryError):
+            pool.reserve(1001, stream)
+        assert pool.size == 0 and pool.reserve(700, stream)
+    pool.close()
+    assert not api.blocks
+
+
+def test_the_pool_waits_for_its_last_use_in_another_stream(api) -> None:
+    cuda = open_cuda()
+    pool, first, second = Pool(cuda), cuda.stream(), cuda.stream()
+    for stream in (first, second):
+        with pool.turn(stream):
+            api.calls.append(("work", stream.native))
+    calls = api.named("cudaStreamWaitEvent", "work", "cudaEventRecord")
+    assert [call[0] for call in calls] == ["cudaStreamWaitEvent", "work", "cudaEventRecord"] * 2
+    assert calls[3][1] == second.native and calls[3][2] == calls[2][1]  # the event of the first
+
+
+def test_memory_is_known(trt, api, bundle) -> None:
+    backend = opened(bundle)
+    shape, buffers = Shape(1, 96, 96), 2 * 96 * 96 * 3
+    padded = 128 * 128 / (256 * 256)
+    assert backend.bytes_for(shape) == padded * 256 * 256 * 10 + buffers
+    backend.run(picture(96, 96))
+    assert backend.bytes_for(shape) == 96 * 96 * 10 + buffers
+    assert backend.free_bytes() == api.total - buffers  # page-locked memory is the fake's, too
+    assert backend.takes(Shape(1, 256, 256)) and not backend.takes(Shape(1, 257, 256))
+    backend.close()
+
+
+def test_out_of_memory_and_on(trt, api, bundle) -> None:
+    backend = opened(bundle)
+    api.total = 200_000
+    with pytest.raises(OutOfMemoryError, match="cudaErrorMemoryAllocation"):
+        backend.run(picture(256, 256))
+    assert np.array_equal(backend.run(picture()), 255 - picture())
+    trt.engines[0].failing = "Cuda Runtime (out of memory)"
+    with pytest.raises(OutOfMemoryError):
+        backend.run(picture(64, 65))
+    trt.engines[0].failing = "illegal instruction"
+    with pytest.raises(BackendError, match="the engine failed: illegal instruction"):
+        backend.run(picture(64, 66))
+    trt.engines[0].failing = ""
+    assert np.array_equal(backend.run(picture(64, 66)), 255 - picture(64, 66))
+    backend.close()
+
+
+def test_many_threads(trt, bundle) -> None:
+    backend = opened(bundle)
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for width in (64, 80, 64):
+            image = picture(64, width, seed)
+            if not np.array_equal(backend.run(image), 255 - image):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and len(trt.engines[0].contexts) <= LANES * 2
+    backend.close()
+
+
+def test_closed(trt, api, bundle) -> None:
+    backend = opened(bundle)
+    backend.run(picture())
+    backend.close()
+    backend.close()
+    with pytest.raises(BackendError, match="is closed"):
+        backend.run(picture())
+    assert not api.blocks and not tensorrt_engines._shared
+
+
+@pytest.mark.parametrize(
+    "image, why",
+    [
+        (np.zeros((1, 64, 64, 3), np.float32), "takes uint8"),
+        (np.zeros((64, 64, 3), np.uint8), "takes uint8"),
+        (np.zeros((1, 3, 64, 64), np.uint8), "takes uint8"),
+        (np.zeros((1, 300, 64, 3), np.uint8), "300x64 | no profile"),
+        (np.zeros((2, 64, 64, 3), np.uint8), "2 of 64x64 | no profile"),
+    ],
+)
+def test_what_it_does_not_take(trt, bundle, image, why: str) -> None:
+    backend = opened(bundle)
+    with pytest.raises(BackendError, match=re.escape(why)):
+        backend.run(image)
+    backend.close()
+
+
+# ------------------------------------------------------------------ streams and device arrays
+
+
+def on_device(cuda: Cuda, image: np.ndarray, stream: int | None = None) -> DeviceArray:
+    memory = cuda.allocate(image.nbytes)
+    cuda.upload(memory.address, image, cuda.stream())
+    return DeviceArray(memory.address, image.shape, image.dtype, stream, memory)
+
+
+def fetched(cuda: Cuda, array: DeviceArray) -> np.ndarray:
+    host = np.empty(array.shape, array.dtype)
+    cuda.download(host, array.address, cuda.stream())
+    return host
+
+
+def test_device_arrays(trt, api, bundle) -> None:
+    backend, cuda = opened(bundle), open_cuda()
+    image = on_device(cuda, picture(), stream=0xAB)
+    restored = backend.run_on_device(image)
+    assert np.array_equal(fetched(cuda, restored), 255 - picture()) and restored.stream is None
+    assert api.named("cudaEventRecord")[-2][2] == api.cudaStream_t(0xAB)  # the producer's, first
+    again = backend.run_on_device(image, out=restored)
+    assert again.address == restored.address
+    with pytest.raises(UsageError, match="multiples of 256"):
+        backend.run_on_device(replace(image, address=image.address + 8))
+    with pytest.raises(UsageError, match="out must be writable"):
+        backend.run_on_device(image, out=replace(restored, read_only=True))
+    backend.close()
+
+
+def test_an_external_stream(trt, api, bundle) -> None:
+    backend = opened(bundle, stream=0xCD)
+    backend.run(picture())
+    handles = {call[1] for context in trt.engines[0].contexts for call in context.calls
+               if call[0] == "execute"}  # fmt: skip
+    assert handles == {0xCD}
+    before = len(api.named("cudaStreamSynchronize"))
+    restored = backend.run_on_device(on_device(open_cuda(), picture(64, 64, 3)))
+    assert restored.stream == 0xCD
+    # the stream orders the work; only the change of addresses waited
+    assert len(api.named("cudaStreamSynchronize")) <= before + 1
+    backend.close()
+    destroyed = [call[1] for call in api.named("cudaStreamDestroy")]
+    assert api.cudaStream_t(0xCD) not in destroyed
+
+
+# ------------------------------------------------------------------ loading
+
+
+def test_the_hash_comes_first(trt, bundle) -> None:
+    entry = entry_of(bundle)
+    (bundle.path / entry.file).write_bytes(b"evil")
+    with pytest.raises(BundleError, match="has changed since it was built"):
+        TensorRtBackend(bundle, entry, open_cuda())
+    assert not trt.engines
+
+
+def test_reasons_against(trt, bundle, monkeypatch) -> None:
+    monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: ["built on the moon"])
+    with pytest.raises(BackendError, match=r"x\.engine does not run here: built on the moon"):
+        opened(bundle)
+    bundle.manifest.files["fp16.weights"]["sha256"] = "0" * 64
+    entry = replace(entry_of(bundle), made_of={**entry_of(bundle).made_of, "weights": "1" * 64})
+    with pytest.raises(BackendError, match="from other weights .*; built on the moon"):
+        TensorRtBackend(bundle, entry, open_cuda())
+    assert not trt.engines
+
+
+def test_an_engine_that_cannot_be_loaded(trt, api, bundle) -> None:
+    trt.refuses = "wrong magic tag"
+    with pytest.raises(BackendError, match=r"cannot be loaded: wrong magic tag"):
+        opened(bundle)
+    trt.refuses = "Requested amount of GPU memory (9 bytes) could not be allocated"
+    with pytest.raises(OutOfMemoryError):
+        opened(bundle)
+    trt.refuses, trt.names = "", ["input", "output"]
+    with pytest.raises(BackendError, match=r"has the tensors \['input', 'output'\]"):
+        opened(bundle)
+
+
+def test_stripped_engines_are_refitted_with_checked_weights(trt, bundle, monkeypatch) -> None:
+    refitted = []
+    monkeypatch.setattr(tensorrt_engines, "refit_from_graph", lambda *a: refitted.append(a))
+    entry = entry_of(bundle, stripped=True)
+    backend = TensorRtBackend(bundle, entry, open_cuda())
+    assert refitted[0][1:3] == (trt.engines[0], bundle.path / "fp16.image.onnx")
+    backend.close()
+    with (bundle.path / "fp16.weights").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match=r"fp16\.weights' has changed"):
+        TensorRtBackend(bundle, entry, open_cuda())
+
+
+# ------------------------------------------------------------------ runtime cache
+
+
+def compiled(trt, bundle: Bundle, content: bytes) -> bytes:
+    """What the cache held on loading; `content` is compiled and kept."""
+    backend = opened(bundle, "tensorrt-rtx")
+    cache = trt.engines[-1].configs[0].cache
+    before, cache.content = cache.content, content or cache.content
+    backend.close()
+    return before
+
+
+def test_a_runtime_cache_is_kept(trt, bundle, caplog) -> None:
+    assert compiled(trt, bundle, b"kernels") == b""
+    (path,) = (bundle.path / "engines" / "runtime-cache").iterdir()
+    assert path.name == "aaaaaaaaaaaa.10.14.1.nvidia-l4.cache"
+    written = path.stat().st_mtime_ns
+    assert compiled(trt, bundle, b"") == b"kernels"
+    assert path.stat().st_mtime_ns == written  # nothing new, nothing written
+    path.write_bytes(path.read_bytes()[:-1])
+    assert compiled(trt, bundle, b"refused") == b""
+    assert "is damaged (its hash differs)" in caplog.text
+    assert compiled(trt, bundle, b"") == b"" and "refused by the library" in caplog.text
+
+
+def test_a_bundle_that_cannot_be_written_to(trt, bundle, caplog) -> None:
+    entry_of(bundle)
+    (bundle.path / "engines" / "runtime-cache").write_text("a file, not a folder")
+    assert compiled(trt, bundle, b"kernels") == b""
+    assert "the runtime cache cannot be kept" in caplog.text
+
+
+def test_kernels_are_kept_at_every_new_shape(trt, bundle) -> None:
+    backend = opened(bundle, "tensorrt-rtx")
+    trt.engines[0].configs[0].cache.content = b"kernels"
+    backend.run(picture())
+    (path,) = (bundle.path / "engines" / "runtime-cache").iterdir()
+    assert path.read_bytes().endswith(b"\nkernels")
+    backend.close()
+
+
+# ------------------------------------------------------------------ the real bindings
+
+
+def methods() -> list[tuple[str, str, list[str]]]:
+    kinds = {
+        "IExecutionContext": fake_tensorrt.FakeContext,
+        "IRuntimeConfig": fake_tensorrt.FakeConfig,
+        "IRuntimeCache": fake_tensorrt.FakeCache,
+        "ICudaEngine": fake_tensorrt.FakeEngine,
+    }
+    return [
+        (kind, name, list(inspect.signature(method).parameters)[1:])
+        for kind, fake in kinds.items()
+        for name, method in inspect.getmembers(fake, inspect.isfunction)
+        if not name.startswith("_") and name != "create_execution_context"
+    ]
+
+
+@pytest.mark.parametrize("kind, name, arguments", methods())
+def test_the_fakes_have_the_signatures_of_the_bindings(kind, name, arguments) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
+    text = getattr(getattr(trt, kind), name).__doc__
+    signature = re.search(r"\(self: [^,)]+(.*?)\) ->", text)
+    assert signature is not None
+    assert re.findall(r", (\w+):", signature[1]) == arguments
+
+
+def test_other_names_of_the_bindings() -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
+    made = trt.ICudaEngine.create_execution_context.__doc__
+    assert "strategy: " in made and "runtime_config: " in made
+    assert "serialized_engine: " in trt.Runtime.deserialize_cuda_engine.__doc__
+    names = {
+        "CudaGraphStrategy": ["DISABLED", "WHOLE_GRAPH_CAPTURE"],
+        "DynamicShapesKernelSpecializationStrategy": ["LAZY", "EAGER", "NONE"],
+        "TensorIOMode": ["INPUT", "OUTPUT"],
+        "ExecutionContextAllocationStrategy": ["USER_MANAGED"],
+    }
+    for kind, members in names.items():
+        assert set(members) <= set(getattr(trt, kind).__members__)
+    settable = ("cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy")
+    for name in settable:
+        assert trt.IRuntimeConfig.__dict__[name].fset is not None
+    assert "engine_host_code_allowed" in trt.Runtime.__dict__
+    assert "num_io_tensors" in trt.ICudaEngine.__dict__
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("library", ["tensorrt-rtx", "tensorrt"])
+def test_on_a_gpu(bundle, library: str) -> None:
+    """Against ONNX Runtime on the CPU: sizes, repeats (graphs), device arrays, the kept kernels."""
+    if find_gpu() is None:
+        pytest.skip("no NVIDIA GPU or driver here")
+    pytest.importorskip(library.replace("-", "_"))
+    from maxim_deploy.engines import add_engine
+    from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
+
+    asked = settings("64x64:96x128:256x256", "96x128", library=library)
+    entry, _ = add_engine(bundle.path, asked)
+    reference, cuda = OnnxRuntimeCpu(bundle.path / "fp16.image.onnx"), open_cuda()
+    backend = TensorRtBackend(bundle, entry, cuda)
+    for height, width in [(64, 64), (96, 128), (255, 256), (64, 64), (64, 64), (64, 64)]:
+        image = picture(height, width, height)
+        difference = backend.run(image).astype(int) - reference.run(image)
+        assert np.abs(difference).max() <= 1
+    array = backend.run_on_device(on_device(cuda, picture()))
+    assert np.abs(fetched(cuda, array).astype(int) - reference.run(picture())).max() <= 1
+    with pytest.raises(OutOfMemoryError):
+        backend._shared.pool.reserve(cuda.memory()[1] * 2, cuda.stream())
+    assert np.abs(backend.run(picture()).astype(int) - reference.run(picture())).max() <= 1
+    backend.close()
+    if library == "tensorrt-rtx":
+        assert list((bundle.path / "engines" / "runtime-cache").glob("*.cache"))
