@@ -271,7 +271,11 @@ def test_a_killed_build_leaves_nothing_and_blocks_nobody(trt, bundle: Path) -> N
 def test_ctrl_c_ends_a_build_at_once(trt, demo_bundle: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "demo"
     shutil.copytree(demo_bundle, bundle)
-    script = "from maxim_deploy.cli.main import export; export()"
+    # A job in the background ignores SIGINT, and what it starts does too.
+    script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from maxim_deploy.cli.main import export; export()"
+    )
     arguments = ["-o", bundle, "--engine", "tensorrt-rtx", "--profile", "photo"]
     process = subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)], stderr=subprocess.PIPE, text=True

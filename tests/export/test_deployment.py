@@ -200,6 +200,8 @@ class Calls(TorchFunctionMode):
                 self.multiply_adds += left.shape[0] * left.shape[1] * right.shape[1]
             else:
                 name = f"spatial_{name}"
+        elif name == "conv2d" and args[1].shape[2:] == (1, 1):
+            self.multiply_adds += args[0][:, 0].numel() * args[1].numel()
         self.counts[name] += 1
         return function(*args, **kwargs)
 
@@ -239,8 +241,7 @@ def expected_counts(architecture: Architecture, on: Rewrites) -> dict[str, int]:
         + 4 * cross
         + 2 * rdcab
         + 2 * (rcab + rdcab)  # channel attention
-        + 6 * stages  # openings of skips and decoders: the own level,
-        + 6 * stages  # and those below: one for level 1, two for level 0
+        + 6 * stages  # openings of skips and decoders: the own level
         + 5 * stages  # enlargements, the deepest one shared
         + architecture.bottleneck_blocks * stages
         + 12 * later  # attended features, both inputs of the encoders' gates, encoder openings
@@ -289,7 +290,7 @@ def expected_counts(architecture: Architecture, on: Rewrites) -> dict[str, int]:
         "split": stages,  # what the deepest enlargement makes
         "plain_norm": foldable_norms if on.folded_norms else 0,
         "scaled_norm": other_norms + (0 if on.folded_norms else foldable_norms),
-        "conv2d": (3 + 3 + 6) * stages  # images, shrinking, levels above
+        "conv2d": (3 + 3 + 6 + 6) * stages  # images, shrinking, levels above and below
         + 2 * rcab
         + 9 * later
         + outputs
@@ -298,9 +299,9 @@ def expected_counts(architecture: Architecture, on: Rewrites) -> dict[str, int]:
         "interpolate": 6 * stages,
         "permute": 2 * mixes
         + 2 * rcab * (1 if on.shared_layouts else 2)
-        + (5 + 12) * stages  # enlargements
-        + (3 + 2 + 1) * stages  # maps of encoders and skips, the bottleneck's tokens
-        + (4 if folded else 6) * stages  # one per block for all levels above, or one each
+        + 5 * stages  # enlargements
+        + (3 + 3 + 1) * stages  # maps of encoders and skips, the bottleneck's tokens
+        + (6 if folded else 12) * stages  # openings: one for all other levels, or one each
         + (3 if folded else 5)
         + (2 + 3 + 6) * later
         + outputs,

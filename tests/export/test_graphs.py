@@ -71,7 +71,7 @@ def test_literal_in_a_single_file(tmp_path: Path) -> None:
         session = onnxruntime.InferenceSession(bundle.path / "fp32.image.onnx")
         expected = session.run(None, {"image": image[None]})[0][0]
         assert np.array_equal(restorer(image), expected)
-        with pytest.raises(UsageError, match="image form only, which takes uint8.*not uint16"):
+        with pytest.raises(UsageError, match="the image form, which takes uint8.*not uint16"):
             restorer(image.astype(np.uint16))
         with pytest.raises(UsageError, match="and 'truncate'; export it with --io image,tensor"):
             restorer(image, rounding="truncate")
