@@ -246,7 +246,8 @@ class Restorer:
         if backend.io == "image" and (dtype != np.uint8 or rounding != "nearest" or eight):
             raise UsageError(
                 "this runs the image form, which takes uint8 and rounds to nearest, not "
-                f"{dtype}, {rounding!r} or a self-ensemble; export it with --io image,tensor"
+                f"{dtype}{' in a self-ensemble' if eight else ''} and {rounding!r}; export it with "
+                "--io image,tensor"
             )
 
     def _run(self, backend: Backend, plan: Plan, image: NDArray[Any], eight: bool) -> Pixels:
