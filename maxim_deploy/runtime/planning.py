@@ -91,6 +91,8 @@ class Planner:
         if isinstance(self.tile, str) and self.tile not in ("auto", "off"):
             raise UsageError(f"tile must be 'auto', 'off' or a multiple of 64, not {self.tile!r}")
         side = self.tile if isinstance(self.tile, int) else TILE_SIDES[-1]
+        if side < 1 or side % MULTIPLE_OF:
+            raise UsageError(f"tile must be a multiple of {MULTIPLE_OF}, not {side}")
         self.tiling(2 * side, 2 * side, (side, side))  # refuses what does not go together
 
     def plan(self, height: int, width: int, limit: int | None, most: int | None = None) -> Plan:

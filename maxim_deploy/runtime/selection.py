@@ -107,9 +107,10 @@ def _best_engines(request: Request, library: str) -> list[EngineEntry]:
             if found := [e for e in engines if (e.precision, e.io) == (precision, io)]:
                 return found
     have = ", ".join(f"{e.precision} {e.io}" for e in engines) or "none"
+    wanted = "" if request.precision == "auto" else f"{request.precision} "
     stale = f", and {len(listed) - len(engines)} of another graph" if engines != listed else ""
     raise BundleError(
-        f"bundle {str(request.bundle.path)!r} has no {request.precision} engine of {library} (it "
+        f"bundle {str(request.bundle.path)!r} has no {wanted}engine of {library} (it "
         f"has: {have}{stale}); build one: maxim-export -o {request.bundle.path} --engine {library} "
         "--profile photo"
     )

@@ -98,7 +98,7 @@ def test_closed(demo_bundle) -> None:
         ({"precision": "fp61"}, "unknown precision 'fp61'.*known: auto, fp32, fp16, bf16"),
         ({"precision": "bf16", "backend": "onnxruntime"}, "a CPU runs no bf16; choose fp32, fp16"),
         ({"threads": 0}, "at least 1"),
-        ({"tile": 500}, "must have sides in multiples of 64"),
+        ({"tile": 500}, "tile must be a multiple of 64, not 500"),
         ({"tile": "none"}, "tile must be 'auto', 'off' or a multiple of 64, not 'none'"),
         ({"tile": 128, "overlap": 65}, "tiles of 128x128 can overlap by 0 to 64 pixels, not 65"),
         ({"overlap": -1}, "not -1"),

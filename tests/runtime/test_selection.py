@@ -57,7 +57,7 @@ def test_auto_on_a_machine_without_a_gpu(no_gpu, bundle: Path) -> None:
     )  # fmt: skip
     assert list(info.not_taken) == ["tensorrt", RTX, "onnxruntime-cuda"]
     assert (
-        "has no auto engine of tensorrt (it has: none); build one: maxim-export -o"
+        "has no engine of tensorrt (it has: none); build one: maxim-export -o"
         in (info.not_taken["tensorrt"])
     )
     assert info.not_taken[RTX] == "there is no NVIDIA GPU 0 or no driver here"
