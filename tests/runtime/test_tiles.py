@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -229,6 +231,22 @@ def test_batches() -> None:
     assert restorer.batch([]) == []
     with pytest.raises(UsageError, match="RGB"):
         restorer.batch([images[0], np.zeros((3, 3), np.uint8)])
+
+
+def test_in_a_thread_pool_and_in_asyncio() -> None:
+    """As the README says."""
+    restorer, images = restorer_of(Doubling()), [image_of(side, 64) for side in (64, 100, 64)]
+
+    async def handle(image: np.ndarray) -> np.ndarray:
+        return await asyncio.wrap_future(restorer.submit(image))
+
+    async def all_of_them() -> list[np.ndarray]:
+        return await asyncio.gather(*map(handle, images))
+
+    with ThreadPoolExecutor(3) as pool:
+        pooled = list(pool.map(restorer, images))
+    for image, one, other in zip(images, pooled, asyncio.run(all_of_them()), strict=True):
+        assert np.abs(one - 2 * image).max() < 1e-6 and np.array_equal(one, other)
 
 
 def test_warmup_and_dlpack() -> None:
