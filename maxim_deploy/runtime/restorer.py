@@ -18,7 +18,7 @@ from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging import Padding, Rounding, check_image, from_unit, to_unit
 from maxim_deploy.runtime.backend import Backend, OutOfMemoryError
 from maxim_deploy.runtime.cuda import device_array_from, is_device_array
-from maxim_deploy.runtime.planning import Plan, Planner
+from maxim_deploy.runtime.planning import HOST_BYTES_PER_PIXEL, Plan, Planner
 from maxim_deploy.runtime.running import Network, Pixels, ensemble, in_tiles, network_of
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.descriptor import Descriptor
@@ -80,6 +80,7 @@ class Restorer:
         self._max_memory = max_memory
         self._turn = threading.Lock()
         self._most: int | None = None
+        self._held = 0
         self._pool: ThreadPoolExecutor | None = None
         self.info = info
 
@@ -206,13 +207,18 @@ class Restorer:
         return self._backend
 
     def _limit(self) -> int | None:
-        """Bytes that a run may take: on a CPU what the process does not have yet."""
+        """Bytes that a run may take.
+
+        On a CPU what the process does not have yet, and what the backend keeps from earlier runs:
+        the next run uses that again, or the second image would be tiled where the first was not.
+        """
         backend = self._opened()
-        if self._max_memory is None:
-            return backend.free_bytes()
-        if backend.device == "cpu":
-            return self._max_memory - resident_bytes()
-        return self._max_memory
+        if backend.device != "cpu":
+            return backend.free_bytes() if self._max_memory is None else self._max_memory
+        if self._max_memory is not None:
+            return self._max_memory - resident_bytes() + self._held
+        free = backend.free_bytes()
+        return None if free is None else free + self._held
 
     def _one(self, image: NDArray[Any], rounding: Rounding, eight: bool) -> NDArray[Any]:
         check_image(image)
@@ -227,6 +233,7 @@ class Restorer:
                     break
                 except OutOfMemoryError as error:
                     plan = self._smaller(plan, error)
+            self._held = max(self._held, plan.bytes - HOST_BYTES_PER_PIXEL * height * width)
         return np.ascontiguousarray(from_unit(restored, image.dtype, rounding))
 
     def _on_device(self, image: Any) -> Any:

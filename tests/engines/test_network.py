@@ -30,6 +30,22 @@ def test_another_form_is_found(parsed) -> None:
         check_network(parsed, "fp16", "tensor", set())
 
 
+def test_an_output_of_another_name_or_axes_is_found(parsed) -> None:
+    parsed.network.get_output(0).name = "other"
+    with pytest.raises(EngineError, match=r"output \[\('other', 'uint8'"):
+        check_network(parsed, "fp16", "image", set())
+    tensors = [
+        SimpleNamespace(name=name, dtype=SimpleNamespace(name="UINT8"), shape=shape)
+        for name, shape in (("image", (-1, -1, -1, 3)), ("restored", (1, -1, -1, 3)))
+    ]
+    network = SimpleNamespace(
+        num_inputs=1, num_outputs=1, num_layers=1,
+        get_input=lambda _: tensors[0], get_output=lambda _: tensors[1],
+    )  # fmt: skip
+    with pytest.raises(EngineError, match=r"output \[\('restored', 'uint8', \(1, -1, -1, 3\)\)\]"):
+        check_network(SimpleNamespace(network=network), "fp32", "image", set())
+
+
 STRAY = """[stages/0/wide] wider = Cast<to = 1>(low)
             [stages/0/Exp_0] curved = Exp(wider)
             [stages/0/narrow] moved = Cast<to = 10>(curved)"""

@@ -120,6 +120,30 @@ def test_no_memory_at_all() -> None:
         restorer_of(Doubling()).plan(0, 5)
 
 
+def test_memory_kept_from_earlier_runs_is_there_for_the_next(monkeypatch) -> None:
+    """A CPU backend keeps what it took: resident, and used again. Images must not change plans."""
+
+    class Keeping(Doubling):
+        device, resident = "cpu", 0
+
+        def run(self, image: np.ndarray) -> np.ndarray:
+            self.resident = max(self.resident, 100 * image.size // 3)
+            return super().run(image)
+
+        def free_bytes(self) -> int | None:
+            return 150 * 640 * 640 - self.resident
+
+    for limit in (150 * 640 * 640, None):
+        backend = Keeping()
+        name = "maxim_deploy.runtime.restorer.resident_bytes"
+        monkeypatch.setattr(name, lambda backend=backend: backend.resident)
+        restorer = restorer_of(backend, limit=limit)
+        for _ in range(3):
+            restorer(image_of(640, 640))
+        assert backend.shapes == [(1, 3, 640, 640)] * 3
+        assert restorer.plan(900, 900).tile is not None
+
+
 # ------------------------------------------------------------------ running
 
 
