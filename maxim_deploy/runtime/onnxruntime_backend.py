@@ -23,6 +23,11 @@ and of more. Measured from 512x512 to 1216x1344 on the demo model (410 to 600 by
 in steps, which is why equal pixels can take 10 % more or less."""
 
 
+def graph_takes(io: str, shape: Shape) -> bool:
+    """Whether a graph of this form takes the shape: any, or multiples of 64."""
+    return io == "image" or not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
+
+
 def run_bytes(architecture: Architecture, shape: Shape) -> int:
     """Memory that a run in float32 takes at most, of images that are padded or will be."""
     padding = Padding(shape.height, shape.width)
@@ -92,10 +97,8 @@ class OnnxRuntimeCpu:
         return restored
 
     def takes(self, shape: Shape) -> bool:
-        """Whether a graph of this form takes the shape: any, or multiples of 64."""
-        if self.io == "image":
-            return True
-        return not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
+        """Whether `run` takes images of this shape."""
+        return graph_takes(self.io, shape)
 
     def bytes_for(self, shape: Shape) -> int:
         """Memory that a run adds to the process at most."""

@@ -16,9 +16,9 @@ from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError, MissingDependencyError
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
-from maxim_deploy.runtime.onnxruntime_backend import run_bytes
+from maxim_deploy.runtime.onnxruntime_backend import graph_takes, run_bytes
 from maxim_deploy.runtime.onnxruntime_session import cuda_session
-from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture
+from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.profiles import Shape
 
 _SHARE = {"fp32": 1.0, "fp16": 0.5, "bf16": 0.5}
@@ -112,10 +112,8 @@ class OnnxRuntimeCuda:
         return DeviceArray(address, image.shape, image.dtype, None, restored)
 
     def takes(self, shape: Shape) -> bool:
-        """Whether a graph of this form takes the shape: any, or multiples of 64."""
-        if self.io == "image":
-            return True
-        return not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
+        """Whether `run` takes images of this shape."""
+        return graph_takes(self.io, shape)
 
     def bytes_for(self, shape: Shape) -> int:
         """Estimate of the device memory that a run takes at most."""
