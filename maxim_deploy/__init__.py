@@ -24,6 +24,7 @@ from maxim_deploy.errors import (
     MaximDeployError,
     MissingDependencyError,
     UsageError,
+    VideoError,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ __all__ = [
     "Restorer",
     "RestorerInfo",
     "UsageError",
+    "VideoError",
     "__version__",
     "load",
 ]

@@ -40,6 +40,10 @@ class ImageError(MaximDeployError):
     """An image cannot be read, is of a kind that would lose data, or cannot be written."""
 
 
+class VideoError(MaximDeployError):
+    """A video cannot be read, ends too early, would lose data, or cannot be written."""
+
+
 class BundleError(MaximDeployError):
     """A bundle is missing, incomplete, changed on disk or of another format version."""
 

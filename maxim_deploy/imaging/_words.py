@@ -7,5 +7,7 @@ import os
 
 def reason(error: Exception) -> str:
     """The system's words without the path, or the library's, or at least the type."""
-    words = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return words or type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    # Errors of libav have words of their own, without its code and the name of a function.
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -59,8 +59,12 @@ _LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}  # of libjpeg, and of the WebP fo
 _reading = threading.Lock()
 
 
-def check_input_file(path: Path) -> None:
-    """Whether there is something at `path` that could be an image.
+def check_input_file(path: Path, kind: str = "image") -> None:
+    """Whether there is something at `path` that could be an image, or a video.
+
+    Args:
+        path: the file.
+        kind: what errors call it, "image" or "video".
 
     Raises:
         ImageError: it is missing, a folder, a device or empty.
@@ -68,13 +72,13 @@ def check_input_file(path: Path) -> None:
     try:
         status = path.stat()
     except OSError as error:
-        raise ImageError(f"image '{path}' | cannot be read: {error.strerror}") from error
+        raise ImageError(f"{kind} '{path}' | cannot be read: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError(f"image '{path}' | is a folder | expected an image file")
+        raise ImageError(f"{kind} '{path}' | is a folder | expected a file")
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"image '{path}' | is not a regular file | expected an image file")
+        raise ImageError(f"{kind} '{path}' | is not a regular file | expected a file")
     if status.st_size == 0:
-        raise ImageError(f"image '{path}' | the file is empty")
+        raise ImageError(f"{kind} '{path}' | the file is empty")
 
 
 def check_output_suffix(path: Path) -> None:

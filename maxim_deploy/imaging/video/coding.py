@@ -1,0 +1,144 @@
+"""How the pixels of a video are coded, and from that to RGB and back by the same matrix and range.
+
+Frames of 8 bits become RGB of 8 bits, deeper ones RGB of 16. Where a file says nothing of its
+matrix, BT.601 is assumed below 720 lines and BT.709 from there on, as players do; the result is
+then as untagged as the source, so that whatever a player assumes, it shows both alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from maxim_deploy._optional import require
+from maxim_deploy.errors import VideoError
+from maxim_deploy.imaging.picture import Pixels
+
+if TYPE_CHECKING:
+    from av import VideoFormat, VideoFrame
+
+_UNSPECIFIED = 2
+_BT709, _BT601 = 1, 5
+_LIMITED, _FULL = 1, 2
+_MATRICES = {1: _BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9}
+"""libswscale's name of a matrix by the tag of ITU-T H.273: BT.709, FCC, BT.601 (twice), SMPTE 240M,
+BT.2020 with non-constant luminance."""
+
+_HD_LINES = 720
+
+
+@dataclass(frozen=True)
+class Coding:
+    """The colours of a video; tags are the numbers of ITU-T H.273, as in libav.
+
+    Attributes:
+        bits: per channel as stored.
+        layout: "420", "422" or "444" as the chroma is subsampled, or "gray".
+        tagged_matrix: that the file names, and its copy will.
+        tagged_range: likewise; 0 where it says nothing.
+        primaries: likewise.
+        transfer: likewise.
+        matrix: that is computed with, by libswscale's name.
+        range: that is computed with: 1 limited, 2 full.
+    """
+
+    bits: int
+    layout: str
+    tagged_matrix: int
+    tagged_range: int
+    primaries: int
+    transfer: int
+    matrix: int
+    range: int
+
+    def pixel_format(self, bits: int, height: int, width: int) -> str:
+        """What to encode in, with `bits` per channel: odd sides are not subsampled."""
+        if self.layout == "gray":
+            return "gray" if bits == 8 else f"gray{bits}le"
+        layout = "444" if width % 2 or (self.layout == "420" and height % 2) else self.layout
+        return f"yuv{layout}p" if bits == 8 else f"yuv{layout}p{bits}le"
+
+
+def coding_of(frame: VideoFrame) -> Coding:
+    """Read it off a frame.
+
+    Raises:
+        VideoError: colours that cannot be kept.
+    """
+    layout, bits = _layout_and_bits(frame.format)
+    is_rgb = frame.format.is_rgb or frame.format.has_palette
+    tagged = (_BT709 if is_rgb else frame.colorspace, _LIMITED if is_rgb else frame.color_range)
+    guess = _BT709 if frame.height >= _HD_LINES else _BT601
+    matrix = guess if tagged[0] == _UNSPECIFIED else _MATRICES.get(tagged[0])
+    if matrix is None:
+        raise VideoError(
+            f"has the colour matrix {tagged[0]} of H.273 | those that are read are "
+            f"{', '.join(map(str, _MATRICES))} | convert it"
+        )
+    is_full = tagged[1] == _FULL or frame.format.name.startswith("yuvj")
+    return Coding(
+        bits=bits,
+        layout=layout,
+        tagged_matrix=tagged[0],
+        tagged_range=_FULL if is_full else tagged[1],
+        primaries=frame.color_primaries,
+        transfer=frame.color_trc,
+        matrix=matrix,
+        range=_FULL if is_full else _LIMITED,
+    )
+
+
+def _layout_and_bits(stored: VideoFormat) -> tuple[str, int]:
+    """Of a pixel format."""
+    bits = max(component.bits for component in stored.components)
+    is_foreign = bits > 16 or stored.name.startswith(("xyz", "bayer"))
+    if is_foreign or any(component.is_alpha for component in stored.components):
+        what = "is" if is_foreign else "has transparency:"
+        raise VideoError(
+            f"{what} {stored.name} | expected RGB, YCbCr or grey of up to 16 bits, opaque | "
+            "convert it"
+        )
+    if stored.is_rgb or stored.has_palette:
+        return "444", max(bits, 8)
+    if len(stored.components) < 3:
+        return "gray", max(bits, 8)
+    chroma = stored.components[1]
+    if chroma.width == stored.width:
+        return "444", bits
+    return "422" if chroma.height == stored.height else "420", bits
+
+
+def rgb_from_frame(frame: VideoFrame, coding: Coding) -> Pixels:
+    """The frame as stored: uint8 or uint16 [H, W, 3]."""
+    is_rgb = frame.format.is_rgb or frame.format.has_palette
+    rgb: Pixels = frame.reformat(
+        format="rgb24" if coding.bits == 8 else "rgb48le",
+        src_colorspace=coding.matrix,
+        dst_colorspace=coding.matrix,
+        src_color_range=_FULL if is_rgb else coding.range,
+        dst_color_range=_FULL,
+        interpolation=_exact(),
+    ).to_ndarray()
+    return rgb
+
+
+def frame_from_rgb(rgb: Pixels, coding: Coding, pixel_format: str) -> VideoFrame:
+    """The inverse, in the pixel format of the encoder."""
+    av = require("av", "video")
+    frame: VideoFrame = av.VideoFrame.from_ndarray(
+        rgb, format="rgb24" if rgb.dtype.itemsize == 1 else "rgb48le"
+    )
+    return frame.reformat(
+        format=pixel_format,
+        src_colorspace=coding.matrix,
+        dst_colorspace=coding.matrix,
+        src_color_range=_FULL,
+        dst_color_range=coding.range,
+        interpolation=_exact(),
+    )
+
+
+def _exact() -> int:
+    """libswscale's flags; its defaults lose a level on the way to RGB and back, these none."""
+    flags = require("av.video.reformatter", "video").Interpolation
+    return int(flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP)

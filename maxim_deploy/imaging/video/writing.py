@@ -1,0 +1,185 @@
+"""Upright RGB frames to a video file, as another video file is: colours, times, other streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maxim_deploy._optional import require
+from maxim_deploy.errors import UsageError, VideoError
+from maxim_deploy.imaging._words import reason
+from maxim_deploy.imaging.picture import Pixels
+from maxim_deploy.imaging.video.coding import frame_from_rgb
+from maxim_deploy.imaging.video.names import CONTAINERS
+from maxim_deploy.imaging.video.streams import copied_streams, copy_description
+
+if TYPE_CHECKING:
+    from av import Packet, VideoStream
+    from av.container import OutputContainer
+    from av.stream import Stream
+
+    from maxim_deploy.imaging.video.reading import VideoReader
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """An encoder of libav: the bits it takes, and its CRF where the loss can hardly be seen."""
+
+    encoder: str
+    bits: tuple[int, ...]
+    crf: int | None
+    options: dict[str, str]
+
+
+CODECS = {
+    "h264": _Codec("libx264", (8, 10), 16, {}),
+    "h265": _Codec("libx265", (8, 10, 12), 18, {"x265-params": "log-level=error"}),
+    "ffv1": _Codec("ffv1", (8, 10, 12, 16), None, {"level": "3", "slicecrc": "1"}),
+}
+"""By the name that users give; `ffv1` is without loss."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How to encode.
+
+    Attributes:
+        codec: a key of `CODECS`.
+        crf: constant quality, 0 (best) to 51; None for the codec's default.
+
+    Raises:
+        UsageError: there is no such codec or quality.
+    """
+
+    codec: str = "h264"
+    crf: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise UsageError(f"codec {self.codec!r} | expected one of {', '.join(CODECS)}")
+        if self.crf is not None and CODECS[self.codec].crf is None:
+            raise UsageError(f"codec {self.codec!r} is without loss and takes no CRF")
+        if self.crf is not None and not 0 <= self.crf <= 51:
+            raise UsageError(f"CRF {self.crf} | expected 0 (best) to 51")
+
+
+class VideoWriter:
+    """A video file in the making; it is playable after `close`.
+
+    Args:
+        path: to write to, whatever its suffix.
+        like: the video whose times, colours and pixel aspect ratio the frames have.
+        name: what the file will be called; its suffix says the container.
+        encoding: how to encode.
+        width: of the frames, if they are not as wide as those of `like`.
+        copy_streams: whether to take over the other streams, the titles and the chapters too.
+
+    Raises:
+        VideoError: the file cannot be made, or cannot hold what belongs to the video.
+        UsageError: the suffix of `name` is not known.
+        MissingDependencyError: the extra `video` is not installed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        like: VideoReader,
+        name: Path,
+        encoding: Encoding,
+        width: int | None = None,
+        copy_streams: bool = True,
+    ) -> None:
+        av = require("av", "video")
+        self._name, self._like = name, like
+        self._errors: tuple[type[Exception], ...] = (av.FFmpegError, ValueError)
+        codec = CODECS[encoding.codec]
+        self._format = self._pixel_format(encoding.codec, width or like.width)
+        try:
+            self._container: OutputContainer = av.open(
+                f"file:{path}", "w", format=CONTAINERS[name.suffix.lower()]
+            )
+            self._video = self._video_stream(codec, encoding, width or like.width)
+            self._copies: dict[int, Stream] = {}
+            if copy_streams:
+                self._copies = copied_streams(like, self._container, name)
+                copy_description(like, self._container, self._video)
+            self._container.start_encoding()  # what cannot be held shows here
+        except self._errors as error:
+            raise self._failure(error) from error
+
+    def write(self, rgb: Pixels, pts: int, duration: int, others: list[Packet[Any]]) -> None:
+        """Add a frame, after the packets of other streams that come before it.
+
+        Args:
+            rgb: uint8 or uint16 [H, W, 3].
+            pts: when it is shown, in units of the time base of `like`.
+            duration: in the same units, or 0 if unknown.
+            others: packets of the source.
+
+        Raises:
+            VideoError: the file cannot be written.
+        """
+        frame = frame_from_rgb(rgb, self._like.coding, self._format)
+        frame.pts, frame.time_base, frame.duration = pts, self._like.time_base, duration
+        try:
+            self._copy(others)
+            self._container.mux(self._video.encode(frame))
+        except self._errors as error:
+            raise self._failure(error) from error
+
+    def close(self, rest: list[Packet[Any]]) -> None:
+        """Finish the file, after the last packets of other streams.
+
+        Raises:
+            VideoError: the file cannot be written.
+        """
+        try:
+            self._copy(rest)
+            self._container.mux(self._video.encode(None))
+            self._container.close()
+        except self._errors as error:
+            raise self._failure(error) from error
+
+    def _copy(self, packets: list[Packet[Any]]) -> None:
+        for packet in packets:
+            if packet.stream.index in self._copies:
+                packet.stream = self._copies[packet.stream.index]
+                self._container.mux(packet)
+
+    def _video_stream(self, codec: _Codec, encoding: Encoding, width: int) -> VideoStream:
+        flags = require("av.codec.context", "video").Flags
+        like, options = self._like, dict(codec.options)
+        if codec.crf is not None:
+            options["crf"] = str(codec.crf if encoding.crf is None else encoding.crf)
+        stream: Any = self._container.add_stream(codec.encoder, like.rate or 25, options)
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = width, like.height, self._format
+        context.time_base = like.time_base
+        # The duration of each frame goes through the encoder. In MP4 that of the whole is counted
+        # from decoding times, which frames that are stored out of order (B-frames) would distort
+        # where the rate varies.
+        context.flags |= flags.frame_duration
+        context.max_b_frames = 0
+        context.sample_aspect_ratio = like.pixel_aspect or Fraction(0, 1)
+        context.colorspace = like.coding.tagged_matrix
+        context.color_range = like.coding.tagged_range
+        context.color_primaries = like.coding.primaries
+        context.color_trc = like.coding.transfer
+        added: VideoStream = stream
+        return added
+
+    def _pixel_format(self, name: str, width: int) -> str:
+        depths, bits = CODECS[name].bits, self._like.coding.bits
+        if bits > depths[-1]:
+            roomy = next(key for key, codec in CODECS.items() if codec.bits[-1] >= bits)
+            raise VideoError(
+                f"output '{self._name}' | {name} holds up to {depths[-1]} of the {bits} bits per "
+                f"channel of the input | use --codec {roomy}"
+            )
+        depth = next(depth for depth in depths if depth >= bits)
+        return self._like.coding.pixel_format(depth, self._like.height, width)
+
+    def _failure(self, error: Exception) -> VideoError:
+        return VideoError(f"output '{self._name}' | cannot be written: {reason(error)}")
