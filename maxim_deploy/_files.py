@@ -28,6 +28,13 @@ def partial_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
 
 
+def publish(partial: Path, path: Path) -> None:
+    """Give a file that is finished its name, in one step, once its content is on the disk."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears at `path` when the block ends well, and not at all otherwise.
@@ -39,9 +46,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with partial.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        publish(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -1,20 +1,24 @@
-"""One file on its way through `maxim-run`: read, restored, written."""
+"""One file on its way through `maxim-run`, read, restored and written; and an image as one."""
 
 from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from maxim_deploy.cli._record import Fingerprint, Record
+from maxim_deploy.cli.shell import Bar
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.imaging import files
 from maxim_deploy.imaging.picture import Picture, Pixels
+from maxim_deploy.imaging.video.names import is_video
 
 Network = Callable[[Pixels], Pixels]
 
@@ -27,7 +31,8 @@ class Result:
 
     `status` is "restored", "failed", or "finished" for what `--resume` found done. `seconds` were
     spent on this file, reading and writing included, `network_seconds` of them in the network.
-    Files overlap, so that the seconds of all add up to more than has passed.
+    Files overlap, so that the seconds of all add up to more than has passed. Of videos, `frames`
+    counts those that were restored, and `fps` how many of them in a second of `seconds`.
     """
 
     input: str
@@ -38,15 +43,33 @@ class Result:
     width: int | None = None
     seconds: float = 0.0
     network_seconds: float = 0.0
+    frames: int | None = None
+    fps: float | None = None
 
     def fail(self, why: object) -> None:
         """Set the error; it names the input even where the exception does not know it."""
         text = str(why)
-        self.error = text if f"'{self.input}'" in text else f"image '{self.input}' | {text}"
+        kind = "video" if is_video(Path(self.input)) else "image"
+        self.error = text if f"'{self.input}'" in text else f"{kind} '{self.input}' | {text}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What files are restored with.
+
+    Attributes:
+        network: from RGB pixels to restored ones.
+        asked_to_stop: whether Ctrl-C was pressed.
+        bar: shows how far it is.
+    """
+
+    network: Network
+    asked_to_stop: Callable[[], bool]
+    bar: Bar
 
 
 @dataclass
-class Job:
+class Job(ABC):
     """One file on its way through reading, the network and writing; after an error it stands.
 
     Attributes:
@@ -60,8 +83,6 @@ class Job:
     target: Path
     comparison: Path | None = None
     record: Record | None = None
-    picture: Picture | None = None
-    restored: Pixels | None = None
     fingerprint: Fingerprint | None = None
 
     def __post_init__(self) -> None:
@@ -80,25 +101,63 @@ class Job:
                 return True
         return False
 
-    def read(self) -> Job:
-        """Read the picture, and check that its output can hold it before the network works."""
+    def read(self) -> Self:
+        """Read the input, or open it, and check what can be checked before the network works."""
         with self._step():
             if self.record:
                 # Before the pixels: a file that changes while it is read will be restored again.
                 self.fingerprint = Fingerprint.of(self.source)
-            picture = files.read_image(self.source)
-            self.result.height, self.result.width = picture.rgb.shape[:2]
-            files.check_output_holds(self.target, picture)
-            self.picture = picture
+            self._read()
         return self
 
-    def restore(self, network: Network) -> None:
+    @abstractmethod
+    def _read(self) -> None: ...
+
+    @abstractmethod
+    def restore(self, run: Run) -> None:
+        """Restore what was read, if anything was."""
+
+    @abstractmethod
+    def write(self) -> None:
+        """Put what was restored, if anything was, under its final name."""
+
+    def _note_success(self) -> None:
+        """The outputs are whole under their names."""
+        if self.record and self.fingerprint:
+            self.record.note(self.fingerprint, self.outputs)
+        self.result.output, self.result.status = str(self.target), "restored"
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        except (MaximDeployError, MemoryError, OSError) as error:
+            self.result.fail(str(error) or "not enough memory")
+        finally:
+            self.result.seconds += time.perf_counter() - started
+
+
+@dataclass
+class ImageJob(Job):
+    """An image, whole in memory."""
+
+    picture: Picture | None = None
+    restored: Pixels | None = None
+
+    def _read(self) -> None:
+        picture = files.read_image(self.source)
+        self.result.height, self.result.width = picture.rgb.shape[:2]
+        files.check_output_holds(self.target, picture)
+        self.picture = picture
+
+    def restore(self, run: Run) -> None:
         """Restore what was read."""
         if self.picture is None:
             return
         before = self.result.seconds
         with self._step():
-            self.restored = network(self.picture.rgb)
+            self.restored = run.network(self.picture.rgb)
         self.result.network_seconds = self.result.seconds - before
         logger.info("'%s': %.3f s in the network", self.source, self.result.network_seconds)
 
@@ -111,16 +170,4 @@ class Job:
             if self.comparison:
                 both = np.concatenate([self.picture.rgb, self.restored], axis=1)
                 files.write_image(self.comparison, both, like=replace(self.picture, alpha=None))
-            if self.record and self.fingerprint:
-                self.record.note(self.fingerprint, self.outputs)
-            self.result.output, self.result.status = str(self.target), "restored"
-
-    @contextmanager
-    def _step(self) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        except (MaximDeployError, MemoryError, OSError) as error:
-            self.result.fail(str(error) or "not enough memory")
-        finally:
-            self.result.seconds += time.perf_counter() - started
+            self._note_success()

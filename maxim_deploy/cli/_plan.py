@@ -11,11 +11,12 @@ from pathlib import Path
 from maxim_deploy.cli._job import Result
 from maxim_deploy.errors import ImageError, UsageError
 from maxim_deploy.imaging.files import INPUT_SUFFIXES, check_input_file, check_output_suffix
+from maxim_deploy.imaging.video.names import check_video_output, is_video, result_suffix
 
 
 @dataclass
 class Plan:
-    """Which file becomes which, what failed before anything ran, and how many were no images."""
+    """Which file becomes which, what failed before anything ran, and how many were left alone."""
 
     targets: dict[Path, Path] = field(default_factory=dict)
     failures: list[Result] = field(default_factory=list)
@@ -37,7 +38,7 @@ def plan_runs(
         inputs: files, folders, and patterns for files.
         output: a file or a folder.
         recursive: folders mean what is in their sub-folders too, which `output` then has as well.
-        compare: each source also becomes a before/after picture, `comparison_beside` its target.
+        compare: each source also becomes a before/after, `comparison_beside` its target.
 
     Raises:
         UsageError: there is nothing to do, or `output` is a file of an unknown suffix.
@@ -47,20 +48,28 @@ def plan_runs(
     wishes: dict[tuple[Path, str], Path] = {}
     for given in dict.fromkeys(inputs):
         for source, folder in _sources(given, plan, Path(output) if recursive else None):
-            target = Path(output) if is_file else Path(output) / folder / f"{source.stem}.png"
+            target = Path(output) if is_file else Path(output) / folder / _result_name(source)
             # Keyed by the true path: an input that is listed twice is done once.
             if source not in wishes.values():
                 wishes.setdefault((target, os.path.realpath(source)), source)
     _settle(plan, [(source, target) for (target, _), source in wishes.items()], compare)
     if not plan.targets and not plan.failures:
         listed = ", ".join(f"'{given}'" for given in inputs)
-        raise UsageError(f"inputs {listed} | no image files in there{and_skipped(plan.skipped)}")
+        raise UsageError(
+            f"inputs {listed} | no image or video files in there{and_skipped(plan.skipped)}"
+        )
     return plan
 
 
 def comparison_beside(target: Path) -> Path:
-    """Where the before/after picture of a result goes."""
-    return target.with_name(f"{target.stem}.before-after.png")
+    """Where the before/after picture or video of a result goes."""
+    suffix = target.suffix if is_video(target) else ".png"
+    return target.with_name(f"{target.stem}.before-after{suffix}")
+
+
+def incomplete_beside(target: Path) -> Path:
+    """Where the frames go that a video had before something went wrong."""
+    return target.with_name(f"{target.stem}.incomplete{target.suffix}")
 
 
 def and_skipped(count: int) -> str:
@@ -73,8 +82,13 @@ def _means_file(inputs: list[Path], output: str) -> bool:
     ends_as_folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
     if not one_file or ends_as_folder or not Path(output).suffix:
         return False
-    check_output_suffix(Path(output))
+    check = check_video_output if is_video(inputs[0]) else check_output_suffix
+    check(Path(output))
     return True
+
+
+def _result_name(source: Path) -> str:
+    return f"{source.stem}{result_suffix(source) if is_video(source) else '.png'}"
 
 
 def _sources(given: Path, plan: Plan, skip: Path | None) -> Iterator[tuple[Path, Path]]:
@@ -88,21 +102,21 @@ def _sources(given: Path, plan: Plan, skip: Path | None) -> Iterator[tuple[Path,
         skip: the output, if sub-folders are to be searched: earlier results are no inputs.
     """
     if given.is_dir():
-        entries = _images_in(given, plan, skip)
+        entries = _files_in(given, plan, skip)
     elif glob.has_magic(str(given)) and not os.path.lexists(given):
         entries = _matches(given, plan)
     else:
         entries = iter([given])
     for entry in entries:
         try:
-            check_input_file(entry)
+            check_input_file(entry, "video" if is_video(entry) else "image")
             inside = entry.parent.relative_to(given) if given in entry.parents else Path()
             yield entry, inside
         except ImageError as error:
             plan.refuse(entry, error)
 
 
-def _images_in(folder: Path, plan: Plan, skip: Path | None) -> Iterator[Path]:
+def _files_in(folder: Path, plan: Plan, skip: Path | None) -> Iterator[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -112,24 +126,24 @@ def _images_in(folder: Path, plan: Plan, skip: Path | None) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if not entry.is_dir():
-            yield from _if_image(entry, plan)
+            yield from _if_known(entry, plan)
         elif skip and not entry.is_symlink() and entry.resolve() != skip.resolve():
-            yield from _images_in(entry, plan, skip)
+            yield from _files_in(entry, plan, skip)
 
 
 def _matches(pattern: Path, plan: Plan) -> Iterator[Path]:
-    """As a folder is its image files, a pattern is the image files that it matches."""
+    """As a folder is its images and videos, a pattern is those that it matches."""
     # `Path.glob` takes no absolute patterns.
     names = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207
     files = [path for path in map(Path, names) if not path.is_dir()]
     if not files:
         plan.refuse(pattern, "no file has such a name")
     for path in files:
-        yield from _if_image(path, plan)
+        yield from _if_known(path, plan)
 
 
-def _if_image(path: Path, plan: Plan) -> Iterator[Path]:
-    if path.suffix.lower() in INPUT_SUFFIXES:
+def _if_known(path: Path, plan: Plan) -> Iterator[Path]:
+    if path.suffix.lower() in INPUT_SUFFIXES or is_video(path):
         yield path
     else:
         plan.skipped += 1
@@ -161,4 +175,5 @@ def _settle(plan: Plan, wishes: list[tuple[Path, Path]], compare: bool) -> None:
 
 
 def _written(target: Path, compare: bool) -> list[Path]:
-    return [target, comparison_beside(target)] if compare else [target]
+    paths = [target, incomplete_beside(target)] if is_video(target) else [target]
+    return [*paths, comparison_beside(target)] if compare else paths

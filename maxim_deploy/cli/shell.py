@@ -110,25 +110,36 @@ def _write(stream: TextIO, line: str) -> None:
     stream.flush()
 
 
-@contextmanager
-def progress_bar(total: int) -> Iterator[Callable[[], object]]:
-    """A bar on stderr while the block runs; call what it yields once for each item done.
+class Bar:
+    """How far a command is; shows nothing."""
 
-    Nothing is shown for a single item, or where stderr is not a terminal.
-    """
-    if total < 2 or not sys.stderr.isatty():
+    def advance(self) -> None:
+        """One more item is done."""
+
+    @contextmanager
+    def part(self, name: str, total: int | None) -> Iterator[Callable[[], object]]:  # noqa: ARG002
+        """While an item is worked on that has parts; call what it yields for each part done.
+
+        Args:
+            name: of the item.
+            total: how many parts it has, about, or None if nobody knows.
+        """
         yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Results for the same terminal go above the bar; for a file or a pipe they go straight there.
-    share = sys.stdout.isatty()
-    console = Console(stderr=True, soft_wrap=True)
-    with Progress(*columns, console=console, transient=True, redirect_stdout=share) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Bar]:
+    """A bar on stderr for so many items while the block runs, where stderr is a terminal.
+
+    For a single item only its parts are shown, if it has any.
+    """
+    if not sys.stderr.isatty():
+        yield Bar()
+        return
+    from maxim_deploy.cli._bar import TerminalBar
+
+    with TerminalBar(total) as bar:
+        yield bar
 
 
 @contextmanager

@@ -194,8 +194,8 @@ def test_verbose_counts_before_and_after_the_command_name():
 
 
 def test_progress_away_from_a_terminal_is_a_line_per_step(capsys: pytest.CaptureFixture[str]):
-    with progress_bar(3) as advance, report_progress() as say:
-        advance()
+    with progress_bar(3) as bar, report_progress() as say:
+        bar.advance()
         for step in ("fetching: 1 of 2 MB", "fetching: 2 of 2 MB", "working"):
             say(step)
     assert capsys.readouterr() == ("", "fetching\nworking\n")
@@ -203,10 +203,10 @@ def test_progress_away_from_a_terminal_is_a_line_per_step(capsys: pytest.Capture
 
 def test_on_a_terminal_progress_is_on_stderr_and_goes_away():
     body = """
-    with progress_bar(2) as advance:
+    with progress_bar(2) as bar:
         for name in "ab":
             emit(name)
-            advance()
+            bar.advance()
     with report_progress() as say:
         say("working [on it]")
     """

@@ -106,7 +106,11 @@ def test_options_reach_the_runtime(folder: Path, network: Inverter):
     ("args", "code", "words"),
     [
         (["a.png", "-o", "b.gif"], 2, "suffix '.gif'"),
-        (["empty", "-o", "out"], 2, "inputs 'empty' | no image files in there; skipped 1 of"),
+        (
+            ["empty", "-o", "out"],
+            2,
+            "no image or video files in there; skipped 1 of",
+        ),
         (["a.png"], 2, "name the file or folder to write with -o OUT"),
         (["-o", "out"], 2, "Missing argument 'INPUT...'"),
         (["a.png", "-o", "out", "--threads", "0"], 2, "0 is not in the range"),
@@ -271,6 +275,8 @@ def test_json_has_one_object_per_file(folder: Path, network: Inverter):
         "error": None,
         "height": 4,
         "width": 6,
+        "frames": None,
+        "fps": None,
     }
     for name in ("nope.png", "bad.png"):
         bad = records[name]
@@ -327,7 +333,7 @@ def test_interrupted_finishes_the_current_file(folder: Path):
     )
     done = child(body, *names, "-o", "out")
     assert done.returncode == 130
-    assert done.stderr.startswith("interrupted: the current file will be finished; Ctrl-C again")
+    assert done.stderr.startswith("interrupted: the current image, or frame of a video, will be")
     assert "2 restored, 0 failed" in done.stderr
     assert done.stderr.endswith("Interrupted\n")
     assert done.stdout == "out/a.png\nout/b.png\n"

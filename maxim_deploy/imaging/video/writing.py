@@ -35,7 +35,6 @@ class _Codec:
 
 CODECS = {
     "h264": _Codec("libx264", (8, 10), 16, {}),
-    "h265": _Codec("libx265", (8, 10, 12), 18, {"x265-params": "log-level=error"}),
     "ffv1": _Codec("ffv1", (8, 10, 12, 16), None, {"level": "3", "slicecrc": "1"}),
 }
 """By the name that users give; `ffv1` is without loss."""
