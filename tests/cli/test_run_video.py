@@ -266,14 +266,14 @@ def test_a_video_that_is_cut_off(folder: Path, network: Inverter, name: str, opt
 
 def test_a_damaged_frame_costs_no_other(folder: Path, network: Inverter):
     pts = tuple(range(0, 10 * 9000, 9000))
-    path = clip("clip.mkv", pts, codec="png", pixel_format="rgb24", sound=False)
+    path = clip("clip.mov", pts, codec="png", pixel_format="rgb24", sound=False)
     content = path.read_bytes()
     fourth = [match.start() for match in re.finditer(b"\x89PNG", content)][3]
     path.write_bytes(content[:fourth] + b"\0" * 8 + content[fourth + 8 :])
-    result = maxim_run("clip.mkv", "-o", "out")
+    result = maxim_run("clip.mov", "-o", "out")
     assert result.exit_code == 1
     assert "1 of its packets cannot be decoded | 9 of about 10 frames" in result.stderr
-    assert [time for time, _ in shown("out/clip.incomplete.mkv")] == [*pts[:3], *pts[4:]]
+    assert [time for time, _ in shown("out/clip.incomplete.mov")] == [*pts[:3], *pts[4:]]
 
 
 @pytest.mark.parametrize(

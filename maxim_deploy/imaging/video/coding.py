@@ -75,7 +75,9 @@ def coding_of(frame: VideoFrame) -> Coding:
             f"has the colour matrix {tagged[0]} of H.273 | those that are read are "
             f"{', '.join(map(str, _MATRICES))} | convert it"
         )
-    is_full = tagged[1] == _FULL or frame.format.name.startswith("yuvj")
+    # Grey is of full range unless it says otherwise; libswscale passes its levels on as they are.
+    is_full_grey = layout == "gray" and tagged[1] == 0
+    is_full = tagged[1] == _FULL or frame.format.name.startswith("yuvj") or is_full_grey
     return Coding(
         bits=bits,
         layout=layout,

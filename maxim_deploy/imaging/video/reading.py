@@ -26,8 +26,8 @@ _LIVE = frozenset({"mpegts", "mpeg"})
 _EXACT_DURATION = frozenset({"mov", "matroska", "avi"})
 """Formats whose headers say how long a file is; libav guesses it for others."""
 
-_MISSING_SECONDS = 0.5
-"""A file that ends so much before its time, and a frame, ends too early."""
+_MISSING_SECONDS = 0.25
+"""A file that ends so much before its time, and as long a frame as it has, ends too early."""
 
 
 @dataclass(frozen=True)
