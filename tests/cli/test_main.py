@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -222,3 +224,63 @@ def test_on_a_terminal_progress_is_on_stderr_and_goes_away():
             assert b"\x1b[2Ka\r\n" in shown
         else:
             assert done.stdout == b"a\nb\n"
+
+
+def on_a_terminal(body: str) -> str:
+    """What a command with this body shows on a terminal of its own for stderr, without colours."""
+    parent, child = os.openpty()
+    command = [sys.executable, "-c", COMMAND.format(body.strip())]
+    with subprocess.Popen(command, env=ENVIRONMENT, stderr=child):
+        os.close(child)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
+            while True:
+                shown += os.read(parent, 4096)
+    os.close(parent)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
+def test_progress_has_the_rate_and_the_time_left():
+    shown = on_a_terminal("""
+    import time
+    with progress_bar(100) as bar:
+        for _ in range(4):
+            time.sleep(0.2)
+            bar.advance()
+        with bar.part("[a].mp4", 3000) as advance:
+            for _ in range(4):
+                time.sleep(0.2)
+                advance()
+    """)
+    assert re.search(r"files .* 4/100 [345]\.\d/s 0:00:\d\d", shown)
+    assert re.search(r"\[a\]\.mp4 .* [23]/3000 [345]\.\d/s 0:1\d:\d\d", shown)
+
+
+def test_slow_items_have_a_rate_too():
+    from rich.console import Console
+
+    from maxim_deploy.cli._bar import TerminalBar
+
+    bar = TerminalBar(10)
+    clock = [0.0]
+    bar._progress.get_time = lambda: clock[0]
+    bar._progress.start_task(bar._files)
+    for clock[0] in (90.0, 180.0, 270.0):  # seconds: large photographs on a small machine
+        bar.advance()
+    with Console(width=200).capture() as _:
+        cells = [str(c.render(bar._progress.tasks[0])) for c in bar._progress.columns[3:]]
+    assert cells == ["90.0 s each", "0:10:30"]
+
+
+def test_a_single_item_shows_its_parts_only():
+    shown = on_a_terminal("""
+    with progress_bar(1) as bar:
+        bar.advance()
+    """)
+    assert "files" not in shown
+    shown = on_a_terminal("""
+    with progress_bar(1) as bar, bar.part("a.mp4", None) as advance:
+        advance()
+    """)
+    assert "files" not in shown
+    assert "a.mp4" in shown
