@@ -26,6 +26,7 @@ class Inverter:
         self.loaded: list[tuple[object, dict[str, object]]] = []
         self.calls: list[str] = []
         self.on_call: Callable[[int], object] = lambda _: None
+        self.on_image: Callable[[np.ndarray], object] = lambda _: None
 
     def load(self, bundle: object, **options: object) -> Inverter:
         self.loaded.append((bundle, options))
@@ -42,6 +43,7 @@ class Inverter:
     ) -> np.ndarray:
         self.calls.append(rounding + " ensemble" * self_ensemble)
         self.on_call(len(self.calls))
+        self.on_image(image)
         return np.iinfo(image.dtype).max - image
 
 

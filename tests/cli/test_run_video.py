@@ -16,7 +16,7 @@ from cli.running import INVERTING, ROOT, Inverter, child, files, level, maxim_ru
 from clips import VARIABLE, clip, cut, levels, packets, shown
 
 import maxim_deploy
-from maxim_deploy.errors import BackendError
+from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging.video import CODECS
 
 RESUMED = ".maxim-run.jsonl"
@@ -96,6 +96,32 @@ def test_options_reach_the_frames(folder: Path, network: Inverter):
     clip("clip.mp4", (0, 3600))
     maxim_run("clip.mp4", "-o", "out", "--ensemble", "--rounding", "truncate")
     assert network.calls == ["truncate ensemble"] * 2
+
+
+def test_ten_bits_stay_ten(folder: Path, network: Inverter):
+    import av
+    import numpy as np
+
+    types: list[object] = []
+    clip("clip.mp4", (0, 3600), pixel_format="yuv420p10le")
+    network.on_image = lambda image: types.append(image.dtype)
+    assert maxim_run("clip.mp4", "-o", "out").exit_code == 0
+    assert types == [np.uint16] * 2
+    with av.open("out/clip.mp4") as made:
+        assert made.streams.video[0].codec_context.pix_fmt == "yuv420p10le"
+    assert_shows("out/clip.mp4", (0, 3600))
+
+
+def test_ten_bits_are_refused_where_8_would_be_left(folder: Path, network: Inverter):
+    def refuse(image: object) -> None:
+        raise UsageError("this runs the image form, which takes uint8")
+
+    clip("clip.mp4", (0, 3600), pixel_format="yuv420p10le")
+    network.on_image = refuse
+    result = maxim_run("clip.mp4", "-o", "out")
+    assert result.exit_code == 1
+    assert "video 'clip.mp4' | this runs the image form, which takes uint8" in result.stderr
+    assert files("out") == []
 
 
 def test_a_record_of_a_video(folder: Path, network: Inverter):

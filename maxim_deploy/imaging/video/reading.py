@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,20 +14,12 @@ from maxim_deploy.imaging._words import reason
 from maxim_deploy.imaging.files import check_input_file
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.coding import coding_of, rgb_from_frame
+from maxim_deploy.imaging.video.demuxing import Demuxer
 from maxim_deploy.imaging.video.orientation import orientation_from_matrix
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
     from av.container import InputContainer
-
-_LIVE = frozenset({"mpegts", "mpeg"})
-"""Formats of broadcasts, whose clocks start anywhere: their times are counted from the start."""
-
-_EXACT_DURATION = frozenset({"mov", "matroska", "avi"})
-"""Formats whose headers say how long a file is; libav guesses it for others."""
-
-_MISSING_SECONDS = 0.25
-"""A file that ends so much before its time, and as long a frame as it has, ends too early."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,6 @@ class VideoReader:
         height: of the upright frames.
         width: likewise.
         pixel_aspect: width to height of a pixel of the upright frames, or None if unknown.
-        rest: after iteration, the packets behind the last frame.
 
     Args:
         path: the file.
@@ -75,15 +66,10 @@ class VideoReader:
         check_input_file(path, "video")
         av = require("av", "video")
         self.path = path
-        self.rest: list[Packet[Any]] = []
-        self._errors: tuple[type[Exception], ...] = (av.FFmpegError,)
-        self._bad_packets = 0
-        self._stopped: str | None = None
-        self._longest, self._end = Fraction(0), Fraction(0)
         try:
             # The prefix: a colon in a name would otherwise name a protocol.
             self.container: InputContainer = av.open(f"file:{path}", metadata_errors="replace")
-        except self._errors as error:
+        except av.FFmpegError as error:
             raise self._failure(
                 f"is no video, or ends before it says what it holds: {reason(error)}"
             ) from error
@@ -93,7 +79,8 @@ class VideoReader:
         self.stream: VideoStream = stream
         assert self.stream.time_base is not None
         self.time_base: Fraction = self.stream.time_base
-        self._decoded = self._decode()
+        self._demuxer = Demuxer(self.container, self.stream)
+        self._decoded = self._demuxer.frames()
         self._first = next(self._decoded, None)
         if self._first is None:
             raise self._failure(self.damage or "has no frames")
@@ -129,14 +116,14 @@ class VideoReader:
         return round(seconds * self.rate) if self.rate and seconds > 0 else None
 
     @property
+    def rest(self) -> list[Packet[Any]]:
+        """After iteration, the packets behind the last frame."""
+        return self._demuxer.rest
+
+    @property
     def damage(self) -> str | None:
         """What was wrong with what has been read so far, in words; None if nothing was."""
-        words = []
-        if self._bad_packets:
-            words.append(f"{self._bad_packets} of its packets cannot be decoded")
-        if self._stopped:
-            words.append(self._stopped)
-        return " and ".join(words) or None
+        return self._demuxer.damage
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in the order of their time.
@@ -173,61 +160,15 @@ class VideoReader:
         """When a frame is shown; those without a time, or with one that has passed, follow on."""
         pts = frame.pts
         if pts is not None:
-            pts -= round(self._start() / self.time_base)
+            pts -= round(self._demuxer.start / self.time_base)
         if last is None:
             return pts or 0
         if pts is None:
             return last + max(1, frame.duration)
-        self._longest = max(self._longest, (pts - last) * self.time_base)
+        self._demuxer.longest_frame = max(
+            self._demuxer.longest_frame, (pts - last) * self.time_base
+        )
         return max(pts, last + 1)
-
-    def _start(self) -> Fraction:
-        """What is subtracted from all times, in seconds."""
-        is_live = not _LIVE.isdisjoint(self.container.format.name.split(","))
-        return Fraction(self.container.start_time or 0, 1_000_000) if is_live else Fraction(0)
-
-    def _decode(self) -> Generator[tuple[VideoFrame, list[Packet[Any]]]]:
-        """Frames in their order, each with the packets that were read before it."""
-        for packet in self._packets():
-            is_damaged = packet.is_corrupt
-            if packet.stream.index == self.stream.index:
-                try:
-                    frames: list[Any] = packet.decode()
-                except self._errors:
-                    frames, is_damaged = [], True
-                for frame in frames:
-                    is_damaged |= frame.is_corrupt
-                    others, self.rest = self.rest, []
-                    yield frame, others
-            elif packet.dts is not None:
-                self._shift(packet)
-                self.rest.append(packet)
-            self._bad_packets += is_damaged
-        self._check_end()
-
-    def _packets(self) -> Iterator[Packet[Any]]:
-        try:
-            for packet in self.container.demux():
-                if packet.pts is not None:
-                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
-                    self._end = max(self._end, end)
-                yield packet
-        except self._errors as error:
-            self._stopped = f"it cannot be read any further: {reason(error)}"
-
-    def _shift(self, packet: Packet[Any]) -> None:
-        start = round(self._start() / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts - start
-        packet.dts = None if packet.dts is None else packet.dts - start
-
-    def _check_end(self) -> None:
-        """Some formats just end; that it was too early shows in the time that they promised."""
-        promised = self.container.duration
-        if promised is None or _EXACT_DURATION.isdisjoint(self.container.format.name.split(",")):
-            return
-        whole = Fraction(promised + (self.container.start_time or 0), 1_000_000)
-        if whole - self._end > _MISSING_SECONDS + self._longest:
-            self._stopped = f"it ends after {float(self._end):.2f} of {float(whole):.2f} s"
 
     def _failure(self, why: str) -> VideoError:
         return VideoError(f"video '{self.path}' | {why}")

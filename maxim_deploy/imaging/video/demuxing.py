@@ -1,0 +1,104 @@
+"""The packets of a video file: one stream decoded, the others handed on, damage counted."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from maxim_deploy._optional import require
+from maxim_deploy.imaging._words import reason
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame, VideoStream
+    from av.container import InputContainer
+
+_LIVE = frozenset({"mpegts", "mpeg"})
+"""Formats of broadcasts, whose clocks start anywhere: their times are counted from the start."""
+
+_EXACT_DURATION = frozenset({"mov", "matroska", "avi"})
+"""Formats whose headers say how long a file is; libav guesses it for others."""
+
+_MISSING_SECONDS = 0.25
+"""A file that ends so much before its time, and as long a frame as it has, ends too early."""
+
+
+class Demuxer:
+    """What is in a file, from its beginning to its end.
+
+    Attributes:
+        rest: packets of other streams since the last frame.
+        longest_frame: in seconds, of those so far; whoever knows their times keeps it.
+
+    Args:
+        container: the open file.
+        stream: of it, to decode.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self._container, self._stream = container, stream
+        self._errors: tuple[type[Exception], ...] = (require("av", "video").FFmpegError,)
+        self.rest: list[Packet[Any]] = []
+        self.longest_frame = Fraction(0)
+        self._end = Fraction(0)
+        self._bad_packets = 0
+        self._stopped: str | None = None
+
+    @property
+    def damage(self) -> str | None:
+        """What was wrong with what has been read so far, in words; None if nothing was."""
+        words = []
+        if self._bad_packets:
+            words.append(f"{self._bad_packets} of its packets cannot be decoded")
+        if self._stopped:
+            words.append(self._stopped)
+        return " and ".join(words) or None
+
+    @property
+    def start(self) -> Fraction:
+        """What is subtracted from all times, in seconds."""
+        is_live = not _LIVE.isdisjoint(self._container.format.name.split(","))
+        return Fraction(self._container.start_time or 0, 1_000_000) if is_live else Fraction(0)
+
+    def frames(self) -> Generator[tuple[VideoFrame, list[Packet[Any]]]]:
+        """Frames in their order, each with the packets that were read before it."""
+        for packet in self._packets():
+            is_damaged = packet.is_corrupt
+            if packet.stream.index == self._stream.index:
+                try:
+                    frames: list[Any] = packet.decode()
+                except self._errors:
+                    frames, is_damaged = [], True
+                for frame in frames:
+                    is_damaged |= frame.is_corrupt
+                    others, self.rest = self.rest, []
+                    yield frame, others
+            elif packet.dts is not None:
+                self._shift(packet)
+                self.rest.append(packet)
+            self._bad_packets += is_damaged
+        self._check_end()
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        try:
+            for packet in self._container.demux():
+                if packet.pts is not None:
+                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                    self._end = max(self._end, end)
+                yield packet
+        except self._errors as error:
+            self._stopped = f"it cannot be read any further: {reason(error)}"
+
+    def _shift(self, packet: Packet[Any]) -> None:
+        start = round(self.start / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - start
+        packet.dts = None if packet.dts is None else packet.dts - start
+
+    def _check_end(self) -> None:
+        """Some formats just end; that it was too early shows in the time that they promised."""
+        promised = self._container.duration
+        if promised is None or _EXACT_DURATION.isdisjoint(self._container.format.name.split(",")):
+            return
+        whole = Fraction(promised + (self._container.start_time or 0), 1_000_000)
+        if whole - self._end > _MISSING_SECONDS + self.longest_frame:
+            self._stopped = f"it ends after {float(self._end):.2f} of {float(whole):.2f} s"
