@@ -101,7 +101,7 @@ class VideoJob(Job):
             )
             for path, partial in self._partials.items()
         ]
-        why: object = None
+        why, is_done = None, False
         try:
             is_done = self._restore_frames(reader, writers, run)
             why = reader.damage or (None if is_done else "interrupted")
@@ -111,7 +111,7 @@ class VideoJob(Job):
             raise MaximDeployError(str(why))
         try:
             for writer in writers:
-                writer.close(reader.rest)
+                writer.close(reader.rest if is_done else [])  # else it is of later frames
         except MaximDeployError as error:
             raise MaximDeployError(str(why or error)) from error
         if why:
