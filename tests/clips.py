@@ -67,6 +67,7 @@ def clip(
                 src_color_range=2,
                 dst_color_range=video.codec_context.color_range or 1,
                 dst_colorspace=_swscale_matrix(video.codec_context.colorspace),
+                threads=1,  # several make a wrong row now and then
             )
             frame.pts, frame.time_base, frame.duration = k, time_base, _gap(pts, k)
             output.mux(video.encode(frame))
@@ -132,14 +133,13 @@ def _subtitles(output: Any, path: Path) -> list[Any]:
 
 def shown(path: str | Path) -> list[tuple[int, int]]:
     """Of each frame the time in ticks of 1/90000 s, and the level of its middle."""
+    seen = []
     with av.open(str(path)) as container:
-        return [
-            (
-                round(frame.pts * frame.time_base / TICKS),
-                int(frame.to_ndarray(format="rgb24")[frame.height // 2, frame.width // 2, 1]),
-            )
-            for frame in container.decode(video=0)
-        ]
+        for frame in container.decode(video=0):
+            rgb = frame.to_ndarray(format="rgb24", threads=1)
+            time = round(frame.pts * frame.time_base / TICKS)
+            seen.append((time, int(rgb[frame.height // 2, frame.width // 2, 1])))
+    return seen
 
 
 def packets(path: str | Path, kind: str) -> list[tuple[float, bytes]]:

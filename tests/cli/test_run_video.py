@@ -150,7 +150,7 @@ def test_before_and_after_side_by_side(folder: Path, network: Inverter):
     assert files("out") == ["clip.before-after.mp4", "clip.mp4"]
     with av.open("out/clip.before-after.mp4") as both:
         assert len(both.streams) == 1
-        frames = [frame.to_ndarray(format="rgb24") for frame in both.decode(video=0)]
+        frames = [frame.to_ndarray(format="rgb24", threads=1) for frame in both.decode(video=0)]
     assert len(frames) == len(VARIABLE)
     assert frames[0].shape == (32, 96, 3)
     for frame, before, after in zip(frames, levels(8), inverted(8), strict=True):
@@ -446,8 +446,8 @@ def test_the_demo_network_end_to_end(folder: Path, demo_bundle: Path):
     )
     assert (done.returncode, done.stdout) == (0, "out.mkv\n"), done.stderr
     with av.open("clip.mkv") as source, av.open("out.mkv") as made:
-        before = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
-        after = [frame.to_ndarray(format="rgb24") for frame in made.decode(video=0)]
+        before = [frame.to_ndarray(format="rgb24", threads=1) for frame in source.decode(video=0)]
+        after = [frame.to_ndarray(format="rgb24", threads=1) for frame in made.decode(video=0)]
     with maxim_deploy.load(demo_bundle) as restorer:
         expected = [restorer(frame) for frame in before]
     assert not np.array_equal(expected[0], before[0])
