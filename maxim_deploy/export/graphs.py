@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from maxim_deploy._run_memory import measured_bytes_per_pixel
 from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint
 from maxim_deploy.export.deployment import DeploymentMaxim
@@ -82,15 +83,19 @@ class GraphWriter:
         elif self.settings.verify:
             self.say("comparing ONNX Runtime with PyTorch")
             parity = verify_tensor_form(against, tensor)
+        memory = None
+        if self.settings.verify and precision != "bf16":  # a CPU does not run it
+            self.say(f"measuring the memory of {precision}")
+            memory = measured_bytes_per_pixel(tensor)
         if "image" in self.settings.io:
             image = self._write_form(image_form(model), precision, "image")
             agreement = []
-            if self.settings.verify and precision != "bf16":  # a CPU does not run it
+            if self.settings.verify and precision != "bf16":
                 self.say(f"comparing the {precision} image form with the tensor form")
                 agreement = verify_image_form(tensor, image)
-            yield self._entry(image, precision, "image", agreement)
+            yield self._entry(image, precision, "image", agreement, memory)
         if "tensor" in self.settings.io:
-            yield self._entry(tensor, precision, "tensor", parity)
+            yield self._entry(tensor, precision, "tensor", parity, memory)
         else:
             tensor.unlink()
 
@@ -116,9 +121,14 @@ class GraphWriter:
         return None if self.settings.single_file else f"{precision}.weights"
 
     def _entry(
-        self, path: Path, precision: str, io: str, parity: list[dict[str, Any]]
+        self,
+        path: Path,
+        precision: str,
+        io: str,
+        parity: list[dict[str, Any]],
+        memory: float | None,
     ) -> GraphEntry:
-        opset = 22 if precision == "bf16" else OPSET
+        opset, weights = 22 if precision == "bf16" else OPSET, self._weights(precision)
         return GraphEntry(
-            path.name, precision, io, self._weights(precision), opset, node_count(path), parity
+            path.name, precision, io, weights, opset, node_count(path), parity, memory
         )

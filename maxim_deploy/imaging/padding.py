@@ -40,6 +40,11 @@ class Padding:
         top, left = _before(self.height), _before(self.width)
         return slice(top, top + self.height), slice(left, left + self.width)
 
+    @property
+    def sources(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Which row of the original each padded row shows; the same for columns."""
+        return _source_index(self.height), _source_index(self.width)
+
     def apply(self, image: NDArray[Any]) -> NDArray[Any]:
         """`[height, width, ...]` to `[padded_height, padded_width, ...]`, same dtype.
 

@@ -22,6 +22,8 @@ class Backend(Protocol):
         library: the backend library and its version.
         precision: inside the graph, "fp32", "fp16" or "bf16".
         io: form of the graph, "tensor" or "image".
+        lanes: runs that it can have under way at a time.
+        batch_pixels: of a run, beyond which more images in it gain nothing; None if they always do.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Backend(Protocol):
     library: str
     precision: str
     io: str
+    lanes: int
+    batch_pixels: int | None
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """Restore a batch in the graph's form, in host memory; the same shape and type comes back.
@@ -50,7 +54,11 @@ class Backend(Protocol):
         ...
 
     def free_bytes(self) -> int | None:
-        """Memory of the device that a run may take now; None if nobody can tell."""
+        """Memory of the device that a run may take now, what is held included; None if unknown."""
+        ...
+
+    def held_bytes(self) -> int:
+        """Memory that it keeps from earlier runs, and that the next uses again."""
         ...
 
     def close(self) -> None:

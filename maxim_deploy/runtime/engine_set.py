@@ -38,14 +38,15 @@ class EngineSet:
         first = self._backend(self._entries[0])
         self.name, self.device, self.library = first.name, first.device, first.library
         self.precision, self.io = first.precision, first.io
+        self.lanes, self.batch_pixels = first.lanes, first.batch_pixels
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """As `Backend.run`, on the engine for this shape. Raises BackendError if there is none."""
-        return self._for(self._shape(image)).run(image)
+        return self._for(Shape.from_dims(image.shape, self.io)).run(image)
 
     def run_on_device(self, image: DeviceArray) -> DeviceArray:
         """As `TensorRtBackend.run_on_device`, on the engine for this shape."""
-        backend: Any = self._for(self._shape(image))
+        backend: Any = self._for(Shape.from_dims(image.shape, self.io))
         restored: DeviceArray = backend.run_on_device(image)
         return restored
 
@@ -61,6 +62,11 @@ class EngineSet:
         """As `Backend.free_bytes`."""
         return self._backend(self._entries[0]).free_bytes()
 
+    def held_bytes(self) -> int:
+        """As `Backend.held_bytes`, of the engines that are open."""
+        with self._lock:
+            return sum(backend.held_bytes() for backend in self._opened.values())
+
     def close(self) -> None:
         """Close every engine that was opened."""
         with self._lock:
@@ -72,10 +78,6 @@ class EngineSet:
     def sizes(self) -> str:
         """The profiles of all engines, in words."""
         return ", ".join(str(profile) for entry in self._entries for profile in entry.profiles)
-
-    def _shape(self, image: NDArray[Any] | DeviceArray) -> Shape:
-        batch, *sides = image.shape
-        return Shape(batch, *(sides[:2] if self.io == "image" else sides[1:]))
 
     def _for(self, shape: Shape) -> Backend:
         found = engine_for(self._entries, shape)

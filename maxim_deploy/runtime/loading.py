@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.planning import Planner, TileOption
-from maxim_deploy.runtime.restorer import Restorer, RestorerInfo
+from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.selection import OPENERS, Request, open_backend
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.quantities import bytes_from

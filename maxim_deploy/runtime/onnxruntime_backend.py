@@ -8,19 +8,23 @@ from typing import Any
 from numpy.typing import NDArray
 
 from maxim_deploy._memory import available_bytes
+from maxim_deploy._onnxruntime import arena_of_this_process, cpu_session
 from maxim_deploy._optional import require
-from maxim_deploy.errors import BackendError
+from maxim_deploy._run_memory import FIXED_BYTES
+from maxim_deploy.errors import BackendError, MissingDependencyError
 from maxim_deploy.imaging import Padding
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture
 from maxim_deploy.spec.profiles import Shape
 
-BYTES_PER_PIXEL = 140
-BYTES_PER_FEATURE = (42.5, 70.6)
-"""Memory of a run per padded pixel: so much, and so much for each feature of a network of one stage
-and of more. Measured from 512x512 to 1216x1344 on the demo model (410 to 600 bytes), S-1 (1380 to
-1710) and S-2 (2100 to 2770), in both precisions: a CPU computes float16 in float32. The arena grows
-in steps, which is why equal pixels can take 10 % more or less."""
+BYTES_PER_PIXEL = 60
+BYTES_PER_FEATURE = (46.1, 66.3)
+"""Memory of a run per padded pixel where none was measured at export: so much, and so much for each
+feature of a network of one stage and of more. From measurements on the demo model, S-1 and S-2."""
+
+BATCH_PIXELS = 2 * 128 * 128
+"""Two cores, demo model: eight images of 64x64 in one run take 6.6 ms each, alone 9.2; two of
+128x128 24 and 27. Four of 128x128, and anything from 192x192, take no less than alone, or more."""
 
 
 def graph_takes(io: str, shape: Shape) -> bool:
@@ -28,12 +32,16 @@ def graph_takes(io: str, shape: Shape) -> bool:
     return io == "image" or not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
 
 
-def run_bytes(architecture: Architecture, shape: Shape) -> int:
-    """Memory that a run in float32 takes at most, of images that are padded or will be."""
-    padding = Padding(shape.height, shape.width)
-    pixels = shape.batch * padding.padded_height * padding.padded_width
+def typical_bytes_per_pixel(architecture: Architecture) -> float:
+    """Memory that a run in float32 takes per padded pixel, for a graph that nobody measured."""
     per_feature = BYTES_PER_FEATURE[min(architecture.stages, 2) - 1]
-    return round(pixels * (BYTES_PER_PIXEL + architecture.features * per_feature))
+    return BYTES_PER_PIXEL + architecture.features * per_feature
+
+
+def padded_pixels(shape: Shape) -> int:
+    """Pixels of a run on images that are padded or will be."""
+    padding = Padding(shape.height, shape.width)
+    return shape.batch * padding.padded_height * padding.padded_width
 
 
 class OnnxRuntimeCpu:
@@ -44,7 +52,7 @@ class OnnxRuntimeCpu:
     Args:
         graph: the ONNX file, `<precision>.<io>.onnx`; its weights file is read from beside it.
         threads: threads within one operator, or None for one per core.
-        architecture: of the network, to know its memory; None if nobody will ask.
+        bytes_per_pixel: memory of a run per padded pixel; 0 if nobody will ask.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -53,30 +61,25 @@ class OnnxRuntimeCpu:
 
     name = "onnxruntime"
     device = "cpu"
+    lanes = 1
+    batch_pixels: int | None = BATCH_PIXELS
 
     def __init__(
-        self, graph: Path, threads: int | None = None, architecture: Architecture | None = None
+        self, graph: Path, threads: int | None = None, bytes_per_pixel: float = 0.0
     ) -> None:
-        ort = require("onnxruntime", "cpu")
-        options = ort.SessionOptions()
-        # The buffer-reuse planner chains buffers that then live to the end of a run: 9.2 kB per
-        # pixel instead of 2.7, for no speed. The arena, which recycles them, stays on.
-        options.enable_mem_reuse = False
-        # A memory pattern is a second plan, made on the first run and allocated beside the arena on
-        # the next one of the same shape: twice the memory, for no speed.
-        options.enable_mem_pattern = False
-        options.intra_op_num_threads = threads or 0
         try:
-            self._session = ort.InferenceSession(
-                str(graph), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = cpu_session(graph, threads)
+        except MissingDependencyError:
+            raise
         except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
             raise BackendError(f"ONNX Runtime cannot load {str(graph)!r}: {error}") from error
-        self.library = f"onnxruntime {ort.__version__}"
+        self._arena = arena_of_this_process()
+        self._leave = self._arena.keep_for(self)
+        self._bytes_per_pixel = bytes_per_pixel
+        self.library = f"onnxruntime {require('onnxruntime', 'cpu').__version__}"
         self.precision, self.io = (
             graph.name.split(".")[:2] if graph.name.count(".") > 1 else ("", "")
         )
-        self._architecture = architecture
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """Restore a batch in the graph's form; the same shape and type comes back.
@@ -85,6 +88,7 @@ class OnnxRuntimeCpu:
             OutOfMemoryError: there is not enough memory for this shape.
             BackendError: ONNX Runtime failed.
         """
+        self._arena.make_room(self.bytes_for(Shape.from_dims(image.shape, self.io)))
         try:
             outputs: list[Any] = self._session.run(["restored"], {"image": image})
         except Exception as error:
@@ -101,17 +105,22 @@ class OnnxRuntimeCpu:
         return graph_takes(self.io, shape)
 
     def bytes_for(self, shape: Shape) -> int:
-        """Memory that a run adds to the process at most."""
-        assert self._architecture is not None
-        return run_bytes(self._architecture, shape)
+        """Memory that a run adds to a process that has run nothing yet."""
+        return round(FIXED_BYTES + padded_pixels(shape) * self._bytes_per_pixel)
 
     def free_bytes(self) -> int | None:
-        """Memory that the system could give to this process now."""
-        return available_bytes()
+        """Memory that the system could give to a run now, or that runs have already."""
+        available = available_bytes()
+        return None if available is None else available + self.held_bytes()
+
+    def held_bytes(self) -> int:
+        """Memory kept from earlier runs, of all such backends of this process."""
+        return self._arena.held_bytes
 
     def close(self) -> None:
-        """Give the session back."""
+        """Give the session and its memory back."""
         del self._session
+        self._leave()
 
 
 def _says_no_memory(text: str) -> bool:

@@ -16,7 +16,11 @@ from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError, MissingDependencyError
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
-from maxim_deploy.runtime.onnxruntime_backend import graph_takes, run_bytes
+from maxim_deploy.runtime.onnxruntime_backend import (
+    graph_takes,
+    padded_pixels,
+    typical_bytes_per_pixel,
+)
 from maxim_deploy.runtime.onnxruntime_session import cuda_session
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.profiles import Shape
@@ -45,6 +49,9 @@ class OnnxRuntimeCuda:
     """
 
     name = "onnxruntime-cuda"
+    lanes = 1
+    batch_pixels: int | None = 4 * 1024 * 1024
+    """Not measured: small images do not fill a GPU, and four megapixels do."""
 
     def __init__(
         self,
@@ -118,7 +125,11 @@ class OnnxRuntimeCuda:
     def bytes_for(self, shape: Shape) -> int:
         """Estimate of the device memory that a run takes at most."""
         assert self._architecture is not None
-        return round(run_bytes(self._architecture, shape) * _SHARE[self.precision])
+        return round(
+            padded_pixels(shape)
+            * typical_bytes_per_pixel(self._architecture)
+            * _SHARE[self.precision]
+        )
 
     def free_bytes(self) -> int | None:
         """Device memory that nobody has; None without cuda-bindings to ask with.
@@ -126,6 +137,10 @@ class OnnxRuntimeCuda:
         What the session keeps for a shape that it has run twice in a row is not counted as free.
         """
         return self._cuda.memory()[0] if self._cuda else None
+
+    def held_bytes(self) -> int:
+        """Nothing that could be known: see `free_bytes`."""
+        return 0
 
     def close(self) -> None:
         """Give the session back; further calls fail."""

@@ -19,6 +19,9 @@ DEFAULT_OVERLAP = 64
 TILE_SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128)
 """Sides of square tiles to choose from; MAXIM was trained on 256 and more."""
 
+MOST_TOGETHER = 16
+"""Images in one run at most."""
+
 HOST_BYTES_PER_PIXEL = 40
 """Of the arrays beside the network: padded input and result as float32 RGB (24), and the blend of
 tiles or the result's own type (12), and an image of 8 bits (3), rounded up."""
@@ -36,7 +39,8 @@ class Plan:
         padded: height and width that the network sees, or that tiles cover.
         tile: height and width of a tile, or None to run the image whole.
         overlap: pixels that tiles share at least.
-        tiles: number of runs of the network.
+        tiles: into how many it is cut; 1 if it runs whole.
+        together: images, or tiles of one image, that one run of the network takes.
         bytes: memory that this takes at most: of the process in addition to what it has now on a
             CPU, of the device on a GPU.
         limit: bytes that there are for it, or None if nobody knows.
@@ -51,17 +55,25 @@ class Plan:
     tile: tuple[int, int] | None
     overlap: int
     tiles: int
+    together: int
     bytes: int
     limit: int | None
     largest_side: int
     backend: str
     precision: str
 
+    @property
+    def images(self) -> int:
+        """Of several images, how many are done together."""
+        return 1 if self.tile else self.together
+
     def __str__(self) -> str:
         how = "whole"
         if self.tile:
             sides = f"{self.tile[0]}x{self.tile[1]}"
             how = f"{self.tiles} tiles of {sides} that share {self.overlap} pixels"
+        if self.together > 1:
+            how += f", {self.together} at a time"
         limit = "" if self.limit is None else f" of {readable_bytes(self.limit)}"
         return (
             f"{self.height}x{self.width}: {how}, {readable_bytes(self.bytes)}{limit} "
@@ -95,14 +107,22 @@ class Planner:
             raise UsageError(f"tile must be a multiple of {MULTIPLE_OF}, not {side}")
         self.tiling(2 * side, 2 * side, (side, side))  # refuses what does not go together
 
-    def plan(self, height: int, width: int, limit: int | None, most: int | None = None) -> Plan:
-        """The plan for an image.
+    def plan(
+        self,
+        height: int,
+        width: int,
+        limit: int | None,
+        most: int | None = None,
+        images: int = 1,
+    ) -> Plan:
+        """The plan for an image, or for the first of several.
 
         Args:
             height: of the image, at least 1.
             width: likewise.
             limit: bytes that it may take, or None.
             most: pixels that one run may have at most, after a larger one ran out of memory.
+            images: how many there are of one padded size.
 
         Raises:
             UsageError: not even the smallest tile fits, or the backend takes no such shape.
@@ -110,15 +130,19 @@ class Planner:
         padding = Padding(height, width)
         padded = padding.padded_height, padding.padded_width
         tile = self._tile(height, width, padded, limit, most)
-        shape = self._run_shape(height, width, padded, tile)
+        one = self._run_shape(height, width, padded, tile)
+        tiles = self.tiling(*padded, tile).count if tile else 1
+        pixels = height * width
+        together = self._together(one, images, tiles, pixels, limit, most)
         return Plan(
             height=height,
             width=width,
             padded=padded,
             tile=tile,
             overlap=self._overlap() if tile else 0,
-            tiles=self.tiling(*padded, tile).count if tile else 1,
-            bytes=self._bytes(shape, height * width),
+            tiles=tiles,
+            together=together,
+            bytes=self._bytes(_times(one, together), pixels * (1 if tile else together)),
             limit=limit,
             largest_side=self._largest_side(limit),
             backend=self.backend.name,
@@ -128,6 +152,26 @@ class Planner:
     def tiling(self, height: int, width: int, tile: tuple[int, int]) -> Tiling:
         """Tiles over a padded image."""
         return Tiling(height, width, tile, self._overlap())
+
+    def _together(
+        self,
+        one: Shape,
+        images: int,
+        tiles: int,
+        pixels: int,
+        limit: int | None,
+        most: int | None,
+    ) -> int:
+        """How many shapes a run takes: so that runs are few, and of about equal size."""
+        gainful, count = self.backend.batch_pixels, tiles if tiles > 1 else images
+        for several in range(min(count, MOST_TOGETHER), 1, -1):
+            shape = _times(one, several)
+            if gainful is not None and shape.pixels > gainful:
+                continue
+            if self._fits(shape, pixels * (1 if tiles > 1 else several), limit, most):
+                even = -(-count // -(-count // several))
+                return even if self.backend.takes(_times(one, even)) else several
+        return 1
 
     def _overlap(self) -> int:
         if self.overlap is not None:
@@ -190,6 +234,10 @@ class Planner:
                 side = larger
             step //= 2
         return side
+
+
+def _times(shape: Shape, count: int) -> Shape:
+    return Shape(shape.batch * count, shape.height, shape.width)
 
 
 def _clipped(side: int, padded: tuple[int, int]) -> tuple[int, int]:

@@ -24,19 +24,8 @@ from numpy.typing import NDArray
 from maxim_deploy._gpu import find_gpu
 from maxim_deploy._optional import require
 from maxim_deploy._tensorrt import LIBRARIES, load_library, parse_graph
+from maxim_deploy._tiny_graph import TINY_GRAPH
 from maxim_deploy.errors import BackendError
-
-TINY_GRAPH = (
-    b"\x08\x08:\xc2\x01\n\x1c\n\x05image\n\x06kernel\x12\x05mixed\"\x04Conv\n\x1d\n\x05image\n\x05"
-    b"mixed\x12\x08restored\"\x03Add\x12\x04tiny*8\x08\x03\x08\x03\x08\x01\x08\x01\x10\x01\"$"
-    b"\x00\x00\x00\x00\x00\x00\x00@\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00@"
-    b"\x00\x00\x00@\x00\x00\x00\x00\x00\x00\x00\x00B\x06kernelZ\x1f\n\x05image\x12\x16\n\x14\x08"
-    b"\x01\x12\x10\n\x02\x08\x01\n\x02\x08\x03\n\x02\x08\x04\n\x02\x08\x04b\"\n\x08restored\x12"
-    b"\x16\n\x14\x08\x01\x12\x10\n\x02\x08\x01\n\x02\x08\x03\n\x02\x08\x04\n\x02\x08\x04B\x04\n"
-    b"\x00\x10\x14"
-)  # fmt: skip
-"""`restored = image + Conv(image)`, float32 `[1, 3, 4, 4]`; the convolution doubles the next
-channel, so that a GPU needs cuDNN for it. ONNX, opset 20; the tests make the same bytes."""
 
 NO_GPU = "no NVIDIA GPU or driver here"
 _CUDA_LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]'"

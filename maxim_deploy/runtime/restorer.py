@@ -2,70 +2,45 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy._memory import resident_bytes
-from maxim_deploy.errors import BackendError, UsageError
-from maxim_deploy.imaging import Padding, Rounding, check_image, from_unit, to_unit
-from maxim_deploy.runtime.backend import Backend, OutOfMemoryError
+from maxim_deploy.errors import UsageError
+from maxim_deploy.imaging import Rounding
+from maxim_deploy.runtime.arguments import as_array, check_call, check_images
+from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import device_array_from, is_device_array
-from maxim_deploy.runtime.planning import HOST_BYTES_PER_PIXEL, Plan, Planner
-from maxim_deploy.runtime.running import Network, Pixels, ensemble, in_tiles, network_of
-from maxim_deploy.spec.architecture import MULTIPLE_OF
-from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.profiles import Shape
-
-logger = logging.getLogger(__name__)
-
-SMALLEST_RETRY = 128 * 128
-"""Pixels of the smallest run that is tried after larger ones ran out of memory."""
-
-
-@dataclass(frozen=True)
-class RestorerInfo:
-    """What a `Restorer` runs.
-
-    Attributes:
-        model: provenance of the weights.
-        variant: "S-2" and so on, or None for any other size.
-        precision: inside the graph, "fp32", "fp16" or "bf16".
-        io: form of the graph, "tensor", or "image" where the bundle has no other.
-        backend: "onnxruntime" and so on.
-        device: "cpu", or the GPU.
-        library: the backend library and its version.
-        sizes: what it runs whole, in words; everything else it runs in tiles.
-        not_taken: of `backend="auto"`, why the better backends were not taken, by name.
-        multiple_of: both sides are padded to multiples of this before the network sees them.
-    """
-
-    model: Descriptor
-    variant: str | None
-    precision: str
-    io: str
-    backend: str
-    device: str
-    library: str
-    sizes: str = "any"
-    not_taken: dict[str, str] = field(default_factory=dict)
-    multiple_of: int = MULTIPLE_OF
+from maxim_deploy.runtime.info import RestorerInfo
+from maxim_deploy.runtime.planning import Plan, Planner
+from maxim_deploy.runtime.work import Workplace, groups_of
 
 
 class Restorer:
     """Restores images; made by `load`. May be called from several threads at once.
 
-    The network runs for one caller at a time, with all its threads and within the memory that was
-    planned; what callers do before and after it overlaps.
+    The network runs for one caller at a time (on a GPU for two: one computes while the pictures of
+    the other travel), with all its threads and within the memory that was planned; what callers do
+    before and after it overlaps.
 
     Use it as a context manager, or call `close`, to give its memory back.
+
+    Attributes:
+        info: what it runs, and on what.
+
+    Example:
+        >>> import maxim_deploy, numpy
+        >>> with maxim_deploy.load("build/demo") as restorer:
+        ...     restored = restorer(numpy.zeros((48, 70, 3), numpy.uint8))
+        >>> restored.shape, restored.dtype
+        ((48, 70, 3), dtype('uint8'))
+        >>> restorer.info.model.task, restorer.info.backend
+        ('denoising', 'onnxruntime')
     """
 
     def __init__(
@@ -75,13 +50,9 @@ class Restorer:
         planner: Planner | None = None,
         max_memory: int | None = None,
     ) -> None:
-        self._backend: Backend | None = backend
-        self._planner = planner or Planner(backend)
-        self._max_memory = max_memory
-        self._turn = threading.Lock()
-        self._most: int | None = None
-        self._held = 0
+        self._work = Workplace(backend, planner or Planner(backend), max_memory)
         self._pool: ThreadPoolExecutor | None = None
+        self._pool_lock = threading.Lock()
         self.info = info
 
     def __call__(
@@ -110,39 +81,71 @@ class Restorer:
         Raises:
             UsageError: the array is not such an image, or the rounding is unknown.
             BackendError: the backend failed, or this restorer is closed.
+
+        Example:
+            >>> import maxim_deploy, numpy
+            >>> image = numpy.linspace(0, 1, 64 * 64 * 3, dtype=numpy.float32).reshape(64, 64, 3)
+            >>> with maxim_deploy.load("build/demo") as restorer:
+            ...     once = restorer(image)
+            ...     better = restorer(image, self_ensemble=True)
+            ...     levels = restorer((image * 65535).astype(numpy.uint16), rounding="truncate")
+            >>> once.dtype, better.dtype, levels.dtype
+            (dtype('float32'), dtype('float32'), dtype('uint16'))
         """
         if is_device_array(image):
-            on_device: NDArray[Any] = self._on_device(image)
+            on_device: NDArray[Any] = self._work.run_on_device(device_array_from(image))
             return on_device
-        image = _as_array(image)
-        if rounding not in ("nearest", "truncate"):
-            raise UsageError(f"rounding must be 'nearest' or 'truncate', not {rounding!r}")
-        if image.ndim == 4 and image.shape[1] == 3:
-            images = image.transpose(0, 2, 3, 1)
-            restored = [self._one(one, rounding, self_ensemble) for one in images]
-            return np.ascontiguousarray(np.stack(restored).transpose(0, 3, 1, 2))
-        return self._one(image, rounding, self_ensemble)
+        image = as_array(image)
+        check_call(self._work.opened(), image.dtype, rounding, self_ensemble)
+        if image.ndim == 4 and image.shape[1] == 3 and len(image):
+            images = list(image.transpose(0, 2, 3, 1))
+            check_images(images[:1])
+            restored = np.stack(self.batch(images, rounding=rounding, self_ensemble=self_ensemble))
+            return np.ascontiguousarray(restored.transpose(0, 3, 1, 2))
+        check_images([image])
+        return self._work.restore([image], rounding, self_ensemble)[0]
 
-    def batch(self, images: Sequence[NDArray[Any]], **options: Any) -> list[NDArray[Any]]:
+    def batch(
+        self,
+        images: Sequence[NDArray[Any]],
+        *,
+        rounding: Rounding = "nearest",
+        self_ensemble: bool = False,
+    ) -> list[NDArray[Any]]:
         """Restore several images, whose sizes and types may differ.
 
-        Those of one size run one after the other, so that a backend sets each size up once.
+        Those of one padded size go through the network together, as many as the memory and the
+        engine's profiles allow and the backend gains from. (In the image form, of one size.)
 
         Args:
             images: each `[H, W, 3]`, as in a call.
-            options: as in a call.
+            rounding: as in a call.
+            self_ensemble: as in a call.
 
         Returns:
-            The results in the order of the images, those of single calls.
+            The results in the order of the images. They are those of single calls but for the order
+            of additions inside the network: at most 1/255 apart, in float32 about 1e-6.
 
         Raises:
-            As a call does; nothing is returned then.
+            UsageError: as a call does, and it says which image; nothing was run then.
+            BackendError: as a call does; nothing is returned then.
+
+        Example:
+            >>> import maxim_deploy, numpy
+            >>> sizes = [(64, 64), (33, 70), (60, 50)]
+            >>> with maxim_deploy.load("build/demo") as restorer:
+            ...     many = restorer.batch([numpy.zeros((*size, 3), numpy.uint8) for size in sizes])
+            >>> [one.shape for one in many]
+            [(64, 64, 3), (33, 70, 3), (60, 50, 3)]
         """
-        arrays = [_as_array(image) for image in images]
-        for image in arrays:
-            check_image(image)
-        order = sorted(range(len(arrays)), key=lambda k: arrays[k].shape)
-        results: dict[int, NDArray[Any]] = {k: self(arrays[k], **options) for k in order}
+        backend, arrays = self._work.opened(), [as_array(image) for image in images]
+        check_images(arrays)
+        for array in arrays:
+            check_call(backend, array.dtype, rounding, self_ensemble)
+        results: dict[int, NDArray[Any]] = {}
+        for group in groups_of(arrays, backend.io):
+            restored = self._work.restore([arrays[k] for k in group], rounding, self_ensemble)
+            results |= dict(zip(group, restored, strict=True))
         return [results[k] for k in range(len(arrays))]
 
     def submit(self, image: NDArray[Any], **options: Any) -> Future[NDArray[Any]]:
@@ -154,16 +157,29 @@ class Restorer:
 
         Raises:
             BackendError: this restorer is closed.
+
+        Example:
+            >>> import maxim_deploy, numpy
+            >>> with maxim_deploy.load("build/demo") as restorer:
+            ...     futures = [restorer.submit(numpy.zeros((64, 64, 3), "u1")) for _ in range(3)]
+            ...     shapes = [future.result().shape for future in futures]
+            >>> shapes
+            [(64, 64, 3), (64, 64, 3), (64, 64, 3)]
         """
-        self._opened()
-        with self._turn:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(3, thread_name_prefix="maxim-deploy")
-            pool = self._pool
-        return pool.submit(self, image, **options)
+        with self._pool_lock:
+            lanes = self._work.opened().lanes
+            if self._pool is None:  # one before and one after those that are in the network
+                self._pool = ThreadPoolExecutor(lanes + 2, thread_name_prefix="maxim-deploy")
+            return self._pool.submit(self, image, **options)
 
     def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
-        """Run once for each (height, width), so that the first call is as fast as the others."""
+        """Run once for each (height, width), so that the first call is as fast as the others.
+
+        Example:
+            >>> import maxim_deploy
+            >>> with maxim_deploy.load("build/demo") as restorer:
+            ...     restorer.warmup([(64, 64), (128, 96)])
+        """
         for height, width in sizes:
             self(np.zeros((height, width, 3), np.uint8))
 
@@ -173,22 +189,28 @@ class Restorer:
         Raises:
             UsageError: it cannot be run within the memory there is.
             BackendError: this restorer is closed.
+
+        Example:
+            >>> import maxim_deploy
+            >>> with maxim_deploy.load("build/demo", tile=256) as restorer:
+            ...     plan = restorer.plan(500, 400)
+            >>> plan.padded, plan.tile, plan.tiles, plan.overlap
+            ((512, 448), (256, 256), 9, 64)
+            >>> 10_000_000 < plan.bytes < 100_000_000
+            True
         """
-        self._opened()
+        self._work.opened()
         if height < 1 or width < 1:
             raise UsageError(f"an image has at least 1x1 pixels, not {height}x{width}")
-        return self._planner.plan(height, width, self._limit(), self._most)
+        return self._work.plan(height, width)
 
     def close(self) -> None:
         """Finish what was submitted and give all memory back; calls are errors from then on."""
-        with self._turn:
+        with self._pool_lock:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()
-        with self._turn:
-            backend, self._backend = self._backend, None
-        if backend is not None:
-            backend.close()
+        self._work.close()
 
     def __enter__(self) -> Restorer:
         return self
@@ -200,101 +222,3 @@ class Restorer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _opened(self) -> Backend:
-        if self._backend is None:
-            raise BackendError("this Restorer is closed; load the bundle again")
-        return self._backend
-
-    def _limit(self) -> int | None:
-        """Bytes that a run may take.
-
-        On a CPU what the process does not have yet, and what the backend keeps from earlier runs:
-        the next run uses that again, or the second image would be tiled where the first was not.
-        """
-        backend = self._opened()
-        if backend.device != "cpu":
-            return backend.free_bytes() if self._max_memory is None else self._max_memory
-        if self._max_memory is not None:
-            return self._max_memory - resident_bytes() + self._held
-        free = backend.free_bytes()
-        return None if free is None else free + self._held
-
-    def _one(self, image: NDArray[Any], rounding: Rounding, eight: bool) -> NDArray[Any]:
-        check_image(image)
-        height, width, _ = image.shape
-        with self._turn:
-            backend = self._opened()
-            plan = self._planner.plan(height, width, self._limit(), self._most)
-            self._check_form(backend, image.dtype, rounding, eight)
-            while True:
-                try:
-                    restored = self._run(backend, plan, image, eight)
-                    break
-                except OutOfMemoryError as error:
-                    plan = self._smaller(plan, error)
-            self._held = max(self._held, plan.bytes - HOST_BYTES_PER_PIXEL * height * width)
-        return np.ascontiguousarray(from_unit(restored, image.dtype, rounding))
-
-    def _on_device(self, image: Any) -> Any:
-        """Device memory in and out, whole and as it is: nothing is padded, clipped or rounded."""
-        with self._turn:
-            backend: Any = self._opened()
-            if not hasattr(backend, "run_on_device"):
-                raise UsageError(
-                    f"{backend.name} takes no arrays in device memory; copy it to host"
-                )
-            return backend.run_on_device(device_array_from(image))
-
-    @staticmethod
-    def _check_form(
-        backend: Backend, dtype: np.dtype[Any], rounding: Rounding, eight: bool
-    ) -> None:
-        if backend.io == "image" and (dtype != np.uint8 or rounding != "nearest" or eight):
-            raise UsageError(
-                "this runs the image form, which takes uint8 and rounds to nearest, not "
-                f"{dtype}{' in a self-ensemble' if eight else ''} and {rounding!r}; export it with "
-                "--io image,tensor"
-            )
-
-    def _run(self, backend: Backend, plan: Plan, image: NDArray[Any], eight: bool) -> Pixels:
-        """The image's own pixels, restored, as float32."""
-        network, unit = network_of(backend), to_unit(image)
-        padding = Padding(plan.height, plan.width)
-        if plan.tile is None and backend.io == "image":
-            return network(unit)
-        padded = padding.apply(unit)
-        run = network if plan.tile is None else self._tiled(network, plan, plan.tile)
-        return padding.undo(ensemble(run, padded) if eight else run(padded))
-
-    def _tiled(self, network: Network, plan: Plan, tile: tuple[int, int]) -> Network:
-        """The network on tiles; of an image that lies on its side, so do the tiles."""
-
-        def run(x: Pixels) -> Pixels:
-            height, width = x.shape[:2]
-            sides = tile if (height, width) == plan.padded else tile[::-1]
-            return in_tiles(network, x, self._planner.tiling(height, width, sides))
-
-        return run
-
-    def _smaller(self, plan: Plan, error: OutOfMemoryError) -> Plan:
-        """After running out of memory, tiles of at most half the pixels; said once."""
-        pixels = Shape(1, *(plan.tile or plan.padded)).pixels
-        if self._planner.tile != "auto" or pixels // 2 < SMALLEST_RETRY:
-            raise BackendError(
-                f"{error} | leave tile at 'auto', or choose smaller tiles"
-            ) from error
-        if self._most is None:
-            logger.warning("out of memory at %dx%d; going on in tiles", plan.height, plan.width)
-        self._most = pixels // 2
-        return self._planner.plan(plan.height, plan.width, self._limit(), self._most)
-
-
-def _as_array(image: Any) -> NDArray[Any]:
-    """NumPy arrays as they are; host memory of other libraries by DLPack."""
-    if isinstance(image, np.ndarray) or not hasattr(image, "__dlpack__"):
-        return image  # type: ignore[no-any-return]  # `check_image` refuses anything else
-    try:
-        return np.from_dlpack(image)
-    except (BufferError, RuntimeError, TypeError) as error:
-        raise UsageError(f"cannot take this array by DLPack: {error}") from error

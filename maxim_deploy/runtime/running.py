@@ -1,70 +1,102 @@
-"""A padded image through a backend: whole, in tiles, or eight times."""
+"""Padded images through a backend: whole, in tiles, or eight times."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.imaging.pixels import from_unit, to_unit
+from maxim_deploy.imaging import Rounding, from_unit, to_unit
+from maxim_deploy.imaging.padding import Padding
+from maxim_deploy.imaging.planes import image_from_planes, padded_planes
 from maxim_deploy.imaging.tiling import Tiling
 from maxim_deploy.runtime.backend import Backend
 
-Pixels = NDArray[np.float32]
-"""`[H, W, 3]` in [0, 1], float32."""
+Stack = NDArray[np.float32]
+"""`[N, 3, H, W]` in [0, 1], float32, H and W multiples of 64."""
 
-Network = Callable[[Pixels], Pixels]
+Network = Callable[[Stack], Stack]
+
+
+def stack_of(images: Sequence[NDArray[Any]]) -> Stack:
+    """Images `[H, W, 3]` of one padded size, padded."""
+    padding = Padding(*images[0].shape[:2])
+    stack = np.empty((len(images), 3, padding.padded_height, padding.padded_width), np.float32)
+    for image, planes in zip(images, stack, strict=True):
+        padded_planes(image, planes)
+    return stack
+
+
+def images_of(stack: Stack, like: Sequence[NDArray[Any]], rounding: Rounding) -> list[NDArray[Any]]:
+    """The inverse of `stack_of`: the sizes and types of `like` come back."""
+    restored = []
+    for planes, image in zip(stack, like, strict=True):
+        rows, columns = Padding(*image.shape[:2]).crop
+        restored.append(image_from_planes(planes[:, rows, columns], image.dtype, rounding))
+    return restored
 
 
 def network_of(backend: Backend) -> Network:
-    """A backend as a function on one padded image, whatever the form of its graph.
+    """A backend as a function on padded images, whatever the form of its graph.
 
     A graph of the image form takes and gives 8 bits, so what goes through it is rounded.
     """
 
-    def on_tensors(image: Pixels) -> Pixels:
-        batch = np.ascontiguousarray(image.transpose(2, 0, 1))[np.newaxis]
-        restored: Pixels = backend.run(batch)[0].transpose(1, 2, 0)
+    def on_tensors(stack: Stack) -> Stack:
+        restored: Stack = backend.run(np.ascontiguousarray(stack))
         return restored
 
-    def on_images(image: Pixels) -> Pixels:
-        pixels = from_unit(image, np.dtype(np.uint8))
-        return to_unit(backend.run(np.ascontiguousarray(pixels)[np.newaxis])[0])
+    def on_images(stack: Stack) -> Stack:
+        pixels = from_unit(stack.transpose(0, 2, 3, 1), np.dtype(np.uint8))
+        return to_unit(backend.run(np.ascontiguousarray(pixels))).transpose(0, 3, 1, 2)
 
     return on_images if backend.io == "image" else on_tensors
 
 
-def in_tiles(network: Network, image: Pixels, tiling: Tiling) -> Pixels:
-    """Restore tile by tile and blend; nothing is returned unless every tile was restored."""
-    blended = np.zeros_like(image)
-    for window, weights in tiling:
-        blended[window] += network(image[window]) * weights[..., np.newaxis]
+def in_tiles(network: Network, stack: Stack, tiling: Tiling, together: int = 1) -> Stack:
+    """Restore tile by tile and blend; nothing is returned unless every tile was restored.
+
+    Args:
+        network: takes several tiles of one size.
+        stack: one padded image.
+        tiling: of its size.
+        together: how many tiles the network takes at a time.
+    """
+    blended = np.zeros_like(stack)
+    every = list(tiling)
+    for first in range(0, len(every), together):
+        tiles = every[first : first + together]
+        windows = [(slice(None), *window) for window, _ in tiles]
+        restored = network(np.stack([stack[0][window] for window in windows]))
+        for window, (_, weights), tile in zip(windows, tiles, restored, strict=True):
+            blended[0][window] += tile * weights
     return blended
 
 
-def ensemble(network: Network, image: Pixels) -> Pixels:
+def ensemble(network: Network, stack: Stack) -> Stack:
     """The published self-ensemble: the mean over eight rotations and flips, each undone.
 
     The orientations run one after the other, for those of an image that is not square do not stack.
     """
-    total = np.zeros(image.shape, np.float32)
-    for turned, undo in orientations(image):
+    total = np.zeros(stack.shape, np.float32)
+    for turned, undo in orientations(stack):
         total += undo(network(turned))
     return total / np.float32(8)
 
 
 def orientations(
-    image: NDArray[Any],
+    stack: NDArray[Any],
 ) -> Iterator[tuple[NDArray[Any], Callable[[NDArray[Any]], NDArray[Any]]]]:
-    """The eight orientations of `[H, W, ...]`, as views, each with what turns it back."""
+    """The eight orientations of `[..., H, W]`, as views, each with what turns it back."""
+    axes = (-2, -1)
     for flipped in (False, True):
         for turns in range(4):
-            turned = np.rot90(image[:, ::-1] if flipped else image, turns)
+            turned = np.rot90(stack[..., ::-1] if flipped else stack, turns, axes)
 
             def undo(x: NDArray[Any], turns: int = turns, flipped: bool = flipped) -> NDArray[Any]:
-                back = np.rot90(x, -turns)
-                return back[:, ::-1] if flipped else back
+                back = np.rot90(x, -turns, axes)
+                return back[..., ::-1] if flipped else back
 
             yield turned, undo

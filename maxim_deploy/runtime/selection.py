@@ -16,7 +16,7 @@ from maxim_deploy.errors import (
 )
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.engine_set import EngineSet
-from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
+from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu, typical_bytes_per_pixel
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 
@@ -147,8 +147,10 @@ def _onnxruntime(request: Request) -> Backend:
     if request.precision not in ("auto", *CPU_PRECISIONS):
         raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
     entry = _best_graph(request, CPU_PRECISIONS)
-    architecture = request.bundle.manifest.architecture
-    return OnnxRuntimeCpu(_checked(request.bundle, entry), request.threads, architecture)
+    memory = entry.run_bytes_per_pixel
+    if memory is None:
+        memory = typical_bytes_per_pixel(request.bundle.manifest.architecture)
+    return OnnxRuntimeCpu(_checked(request.bundle, entry), request.threads, memory)
 
 
 def _best_graph(request: Request, best_first: tuple[str, ...]) -> GraphEntry:

@@ -53,10 +53,14 @@ class TensorRtBackend:
         UsageError: the provider of CUDA cannot use somebody else's stream.
     """
 
+    batch_pixels: int | None = None
+    """Its profiles say which batches it was built for."""
+
     def __init__(
         self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, *, stream: int | None = None
     ) -> None:
         self.name, self.precision, self.io = entry.library, entry.precision, entry.io
+        self.lanes = LANES if stream is None else 1
         self._entry, self._cuda, self._is_external = entry, cuda, stream is not None
         streams = None if stream is None else [cuda.wrap_stream(stream)]
         self._shared = acquire_engine(bundle, entry, cuda)
@@ -133,8 +137,11 @@ class TensorRtBackend:
 
     def free_bytes(self) -> int:
         """Device memory that nobody has, or that is this backend's already."""
-        held = self._shared.pool.size + sum(lane.held_bytes for lane in self._lanes)
-        return self._cuda.memory()[0] + held
+        return self._cuda.memory()[0] + self.held_bytes()
+
+    def held_bytes(self) -> int:
+        """Device memory of the largest runs so far."""
+        return self._shared.pool.size + sum(lane.held_bytes for lane in self._lanes)
 
     def close(self) -> None:
         """Wait for what is under way and give everything back; further calls fail."""

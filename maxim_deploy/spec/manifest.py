@@ -52,6 +52,8 @@ class GraphEntry:
         nodes: number of nodes.
         parity: how far the graph was at export from what it stands for, one record per input;
             empty if the check was skipped.
+        run_bytes_per_pixel: memory that a run with ONNX Runtime on a CPU takes per padded pixel,
+            measured at export; None if it was not.
     """
 
     file: str
@@ -61,6 +63,7 @@ class GraphEntry:
     opset: int
     nodes: int
     parity: list[dict[str, Any]] = field(default_factory=list)
+    run_bytes_per_pixel: float | None = None
 
 
 @dataclass(frozen=True)

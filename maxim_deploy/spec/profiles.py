@@ -59,6 +59,12 @@ class Shape:
             return (self.batch, self.height, self.width, 3)
         return (self.batch, 3, self.height, self.width)
 
+    @classmethod
+    def from_dims(cls, dims: tuple[int, ...], io: str) -> Shape:
+        """The inverse of `dims`."""
+        batch, *sides = dims
+        return cls(batch, *(sides[:2] if io == "image" else sides[1:]))
+
     def __str__(self) -> str:
         size = f"{self.height}x{self.width}"
         return size if self.batch == 1 else f"{self.batch} of {size}"

@@ -22,8 +22,9 @@ from maxim_deploy.imaging.tiling import Tiling
 from maxim_deploy.parity.metrics import psnr
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import DeviceArray
+from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.planning import Planner
-from maxim_deploy.runtime.restorer import Restorer, RestorerInfo
+from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.running import ensemble, in_tiles, orientations
 from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.profiles import Profile, Shape
@@ -35,6 +36,8 @@ class Doubling:
     """A backend that doubles, 100 bytes per pixel, and runs out of memory above `room` pixels."""
 
     name, device, library, precision, io = "doubling", "cuda:0", "none 1", "fp32", "tensor"
+    lanes: int = 1
+    batch_pixels: int | None = 0
 
     def __init__(
         self, room: int = 10**9, profile: Profile | None = None, io: str = "tensor"
@@ -57,6 +60,9 @@ class Doubling:
 
     def free_bytes(self) -> int | None:
         return 100 * 4096 * 4096
+
+    def held_bytes(self) -> int:
+        return 0
 
     def close(self) -> None:
         self.closed = True
@@ -131,11 +137,14 @@ def test_memory_kept_from_earlier_runs_is_there_for_the_next(monkeypatch) -> Non
             return super().run(image)
 
         def free_bytes(self) -> int | None:
-            return 150 * 640 * 640 - self.resident
+            return 150 * 640 * 640
+
+        def held_bytes(self) -> int:
+            return self.resident
 
     for limit in (150 * 640 * 640, None):
         backend = Keeping()
-        name = "maxim_deploy.runtime.restorer.resident_bytes"
+        name = "maxim_deploy.runtime.work.resident_bytes"
         monkeypatch.setattr(name, lambda backend=backend: backend.resident)
         restorer = restorer_of(backend, limit=limit)
         for _ in range(3):
@@ -311,23 +320,23 @@ def test_arrays_in_device_memory() -> None:
 
 
 def test_orientations_are_eight_and_undone() -> None:
-    image = image_of(4, 6)
+    image = image_of(4, 6).transpose(2, 0, 1)
     seen = {turned.tobytes() + bytes(turned.shape) for turned, _ in orientations(image)}
     assert len(seen) == 8
     assert all(np.array_equal(undo(turned), image) for turned, undo in orientations(image))
 
 
 def test_the_ensemble_is_the_mean_over_orientations() -> None:
-    ramp = np.linspace(0, 1, 6, dtype=np.float32)[None, :, None]
+    ramp = np.linspace(0, 1, 6, dtype=np.float32)
 
     def network(x: np.ndarray) -> np.ndarray:  # adds a ramp along what it takes for columns
-        return x + np.resize(ramp, (1, x.shape[1], 1)) if x.shape[1] == 6 else x
+        return x + ramp
 
-    image = np.zeros((6, 6, 3), np.float32)
+    image = np.zeros((2, 3, 6, 6), np.float32)
     expected = np.mean([undo(network(turned)) for turned, undo in orientations(image)], axis=0)
     assert np.abs(ensemble(network, image) - expected).max() < 1e-6
-    assert np.abs(expected - expected[::-1]).max() < 1e-6  # as symmetric as a square
-    wide = image_of(4, 8)
+    assert np.abs(expected - expected[..., ::-1, :]).max() < 1e-6  # as symmetric as a square
+    wide = image_of(4, 8).transpose(2, 0, 1)[None]
     assert np.abs(ensemble(lambda x: x, wide) - wide).max() < 1e-6
 
 
@@ -374,9 +383,9 @@ def edges(tiling: Tiling, axis: int) -> set[int]:
 
 def test_seams_of_tiles_that_share_nothing_do_show() -> None:
     """The measure above is one that fails: a network whose tiles differ by a constant."""
-    image = np.zeros((64, 256, 3), np.float32)
+    image = np.zeros((1, 3, 64, 256), np.float32)
     count = iter(range(100))
     blended = in_tiles(lambda x: x + next(count), image, Tiling(64, 256, (64, 128), 0))
-    assert np.abs(np.diff(blended, axis=1)).max() == 1
+    assert np.abs(np.diff(blended)).max() == 1
     smooth = in_tiles(lambda x: x + next(count), image, Tiling(64, 256, (64, 128), 64))
-    assert np.abs(np.diff(smooth, axis=1)).max() < 0.03
+    assert np.abs(np.diff(smooth)).max() < 0.03

@@ -1,0 +1,64 @@
+"""Images to and from the network's padded planes, in as few passes over memory as NumPy allows.
+
+The same numbers as `to_unit`, `Padding` and `from_unit` give one after the other, bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.imaging.padding import Padding
+from maxim_deploy.imaging.pixels import WHITE, Rounding
+
+_ROWS = 32
+"""Rows that are converted at a time, so that what lies between the passes stays in the cache."""
+
+
+def padded_planes(image: NDArray[Any], out: NDArray[np.float32]) -> None:
+    """An image as the network takes it.
+
+    Args:
+        image: `[H, W, 3]` of uint8, uint16, or float32 in [0, 1]; any strides.
+        out: `[3, padded H, padded W]`, written to: in [0, 1].
+    """
+    padding = Padding(*image.shape[:2])
+    rows, columns = padding.crop
+    inside = out[:, rows, columns]
+    if image.dtype == np.float32:
+        inside[...] = image.transpose(2, 0, 1)
+    else:
+        white = np.float32(WHITE[image.dtype])
+        np.divide(image.transpose(2, 0, 1), white, out=inside, dtype=np.float32)
+    sources = padding.sources
+    for here in _outside(columns, out.shape[2]):
+        out[:, rows, here] = inside[:, :, sources[1][here]]
+    for here in _outside(rows, out.shape[1]):
+        out[:, here] = out[:, rows][:, sources[0][here]]
+
+
+def image_from_planes(
+    planes: NDArray[np.float32], dtype: np.dtype[Any], rounding: Rounding = "nearest"
+) -> NDArray[Any]:
+    """A new image `[H, W, 3]` from planes `[3, H, W]` of any strides; `from_unit` has the rest."""
+    image = np.empty((*planes.shape[1:], 3), dtype)
+    if dtype == np.float32:
+        image[...] = planes.transpose(1, 2, 0)
+        return image
+    white = np.float32(WHITE[dtype])
+    for first in range(0, planes.shape[1], _ROWS):
+        levels = np.clip(planes[:, first : first + _ROWS], 0.0, 1.0)
+        np.multiply(levels, white, out=levels)
+        if rounding == "nearest":
+            np.rint(levels, out=levels)
+        for channel, plane in enumerate(levels.astype(dtype)):
+            image[first : first + _ROWS, :, channel] = plane
+    return image
+
+
+def _outside(inside: slice, length: int) -> list[slice]:
+    """What lies before and after a slice, if anything."""
+    ends = [slice(0, inside.start), slice(inside.stop, length)]
+    return [end for end in ends if end.start < end.stop]

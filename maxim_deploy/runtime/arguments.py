@@ -1,0 +1,60 @@
+"""What callers hand to a `Restorer`, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import UsageError
+from maxim_deploy.imaging import Rounding, check_image
+from maxim_deploy.runtime.backend import Backend
+
+
+def as_array(image: Any) -> NDArray[Any]:
+    """NumPy arrays as they are; host memory of other libraries by DLPack.
+
+    Raises:
+        UsageError: it is no array, or one that cannot be taken.
+    """
+    if isinstance(image, np.ndarray):
+        return image
+    if not hasattr(image, "__dlpack__"):
+        raise UsageError(f"an image must be a NumPy array, not {type(image).__name__}")
+    try:
+        return np.from_dlpack(image)
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise UsageError(f"cannot take this array by DLPack: {error}") from error
+
+
+def check_images(images: Sequence[NDArray[Any]]) -> None:
+    """Refuse what is no image, and of several say which.
+
+    Raises:
+        UsageError: as `check_image`.
+    """
+    for index, image in enumerate(images):
+        try:
+            check_image(image)
+        except UsageError as error:
+            if len(images) == 1:
+                raise
+            raise UsageError(f"images[{index}] | {error}") from error
+
+
+def check_call(backend: Backend, dtype: np.dtype[Any], rounding: Rounding, eight: bool) -> None:
+    """Refuse what a backend cannot do.
+
+    Raises:
+        UsageError: an unknown rounding, or something that a graph of the image form cannot give.
+    """
+    if rounding not in ("nearest", "truncate"):
+        raise UsageError(f"rounding must be 'nearest' or 'truncate', not {rounding!r}")
+    if backend.io == "image" and (dtype != np.uint8 or rounding != "nearest" or eight):
+        raise UsageError(
+            "this runs the image form, which takes uint8 and rounds to nearest, not "
+            f"{dtype}{' in a self-ensemble' if eight else ''} and {rounding!r}; export it with "
+            "--io image,tensor"
+        )

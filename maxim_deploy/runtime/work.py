@@ -1,0 +1,168 @@
+"""Images of one size through one backend: planned, in turn, and again in less memory if need be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy._memory import resident_bytes
+from maxim_deploy.errors import BackendError, UsageError
+from maxim_deploy.imaging import Padding, Rounding
+from maxim_deploy.runtime.backend import Backend, OutOfMemoryError
+from maxim_deploy.runtime.cuda import DeviceArray
+from maxim_deploy.runtime.planning import Plan, Planner
+from maxim_deploy.runtime.running import (
+    Network,
+    Stack,
+    ensemble,
+    images_of,
+    in_tiles,
+    network_of,
+    stack_of,
+)
+from maxim_deploy.runtime.turns import Turns
+from maxim_deploy.spec.profiles import Shape
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_RETRY = 128 * 128
+"""Pixels of the smallest run that is tried after larger ones ran out of memory."""
+
+
+class Workplace:
+    """A backend, and who may use it when and with how much memory. Thread-safe.
+
+    Args:
+        backend: it belongs to this from now on.
+        planner: for this backend.
+        max_memory: bytes: of the whole process on a CPU, of a run on a GPU; None for what is free.
+    """
+
+    def __init__(self, backend: Backend, planner: Planner, max_memory: int | None) -> None:
+        self._backend: Backend | None = backend
+        self._planner = planner
+        self._max_memory = max_memory
+        self._turns = Turns(backend.lanes)
+        self._most: int | None = None
+
+    def opened(self) -> Backend:
+        """The backend. Raises BackendError if it is closed."""
+        if self._backend is None:
+            raise BackendError("this Restorer is closed; load the bundle again")
+        return self._backend
+
+    def plan(self, height: int, width: int, images: int = 1) -> Plan:
+        """How so many images of a size would be run now. Raises UsageError if they cannot be."""
+        return self._planner.plan(height, width, self._limit(), self._most, images)
+
+    def restore(
+        self, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool
+    ) -> list[NDArray[Any]]:
+        """Restore images that are one group of `groups_of`, checked before.
+
+        Raises:
+            UsageError: there is not enough memory for them.
+            BackendError: the backend failed, or is closed.
+        """
+        restored: list[NDArray[Any]] = []
+        while rest := images[len(restored) :]:
+            height, width, _ = rest[0].shape
+            plan = self.plan(height, width, len(rest))
+            try:
+                restored += self._run(plan, rest[: plan.images], rounding, eight)
+            except OutOfMemoryError as error:
+                self._go_smaller(plan, error)
+        return restored
+
+    def run_on_device(self, image: DeviceArray) -> Any:
+        """Device memory in and out, whole and as it is: nothing is padded, clipped or rounded.
+
+        Raises:
+            UsageError: this is no backend on a GPU.
+            BackendError: the backend failed, or is closed.
+        """
+        with self._turns.one():
+            backend: Any = self.opened()
+            if not hasattr(backend, "run_on_device"):
+                raise UsageError(
+                    f"{backend.name} takes no arrays in device memory; copy it to host"
+                )
+            return backend.run_on_device(image)
+
+    def close(self) -> None:
+        """Wait for those whose turn it is and give all memory back."""
+        with self._turns.all():
+            backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
+
+    def _limit(self) -> int | None:
+        """Bytes that a run may take.
+
+        On a CPU what the process does not have yet, and what the backend keeps from earlier runs:
+        the next run uses that again, or the second image would be tiled where the first was not.
+        """
+        backend = self.opened()
+        if self._max_memory is None:
+            return backend.free_bytes()
+        if backend.device != "cpu":
+            return self._max_memory
+        return self._max_memory - resident_bytes() + backend.held_bytes()
+
+    def _run(
+        self, plan: Plan, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool
+    ) -> list[NDArray[Any]]:
+        if plan.tile is None and self.opened().io == "image":
+            pixels = np.stack(images) if len(images) > 1 else np.ascontiguousarray(images[0][None])
+            with self._turns.one():
+                return list(self.opened().run(pixels))
+        stack = stack_of(images)
+        with self._turns.one():
+            network = network_of(self.opened())
+            if plan.tile:
+                network = self._tiled(network, plan, plan.tile)
+            stack = ensemble(network, stack) if eight else network(stack)
+        return images_of(stack, images, rounding)
+
+    def _tiled(self, network: Network, plan: Plan, tile: tuple[int, int]) -> Network:
+        """The network on tiles; of an image that lies on its side, so do the tiles."""
+
+        def run(stack: Stack) -> Stack:
+            height, width = stack.shape[2:]
+            sides = tile if (height, width) == plan.padded else tile[::-1]
+            tiling = self._planner.tiling(height, width, sides)
+            return in_tiles(network, stack, tiling, plan.together)
+
+        return run
+
+    def _go_smaller(self, plan: Plan, error: OutOfMemoryError) -> None:
+        """After running out of memory at most half the pixels in a run; said once."""
+        one = Shape(1, *(plan.tile or plan.padded)).pixels
+        pixels = plan.together * one
+        alone_is_too_much = plan.together == 1 and (
+            self._planner.tile != "auto" or pixels // 2 < SMALLEST_RETRY
+        )
+        if alone_is_too_much:
+            raise BackendError(
+                f"{error} | leave tile at 'auto', or choose smaller tiles"
+            ) from error
+        if self._most is None:
+            how = "in tiles" if plan.together == 1 else "with fewer at a time"
+            logger.warning("out of memory at %dx%d; going on %s", plan.height, plan.width, how)
+        self._most = min(self._most or pixels, max(pixels // 2, one if plan.together > 1 else 0))
+
+
+def groups_of(images: Iterable[NDArray[Any]], io: str) -> list[list[int]]:
+    """Which images can be in one run: those of one padded size; in the image form, of one size."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, image in enumerate(images):
+        height, width, _ = image.shape
+        if io == "tensor":
+            padding = Padding(height, width)
+            height, width = padding.padded_height, padding.padded_width
+        groups.setdefault((height, width), []).append(index)
+    return [groups[size] for size in sorted(groups)]

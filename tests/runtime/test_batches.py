@@ -1,0 +1,196 @@
+"""Several images, or several tiles, in one run of the network."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runtime.test_tiles import Doubling, image_of, restorer_of
+
+import maxim_deploy
+from maxim_deploy import BackendError, UsageError
+from maxim_deploy.runtime.turns import Turns
+from maxim_deploy.spec.profiles import Profile, Shape
+
+
+class Gaining(Doubling):
+    """Gains from every image more in a run."""
+
+    batch_pixels = None
+
+
+def test_equal_padded_sizes_run_together() -> None:
+    backend = Gaining()
+    restorer = restorer_of(backend)
+    sizes = [(70, 90), (64, 64), (128, 66), (33, 64), (100, 100)]
+    images = [image_of(*size) for size in sizes]
+    images[3] = (images[3] * 120).astype(np.uint8)
+    images[4] = (images[4] * 30000).astype(np.uint16)
+    for image, restored in zip(images, restorer.batch(images), strict=True):
+        assert restored.dtype == image.dtype and restored.shape == image.shape
+        assert np.abs(restored.astype(float) - 2.0 * image).max() <= 1e-6
+    assert backend.shapes == [(2, 3, 64, 64), (3, 3, 128, 128)]
+
+
+def test_a_call_with_a_batch_is_one_run() -> None:
+    backend = Gaining()
+    images = np.random.default_rng(0).random((5, 3, 50, 70), np.float32)
+    assert np.abs(restorer_of(backend)(images) - 2 * images).max() < 1e-6
+    assert backend.shapes == [(5, 3, 64, 128)]
+
+
+def test_the_image_form_groups_images_of_one_size() -> None:
+    backend = Gaining(io="image")
+    images = [np.full((*size, 3), 9, np.uint8) for size in [(5, 6), (5, 7), (5, 6)]]
+    assert [(one == 18).all() for one in restorer_of(backend).batch(images)] == [True] * 3
+    assert backend.shapes == [(2, 5, 6, 3), (1, 5, 7, 3)]
+
+
+def test_as_many_as_the_memory_allows_in_even_parts() -> None:
+    room = 100 * 64 * 64
+    for limit, count, expected in (
+        (3 * room, 4, [2, 2]),
+        (3 * room, 7, [3, 2, 2]),
+        (room, 2, [1, 1]),
+        (None, 20, [10, 10]),
+    ):
+        backend = Gaining()
+        restorer_of(backend, limit=limit).batch([image_of(64, 64)] * count)
+        assert [shape[0] for shape in backend.shapes] == expected
+
+
+def test_an_engine_takes_the_batches_that_it_was_built_for() -> None:
+    size = (512, 512)
+    only = Profile("tile512", Shape(1, *size), Shape(1, *size), Shape(8, *size))
+    backend = Gaining(profile=only)
+    restorer = restorer_of(backend)
+    restorer.batch([image_of(500, 500)] * 10)
+    assert [shape[0] for shape in backend.shapes] == [5, 5]
+
+
+def test_tiles_of_one_image_go_together() -> None:
+    size = (512, 512)
+    only = Profile("tile512", Shape(1, *size), Shape(1, *size), Shape(8, *size))
+    backend = Gaining(profile=only)
+    restorer = restorer_of(backend)
+    image = image_of(1000, 1800)
+    plan = restorer.plan(1000, 1800)
+    assert (plan.tiles, plan.together, plan.bytes) == (12, 6, 600 * 512 * 512)
+    assert "12 tiles of 512x512 that share 64 pixels, 6 at a time" in str(plan)
+    assert np.abs(restorer(image) - 2 * image).max() < 1e-6
+    assert [shape[0] for shape in backend.shapes] == [6, 6]
+    eight = restorer(image, self_ensemble=True)
+    assert np.abs(eight - 2 * image).max() < 1e-6
+
+
+def test_what_gains_nothing_runs_alone() -> None:
+    class Little(Doubling):
+        batch_pixels = 2 * 64 * 64
+
+    backend = Little()
+    restorer = restorer_of(backend)
+    restorer.batch([image_of(64, 64)] * 4 + [image_of(64, 128)] * 2)
+    assert [shape[0] for shape in backend.shapes] == [2, 2, 1, 1]
+
+
+def test_out_of_memory_leads_to_fewer_at_a_time_then_to_tiles(caplog) -> None:
+    backend = Gaining(room=256 * 256)
+    restorer = restorer_of(backend)
+    images = [image_of(256, 256)] * 4
+    with caplog.at_level(logging.WARNING, "maxim_deploy"):
+        for image, restored in zip(images, restorer.batch(images), strict=True):
+            assert np.abs(restored - 2 * image).max() < 1e-6
+    assert [shape[0] for shape in backend.shapes] == [4, 2, 1, 1, 1, 1]
+    assert caplog.messages == ["out of memory at 256x256; going on with fewer at a time"]
+    backend.room, backend.shapes = 192 * 192, []
+    restorer.batch(images[:1])
+    assert backend.shapes[0] == (1, 3, 256, 256) and backend.shapes[-1][2:] == (128, 128)
+
+
+def test_out_of_memory_with_tiles_together() -> None:
+    backend = Gaining(room=2 * 128 * 128)
+    restorer = restorer_of(backend, tile=128)
+    image = image_of(256, 256)
+    assert np.abs(restorer(image) - 2 * image).max() < 1e-6
+    assert [shape[0] for shape in backend.shapes] == [9, 3] + [1] * 9
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.zeros((3, 3), np.uint8), "RGB"),
+        (np.zeros((0, 3, 3), np.uint8), "RGB"),
+        (np.full((3, 3, 3), np.nan, np.float32), "NaN"),
+        (np.zeros((3, 3, 3), np.int64), "int64"),
+        ("a.png", "not str"),
+    ],
+)
+def test_one_bad_image_is_named_and_nothing_runs(bad, words: str) -> None:
+    backend = Gaining()
+    if isinstance(bad, str):
+        with pytest.raises(UsageError, match=words):
+            restorer_of(backend).batch([image_of(9, 9), bad])
+    else:
+        with pytest.raises(UsageError, match=rf"images\[1\] \| .*{words}"):
+            restorer_of(backend).batch([image_of(9, 9), bad])
+    assert backend.shapes == []
+
+
+def test_a_backend_that_fails_on_a_batch_fails_all_of_it() -> None:
+    class Failing(Gaining):
+        def run(self, image: np.ndarray) -> np.ndarray:
+            raise BackendError("no")
+
+    with pytest.raises(BackendError, match="no"):
+        restorer_of(Failing()).batch([image_of(9, 9)] * 2)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), min_size=1, max_size=5))
+def test_the_network_gives_what_single_calls_give(demo_bundle: Path, sizes) -> None:
+    images = [np.random.default_rng(w).integers(0, 256, (h, w, 3), np.uint8) for h, w in sizes]
+    with maxim_deploy.load(demo_bundle) as restorer:
+        alone = [restorer(image) for image in images]
+        together = restorer.batch(images)
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_two_lanes_are_two_runs_at_a_time() -> None:
+    class TwoLanes(Doubling):
+        lanes = 2
+        meeting = threading.Barrier(2, timeout=10)
+
+        def run(self, image: np.ndarray) -> np.ndarray:
+            self.meeting.wait()  # breaks unless the other one is here
+            return super().run(image)
+
+    restorer = restorer_of(TwoLanes())
+    futures = [restorer.submit(image_of(64, 64)) for _ in range(4)]
+    assert all(future.result(30).shape == (64, 64, 3) for future in futures)
+
+
+def test_closing_waits_for_every_turn() -> None:
+    turns, entered, leave = Turns(2), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with turns.one():
+            entered.set()
+            leave.wait(10)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    entered.wait(10)
+    closer = threading.Thread(target=lambda: turns.all().__enter__())
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive()
+    leave.set()
+    closer.join(10)
+    worker.join(10)
+    assert not closer.is_alive()

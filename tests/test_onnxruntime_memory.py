@@ -1,0 +1,101 @@
+"""The arena that ONNX Runtime's sessions share, and what is known of its memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.graphs import node, write
+
+from maxim_deploy._run_memory import measured_bytes_per_pixel
+from maxim_deploy.errors import BackendError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+
+
+def run(script: str, *arguments: object) -> dict:
+    """A script in a process of its own; what it prints as JSON."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+MIXED = """
+import json, sys, numpy
+from maxim_deploy._memory import *
+import maxim_deploy
+restorer = maxim_deploy.load(sys.argv[1])
+def call(side): return restorer(numpy.zeros((side, side, 3), numpy.uint8))
+call(64)
+before = resident_bytes()
+call(256)
+small = resident_bytes() - before
+planned = restorer.plan(512, 512).bytes
+call(512)
+large, peak = resident_bytes() - before, peak_resident_bytes() - before
+for side in (256, 128, 512, 64, 320, 448, 512): call(side)
+later, peak_later = resident_bytes() - before, peak_resident_bytes() - before
+restorer.close()
+print(json.dumps(dict(small=small, large=large, peak=peak, later=later, peak_later=peak_later,
+                      closed=resident_bytes() - before, planned=planned)))
+"""
+
+
+def test_memory_of_a_larger_image_replaces_that_of_a_smaller_one(demo_bundle: Path) -> None:
+    memory = run(MIXED, demo_bundle)
+    assert memory["small"] > 25e6
+    assert memory["peak"] <= 1.1 * memory["planned"]  # not the sum of both
+    assert memory["peak_later"] <= 1.03 * memory["peak"]  # nor does it grow any more
+    assert memory["closed"] < 0.25 * memory["large"]
+
+
+def test_an_application_that_has_an_allocator_keeps_it(demo_bundle: Path) -> None:
+    script = (
+        "import json, sys, numpy, onnxruntime as ort, maxim_deploy\n"
+        "where = ort.OrtMemoryInfo('Cpu', ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,"
+        " ort.OrtMemType.DEFAULT)\n"
+        "ort.create_and_register_allocator(where, ort.OrtArenaCfg({}))\n"
+        "with maxim_deploy.load(sys.argv[1]) as restorer:\n"
+        "    print(json.dumps({'shape': restorer(numpy.zeros((9, 8, 3), numpy.uint8)).shape}))"
+    )
+    assert run(script, demo_bundle) == {"shape": [9, 8, 3]}
+
+
+def test_the_bytes_of_a_graph(tmp_path: Path) -> None:
+    wide = node("Concat", "image " * 16, "wide", axis=1)
+    graph = write(tmp_path / "g.onnx", wide, node("Neg", "wide", "restored"))
+    measured = measured_bytes_per_pixel(graph)
+    assert measured is not None and 2 * 192 - 40 < measured < 3 * 192 + 40
+
+
+def test_a_graph_that_does_not_run(tmp_path: Path) -> None:
+    side = np.array([7])
+    graph = write(tmp_path / "g.onnx", node("Reshape", "image side", "restored"), side=side)
+    with pytest.raises(BackendError, match=r"measuring the memory of g.onnx failed: .*Reshape"):
+        measured_bytes_per_pixel(graph)
+
+
+PLANNED = """
+import json, sys, numpy
+from maxim_deploy._memory import *
+import maxim_deploy
+height, width = int(sys.argv[2]), int(sys.argv[3])
+image = numpy.random.default_rng(0).integers(0, 256, (height, width, 3), numpy.uint8)
+restorer = maxim_deploy.load(sys.argv[1], precision=sys.argv[4])
+before, planned = resident_bytes(), restorer.plan(height, width).bytes
+restorer(image)
+print(json.dumps(dict(planned=planned, measured=peak_resident_bytes() - before)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "precision"), [((512, 512), "fp32"), ((500, 700), "fp32"), ((480, 640), "fp16")]
+)
+def test_the_plan_is_within_a_tenth_of_the_peak(demo_bundle: Path, size, precision) -> None:
+    memory = run(PLANNED, demo_bundle, *size, precision)
+    assert abs(memory["planned"] / memory["measured"] - 1) < 0.1, memory
