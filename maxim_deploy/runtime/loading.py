@@ -7,6 +7,7 @@ from pathlib import Path
 from maxim_deploy.errors import UsageError, nearest
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.planning import Planner, TileOption
+from maxim_deploy.runtime.registry import registered_names
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.selection import OPENERS, Request, open_backend
 from maxim_deploy.spec.manifest import Bundle
@@ -14,6 +15,7 @@ from maxim_deploy.spec.quantities import bytes_from
 from maxim_deploy.spec.recipes import PRECISIONS, chosen
 
 BACKENDS = ("auto", *OPENERS)
+"""The runtime's own; `registered_names` has others."""
 
 
 def load(
@@ -35,7 +37,8 @@ def load(
         bundle: the directory that `maxim-export` wrote. Its files are checked against their hashes.
         backend: "auto" takes the first of these that works here, and `info.not_taken` says why the
             ones before did not: "tensorrt" and "tensorrt-rtx" (the bundle's engines),
-            "onnxruntime-cuda", "onnxruntime" (CPU).
+            "onnxruntime-cuda", "onnxruntime" (CPU). By name only, "torch": the literal network, for
+            comparison, and what `maxim_deploy.runtime.registry.register_backend` was told of.
         precision: "auto", "fp32", "fp16" or "bf16". Of those that the bundle has, "auto" is the
             fastest of the backend: fp16 on a GPU, fp32 on a CPU, which runs no bf16.
         device: index of the GPU; a CPU backend takes 0 only.
@@ -54,10 +57,20 @@ def load(
             missing or has changed.
         MissingDependencyError: the backend's library is not installed.
         BackendError: the backend cannot run here.
+
+    Example:
+        >>> import maxim_deploy
+        >>> with maxim_deploy.load("build/demo", threads=1, max_memory="2GiB") as restorer:
+        ...     print(restorer.info.model.name, restorer.info.precision, restorer.info.device)
+        demo-denoise fp32 cpu
+        >>> maxim_deploy.load("build/demo", backend="onnxruntim")
+        Traceback (most recent call last):
+        maxim_deploy.errors.UsageError: unknown backend 'onnxruntim' (did you mean ...
     """
-    if backend not in BACKENDS:
+    known = (*BACKENDS, *registered_names())
+    if backend not in known:
         raise UsageError(
-            f"unknown backend {backend!r}{nearest(backend, BACKENDS)}; known: {', '.join(BACKENDS)}"
+            f"unknown backend {backend!r}{nearest(backend, known)}; known: {', '.join(known)}"
         )
     chosen("precision", [precision], ("auto", *PRECISIONS))
     if threads is not None and threads < 1:

@@ -195,7 +195,7 @@ class Restorer:
             >>> with maxim_deploy.load("build/demo", tile=256) as restorer:
             ...     plan = restorer.plan(500, 400)
             >>> plan.padded, plan.tile, plan.tiles, plan.overlap
-            ((512, 448), (256, 256), 9, 64)
+            ((512, 448), (256, 256), 6, 64)
             >>> 10_000_000 < plan.bytes < 100_000_000
             True
         """

@@ -17,6 +17,7 @@ from maxim_deploy.errors import (
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.engine_set import EngineSet
 from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu, typical_bytes_per_pixel
+from maxim_deploy.runtime.registry import opener_of, registered_names
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 
@@ -58,7 +59,7 @@ def open_backend(request: Request, name: str) -> tuple[Backend, dict[str, str]]:
 
     Args:
         request: what to run.
-        name: a key of `OPENERS`, or "auto".
+        name: a key of `OPENERS`, a registered name, or "auto".
 
     Returns:
         (the backend, why better ones were not taken, by name).
@@ -67,6 +68,8 @@ def open_backend(request: Request, name: str) -> tuple[Backend, dict[str, str]]:
         BundleError, MissingDependencyError, BackendError, UsageError: the backend does not work
             here; with "auto", the last of them does not.
     """
+    if name in registered_names():
+        return opener_of(name)(request), {}
     if name != "auto":
         return OPENERS[name](request), {}
     not_taken: dict[str, str] = {}

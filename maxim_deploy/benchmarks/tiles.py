@@ -1,0 +1,141 @@
+"""What tiles cost: a bundle on noisy photographs, in tiles against whole.
+
+    python -m maxim_deploy.benchmarks.tiles BUNDLE PHOTO... [--tile N]... [--overlap N]...
+
+A Markdown table on stdout, a row per tile and overlap, with the numbers of the photographs in their
+order; progress on stderr. The bundle should be one that removes noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.imaging.files import read_image
+from maxim_deploy.imaging.padding import Padding
+from maxim_deploy.imaging.tiling import Tiling
+from maxim_deploy.parity.metrics import psnr
+from maxim_deploy.runtime import load
+
+AROUND = 8
+"""Pixels on either side of a border that it is compared with."""
+
+HEADS = (
+    "tile | overlap | dB to whole | dB to clean, tiled minus whole | step at the border / around | "
+    "largest step / around"
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """How the error (tiled minus whole) jumps from one pixel to the next, in levels of 255.
+
+    Attributes:
+        mean: across the border where the mean of all pixels along it is largest.
+        mean_around: the same of the lines around that border.
+        largest: of any pixel across any border.
+        largest_around: of any pixel of the lines around that border.
+    """
+
+    mean: float
+    mean_around: float
+    largest: float
+    largest_around: float
+
+
+def step_of(error: NDArray[Any], tiling: Tiling) -> Step:
+    """The steps across the borders of tiles.
+
+    Args:
+        error: `[H, W, 3]` of the padded image, 1.0 for 255 levels.
+        tiling: of several tiles.
+    """
+    means, largest = [], []
+    for axis, length in enumerate((tiling.height, tiling.width)):
+        jumps = np.abs(np.diff(error, axis=axis)) * 255
+        mean, most = jumps.mean(axis=(1 - axis, 2)), jumps.max(axis=(1 - axis, 2))
+        ends = {end for window, _ in tiling for end in (window[axis].start, window[axis].stop)}
+        for end in ends - {0, length}:
+            around = [*range(max(end - 1 - AROUND, 0), end - 1)]
+            around += [*range(end, min(end + AROUND, length - 1))]
+            means.append((float(mean[end - 1]), float(mean[around].mean())))
+            largest.append((float(most[end - 1]), float(most[around].max())))
+    return Step(*max(means), *max(largest))
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph, with noise, and restored whole."""
+
+    clean: NDArray[np.float32]
+    noisy: NDArray[np.float32]
+    whole: NDArray[np.float32]
+
+
+def photo_of(bundle: Path, path: Path, sigma: float) -> Photo:
+    """Read a photograph, add noise of `sigma` levels, and restore it whole."""
+    clean = read_image(path).rgb.astype(np.float32) / np.float32(255)
+    noise = np.random.default_rng(0).normal(0, sigma / 255, clean.shape).astype(np.float32)
+    with load(bundle, tile="off") as restorer:
+        return Photo(clean, clean + noise, restorer(clean + noise))
+
+
+def cells_of(bundle: Path, photo: Photo, tile: int, overlap: int) -> tuple[str, ...]:
+    """The cells of one photograph; dashes where a tile is no smaller than it."""
+    with load(bundle, tile=tile, overlap=overlap) as restorer:
+        plan = restorer.plan(*photo.clean.shape[:2])
+        if plan.tile is None:
+            return ("-",) * 4
+        tiled = restorer(photo.noisy)
+    padding = Padding(*photo.clean.shape[:2])
+    step = step_of(
+        padding.apply(tiled - photo.whole), Tiling(*plan.padded, plan.tile, plan.overlap)
+    )
+    gain = _quality(tiled, photo.clean) - _quality(photo.whole, photo.clean)
+    return (
+        f"{_quality(tiled, np.clip(photo.whole, 0, 1)):.1f}",
+        f"{gain:+.2f}",
+        f"{step.mean:.2f} / {step.mean_around:.2f}",
+        f"{step.largest:.1f} / {step.largest_around:.1f}",
+    )
+
+
+def _quality(image: NDArray[np.float32], target: NDArray[np.float32]) -> float:
+    return psnr(np.clip(image, 0, 1), target, peak=1)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--tile", "tiles", type=int, multiple=True, default=(128, 256, 384, 512))
+@click.option("--overlap", "overlaps", type=int, multiple=True, default=(0, 32, 64, 96, 128))
+@click.option("--sigma", default=25.0, show_default=True, help="Noise, in levels of 255.")
+def main(
+    bundle: Path,
+    photos: tuple[Path, ...],
+    tiles: tuple[int, ...],
+    overlaps: tuple[int, ...],
+    sigma: float,
+) -> None:
+    """Compare tiles with the whole image; a Markdown table on stdout."""
+    try:
+        loaded = [photo_of(bundle, path, sigma) for path in photos]
+        click.echo(f"| {HEADS} |\n| {' | '.join(['---'] * 6)} |")
+        for tile, overlap in ((t, o) for t in tiles for o in overlaps if o <= t - 64):
+            click.echo(f"tiles of {tile} that share {overlap}", err=True)
+            columns = zip(*(cells_of(bundle, p, tile, overlap) for p in loaded), strict=True)
+            cells = [", ".join(column) for column in columns]
+            click.echo(f"| {tile} | {overlap} | {' | '.join(cells)} |")
+    except MaximDeployError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(error.exit_code) from error
+
+
+if __name__ == "__main__":
+    main()

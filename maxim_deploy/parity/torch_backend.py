@@ -1,0 +1,149 @@
+"""The literal network in PyTorch as a backend: `maxim_deploy.load(bundle, backend="torch")`.
+
+The reference that everything else is compared with. It reads the bundle's literal weights, so it
+says nothing of the bundle's graphs. On a GPU if PyTorch can use one, else on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maxim_deploy._memory import available_bytes
+from maxim_deploy.checkpoints import read_checkpoint
+from maxim_deploy.errors import BackendError, BundleError, UsageError
+from maxim_deploy.model import module_from_checkpoint
+from maxim_deploy.runtime.backend import OutOfMemoryError
+from maxim_deploy.runtime.selection import Request
+from maxim_deploy.spec.architecture import MULTIPLE_OF
+from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.profiles import Shape
+
+BYTES_PER_PIXEL = 100
+BYTES_PER_FEATURE = 130
+"""Memory of a run in float32 per pixel, so much and so much for each feature. From the demo model,
+S-1 and S-2; a rough figure, and no promise as that of the other backends is."""
+
+_TYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+class TorchBackend:
+    """The literal network. Implements `maxim_deploy.runtime.backend.Backend`.
+
+    Args:
+        bundle: with its literal weights.
+        precision: "fp32", or "fp16" on a GPU.
+        device: where to run.
+        threads: of the CPU for the whole process; None leaves PyTorch's number.
+
+    Raises:
+        BundleError: the bundle has no literal weights, or they have changed.
+        UsageError: a CPU runs float32 only.
+    """
+
+    name = "torch"
+    io = "tensor"
+    lanes = 1
+    batch_pixels: int | None = 2 * 128 * 128
+    """As ONNX Runtime's on a CPU."""
+
+    def __init__(
+        self, bundle: Bundle, precision: str, device: torch.device, threads: int | None = None
+    ) -> None:
+        if bundle.manifest.source is None:
+            raise BundleError(
+                f"bundle {str(bundle.path)!r} has no literal weights for the reference in PyTorch; "
+                "export it without --no-source"
+            )
+        if precision not in ("fp32", "fp16") or (precision == "fp16" and device.type == "cpu"):
+            raise UsageError(f"the reference runs fp32, and fp16 on a GPU; not {precision} here")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        checkpoint = read_checkpoint(bundle.checked(bundle.manifest.source))
+        self._module: Any = module_from_checkpoint(checkpoint).to(device, _TYPES[precision])
+        self._features = bundle.manifest.architecture.features
+        self._device, self.precision = device, precision
+        self.device = "cpu" if device.type == "cpu" else f"{device} {_gpu_name(device)}"
+        self.library = f"torch {torch.__version__}"
+
+    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Restore `[N, 3, H, W]` float32 in [0, 1]; the same shape and type comes back.
+
+        Raises:
+            OutOfMemoryError: there is not enough memory for this shape.
+            BackendError: PyTorch failed, or this is closed.
+        """
+        if self._module is None:
+            raise BackendError("this backend is closed; load the bundle again")
+        try:
+            with torch.inference_mode(), _exact_float32():
+                tensor = torch.from_numpy(image).to(self._device, _TYPES[self.precision])
+                restored: NDArray[np.float32] = self._module(tensor).float().cpu().numpy()
+        except (RuntimeError, MemoryError) as error:
+            text = f"PyTorch failed on an input of {'x'.join(map(str, image.shape))}: {error}"
+            no_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+            if no_memory or "can't allocate memory" in str(error):
+                raise OutOfMemoryError(text) from error
+            raise BackendError(text) from error
+        return restored
+
+    def takes(self, shape: Shape) -> bool:
+        """Whether both sides are multiples of 64."""
+        return not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
+
+    def bytes_for(self, shape: Shape) -> int:
+        """Rough estimate of the memory that a run takes."""
+        per_pixel = BYTES_PER_PIXEL + BYTES_PER_FEATURE * self._features
+        return shape.pixels * per_pixel // (2 if self.precision == "fp16" else 1)
+
+    def free_bytes(self) -> int | None:
+        """Memory of the device that nobody has, or that PyTorch keeps."""
+        if self._device.type == "cpu":
+            return available_bytes()
+        return torch.cuda.mem_get_info(self._device)[0] + self.held_bytes()
+
+    def held_bytes(self) -> int:
+        """Memory of the GPU that PyTorch keeps for its next tensors."""
+        if self._device.type == "cpu":
+            return 0
+        reserved = torch.cuda.memory_reserved(self._device)
+        return reserved - torch.cuda.memory_allocated(self._device)
+
+    def close(self) -> None:
+        """Give the weights back; further calls fail."""
+        self._module = None
+
+
+def open_backend(request: Request) -> TorchBackend:
+    """What `maxim_deploy.runtime.registry` calls."""
+    if request.stream is not None:
+        raise UsageError("torch runs in a stream of its own; leave stream at None")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", request.device)
+    elif request.device:
+        raise UsageError(f"device={request.device} cannot be honoured: PyTorch has no GPU here")
+    else:
+        device = torch.device("cpu")
+    precision = "fp32" if request.precision == "auto" else request.precision
+    return TorchBackend(request.bundle, precision, device, request.threads)
+
+
+def _gpu_name(device: torch.device) -> str:
+    name: str = torch.cuda.get_device_name(device)
+    return name
+
+
+@contextmanager
+def _exact_float32() -> Iterator[None]:
+    """Without TF32, which PyTorch uses for convolutions on a GPU unless told otherwise."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
