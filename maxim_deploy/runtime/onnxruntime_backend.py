@@ -14,6 +14,7 @@ from maxim_deploy._run_memory import FIXED_BYTES
 from maxim_deploy.errors import BackendError, MissingDependencyError
 from maxim_deploy.imaging import Padding
 from maxim_deploy.runtime.backend import OutOfMemoryError
+from maxim_deploy.runtime.onnxruntime_session import check_form
 from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture
 from maxim_deploy.spec.profiles import Shape
 
@@ -56,7 +57,7 @@ class OnnxRuntimeCpu:
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
-        BackendError: ONNX Runtime cannot load the graph.
+        BackendError: ONNX Runtime cannot load the graph, or it is not of the form of its name.
     """
 
     name = "onnxruntime"
@@ -73,13 +74,15 @@ class OnnxRuntimeCpu:
             raise
         except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
             raise BackendError(f"ONNX Runtime cannot load {str(graph)!r}: {error}") from error
+        self.precision, self.io = (
+            graph.name.split(".")[:2] if graph.name.count(".") > 1 else ("", "")
+        )
+        if self.io:
+            check_form(self._session, graph, self.io)
         self._arena = arena_of_this_process()
         self._leave = self._arena.keep_for(self)
         self._bytes_per_pixel = bytes_per_pixel
         self.library = f"onnxruntime {require('onnxruntime', 'cpu').__version__}"
-        self.precision, self.io = (
-            graph.name.split(".")[:2] if graph.name.count(".") > 1 else ("", "")
-        )
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """Restore a batch in the graph's form; the same shape and type comes back.

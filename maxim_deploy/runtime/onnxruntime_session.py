@@ -101,3 +101,23 @@ def _check_placement(session: Any) -> None:
             f"ONNX Runtime would run {listed} on the CPU, {stray[0].name!r} first: it has no CUDA "
             "kernel for them in this precision; take another precision or backend"
         )
+
+
+_TYPES = {"tensor": "float", "image": "uint8"}
+"""Of the input and output of each form, as ONNX Runtime names them."""
+
+
+def check_form(session: Any, graph: Path, io: str) -> None:
+    """Refuse a graph that is not of the form that the bundle's manifest says.
+
+    Raises:
+        BackendError: an input or output has another name, type or place for the channels.
+    """
+    for ends, name in ((session.get_inputs(), "image"), (session.get_outputs(), "restored")):
+        found = [(end.name, end.type, end.shape[3 if io == "image" else 1]) for end in ends]
+        if found != [(name, f"tensor({_TYPES[io]})", 3)]:
+            listed = ", ".join(f"{end.name!r} {end.type} {end.shape}" for end in ends)
+            raise BackendError(
+                f"{graph.name} is no graph of the {io!r} form: where it should have {name!r}, "
+                f"tensor({_TYPES[io]}), with 3 channels, it has {listed}; export the bundle again"
+            )
