@@ -22,9 +22,12 @@ TILE_SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128)
 MOST_TOGETHER = 16
 """Images in one run at most."""
 
-HOST_BYTES_PER_PIXEL = 40
-"""Of the arrays beside the network: padded input and result as float32 RGB (24), and the blend of
-tiles or the result's own type (12), and an image of 8 bits (3), rounded up."""
+RUN_BYTES_PER_PIXEL = 12
+"""Of the host arrays that go into a run, float32 RGB. What comes out is the backend's to count."""
+
+COVERED_BYTES_PER_PIXEL = 27
+"""Beside the tiles, of an image that they cover: itself and their blend as float32 RGB (24), and
+the result of 8 bits (3)."""
 
 TileOption = int | Literal["auto", "off"]
 
@@ -132,8 +135,8 @@ class Planner:
         tile = self._tile(height, width, padded, limit, most)
         one = self._run_shape(height, width, padded, tile)
         tiles = self.tiling(*padded, tile).count if tile else 1
-        pixels = height * width
-        together = self._together(one, images, tiles, pixels, limit, most)
+        covered = _area(padded) if tile else 0
+        together = self._together(one, tiles if tile else images, covered, limit, most)
         return Plan(
             height=height,
             width=width,
@@ -142,7 +145,7 @@ class Planner:
             overlap=self._overlap() if tile else 0,
             tiles=tiles,
             together=together,
-            bytes=self._bytes(_times(one, together), pixels * (1 if tile else together)),
+            bytes=self._bytes(_times(one, together), covered),
             limit=limit,
             largest_side=self._largest_side(limit),
             backend=self.backend.name,
@@ -154,21 +157,15 @@ class Planner:
         return Tiling(height, width, tile, self._overlap())
 
     def _together(
-        self,
-        one: Shape,
-        images: int,
-        tiles: int,
-        pixels: int,
-        limit: int | None,
-        most: int | None,
+        self, one: Shape, count: int, covered: int, limit: int | None, most: int | None
     ) -> int:
-        """How many shapes a run takes: so that runs are few, and of about equal size."""
-        gainful, count = self.backend.batch_pixels, tiles if tiles > 1 else images
+        """How many of `count` shapes a run takes: so that runs are few, and about equally large."""
+        gainful = self.backend.batch_pixels
         for several in range(min(count, MOST_TOGETHER), 1, -1):
             shape = _times(one, several)
             if gainful is not None and shape.pixels > gainful:
                 continue
-            if self._fits(shape, pixels * (1 if tiles > 1 else several), limit, most):
+            if self._fits(shape, covered, limit, most):
                 even = -(-count // -(-count // several))
                 return even if self.backend.takes(_times(one, even)) else several
         return 1
@@ -187,7 +184,7 @@ class Planner:
         most: int | None,
     ) -> tuple[int, int] | None:
         whole = self._run_shape(height, width, padded, None)
-        fits_whole = self._fits(whole, height * width, limit, most)
+        fits_whole = self._fits(whole, 0, limit, most)
         if self.tile == "off" or (self.tile == "auto" and fits_whole):
             if not self.backend.takes(whole):
                 raise UsageError(
@@ -200,7 +197,7 @@ class Planner:
             return None if max(padded) <= self.tile else _clipped(self.tile, padded)
         for side in TILE_SIDES:
             tile = _clipped(side, padded)
-            if tile != padded and self._fits(Shape(1, *tile), height * width, limit, most):
+            if tile != padded and self._fits(Shape(1, *tile), _area(padded), limit, most):
                 return tile
         raise UsageError(
             f"image of {height}x{width} | not even tiles of {TILE_SIDES[-1]}x{TILE_SIDES[-1]} fit "
@@ -214,26 +211,31 @@ class Planner:
             return Shape(1, height, width)  # that graph pads by itself
         return Shape(1, *(tile or padded))
 
-    def _fits(self, shape: Shape, pixels: int, limit: int | None, most: int | None) -> bool:
+    def _fits(self, shape: Shape, covered: int, limit: int | None, most: int | None) -> bool:
         return (
             self.backend.takes(shape)
             and (most is None or shape.pixels <= most)
-            and (limit is None or self._bytes(shape, pixels) <= limit)
+            and (limit is None or self._bytes(shape, covered) <= limit)
         )
 
-    def _bytes(self, shape: Shape, pixels: int) -> int:
-        host = HOST_BYTES_PER_PIXEL * pixels if self.backend.device == "cpu" else 0
-        return self.backend.bytes_for(shape) + host
+    def _bytes(self, shape: Shape, covered: int) -> int:
+        """Memory of a run, and of the pixels that tiles cover; 0 of them for a whole image."""
+        host = RUN_BYTES_PER_PIXEL * shape.pixels + COVERED_BYTES_PER_PIXEL * covered
+        return self.backend.bytes_for(shape) + (host if self.backend.device == "cpu" else 0)
 
     def _largest_side(self, limit: int | None) -> int:
         """By halving the steps: memory and profiles are monotonous in the side, or nearly so."""
         side, step = 0, 16384
         while step >= MULTIPLE_OF:
             larger = side + step
-            if self._fits(Shape(1, larger, larger), larger**2, limit, None):
+            if self._fits(Shape(1, larger, larger), 0, limit, None):
                 side = larger
             step //= 2
         return side
+
+
+def _area(sides: tuple[int, int]) -> int:
+    return sides[0] * sides[1]
 
 
 def _times(shape: Shape, count: int) -> Shape:

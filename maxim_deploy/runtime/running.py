@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -65,9 +66,8 @@ def in_tiles(network: Network, stack: Stack, tiling: Tiling, together: int = 1) 
         together: how many tiles the network takes at a time.
     """
     blended = np.zeros_like(stack)
-    every = list(tiling)
-    for first in range(0, len(every), together):
-        tiles = every[first : first + together]
+    rest = iter(tiling)
+    while tiles := list(islice(rest, together)):
         windows = [(slice(None), *window) for window, _ in tiles]
         restored = network(np.stack([stack[0][window] for window in windows]))
         for window, (_, weights), tile in zip(windows, tiles, restored, strict=True):

@@ -25,8 +25,10 @@ from maxim_deploy.spec.manifest import Bundle
 
 @pytest.fixture(scope="module")
 def restorer(demo_bundle: Path):
-    with maxim_deploy.load(demo_bundle, backend="torch") as restorer:
+    threads = torch.get_num_threads()
+    with maxim_deploy.load(demo_bundle, backend="torch", threads=1) as restorer:
         yield restorer
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

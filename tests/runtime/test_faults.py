@@ -50,13 +50,16 @@ def reference():
             restored = network(padded.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
         return padding.undo(restored.numpy())
 
-    return run
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more of them would spin on the cores of ONNX Runtime's
+    yield run
+    torch.set_num_threads(threads)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
-    height=st.integers(1, 140),
-    width=st.integers(1, 140),
+    height=st.integers(1, 130),
+    width=st.integers(1, 130),
     dtype=st.sampled_from([np.uint8, np.uint16, np.float32]),
     layout=st.sampled_from(sorted(LAYOUTS)),
     rounding=st.sampled_from(["nearest", "truncate"]),
