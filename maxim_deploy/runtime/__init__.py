@@ -2,7 +2,7 @@
 
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.loading import load
-from maxim_deploy.runtime.planning import Plan
+from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.restorer import Restorer
 
 __all__ = ["Plan", "Restorer", "RestorerInfo", "load"]

@@ -17,7 +17,8 @@ from maxim_deploy.runtime.arguments import as_array, check_call, check_images
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import device_array_from, is_device_array
 from maxim_deploy.runtime.info import RestorerInfo
-from maxim_deploy.runtime.planning import Plan, Planner
+from maxim_deploy.runtime.plan import Plan
+from maxim_deploy.runtime.planning import Planner
 from maxim_deploy.runtime.work import Workplace, groups_of
 
 

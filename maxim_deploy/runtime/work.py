@@ -14,7 +14,8 @@ from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging import Padding, Rounding
 from maxim_deploy.runtime.backend import Backend, OutOfMemoryError
 from maxim_deploy.runtime.cuda import DeviceArray
-from maxim_deploy.runtime.planning import Plan, Planner
+from maxim_deploy.runtime.plan import Plan
+from maxim_deploy.runtime.planning import Planner
 from maxim_deploy.runtime.running import (
     Network,
     Stack,

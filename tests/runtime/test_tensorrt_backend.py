@@ -23,9 +23,12 @@ from maxim_deploy.errors import BackendError, BundleError, UsageError
 from maxim_deploy.runtime import tensorrt_engines
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, cuda_bindings, open_cuda
+from maxim_deploy.runtime.info import RestorerInfo
+from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.tensorrt_backend import LANES, TensorRtBackend
 from maxim_deploy.runtime.tensorrt_contexts import KEPT
 from maxim_deploy.runtime.tensorrt_pool import Pool
+from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import Shape, profiles_from_specs
@@ -90,6 +93,20 @@ def test_a_run(trt, bundle) -> None:
     )  # fmt: skip
     assert trt.engines[0].contexts[0].made_with == "user"
     backend.close()
+
+
+def test_images_of_one_size_are_one_run(trt, bundle) -> None:
+    profiles = profiles_from_specs(["64x64@1:2:4"], "image")
+    backend = TensorRtBackend(bundle, entry_of(bundle, profiles=profiles), open_cuda())
+    info = RestorerInfo(Descriptor("x"), None, "fp16", "image", "tensorrt", "cuda:0", "none")
+    with Restorer(backend, info) as restorer:
+        images = [picture(seed=seed)[0] for seed in range(6)]
+        for image, restored in zip(images, restorer.batch(images), strict=True):
+            assert np.array_equal(restored, 255 - image)
+        assert np.array_equal(restorer(images[0]), 255 - images[0])
+    shapes = [call[1] for context in trt.engines[0].contexts for call in context.calls
+              if call[0] == "shape"]  # fmt: skip
+    assert {shape[0] for shape in shapes} == {3, 1}
 
 
 def test_results_do_not_share_memory(trt, bundle) -> None:
