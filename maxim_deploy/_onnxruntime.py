@@ -89,7 +89,9 @@ class Arena:
         """Keep memory while `user` lives or until the result is called; the last one frees it."""
         with self._lock:
             self._users += 1
-        return weakref.finalize(user, self._leave)
+        leave = weakref.finalize(user, self._leave)
+        leave.atexit = False  # the process gives everything back by itself
+        return leave
 
     def make_room(self, size: int) -> None:
         """Call before a run of about `size` bytes. Blocks of smaller runs are too small for it."""

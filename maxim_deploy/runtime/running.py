@@ -18,7 +18,10 @@ from maxim_deploy.runtime.backend import Backend
 Stack = NDArray[np.float32]
 """`[N, 3, H, W]` in [0, 1], float32, H and W multiples of 64."""
 
-Network = Callable[[Stack], Stack]
+Pixels = NDArray[np.float32]
+"""A `Stack`, or one image `[H, W, 3]` likewise."""
+
+Network = Callable[[Pixels], Pixels]
 
 
 def stack_of(images: Sequence[NDArray[Any]]) -> Stack:
@@ -75,28 +78,32 @@ def in_tiles(network: Network, stack: Stack, tiling: Tiling, together: int = 1) 
     return blended
 
 
-def ensemble(network: Network, stack: Stack) -> Stack:
+def ensemble(network: Network, image: Pixels, axes: tuple[int, int] = (0, 1)) -> Pixels:
     """The published self-ensemble: the mean over eight rotations and flips, each undone.
 
     The orientations run one after the other, for those of an image that is not square do not stack.
+
+    Args:
+        network: on arrays such as `image`.
+        image: padded.
+        axes: of its rows and its columns; (-2, -1) in a `Stack`.
     """
-    total = np.zeros(stack.shape, np.float32)
-    for turned, undo in orientations(stack):
+    total = np.zeros(image.shape, np.float32)
+    for turned, undo in orientations(image, axes):
         total += undo(network(turned))
     return total / np.float32(8)
 
 
 def orientations(
-    stack: NDArray[Any],
+    image: NDArray[Any], axes: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[NDArray[Any], Callable[[NDArray[Any]], NDArray[Any]]]]:
-    """The eight orientations of `[..., H, W]`, as views, each with what turns it back."""
-    axes = (-2, -1)
+    """The eight orientations of an array, as views, each with what turns it back."""
     for flipped in (False, True):
         for turns in range(4):
-            turned = np.rot90(stack[..., ::-1] if flipped else stack, turns, axes)
+            turned = np.rot90(np.flip(image, axes[1]) if flipped else image, turns, axes)
 
             def undo(x: NDArray[Any], turns: int = turns, flipped: bool = flipped) -> NDArray[Any]:
                 back = np.rot90(x, -turns, axes)
-                return back[..., ::-1] if flipped else back
+                return np.flip(back, axes[1]) if flipped else back
 
             yield turned, undo

@@ -126,7 +126,7 @@ class Workplace:
             network = network_of(self.opened())
             if plan.tile:
                 network = self._tiled(network, plan, plan.tile)
-            stack = ensemble(network, stack) if eight else network(stack)
+            stack = ensemble(network, stack, (-2, -1)) if eight else network(stack)
         return images_of(stack, images, rounding)
 
     def _tiled(self, network: Network, plan: Plan, tile: tuple[int, int]) -> Network:

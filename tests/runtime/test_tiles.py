@@ -321,7 +321,7 @@ def test_arrays_in_device_memory() -> None:
 
 
 def test_orientations_are_eight_and_undone() -> None:
-    image = image_of(4, 6).transpose(2, 0, 1)
+    image = image_of(4, 6)
     seen = {turned.tobytes() + bytes(turned.shape) for turned, _ in orientations(image)}
     assert len(seen) == 8
     assert all(np.array_equal(undo(turned), image) for turned, undo in orientations(image))
@@ -333,11 +333,13 @@ def test_the_ensemble_is_the_mean_over_orientations() -> None:
     def network(x: np.ndarray) -> np.ndarray:  # adds a ramp along what it takes for columns
         return x + ramp
 
-    image = np.zeros((2, 3, 6, 6), np.float32)
-    expected = np.mean([undo(network(turned)) for turned, undo in orientations(image)], axis=0)
-    assert np.abs(ensemble(network, image) - expected).max() < 1e-6
+    image, axes = np.zeros((2, 3, 6, 6), np.float32), (-2, -1)
+    expected = np.mean(
+        [undo(network(turned)) for turned, undo in orientations(image, axes)], axis=0
+    )
+    assert np.abs(ensemble(network, image, axes) - expected).max() < 1e-6
     assert np.abs(expected - expected[..., ::-1, :]).max() < 1e-6  # as symmetric as a square
-    wide = image_of(4, 8).transpose(2, 0, 1)[None]
+    wide = image_of(4, 8)
     assert np.abs(ensemble(lambda x: x, wide) - wide).max() < 1e-6
 
 
