@@ -207,6 +207,9 @@ def test_manifest(demo_bundle: Path) -> None:
         assert record["sha256"] == sha256_of(demo_bundle / name)
         assert record["bytes"] == (demo_bundle / name).stat().st_size
     graphs = {entry["file"]: entry for entry in manifest["graphs"]}
+    if sys.platform == "linux":
+        taken = {entry["precision"]: entry["run_bytes_per_pixel"] for entry in manifest["graphs"]}
+        assert 400 < taken["fp32"] < 460 < taken["fp16"] < 600
     exact = graphs["fp32.tensor.onnx"]["parity"]
     assert [tuple(record["shape"]) for record in exact] == list(UNSEEN_SHAPES)
     assert 0 < max(record["max_error"] for record in exact) <= MAX_ERROR
