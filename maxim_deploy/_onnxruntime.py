@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -127,6 +128,8 @@ def arena_of_this_process() -> Arena:
 
 def _trim() -> None:
     """glibc keeps freed blocks of up to 32 MB; other C libraries have no such call."""
+    if sys.platform != "linux":
+        return
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:
         trim(0)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from maxim_deploy.imaging import Rounding
     from maxim_deploy.imaging.video import Encoding
 
-_BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
+_BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "torch")
 _NO_MATTER = ("threads", "device")
 """Options of `load` that change how fast a result comes, and not what it is."""
 

@@ -162,5 +162,7 @@ def test_the_backends_are_those_of_the_runtime():
     from maxim_deploy.cli.run import _BACKENDS
     from maxim_deploy.runtime.loading import BACKENDS
     from maxim_deploy.runtime.probes import PROBES
+    from maxim_deploy.runtime.registry import registered_names
 
-    assert set(_BACKENDS) == set(BACKENDS) == {"auto", *PROBES}
+    assert set(BACKENDS) == {"auto", *PROBES}
+    assert set(_BACKENDS) == {*BACKENDS, *registered_names()}
