@@ -1,0 +1,216 @@
+"""Judged comparisons: two stages on every picture, and the whole line of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from maxim_deploy._gpu import find_gpu
+from maxim_deploy.errors import MaximDeployError, UsageError
+from maxim_deploy.imaging import Rounding, from_unit, to_unit
+from maxim_deploy.imaging.files import write_image
+from maxim_deploy.parity.comparison import LEVELS, Comparison, Pixels, compare, error_map
+from maxim_deploy.parity.pictures import Sample
+from maxim_deploy.parity.stages import Stage, bundle_stages, open_stage, stored_stage
+from maxim_deploy.parity.stored import Folder
+from maxim_deploy.parity.thresholds import Threshold, threshold_for
+from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.recipes import PRECISIONS
+
+GPU_BACKENDS = ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
+
+Say = Callable[[str], None]
+"""Is told what is being done, in a few words, as it begins."""
+
+
+class Arrow(NamedTuple):
+    """Two stages by name: A, the one to judge, and B, what it should be."""
+
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One picture through both ends of an arrow.
+
+    Attributes:
+        arrow: the stages.
+        image: name of the picture.
+        comparison: A against B; None if it failed.
+        threshold: what it was held against; None if the comparison failed.
+        faults: why it does not pass; empty if it does.
+        facts: of the two stages, `a` and `b`.
+        map: file with the error map, if one was written.
+    """
+
+    arrow: Arrow
+    image: str
+    comparison: Comparison | None
+    threshold: Threshold | None
+    faults: list[str]
+    facts: dict[str, dict[str, Any]]
+    map: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether A is close enough to B."""
+        return not self.faults
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of a record; see README for the keys."""
+        measured = self.comparison.to_json() if self.comparison else {}
+        return {
+            **self.arrow._asdict(),
+            "image": self.image,
+            **measured,
+            "threshold": self.threshold.name if self.threshold else None,
+            "passed": self.passed,
+            "faults": self.faults,
+            "map": self.map,
+            "stages": self.facts,
+        }
+
+
+@dataclass(frozen=True)
+class Options:
+    """How stages are compared.
+
+    Attributes:
+        precision: of bundles named without a stage.
+        threshold: to hold every comparison against; None for the one of the stages' precisions.
+        rounding: how results become 8 bits before they are compared with a folder's pictures. None
+            takes those as truncated, as the published scripts save, and adds half a level.
+        maps: folder for error maps; None for none.
+        load: options of `maxim_deploy.load`, for backends.
+    """
+
+    precision: str | None = None
+    threshold: Threshold | None = None
+    rounding: Rounding | None = None
+    maps: Path | None = None
+    load: dict[str, Any] | None = None
+
+
+def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]:
+    """Every arrow from the literal network to the graphs of a bundle, in the order of the line.
+
+    Args:
+        bundle: to look at.
+        name: of the bundle, to put before its stages.
+        precisions: low precisions to take, those that the bundle has.
+
+    Raises:
+        UsageError: the bundle has too little to compare anything.
+    """
+    have = (*bundle_stages(bundle), *_backends(bundle))
+    steps = [("deployment", "literal"), ("fp32", "deployment")]
+    if bundle.manifest.settings.get("literal"):
+        steps = [("fp32", "literal")]
+    steps += [("fp32.image", "fp32"), ("onnxruntime.fp32", "fp32")]
+    for low in (p for p in PRECISIONS if p in precisions and p != "fp32"):
+        steps += [(f"{low}.twin", "fp32")]
+        if low == "fp16":  # a CPU runs it, in its own way; of bfloat16 hardly an operator
+            steps += [("fp16", "fp32"), ("fp16.image", "fp16")]
+        steps += [(f"{backend}.{low}", "fp32") for backend in GPU_BACKENDS]
+    arrows = [Arrow(f"{name}:{a}", f"{name}:{b}") for a, b in steps if a in have and b in have]
+    if not arrows:
+        raise UsageError(
+            f"bundle {name!r} has no two stages to compare; it has: {', '.join(have)} | export it "
+            "with --io image,tensor and without --no-source"
+        )
+    return arrows
+
+
+def _backends(bundle: Bundle) -> set[str]:
+    """Backends with a precision that this machine might run; those of a GPU only where one is."""
+    graphs = {entry.precision for entry in bundle.manifest.graphs}
+    found = {f"onnxruntime.{precision}" for precision in graphs - {"bf16"}}
+    if find_gpu(0) is not None:
+        found |= {f"onnxruntime-cuda.{precision}" for precision in graphs}
+        found |= {f"{entry.library}.{entry.precision}" for entry in bundle.manifest.engines}
+    return found
+
+
+def judge(
+    arrows: Iterable[Arrow], samples: list[Sample], options: Options, say: Say = lambda _: None
+) -> Iterator[Judged]:
+    """Compare the ends of each arrow on every picture.
+
+    One pair of stages is open at a time. A picture that cannot be compared does not stop the rest.
+
+    Raises:
+        UsageError: there is nothing to compare.
+        MaximDeployError: a stage cannot be opened.
+    """
+    arrows = list(arrows)
+    if not arrows or not samples:
+        raise UsageError("nothing to compare: no stages or no pictures")
+    for arrow in arrows:
+        say(f"comparing {' '.join(arrow.a.split(':'))} with {' '.join(arrow.b.split(':'))}")
+        with (
+            closing(open_stage(arrow.a, options.precision, **(options.load or {}))) as a,
+            closing(open_stage(arrow.b, options.precision, **(options.load or {}))) as b,
+        ):
+            for sample in samples:
+                yield _judged(a, b, sample, options)
+
+
+def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
+    arrow, facts = Arrow(a.name, b.name), {"a": a.facts, "b": b.facts}
+    try:
+        found, expected = _results(a, b, sample, options.rounding)
+        source = None if sample.image is None else to_unit(sample.image)
+        comparison = compare(found, expected, source)
+    except MaximDeployError as error:
+        return Judged(arrow, sample.name, None, None, [str(error)], facts)
+    in_8_bits = 2 if options.rounding and (a.is_8bit or b.is_8bit) else a.is_8bit + b.is_8bit
+    threshold = options.threshold or threshold_for((a.precision, b.precision), in_8_bits)
+    written = None
+    if options.maps:
+        written = options.maps / f"{_file_name(arrow)}.{sample.name}.png"
+        full_scale = max(threshold.max_error_levels, 1 / LEVELS)
+        write_image(written, error_map(found, expected, full_scale))
+    faults = threshold.faults(comparison)
+    return Judged(
+        arrow, sample.name, comparison, threshold, faults, facts, str(written) if written else None
+    )
+
+
+def _results(
+    a: Stage, b: Stage, sample: Sample, rounding: Rounding | None
+) -> tuple[Pixels, Pixels]:
+    """Both pictures, made comparable: what a stage in 8 bits has lost, the other loses too."""
+    results = [a.restore(sample), b.restore(sample)]
+    if a.is_8bit == b.is_8bit:
+        return results[0], results[1]
+    eight, other = (0, 1) if a.is_8bit else (1, 0)
+    if not np.isfinite(results[other]).all():
+        return results[0], results[1]
+    results[other] = np.clip(results[other], 0, 1)
+    if isinstance((a, b)[eight], Folder):
+        if rounding is None:
+            results[eight] = results[eight] + np.float32(0.5 / LEVELS)
+        else:
+            levels = from_unit(results[other], np.dtype(np.uint8), rounding)
+            results[other] = to_unit(levels)
+    return results[0], results[1]
+
+
+def samples_of(arrow: Arrow) -> list[Sample]:
+    """The pictures that stored stages bring along; none if neither is stored."""
+    found: list[Sample] = []
+    for stage in map(stored_stage, arrow):
+        if stage is not None and (not found or found[0].image is None):
+            found = stage.samples
+    return found
+
+
+def _file_name(arrow: Arrow) -> str:
+    names = [Path(end).name.replace(":", "-") for end in arrow]
+    return f"{names[0]}.vs.{names[1]}"

@@ -1,0 +1,246 @@
+"""The stages of the line from checkpoint to image, each by its name.
+
+| name | what restores a picture |
+|---|---|
+| `BUNDLE:literal`, `WEIGHTS:literal` | PyTorch, the network as published |
+| `BUNDLE:deployment`, `WEIGHTS:deployment` | PyTorch on the deployment form |
+| `BUNDLE:fp32`, `:fp16`, `:bf16` | ONNX Runtime (CPU) on the graph of that precision, as it is |
+| `BUNDLE:fp16.twin`, `:bf16.twin` | the same, every stored tensor rounded; see `precision.twin` |
+| `BUNDLE:fp32.image`, `:fp16.image` | the graph of the image form, 8 bits in and out |
+| `BUNDLE:onnxruntime`, `:tensorrt.fp16`, ... | the runtime with that backend, and that precision |
+| `GRAPH.onnx`, `GRAPH.onnx:twin` | a graph by itself |
+| `STORED.npz` | outputs that were stored with their inputs |
+| `FOLDER` | pictures in 8 bits, matched by name |
+
+A bundle without a stage is the graph of the precision asked for. Stages on a CPU run any size as
+the runtime does: padded as published, whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import BundleError, UsageError, nearest
+from maxim_deploy.imaging import Padding, from_unit, to_unit
+from maxim_deploy.parity.comparison import Pixels
+from maxim_deploy.parity.pictures import Sample
+from maxim_deploy.parity.stored import Folder, StoredOutputs
+from maxim_deploy.runtime.loading import BACKENDS, load
+from maxim_deploy.runtime.restorer import Restorer
+from maxim_deploy.runtime.running import Network, ensemble
+from maxim_deploy.spec.manifest import MANIFEST, Bundle
+from maxim_deploy.spec.recipes import PRECISIONS
+
+MODULES = ("literal", "deployment")
+TWINS = ("fp16.twin", "bf16.twin")
+
+
+class Stage(Protocol):
+    """Something that has a picture's restored form.
+
+    Attributes:
+        name: as on the command line.
+        precision: inside, "fp32", "fp16" or "bf16".
+        is_8bit: whether results are whole 8-bit steps.
+        facts: where it comes from and what runs it, ready for JSON.
+    """
+
+    name: str
+    precision: str
+    is_8bit: bool
+    facts: dict[str, Any]
+
+    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
+        """The restored picture, not clipped unless the stage clips; `eight`: self-ensemble.
+
+        Raises:
+            ImageError: it has none of this name.
+            UsageError: it cannot do so.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...
+
+
+@dataclass
+class NetworkStage:
+    """A network on padded pictures."""
+
+    name: str
+    precision: str
+    network: Network
+    facts: dict[str, Any]
+    is_8bit: bool = False
+
+    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
+        """As `Stage.restore`."""
+        image = to_unit(sample.pixels)
+        padding = Padding(*image.shape[:2])
+        padded = padding.apply(image)
+        return padding.undo(ensemble(self.network, padded) if eight else self.network(padded))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass
+class ImageGraphStage:
+    """A graph of the image form."""
+
+    name: str
+    precision: str
+    run: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    facts: dict[str, Any]
+    is_8bit: bool = True
+
+    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
+        """As `Stage.restore`."""
+        if eight:
+            raise UsageError(f"{self.name} takes 8 bits and makes no self-ensemble")
+        pixels = from_unit(to_unit(sample.pixels), np.dtype(np.uint8))
+        return to_unit(self.run(pixels[np.newaxis])[0])
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class RuntimeStage:
+    """The runtime itself, as an application embeds it: `load` and a call."""
+
+    def __init__(self, name: str, restorer: Restorer) -> None:
+        self.name, self._restorer = name, restorer
+        info = restorer.info
+        self.precision, self.is_8bit = info.precision, info.io == "image"
+        self.facts = {
+            "model": info.model.to_json(),
+            "backend": info.backend,
+            "device": info.device,
+            "library": info.library,
+            "precision": info.precision,
+            "io": info.io,
+        }
+
+    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
+        """As `Stage.restore`."""
+        image = to_unit(sample.pixels)
+        if self.is_8bit:
+            image = from_unit(image, np.dtype(np.uint8))
+        return to_unit(self._restorer(image, self_ensemble=eight))
+
+    def close(self) -> None:
+        """Give the backend back."""
+        self._restorer.close()
+
+
+def open_stage(name: str, precision: str | None = None, **options: Any) -> Stage:
+    """The stage of a name.
+
+    Args:
+        name: see the module.
+        precision: of a bundle that is named without a stage, and of a backend; None for fp32 and
+            for the backend's own choice.
+        options: of `maxim_deploy.load`, for backends.
+
+    Raises:
+        UsageError: there is no such stage; the message lists those there are.
+        BundleError, CheckpointError, ImageError: it cannot be opened.
+        MissingDependencyError: what runs it is not installed.
+    """
+    path, stage = split_name(name)
+    if (path / MANIFEST).is_file():
+        return _of_bundle(name, Bundle.open(path), stage or precision or "fp32", precision, options)
+    if stored := stored_stage(name):
+        return stored
+    if path.suffix == ".onnx" and stage in ("", "twin") and path.is_file():
+        from maxim_deploy.parity.networks import graph_stage
+
+        return graph_stage(name, path, twin=bool(stage))
+    if stage in MODULES and path.is_file():
+        from maxim_deploy.parity.networks import module_stage
+
+        return module_stage(name, path, stage)
+    raise UsageError(_not_a_stage(name, path, stage))
+
+
+def stored_stage(name: str) -> Folder | StoredOutputs | None:
+    """The stage of a name if its results were stored; it brings pictures along. None otherwise.
+
+    Raises:
+        UsageError, ImageError: it cannot be opened.
+    """
+    path, stage = split_name(name)
+    if path.is_dir() and not stage and not (path / MANIFEST).is_file():
+        return Folder(name, path)
+    if path.suffix == ".npz" and not stage and path.is_file():
+        return StoredOutputs(name, path)
+    return None
+
+
+def split_name(name: str) -> tuple[Path, str]:
+    """The path and the stage ("" if none is named) of a name; a path may have colons itself."""
+    path, colon, stage = name.rpartition(":")
+    if not colon or Path(name).exists() or "/" in stage:
+        return Path(name), ""
+    return Path(path), stage
+
+
+def bundle_stages(bundle: Bundle) -> tuple[str, ...]:
+    """The stages of a bundle by name, backends apart."""
+    manifest = bundle.manifest
+    graphs = {(entry.precision, entry.io) for entry in manifest.graphs}
+    modules = MODULES if manifest.source else ()
+    tensors = [p for p in PRECISIONS if (p, "tensor") in graphs]
+    twins = [f"{p}.twin" for p in tensors if f"{p}.twin" in TWINS]
+    return (
+        *modules,
+        *tensors,
+        *twins,
+        *(f"{p}.image" for p in PRECISIONS if (p, "image") in graphs),
+    )
+
+
+def _of_bundle(
+    name: str, bundle: Bundle, stage: str, precision: str | None, options: dict[str, Any]
+) -> Stage:
+    if stage in bundle_stages(bundle):
+        from maxim_deploy.parity.networks import graph_stage, module_stage
+
+        if stage in MODULES:
+            assert bundle.manifest.source is not None
+            return module_stage(name, bundle.checked(bundle.manifest.source), stage)
+        wanted, _, form = stage.partition(".")
+        entry = bundle.graph(wanted, "image" if form == "image" else "tensor")
+        if entry.weights:
+            bundle.checked(entry.weights)
+        return graph_stage(name, bundle.checked(entry.file), twin=form == "twin")
+    backend, _, own_precision = stage.partition(".")
+    if backend in BACKENDS:
+        chosen = own_precision or precision or "auto"
+        restorer = load(bundle.path, backend=backend, precision=chosen, **options)
+        return RuntimeStage(name, restorer)
+    known = (*bundle_stages(bundle), *BACKENDS)
+    if stage in (*MODULES, *PRECISIONS, *TWINS) or stage.endswith(".image"):
+        raise BundleError(
+            f"bundle {str(bundle.path)!r} has no stage {stage!r}; it has: {', '.join(known)}"
+        )
+    raise UsageError(
+        f"unknown stage {stage!r} of {str(bundle.path)!r}{nearest(stage, known)}; "
+        f"known: {', '.join(known)}"
+    )
+
+
+def _not_a_stage(name: str, path: Path, stage: str) -> str:
+    if not path.exists():
+        return f"stage {name!r} | there is no {str(path)!r}"
+    return (
+        f"stage {name!r} | {str(path)!r} has no stage {stage!r} | expected a bundle, BUNDLE:STAGE, "
+        "WEIGHTS:literal, GRAPH.onnx, STORED.npz or a folder of pictures"
+    )

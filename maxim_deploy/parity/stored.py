@@ -1,0 +1,111 @@
+"""Stages that run nothing: results that were stored, as arrays or as pictures."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy._files import sha256_of
+from maxim_deploy.errors import ImageError, UsageError
+from maxim_deploy.imaging import to_unit
+from maxim_deploy.imaging.files import read_image
+from maxim_deploy.parity.comparison import Pixels
+from maxim_deploy.parity.pictures import Sample, image_files
+
+INPUTS = ("input_u8", "image_u8", "input", "noisy")
+OUTPUTS = ("output", "restored")
+
+
+class StoredOutputs:
+    """A `.npz` of inputs and outputs, float32 and not clipped.
+
+    One of the keys `input_u8`, `image_u8`, `input` or `noisy`, uint8 or float32 in [0, 1], and one
+    of `output` or `restored`, float32; each `[N, H, W, 3]` or `[H, W, 3]`. `ensemble`, if it is
+    there, is the output of the self-ensemble.
+
+    Raises:
+        ImageError: the file cannot be read or has no such keys.
+    """
+
+    precision = "fp32"
+    is_8bit = False
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self._path = path
+        try:
+            with np.load(path) as file:
+                arrays: dict[str, NDArray[Any]] = dict(file)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise ImageError(f"stored outputs '{path}' | cannot be read: {error}") from error
+        inputs, outputs = (self._first(arrays, keys) for keys in (INPUTS, OUTPUTS))
+        if inputs.shape != outputs.shape:
+            raise ImageError(
+                f"stored outputs '{path}' | inputs of {inputs.shape}, outputs of {outputs.shape}"
+            )
+        self._outputs = dict(self._named(outputs))
+        self._ensemble = dict(self._named(arrays["ensemble"])) if "ensemble" in arrays else {}
+        self.samples = [Sample(key, image) for key, image in self._named(inputs)]
+        self.facts = {"file": path.name, "sha256": sha256_of(path)}
+
+    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
+        """As `Stage.restore`."""
+        outputs = self._ensemble if eight else self._outputs
+        if sample.name not in outputs:
+            what = "no ensemble of" if eight else "no"
+            raise ImageError(f"stored outputs '{self._path}' | have {what} picture {sample.name!r}")
+        return to_unit(outputs[sample.name])
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _first(self, arrays: dict[str, NDArray[Any]], keys: tuple[str, ...]) -> NDArray[Any]:
+        for key in keys:
+            if key in arrays and arrays[key].shape[-1:] == (3,) and arrays[key].ndim in (3, 4):
+                return arrays[key]
+        raise ImageError(
+            f"stored outputs '{self._path}' | have the keys {', '.join(arrays)} | "
+            f"expected one of {', '.join(keys)}, [N, H, W, 3] or [H, W, 3]"
+        )
+
+    def _named(self, images: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]:
+        stem = self._path.stem
+        if images.ndim == 3:
+            return [(stem, images)]
+        return [(f"{stem}[{k}]" if len(images) > 1 else stem, one) for k, one in enumerate(images)]
+
+
+class Folder:
+    """Pictures in 8 bits, matched by file name without suffix.
+
+    Raises:
+        UsageError: there is no image file in the folder.
+    """
+
+    precision = "fp32"
+    is_8bit = True
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self._files = image_files(path)
+        self.facts = {"pictures": len(self._files)}
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The names, without inputs."""
+        return [Sample(name, None) for name in self._files]
+
+    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
+        """As `Stage.restore`."""
+        if eight:
+            raise UsageError(f"{self.name} has pictures; a network makes a self-ensemble")
+        if sample.name not in self._files:
+            raise ImageError(f"folder '{self.name}' | has no picture {sample.name!r}")
+        return to_unit(read_image(self._files[sample.name]).rgb)
+
+    def close(self) -> None:
+        """Nothing is held."""
