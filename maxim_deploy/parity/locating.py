@@ -1,0 +1,212 @@
+"""Which intermediate tensor is the first that departs, and by how much more than rounding explains?
+
+Two forms of one network are walked along the points that both have (`points`), two graphs of one
+form node by node. The measure at a point is the root mean square of the difference over that of the
+tensor. What rounding explains is measured, not guessed: a PyTorch module runs in float64 as well,
+and a low-precision graph is held against one that is made anew with the default decision table.
+
+If the float32 graph agrees with the literal network, look at the low-precision graph; if it does
+not, compare the deployment form with the literal one, then the graph with the deployment form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import UsageError
+from maxim_deploy.imaging import Padding, to_unit
+from maxim_deploy.parity.comparison import json_number
+from maxim_deploy.parity.pictures import Sample
+from maxim_deploy.parity.probes import ModuleProbe, Probe, as_rows
+from maxim_deploy.parity.subjects import Subject, open_subject, reference_twin
+
+FACTOR = 4
+"""How much more than the measured rounding an error may be. Seen on S-2, the demo model and small
+networks at 64x64: at most 1.7 times PyTorch's own distance from float64, at any point. The mildest
+fault that we know, LayerNorm's epsilon, is 400 times that at the first point behind it."""
+
+LOW_FACTOR = 2
+"""The same for low precision, whose rounding is that of the same graph: seen are equal errors."""
+
+UNIT = 2.0**-24
+"""Half the distance of float32 neighbours, relative: below it nothing departs."""
+
+UNMEASURED = {"fp32": 1e-5, "fp16": 0.02, "bf16": 0.15}
+"""Allowed where rounding cannot be measured (two graphs, or low precision against a module): four
+times what was seen at the worst point of S-2, 2.5e-6 in float32, 3.4e-3 in float16."""
+
+
+@dataclass(frozen=True)
+class PointError:
+    """One point of the walk.
+
+    Attributes:
+        name: of the point; see `points`, or of the node.
+        error: root mean square of the difference over that of B's tensor.
+        allowed: up to where rounding explains it.
+    """
+
+    name: str
+    error: float
+    allowed: float
+
+    @property
+    def departs(self) -> bool:
+        """Whether rounding does not explain the error; NaN never is explained."""
+        return not self.error <= self.allowed
+
+
+@dataclass(frozen=True)
+class Located:
+    """A walk along all points.
+
+    Attributes:
+        a: the stage to judge.
+        b: what it should be.
+        image: name of the picture.
+        points: in the order in which B computes them.
+    """
+
+    a: str
+    b: str
+    image: str
+    points: list[PointError]
+
+    @property
+    def first(self) -> PointError | None:
+        """The first point that departs; None if all agree."""
+        return next((point for point in self.points if point.departs), None)
+
+    @property
+    def last_agreeing(self) -> PointError | None:
+        """The point before the first one that departs; the fault lies between them."""
+        agreeing = self.points[: self.points.index(self.first)] if self.first else self.points
+        return agreeing[-1] if agreeing else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        first, before = self.first, self.last_agreeing
+        return {
+            "a": self.a,
+            "b": self.b,
+            "image": self.image,
+            "first_departure": first.name if first else None,
+            "last_agreeing": before.name if before else None,
+            "passed": first is None,
+            "points": [
+                {**{k: json_number(v) for k, v in asdict(p).items()}, "departs": p.departs}
+                for p in self.points
+            ],
+        }
+
+
+def locate(a: str, b: str, sample: Sample, precision: str | None = None) -> Located:
+    """Walk from the input to the output of two stages.
+
+    Args:
+        a: the stage to judge.
+        b: what it should be.
+        sample: the picture; padded as published.
+        precision: of bundles named without a stage.
+
+    Raises:
+        UsageError: a stage has no tensors inside, or the two have too few in common.
+        MaximDeployError: a stage cannot be opened.
+    """
+    subjects = open_subject(a, precision), open_subject(b, precision)
+    return Located(a, b, sample.name, walk(*subjects, _batch(sample)))
+
+
+def walk(first: Subject, second: Subject, image: NDArray[np.float32]) -> list[PointError]:
+    """Every point of A against B's, for a batch `[N, 3, H, W]` in [0, 1].
+
+    Raises:
+        UsageError: the two have no tensor in common, or one of another size.
+    """
+    pairs = _pairs(first, second, image)
+    found, expected = ([pair[side] for pair in pairs] for side in (1, 2))
+    errors = _errors(first.probe, found, second.probe, expected, image)
+    if not errors:
+        raise UsageError("the stages have no tensor in common: nothing was compared")
+    rounding = _rounding(first, second, pairs, image)
+    limits = [_allowed(first, second, rounding, name) for name, _, _ in pairs]
+    return [
+        PointError(name, error, limit)
+        for (name, _, _), error, limit in zip(pairs, errors, limits, strict=True)
+    ]
+
+
+Pairs = list[tuple[str, str, str]]
+"""Name of a point, and of its tensor in A and in B."""
+
+
+def _pairs(a: Subject, b: Subject, image: NDArray[np.float32]) -> Pairs:
+    for subject in (a, b):
+        if isinstance(subject.probe, ModuleProbe):
+            subject.probe.run(image)  # only then are its names complete and in order
+    if a.form == b.form and isinstance(a.probe, ModuleProbe) == isinstance(b.probe, ModuleProbe):
+        known = set(a.probe.names)
+        return [(name, name, name) for name in b.probe.names if name in known]
+    points_a, points_b = a.probe.by_point, b.probe.by_point
+    return [(p, points_a[p], points_b[p]) for p in points_b if p in points_a]
+
+
+def _errors(
+    a: Probe, names_a: Sequence[str], b: Probe, names_b: Sequence[str], image: NDArray[np.float32]
+) -> list[float]:
+    values = zip(a.values(names_a, image), b.values(names_b, image), strict=True)
+    return [_error(name, found, expected) for (name, found), (_, expected) in values]
+
+
+def _error(name: str, found: NDArray[Any], expected: NDArray[Any]) -> float:
+    rows, target = as_rows(found), as_rows(expected)
+    if rows.shape != target.shape:
+        raise UsageError(
+            f"{name} has {rows.shape[0]}x{rows.shape[1]} values in one and "
+            f"{target.shape[0]}x{target.shape[1]} in the other; are they the same network?"
+        )
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = float(np.square(rows - target).mean())
+        scale = float(np.square(target).mean())
+    if difference == 0:
+        return 0.0
+    return math.sqrt(difference / scale) if scale else math.inf
+
+
+def _rounding(a: Subject, b: Subject, pairs: Pairs, image: NDArray[np.float32]) -> dict[str, float]:
+    """The error that rounding alone makes at each point, where it can be measured."""
+    names = [point for point, _, _ in pairs]
+    if a.precision == b.precision == "fp32":
+        for subject, side in ((b, 2), (a, 1)):
+            if isinstance(subject.probe, ModuleProbe):
+                own = [pair[side] for pair in pairs]
+                exact = subject.probe.exact()
+                return dict(zip(names, _errors(subject.probe, own, exact, own, image), strict=True))
+        return {}
+    low, full = (a, b) if b.precision == "fp32" else (b, a)
+    if full.precision != "fp32" or full.graph is None or low.graph is None or low.form != full.form:
+        return {}
+    twin = reference_twin(full, low.precision)
+    known = set(twin.names)
+    shared = [name for name in names if name in known]
+    errors = _errors(twin, shared, full.probe, shared, image)
+    return dict(zip(shared, errors, strict=True))
+
+
+def _allowed(a: Subject, b: Subject, rounding: dict[str, float], name: str) -> float:
+    lower = max(a.precision, b.precision, key=tuple(UNMEASURED).index)
+    if name in rounding:
+        return (FACTOR if lower == "fp32" else LOW_FACTOR) * rounding[name] + UNIT
+    return UNMEASURED[lower]
+
+
+def _batch(sample: Sample) -> NDArray[np.float32]:
+    image = to_unit(sample.pixels)
+    padded = Padding(*image.shape[:2]).apply(image)
+    return np.ascontiguousarray(padded.transpose(2, 0, 1)[np.newaxis])
