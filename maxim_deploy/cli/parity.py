@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,13 @@ from maxim_deploy.cli import shell
 from maxim_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from maxim_deploy.parity.arrows import Arrow, Judged, Options
+    from maxim_deploy.parity.arrows import Arrow
     from maxim_deploy.parity.pictures import Sample
 
 PRECISIONS = ("fp32", "fp16", "bf16")
+
+LOCATE_SIZE = (64, 64)
+"""The smallest picture that the network takes: all its tensors are held in memory."""
 
 
 class _Size(click.ParamType[tuple[int, int]]):
@@ -54,7 +56,32 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option(
     "--maps", type=click.Path(path_type=Path), metavar="DIR", help="Write error maps as PNG."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per comparison on stdout.")
+@click.option("--locate", is_flag=True, help="Name the first tensor inside that departs, at 64x64.")
+@click.option(
+    "--dataset",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Measure A on the pairs of DIR/input and DIR/target.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["reference", "paper", "both"]),
+    help="With --dataset: as the authors' script prints it, as papers do.  [default: both]",
+)
+@click.option(
+    "--channel",
+    type=click.Choice(["rgb", "y"]),
+    help="With --dataset: of the paper's metrics.  [default: y for deraining, else rgb]",
+)
+@click.option("--backend", metavar="NAME", help="Run bundles without a stage by this backend.")
+@click.option("--ensemble", is_flag=True, help="The mean over eight rotations and flips.")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --dataset: keep what is measured in FILE, and go on from there.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout: a line per comparison.")
 @shell.common_options
 def parity(
     stages: tuple[str, ...],
@@ -64,6 +91,13 @@ def parity(
     threshold: str | None,
     rounding: Any,
     maps: Path | None,
+    locate: bool,
+    dataset: Path | None,
+    metric: str | None,
+    channel: str | None,
+    backend: str | None,
+    ensemble: bool,
+    resume: Path | None,
     as_json: bool,
 ) -> None:
     """Compare the pictures of stage A with those of stage B, or a bundle's whole line.
@@ -79,21 +113,59 @@ def parity(
                   STORED.npz          stored inputs and outputs
                   FOLDER              8-bit pictures, matched by name
 
-    A bundle alone is compared along its whole line, from the literal network to its last graph.
+    A bundle alone is compared along its whole line, from the literal network to its last graph and
+    the backends that run here. Every comparison is held against a threshold, by the lower
+    precision of the two; a folder's pictures are taken as truncated, as the published scripts save
+    them, unless --rounding says otherwise.
 
-    Every comparison is held against a threshold, by the lower precision of the two. The exit code
-    is 1 if one is exceeded, or a picture could not be compared.
+    The exit code is 1 if a threshold is exceeded, or a picture could not be compared.
     """  # noqa: D301  # \b keeps click from filling the table
-    from maxim_deploy.parity.arrows import Options
-    from maxim_deploy.parity.thresholds import threshold_named
-
-    options = Options(precision, threshold_named(threshold) if threshold else None, rounding, maps)
-    arrows = _arrows(stages, precision)
-    samples = _samples(arrows, images, size)
+    for name, value in (("metric", metric), ("channel", channel), ("resume", resume)):
+        if value is not None and dataset is None:
+            raise UsageError(f"--{name} goes with --dataset DIR")
+    stages = tuple(_with_backend(stage, backend, precision, dataset) for stage in stages)
     if maps:
         maps.mkdir(parents=True, exist_ok=True)
-    if not _compare(arrows, samples, options, as_json):
+    if dataset is not None:
+        for name, given in (("images", bool(images)), ("size", bool(size)), ("locate", locate)):
+            if given:
+                raise UsageError(f"--{name} does not go with --dataset")
+        if len(stages) != 1:
+            raise UsageError(f"--dataset measures one stage, not {len(stages)}")
+        from maxim_deploy.cli._evaluate import evaluate
+        from maxim_deploy.parity.dataset import METRICS, Conventions
+
+        metrics = METRICS if metric in (None, "both") else (metric,)
+        conventions = Conventions(metrics, rounding=rounding, ensemble=ensemble)
+        evaluate(dataset, stages[0], precision, conventions, channel, resume, as_json)
+        return
+
+    from maxim_deploy.cli._compare import compare_all, locate_all
+    from maxim_deploy.parity.arrows import Options, has_tensors
+    from maxim_deploy.parity.thresholds import threshold_named
+
+    limit = threshold_named(threshold) if threshold else None
+    arrows = _arrows(stages, precision)
+    if locate:
+        inside = arrows if len(stages) == 2 else [arrow for arrow in arrows if has_tensors(arrow)]
+        sample = _samples([], images, size or LOCATE_SIZE)[0]
+        passed = locate_all(inside, sample, precision, maps, as_json=as_json)
+    else:
+        options = Options(precision, limit, rounding, maps, ensemble)
+        passed = compare_all(arrows, _samples(arrows, images, size), options, as_json=as_json)
+    if not passed:
         raise click.exceptions.Exit(1)
+
+
+def _with_backend(
+    name: str, backend: str | None, precision: str | None, dataset: Path | None
+) -> str:
+    """A bundle without a stage, run by a backend if one is asked for, and always on a data set."""
+    from maxim_deploy.parity.stages import bundle_of, split_name
+
+    if split_name(name)[1] or not (backend or dataset) or bundle_of(name) is None:
+        return name
+    return f"{name}:{backend or 'auto'}{f'.{precision}' if precision else ''}"
 
 
 def _arrows(stages: Sequence[str], precision: str | None) -> list[Arrow]:
@@ -123,63 +195,3 @@ def _samples(
     if stored and size:
         raise UsageError("--size does not go with stored results; they have a size")
     return stored or own_samples(size)
-
-
-def _compare(
-    arrows: Sequence[Arrow], samples: list[Sample], options: Options, as_json: bool
-) -> bool:
-    """Compare, and show each result as it comes; whether all passed."""
-    from maxim_deploy.benchmarks.environment import environment
-    from maxim_deploy.parity.arrows import judge
-
-    machine = environment() if as_json else None
-    all_passed, last = True, None
-    with shell.report_progress() as say:
-        for judged in judge(arrows, samples, options, say):
-            all_passed = all_passed and judged.passed
-            if as_json:
-                shell.emit(json.dumps({**judged.to_json(), "environment": machine}))
-                continue
-            if judged.arrow != last:
-                shell.emit(f"{judged.arrow.a} against {judged.arrow.b}")
-                shell.emit(_row(_HEAD))
-            last = judged.arrow
-            for line in _lines(judged):
-                shell.emit(line)
-    return all_passed
-
-
-_HEAD = ("picture", "max", "mean", "99.9 %", "residual", "PSNR dB", "SSIM", "worst at", "verdict")
-
-
-def _lines(judged: Judged) -> Iterable[str]:
-    found = judged.comparison
-    if found is not None and judged.threshold is not None:
-        residual = found.residual_error
-        yield _row(
-            (
-                judged.image,
-                *(
-                    f"{levels:.3g}"
-                    for levels in (
-                        found.max_error_levels,
-                        found.mean_error_levels,
-                        found.p999_error_levels,
-                    )
-                ),
-                "" if residual is None else f"{residual:.2g}",
-                f"{found.psnr:.1f}",
-                "" if found.ssim is None else f"{found.ssim:.6f}",
-                f"{found.worst.row},{found.worst.column}",
-                f"{judged.threshold.name}: {'passed' if judged.passed else 'FAILED'}",
-            )
-        )
-    else:
-        yield f"  {judged.image}: not compared"
-    for fault in judged.faults:
-        yield f"    {fault}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    name, *numbers, verdict = cells
-    return f"  {name:<20}{''.join(f'{number:>10}' for number in numbers)}  {verdict}"

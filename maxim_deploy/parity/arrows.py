@@ -16,13 +16,23 @@ from maxim_deploy.imaging import Rounding, from_unit, to_unit
 from maxim_deploy.imaging.files import write_image
 from maxim_deploy.parity.comparison import LEVELS, Comparison, Pixels, compare, error_map
 from maxim_deploy.parity.pictures import Sample
-from maxim_deploy.parity.stages import Stage, bundle_stages, open_stage, stored_stage
+from maxim_deploy.parity.stages import (
+    MODULES,
+    TWINS,
+    Stage,
+    bundle_stages,
+    open_stage,
+    stored_stage,
+)
 from maxim_deploy.parity.stored import Folder
 from maxim_deploy.parity.thresholds import Threshold, threshold_for
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.recipes import PRECISIONS
 
 GPU_BACKENDS = ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
+
+LOOKED_INTO = (*MODULES, "fp32", *TWINS)
+"""Stages of a bundle whose tensors can be walked; a low-precision graph is walked as its twin."""
 
 Say = Callable[[str], None]
 """Is told what is being done, in a few words, as it begins."""
@@ -41,7 +51,7 @@ class Judged:
 
     Attributes:
         arrow: the stages.
-        image: name of the picture.
+        image: name of the picture; empty if a stage could not be opened.
         comparison: A against B; None if it failed.
         threshold: what it was held against; None if the comparison failed.
         faults: why it does not pass; empty if it does.
@@ -87,14 +97,14 @@ class Options:
         rounding: how results become 8 bits before they are compared with a folder's pictures. None
             takes those as truncated, as the published scripts save, and adds half a level.
         maps: folder for error maps; None for none.
-        load: options of `maxim_deploy.load`, for backends.
+        ensemble: of the published mean over eight rotations and flips.
     """
 
     precision: str | None = None
     threshold: Threshold | None = None
     rounding: Rounding | None = None
     maps: Path | None = None
-    load: dict[str, Any] | None = None
+    ensemble: bool = False
 
 
 def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]:
@@ -127,6 +137,11 @@ def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]
     return arrows
 
 
+def has_tensors(arrow: Arrow) -> bool:
+    """Whether both ends of an arrow of a bundle's line can be looked into."""
+    return all(end.rpartition(":")[2] in LOOKED_INTO for end in arrow)
+
+
 def _backends(bundle: Bundle) -> set[str]:
     """Backends with a precision that this machine might run; those of a GPU only where one is."""
     graphs = {entry.precision for entry in bundle.manifest.graphs}
@@ -142,21 +157,26 @@ def judge(
 ) -> Iterator[Judged]:
     """Compare the ends of each arrow on every picture.
 
-    One pair of stages is open at a time. A picture that cannot be compared does not stop the rest.
+    One pair of stages is open at a time. A picture that cannot be compared does not stop the rest;
+    nor does, among several arrows, a stage that cannot be opened.
 
     Raises:
         UsageError: there is nothing to compare.
-        MaximDeployError: a stage cannot be opened.
+        MaximDeployError: a stage of the only arrow cannot be opened.
     """
     arrows = list(arrows)
     if not arrows or not samples:
         raise UsageError("nothing to compare: no stages or no pictures")
     for arrow in arrows:
         say(f"comparing {' '.join(arrow.a.split(':'))} with {' '.join(arrow.b.split(':'))}")
-        with (
-            closing(open_stage(arrow.a, options.precision, **(options.load or {}))) as a,
-            closing(open_stage(arrow.b, options.precision, **(options.load or {}))) as b,
-        ):
+        try:
+            ends = [open_stage(name, options.precision) for name in arrow]
+        except MaximDeployError as error:
+            if len(arrows) == 1:
+                raise
+            yield Judged(arrow, "", None, None, [str(error)], {})
+            continue
+        with closing(ends[0]) as a, closing(ends[1]) as b:
             for sample in samples:
                 yield _judged(a, b, sample, options)
 
@@ -164,7 +184,7 @@ def judge(
 def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
     arrow, facts = Arrow(a.name, b.name), {"a": a.facts, "b": b.facts}
     try:
-        found, expected = _results(a, b, sample, options.rounding)
+        found, expected = _results(a, b, sample, options)
         source = None if sample.image is None else to_unit(sample.image)
         comparison = compare(found, expected, source)
     except MaximDeployError as error:
@@ -173,7 +193,7 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
     threshold = options.threshold or threshold_for((a.precision, b.precision), in_8_bits)
     written = None
     if options.maps:
-        written = options.maps / f"{_file_name(arrow)}.{sample.name}.png"
+        written = options.maps / f"{file_stem(arrow)}.{sample.name}.png"
         full_scale = max(threshold.max_error_levels, 1 / LEVELS)
         write_image(written, error_map(found, expected, full_scale))
     faults = threshold.faults(comparison)
@@ -182,11 +202,10 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
     )
 
 
-def _results(
-    a: Stage, b: Stage, sample: Sample, rounding: Rounding | None
-) -> tuple[Pixels, Pixels]:
+def _results(a: Stage, b: Stage, sample: Sample, options: Options) -> tuple[Pixels, Pixels]:
     """Both pictures, made comparable: what a stage in 8 bits has lost, the other loses too."""
-    results = [a.restore(sample), b.restore(sample)]
+    eight_fold = [options.ensemble and not isinstance(stage, Folder) for stage in (a, b)]
+    results = [a.restore(sample, eight=eight_fold[0]), b.restore(sample, eight=eight_fold[1])]
     if a.is_8bit == b.is_8bit:
         return results[0], results[1]
     eight, other = (0, 1) if a.is_8bit else (1, 0)
@@ -194,10 +213,10 @@ def _results(
         return results[0], results[1]
     results[other] = np.clip(results[other], 0, 1)
     if isinstance((a, b)[eight], Folder):
-        if rounding is None:
+        if options.rounding is None:
             results[eight] = results[eight] + np.float32(0.5 / LEVELS)
         else:
-            levels = from_unit(results[other], np.dtype(np.uint8), rounding)
+            levels = from_unit(results[other], np.dtype(np.uint8), options.rounding)
             results[other] = to_unit(levels)
     return results[0], results[1]
 
@@ -211,6 +230,7 @@ def samples_of(arrow: Arrow) -> list[Sample]:
     return found
 
 
-def _file_name(arrow: Arrow) -> str:
+def file_stem(arrow: Arrow) -> str:
+    """A name for files about an arrow, without suffix."""
     names = [Path(end).name.replace(":", "-") for end in arrow]
     return f"{names[0]}.vs.{names[1]}"

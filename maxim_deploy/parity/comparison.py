@@ -40,6 +40,7 @@ class Comparison:
         psnr: dB with a peak of 1; infinite for equal pictures.
         ssim: structural similarity; None for a picture smaller than its window.
         worst: where the largest error is, or the first value that is not finite.
+        equal: share of the values that are the same in both.
         values: how many values were compared.
         not_finite: how many of them are NaN or infinite in either picture.
     """
@@ -51,6 +52,7 @@ class Comparison:
     psnr: float
     ssim: float | None
     worst: Position
+    equal: float
     values: int
     not_finite: int
 
@@ -91,6 +93,7 @@ def compare(found: Pixels, expected: Pixels, source: Pixels | None = None) -> Co
         psnr=psnr_of(mean_square, peak=1),
         ssim=(ssim(a, b, peak=1) if finite.all() else math.nan) if large_enough else None,
         worst=Position(*map(int, np.unravel_index(error.argmax(), error.shape))),
+        equal=float((error == 0).mean()),
         values=error.size,
         not_finite=int(np.size(finite) - finite.sum()),
     )

@@ -31,7 +31,7 @@ FACTOR = 4
 networks at 64x64: at most 1.7 times PyTorch's own distance from float64, at any point. The mildest
 fault that we know, LayerNorm's epsilon, is 400 times that at the first point behind it."""
 
-LOW_FACTOR = 2
+LOW_FACTOR = 1.25
 """The same for low precision, whose rounding is that of the same graph: seen are equal errors."""
 
 UNIT = 2.0**-24

@@ -101,7 +101,7 @@ class ModuleProbe:
 class GraphProbe:
     """An ONNX graph of the tensor form, in literal or deployment form, of any precision.
 
-    Tensors are named after the nodes that compute them; those that only move values are left out.
+    Tensors are named after the nodes that compute them.
 
     Args:
         model: an `onnx_ir.Model`; it is not modified.
@@ -114,7 +114,6 @@ class GraphProbe:
         self, model: Any, points: Iterable[Point], *, literal: bool, twin: bool = False
     ) -> None:
         from maxim_deploy.graph.precision import float32_twin
-        from maxim_deploy.graph.precision.roles import MOVES
         from maxim_deploy.graph.precision.slots import is_border, is_float
 
         self._literal = literal
@@ -122,12 +121,7 @@ class GraphProbe:
         every = {
             _output_name(node, k): v.name for node in nodes for k, v in enumerate(node.outputs)
         }
-        self.names = [
-            _output_name(node, k)
-            for node in nodes
-            if node.op_type not in MOVES
-            for k in range(len(node.outputs))
-        ]
+        self.names = [*every]
         self.by_point = dict(_points_in(nodes, points, literal))
         probed = float32_twin(model) if twin else model.clone()
         known = {value.name for node in probed.graph for value in node.outputs}

@@ -184,6 +184,12 @@ def stored_stage(name: str) -> Folder | StoredOutputs | None:
     return None
 
 
+def bundle_of(name: str) -> Bundle | None:
+    """The bundle that a stage's name is about, or None."""
+    path, _ = split_name(name)
+    return Bundle.open(path) if (path / MANIFEST).is_file() else None
+
+
 def split_name(name: str) -> tuple[Path, str]:
     """The path and the stage ("" if none is named) of a name; a path may have colons itself."""
     path, colon, stage = name.rpartition(":")

@@ -1,0 +1,223 @@
+"""`maxim-parity --dataset`: run a stage over a data set, remember what is done, show the averages.
+
+`--resume FILE` keeps JSON lines, one for each picture that was measured:
+
+    {"settings": SHA-256, "name", "input": {"path", "size", "mtime_ns", "sha256"}, "target": ...,
+     "score": {"psnr", "paper_psnr", "ssim"}}
+
+A line that a killed process has torn is passed over, and its picture measured again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from maxim_deploy import __version__
+from maxim_deploy._files import sha256_of
+from maxim_deploy.cli import shell
+from maxim_deploy.cli._record import Fingerprint
+from maxim_deploy.errors import ImageError, MaximDeployError
+
+if TYPE_CHECKING:
+    from maxim_deploy.parity.dataset import Conventions, Pair, Score
+    from maxim_deploy.parity.stages import Stage
+
+
+class Memory:
+    """The scores of earlier runs.
+
+    Args:
+        path: the file; None remembers nothing.
+        settings: everything that a score depends on besides its two files, ready for JSON.
+
+    Raises:
+        ImageError: the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
+        text = json.dumps(settings, sort_keys=True, default=str)
+        self._settings = hashlib.sha256(text.encode()).hexdigest()
+        self._path = path
+        self._lines: dict[str, dict[str, Any]] = {}
+        if path is None:
+            return
+        try:
+            with path.open("ab"):
+                pass
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            raise ImageError(f"record '{path}' | {error.strerror}") from error
+        for raw in lines:
+            try:
+                line = json.loads(raw)
+                if line["settings"] == self._settings:
+                    self._lines[line["name"]] = line
+            except (ValueError, KeyError, TypeError):
+                continue  # torn
+
+    def score_of(self, pair: Pair) -> Score | None:
+        """The score of a pair whose files are still the same, or None."""
+        line = self._lines.get(pair.name)
+        try:
+            if line and all(
+                Fingerprint(**line[side]).still_fits(getattr(pair, side))
+                for side in ("input", "target")
+            ):
+                return {key: float(value) for key, value in line["score"].items()}
+        except (KeyError, TypeError, ValueError, OSError):
+            pass
+        return None
+
+    def note(self, pair: Pair, before: dict[str, Any], score: Score) -> None:
+        """Remember a score; `before` has the two files as they were before they were read."""
+        if self._path is None:
+            return
+        line = {"settings": self._settings, "name": pair.name, **before, "score": score}
+        # The line break before it ends what a killed process may have left.
+        text = f"\n{json.dumps(line)}\n".encode()
+        file = os.open(self._path, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+        try:
+            os.write(file, text)
+        finally:
+            os.close(file)
+
+    @staticmethod
+    def fingerprints(pair: Pair) -> dict[str, Any]:
+        """Both files as they are now."""
+        try:
+            return {
+                side: asdict(Fingerprint.of(getattr(pair, side))) for side in ("input", "target")
+            }
+        except OSError as error:
+            raise ImageError(f"pair {pair.name!r} | {error.strerror}") from error
+
+
+def evaluate(
+    dataset: Path,
+    name: str,
+    precision: str | None,
+    conventions: Conventions,
+    channel: str | None,
+    resume: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure every pair, show each, then the averages.
+
+    Raises:
+        Exit: a file had no counterpart, or a pair could not be measured.
+        MaximDeployError: the stage cannot be opened, or there are no pairs.
+    """
+    from dataclasses import replace
+
+    from maxim_deploy.parity.dataset import channel_of, pairs_in
+    from maxim_deploy.parity.stages import open_stage
+
+    pairs, alone = pairs_in(dataset)
+    failed = [{"name": Path(text.split("'")[1]).stem, "error": text} for text in alone]
+    for text in alone:
+        shell.say(f"failed: {text}")
+    with closing(open_stage(name, precision)) as stage:
+        model = _model_of(name, stage)
+        chosen = channel or channel_of(model.get("task"))
+        conventions = replace(conventions, channel=chosen)
+        memory = Memory(resume, _settings(name, stage, conventions))
+        scores = _measure(stage, pairs, conventions, memory, failed, as_json)
+        facts = stage.facts
+    _show(scores, failed, model, {"conventions": asdict(conventions), "stage": facts}, as_json)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _measure(
+    stage: Stage,
+    pairs: list[Pair],
+    conventions: Conventions,
+    memory: Memory,
+    failed: list[dict[str, str]],
+    as_json: bool,
+) -> list[tuple[str, Score]]:
+    from maxim_deploy.parity.dataset import score
+
+    scores = []
+    with shell.progress_bar(len(pairs)) as advance:
+        for pair in pairs:
+            try:
+                found = memory.score_of(pair)
+                if found is None:
+                    before = memory.fingerprints(pair)
+                    found = score(stage, pair, conventions)
+                    memory.note(pair, before, found)
+            except MaximDeployError as error:
+                failed.append({"name": pair.name, "error": str(error)})
+                shell.say(f"failed: {error}")
+            else:
+                scores.append((pair.name, found))
+                if not as_json:
+                    shell.emit(f"{pair.name:<32}{_words(found)}")
+            advance()
+    return scores
+
+
+def _show(
+    scores: list[tuple[str, Score]],
+    failed: list[dict[str, str]],
+    model: dict[str, Any],
+    provenance: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from maxim_deploy.benchmarks.environment import environment
+    from maxim_deploy.parity.dataset import report_of
+
+    report = report_of(scores, failed, model.get("name"))
+    if as_json:
+        shell.emit(json.dumps({**report, **provenance, "environment": environment()}, indent=2))
+        return
+    if scores:
+        shell.emit(f"{f'mean of {len(scores)}':<32}{_words(report['mean'])}")
+        shell.emit(f"{'standard deviation':<32}{_words(report['std'])}")
+    if report["published"]:
+        known = report["published"]
+        shell.emit(f"{'published':<32}PSNR {known['psnr']:.2f} dB, SSIM {known['ssim']:.3f}")
+
+
+def _words(found: dict[str, Any]) -> str:
+    parts = [
+        f"{word} {'infinite or NaN' if found[key] is None else format(found[key], places)}{unit}"
+        for key, word, places, unit in (
+            ("psnr", "PSNR", ".2f", " dB"),
+            ("paper_psnr", "paper PSNR", ".2f", " dB"),
+            ("ssim", "SSIM", ".4f", ""),
+        )
+        if key in found
+    ]
+    return ", ".join(parts)
+
+
+def _model_of(name: str, stage: Stage) -> dict[str, Any]:
+    """What the manifest says of the model; empty for a stage outside a bundle."""
+    from maxim_deploy.parity.stages import bundle_of
+
+    bundle = bundle_of(name)
+    facts = bundle.manifest.model.to_json() if bundle else stage.facts.get("model", {})
+    return dict(facts)
+
+
+def _settings(name: str, stage: Stage, conventions: Conventions) -> dict[str, Any]:
+    from maxim_deploy.parity.stages import bundle_of
+
+    bundle = bundle_of(name)
+    return {
+        "maxim_deploy": __version__,
+        "stage": name.rpartition(":")[2] if bundle else name,
+        "bundle": sha256_of(bundle.path / "manifest.json") if bundle else None,
+        "facts": stage.facts,
+        **asdict(conventions),
+    }

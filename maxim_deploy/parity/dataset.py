@@ -1,0 +1,159 @@
+"""How good are the results on a data set: pairs of pictures, two conventions, averages.
+
+A data set is a folder with `input/` and `target/`; files of one name, whatever their suffix, are a
+pair.
+
+- **reference**, what the authors' script prints: PSNR over RGB of the float result times 255,
+  neither clipped nor rounded, against the target's levels.
+- **paper**, what tables in papers are made of: the result in 8 bits; PSNR and SSIM (11x11 Gaussian
+  window, sigma 1.5, range 255) over RGB, the SSIM of each channel averaged, and for deraining over
+  the Y channel of MATLAB's `rgb2ycbcr`. The code behind the paper's tables is not public: these
+  are the conventions of the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import ImageError, UsageError
+from maxim_deploy.imaging import Rounding, from_unit, to_unit
+from maxim_deploy.imaging.files import read_image
+from maxim_deploy.parity.comparison import LEVELS, Pixels, json_number
+from maxim_deploy.parity.metrics import WINDOW, luma, psnr, ssim
+from maxim_deploy.parity.pictures import Sample, image_files
+from maxim_deploy.parity.stages import Stage
+from maxim_deploy.parity.stored import Folder
+from maxim_deploy.spec.models import PUBLISHED
+
+METRICS = ("reference", "paper")
+CHANNELS = ("rgb", "y")
+
+Score = dict[str, float]
+"""Of one picture: `psnr` (reference), `paper_psnr` and `ssim` (paper), those asked for."""
+
+
+class Pair(NamedTuple):
+    """A picture and what it should become."""
+
+    name: str
+    input: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What is measured, and how.
+
+    Attributes:
+        metrics: of `METRICS`.
+        channel: of the paper's metrics, "rgb" or "y".
+        rounding: how results become 8 bits for the paper's metrics; None for nearest.
+        ensemble: restore by the published mean over eight rotations and flips.
+    """
+
+    metrics: tuple[str, ...] = METRICS
+    channel: str = "rgb"
+    rounding: Rounding | None = None
+    ensemble: bool = False
+
+
+def channel_of(task: str | None) -> str:
+    """The channel that tables of a task are made of: "y" for deraining."""
+    return "y" if task == "deraining" else "rgb"
+
+
+def pairs_in(folder: Path) -> tuple[list[Pair], list[str]]:
+    """All pairs of a data set, and what has no counterpart, in words.
+
+    Raises:
+        UsageError: a folder is missing or has no picture, or nothing forms a pair.
+        ImageError: two files have one name.
+    """
+    inputs, targets = (image_files(folder / name) for name in ("input", "target"))
+    pairs = [Pair(name, inputs[name], targets[name]) for name in inputs if name in targets]
+    alone = [f"'{path}' | has no target" for name, path in inputs.items() if name not in targets]
+    alone += [f"'{path}' | has no input" for name, path in targets.items() if name not in inputs]
+    if not pairs:
+        raise UsageError(f"data set '{folder}' | no file of input/ has its name in target/")
+    return pairs, alone
+
+
+def score(stage: Stage, pair: Pair, conventions: Conventions) -> Score:
+    """Restore one picture and measure it.
+
+    Raises:
+        ImageError: a file cannot be read, the sizes differ, or SSIM's window does not fit.
+        MaximDeployError: the stage fails.
+    """
+    image, target = read_image(pair.input).rgb, read_image(pair.target).rgb
+    if image.shape != target.shape:
+        sizes = " and ".join("x".join(map(str, x.shape[:2])) for x in (image, target))
+        raise ImageError(f"pair {pair.name!r} | input and target have {sizes} pixels")
+    restored = stage.restore(Sample(pair.name, image), eight=conventions.ensemble)
+    if restored.shape != target.shape:
+        raise ImageError(f"pair {pair.name!r} | the result has {restored.shape[:2]} pixels")
+    found: Score = {}
+    if "reference" in conventions.metrics:
+        found["psnr"] = psnr(_levels(stage, restored), to_unit(target) * LEVELS, peak=LEVELS)
+    if "paper" in conventions.metrics:
+        if min(target.shape[:2]) < WINDOW:
+            raise ImageError(f"pair {pair.name!r} | SSIM needs sides from {WINDOW} pixels")
+        pictures = [
+            _in_8_bits(values, conventions.channel, rounding)
+            for values, rounding in (
+                (restored, conventions.rounding or "nearest"),
+                (to_unit(target), "nearest"),
+            )
+        ]
+        found["paper_psnr"] = psnr(*pictures, peak=LEVELS)
+        found["ssim"] = ssim(*pictures, peak=LEVELS)
+    return found
+
+
+def report_of(
+    scores: Iterable[tuple[str, Score]], failed: Sequence[dict[str, str]], model: str | None
+) -> dict[str, Any]:
+    """Per picture, averages with their standard deviation, and the published figure, for JSON.
+
+    Args:
+        scores: by name of the picture.
+        failed: `name` and `error` of each picture that could not be measured.
+        model: name of the model, to find its published figure; None if unknown.
+    """
+    scores = list(scores)
+    keys = [*scores[0][1]] if scores else []
+    columns = {key: [found[key] for _, found in scores] for key in keys}
+    known = PUBLISHED.get(model or "")
+    return {
+        "images": [
+            {"name": name, **{key: json_number(value) for key, value in found.items()}}
+            for name, found in scores
+        ],
+        "mean": {key: json_number(fmean(values)) for key, values in columns.items()},
+        "std": {key: json_number(_spread(values)) for key, values in columns.items()},
+        "count": len(scores),
+        "published": {"psnr": known.psnr, "ssim": known.ssim} if known else None,
+        "failed": [*failed],
+    }
+
+
+def _spread(values: list[float]) -> float:
+    return pstdev(values) if np.isfinite(values).all() else float("nan")
+
+
+def _levels(stage: Stage, restored: Pixels) -> NDArray[np.float64]:
+    """The result in levels; of pictures that were saved truncated, the middle of what they mean."""
+    levels = restored.astype(np.float64) * LEVELS
+    return levels + 0.5 if isinstance(stage, Folder) else levels
+
+
+def _in_8_bits(values: Pixels, channel: str, rounding: Rounding) -> NDArray[np.uint8]:
+    pixels: NDArray[np.uint8] = from_unit(values, np.dtype(np.uint8), rounding)
+    return luma(pixels) if channel == "y" else pixels
