@@ -222,12 +222,16 @@ def _results(a: Stage, b: Stage, sample: Sample, options: Options) -> tuple[Pixe
 
 
 def samples_of(arrow: Arrow) -> list[Sample]:
-    """The pictures that stored stages bring along; none if neither is stored."""
-    found: list[Sample] = []
+    """The pictures that stored stages bring along, with their inputs where one stage has them.
+
+    None if neither stage is stored; of two folders the pictures of both.
+    """
+    found: dict[str, Sample] = {}
     for stage in map(stored_stage, arrow):
-        if stage is not None and (not found or found[0].image is None):
-            found = stage.samples
-    return found
+        for sample in stage.samples if stage else ():
+            if sample.name not in found or found[sample.name].image is None:
+                found[sample.name] = sample
+    return list(found.values())
 
 
 def file_stem(arrow: Arrow) -> str:

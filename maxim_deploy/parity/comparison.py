@@ -80,6 +80,7 @@ def compare(found: Pixels, expected: Pixels, source: Pixels | None = None) -> Co
     a, b = found.astype(np.float64), expected.astype(np.float64)
     with np.errstate(invalid="ignore"):
         error = np.abs(a - b)
+        residual = None if source is None else b - source
     finite = np.isfinite(error)
     if not finite.all():
         error[~finite] = math.nan  # also for infinity against infinity
@@ -89,7 +90,7 @@ def compare(found: Pixels, expected: Pixels, source: Pixels | None = None) -> Co
         max_error_levels=float(error.max()) * LEVELS,
         mean_error_levels=float(error.mean()) * LEVELS,
         p999_error_levels=float(np.quantile(error, 0.999)) * LEVELS,
-        residual_error=None if source is None else _share(mean_square, b - source),
+        residual_error=None if residual is None else _share(mean_square, residual),
         psnr=psnr_of(mean_square, peak=1),
         ssim=(ssim(a, b, peak=1) if finite.all() else math.nan) if large_enough else None,
         worst=Position(*map(int, np.unravel_index(error.argmax(), error.shape))),

@@ -33,7 +33,7 @@ def plot_growth(located: Located, path: Path) -> None:
         where = points.index(located.first)
         axes.axvline(where, color="tab:red", linewidth=1, label=f"departs: {located.first.name}")
     axes.set_yscale("log")
-    axes.set_ylabel("root mean square of the error / of the tensor")
+    axes.set_ylabel("relative error (root mean square)")
     axes.set_title(f"error growth on {located.image!r}")
     ticks = np.unique(np.linspace(0, len(points) - 1, _LABELS).astype(int))
     axes.set_xticks(ticks, [points[k].name for k in ticks], rotation=60, ha="right", fontsize=7)

@@ -64,7 +64,7 @@ _TABLE = (
         max_error_levels=1e-5 * LEVELS,
         residual_error=1e-4,
         psnr=110,
-        seen="correct, at most: 2.3e-6 of the range against stored outputs (S-3), 131 dB (S-2), and a "
+        seen="correct, at most: 2.3e-6 of the range against stored outputs (S-3), 131 dB (S-2), a "
         "residual error of 9e-6 on a clean photograph (demo model); the mildest fault that we "
         "know, LayerNorm's epsilon, costs 5.7e-5",
     ),

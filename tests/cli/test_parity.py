@@ -1,0 +1,262 @@
+"""`maxim-parity` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from maxim_deploy.cli.parity import parity
+from maxim_deploy.imaging.files import read_image, write_image
+
+DATA = Path(__file__).parents[1] / "data"
+PIPELINE = DATA / "pipeline_S-1_37x90.npz"
+"""Odd sides; what the authors' code computes, and the bytes that it saves."""
+
+
+def maxim_parity(*args: object) -> Result:
+    return CliRunner().invoke(parity, [*map(str, args)], catch_exceptions=False)
+
+
+def records(result: Result) -> list[dict]:
+    return [json.loads(line, parse_constant=pytest.fail) for line in result.stdout.splitlines()]
+
+
+def saved(folder: Path, name: str, pixels: np.ndarray) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_image(folder / f"{name}.png", pixels)
+    return folder
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A folder with the picture that the authors' code saved."""
+    with np.load(PIPELINE) as stored:
+        return saved(tmp_path / "published", PIPELINE.stem, stored["output_u8"])
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        target = rng.integers(0, 256, (30, 41, 3), np.uint8)
+        noisy = np.clip(target + rng.normal(0, 20, target.shape), 0, 255).astype(np.uint8)
+        saved(tmp_path / "set/target", name, target)
+        saved(tmp_path / "set/input", name, noisy)
+        saved(tmp_path / "results", name, noisy // 2)
+    return tmp_path / "set"
+
+
+def test_the_line_of_a_bundle(demo_bundle: Path) -> None:
+    result = maxim_parity(demo_bundle, "--size", "64x64", "--json")
+    assert result.exit_code == 0, result.stdout
+    found = records(result)
+    arrows = {tuple(record[end].rpartition(":")[2] for end in "ab") for record in found}
+    assert arrows == {
+        ("deployment", "literal"), ("fp32", "deployment"), ("fp32.image", "fp32"),
+        ("onnxruntime.fp32", "fp32"), ("fp16.twin", "fp32"), ("fp16", "fp32"),
+        ("fp16.image", "fp16"),
+    }  # fmt: skip
+    keys = {
+        "a", "b", "image", "max_error_levels", "mean_error_levels", "p999_error_levels",
+        "residual_error", "psnr", "ssim", "worst", "threshold", "passed", "environment", "stages",
+    }  # fmt: skip
+    assert all(record.keys() >= keys for record in found)
+    assert found[0]["environment"]["libraries"] and found[0]["stages"]["a"]["sha256"]
+    twin = next(record for record in found if record["a"].endswith("fp16.twin"))
+    assert twin["threshold"] == "fp16" and 0.01 < twin["max_error_levels"] < 2
+
+
+def test_a_threshold_that_is_exceeded_ends_in_1(demo_bundle: Path, tmp_path: Path) -> None:
+    ends = (f"{demo_bundle}:fp16.twin", f"{demo_bundle}:literal", "--size", "64x64")
+    maps = tmp_path / "maps"
+    result = maxim_parity(*ends, "--threshold", "fp32", "--maps", maps)
+    assert result.exit_code == 1
+    assert "fp32: FAILED" in result.stdout and "allowed 0.00255" in result.stdout
+    assert len(list(maps.iterdir())) == 2
+    assert read_image(next(maps.iterdir())).rgb.max() == 255  # white from the threshold on
+    assert maxim_parity(*ends).exit_code == 0
+
+
+def test_locate(demo_bundle: Path, tmp_path: Path) -> None:
+    ends = (f"{demo_bundle}:fp16", f"{demo_bundle}:fp32")
+    result = maxim_parity(*ends, "--locate", "--maps", tmp_path, "--json")
+    (record,) = records(result)
+    assert result.exit_code == 0 and record["first_departure"] is None
+    assert len(record["points"]) > 400 and record["environment"]
+    assert [path.name.endswith(".growth.png") for path in tmp_path.iterdir()] == [True]
+    result = maxim_parity(*ends, "--locate")
+    assert "all agree" in result.stdout
+
+
+def test_stored_outputs_against_published_pictures(published: Path) -> None:
+    """Half a level is added to what was truncated; truncated too, every byte is the same."""
+    result = maxim_parity(PIPELINE, published, "--json")
+    (record,) = records(result)
+    assert result.exit_code == 0 and 0.45 < record["max_error_levels"] <= 0.5026
+    result = maxim_parity(PIPELINE, published, "--rounding", "truncate", "--json")
+    (record,) = records(result)
+    assert result.exit_code == 0 and record["equal"] == 1 and record["threshold"] == "bytes"
+    result = maxim_parity(PIPELINE, published, "--rounding", "nearest", "--json")
+    (record,) = records(result)
+    assert result.exit_code == 1 and 0.3 < record["equal"] < 0.7
+
+
+def test_the_ensemble_of_stored_outputs(tmp_path: Path) -> None:
+    with np.load(PIPELINE) as stored:
+        folder = saved(tmp_path / "eight", PIPELINE.stem, stored["ensemble_u8"])
+    byte_for_byte = ("--rounding", "truncate", "--json")
+    result = maxim_parity(PIPELINE, folder, "--ensemble", *byte_for_byte)
+    assert result.exit_code == 0 and records(result)[0]["equal"] == 1
+    assert maxim_parity(PIPELINE, folder, *byte_for_byte).exit_code == 1
+
+
+def test_two_folders_and_a_picture_that_one_lacks(dataset: Path) -> None:
+    (dataset / "target/b.png").unlink()
+    result = maxim_parity(dataset / "input", dataset / "target", "--json")
+    assert result.exit_code == 1
+    by_name = {record["image"]: record for record in records(result)}
+    assert by_name["b"]["faults"] == [f"folder '{dataset}/target' | has no picture 'b'"]
+    assert by_name["a"]["residual_error"] is None and by_name["c"]["psnr"] < 25
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "name two stages to compare, or one bundle"),
+        (("one.npz", "two.npz"), "there is no 'one.npz'"),
+        (("a", "b", "--metric", "paper"), "--metric goes with --dataset DIR"),
+        (("a", "--dataset", "d", "--locate"), "--locate does not go with --dataset"),
+        (("a", "b", "--threshold", "fp31"), "unknown threshold 'fp31' (did you mean 'fp32'?)"),
+        (("a", "b", "--size", "64"), "'64' is no size; write HxW"),
+    ],
+)
+def test_usage(args: tuple[str, ...], message: str) -> None:
+    result = maxim_parity(*args)
+    assert result.exit_code == 2 and message in result.stderr, result.stderr
+
+
+def test_unknown_and_missing_stages_of_a_bundle(demo_bundle: Path) -> None:
+    result = maxim_parity(f"{demo_bundle}:literl", f"{demo_bundle}:fp32")
+    assert result.exit_code == 2 and "(did you mean 'literal'?); known: literal" in result.stderr
+    result = maxim_parity(f"{demo_bundle}:bf16", f"{demo_bundle}:fp32")
+    assert result.exit_code == 1 and "has no stage 'bf16'; it has: literal" in result.stderr
+
+
+def test_a_data_set(dataset: Path) -> None:
+    """A folder of results, which were saved truncated: half a level is added to the reference."""
+    result = maxim_parity("--dataset", dataset, dataset.parent / "results", "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert [image["name"] for image in report["images"]] == ["a", "b", "c"]
+    found = report["images"][1]
+    mine, target = (
+        read_image(folder / "b.png").rgb
+        for folder in (dataset.parent / "results", dataset / "target")
+    )
+    theirs = peak_signal_noise_ratio(target.astype(float), mine + 0.5, data_range=255)
+    assert found["psnr"] == pytest.approx(theirs, abs=1e-6)
+    theirs = peak_signal_noise_ratio(target, mine, data_range=255)
+    assert found["paper_psnr"] == pytest.approx(theirs, abs=1e-6)
+    theirs = structural_similarity(
+        target, mine, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        data_range=255, channel_axis=2,
+    )  # fmt: skip
+    assert found["ssim"] == pytest.approx(theirs, abs=1e-6)
+    values = [image["psnr"] for image in report["images"]]
+    assert report["mean"]["psnr"] == pytest.approx(np.mean(values))
+    assert report["std"]["psnr"] == pytest.approx(np.std(values))
+    assert report["published"] is None and report["failed"] == []
+
+
+def test_metrics_and_channels(dataset: Path) -> None:
+    results = dataset.parent / "results"
+
+    def mean(*args: str) -> dict[str, float]:
+        return json.loads(maxim_parity("--dataset", dataset, results, "--json", *args).stdout)[
+            "mean"
+        ]
+
+    assert mean("--metric", "reference").keys() == {"psnr"}
+    rgb, y = mean("--metric", "paper"), mean("--metric", "paper", "--channel", "y")
+    assert rgb.keys() == y.keys() == {"paper_psnr", "ssim"}
+    assert y["paper_psnr"] > rgb["paper_psnr"] + 1
+
+
+def test_a_bundle_on_a_data_set(demo_bundle: Path, dataset: Path) -> None:
+    result = maxim_parity("--dataset", dataset, demo_bundle, "--json", "--metric", "reference")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0 and report["stage"]["backend"] == "onnxruntime"
+    eight = maxim_parity(
+        "--dataset", dataset, demo_bundle, "--json", "--metric", "reference", "--ensemble"
+    )
+    assert json.loads(eight.stdout)["mean"]["psnr"] != report["mean"]["psnr"]
+    assert report["conventions"]["ensemble"] is False
+
+
+def test_what_is_wrong_with_pairs_is_listed_and_does_not_stop_the_rest(dataset: Path) -> None:
+    saved(dataset / "input", "x", np.zeros((20, 20, 3), np.uint8))
+    saved(dataset / "target", "y", np.zeros((20, 20, 3), np.uint8))
+    saved(dataset / "target", "b", np.zeros((30, 40, 3), np.uint8))
+    (dataset / "input/a.png").write_bytes(b"not an image")
+    result = maxim_parity("--dataset", dataset, dataset.parent / "results", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 1 and [image["name"] for image in report["images"]] == ["c"]
+    errors = {failure["name"]: failure["error"] for failure in report["failed"]}
+    assert errors.keys() == {"x", "y", "a", "b"}
+    assert "has no target" in errors["x"] and "has no input" in errors["y"]
+    assert "30x41 and 30x40 pixels" in errors["b"] and "damaged" in errors["a"]
+    assert result.stderr.count("failed: ") == 4
+
+
+def test_a_data_set_goes_on_where_it_stopped(dataset: Path, tmp_path: Path, monkeypatch) -> None:
+    from maxim_deploy.parity import dataset as measuring
+
+    results, state = dataset.parent / "results", tmp_path / "state.jsonl"
+    measured: list[str] = []
+    real = measuring.score
+
+    def counted(stage, pair, conventions):
+        measured.append(pair.name)
+        return real(stage, pair, conventions)
+
+    monkeypatch.setattr(measuring, "score", counted)
+
+    def run(*args: str) -> dict:
+        measured.clear()
+        return json.loads(
+            maxim_parity("--dataset", dataset, results, "--resume", state, "--json", *args).stdout
+        )
+
+    first = run()
+    assert measured == ["a", "b", "c"]
+    assert run()["mean"] == first["mean"] and measured == []
+    lines = state.read_bytes().rstrip()
+    state.write_bytes(lines[: len(lines) - 20])  # killed while it wrote the last one
+    assert run()["mean"] == first["mean"] and measured == ["c"]
+    saved(dataset / "target", "b", np.zeros((30, 41, 3), np.uint8))
+    assert run()["mean"] != first["mean"] and measured == ["b"]
+    run("--channel", "y")
+    assert measured == ["a", "b", "c"]
+
+
+def test_the_published_figure_stands_beside(
+    dataset: Path, demo_bundle: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    bundle = tmp_path / "derain"
+    shutil.copytree(demo_bundle, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["model"] |= {"name": "deraining-raindrop", "task": "deraining"}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    result = maxim_parity("--dataset", dataset, bundle, "--json")
+    report = json.loads(result.stdout)
+    assert report["published"] == {"psnr": 31.87, "ssim": 0.935}
+    assert report["conventions"]["channel"] == "y"
+    result = maxim_parity("--dataset", dataset, bundle)
+    assert "PSNR 31.87 dB, SSIM 0.935" in result.stdout
