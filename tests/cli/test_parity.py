@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +176,28 @@ def test_a_data_set(dataset: Path) -> None:
     assert report["published"] is None and report["failed"] == []
 
 
+def test_what_is_needed(demo_bundle: Path, dataset: Path) -> None:
+    """A data set needs the runtime only; what needs more says the pip line."""
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'onnx_ir', 'safetensors', 'matplotlib', 'platformdirs'):\n"
+        "    sys.modules[name] = None\n"
+        "from maxim_deploy.cli.main import parity; parity()"
+    )
+
+    def run(*args: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script, *map(str, args)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    result = run("--dataset", dataset, demo_bundle)
+    assert result.returncode == 0 and "mean of 3" in result.stdout, result.stderr
+    results = dataset.parent / "results"
+    assert run(results, results).returncode == 0
+    result = run(f"{demo_bundle}:literal", f"{demo_bundle}:fp32", "--images", dataset / "input")
+    assert result.returncode == 2
+    assert "torch is not installed; run: pip install 'maxim-deploy[export]'" in result.stderr
+
+
 def test_metrics_and_channels(dataset: Path) -> None:
     results = dataset.parent / "results"
 
@@ -247,8 +272,6 @@ def test_a_data_set_goes_on_where_it_stopped(dataset: Path, tmp_path: Path, monk
 def test_the_published_figure_stands_beside(
     dataset: Path, demo_bundle: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     bundle = tmp_path / "derain"
     shutil.copytree(demo_bundle, bundle)
     manifest = json.loads((bundle / "manifest.json").read_text())
