@@ -147,7 +147,7 @@ def _measure(
     from maxim_deploy.parity.dataset import score
 
     scores = []
-    with shell.progress_bar(len(pairs)) as advance:
+    with shell.progress_bar(len(pairs)) as bar:
         for pair in pairs:
             try:
                 found = memory.score_of(pair)
@@ -162,7 +162,7 @@ def _measure(
                 scores.append((pair.name, found))
                 if not as_json:
                     shell.emit(f"{pair.name:<32}{_words(found)}")
-            advance()
+            bar.advance()
     return scores
 
 
