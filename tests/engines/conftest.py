@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from bundles import write_manifest
 
-from maxim_deploy._files import sha256_of
 from maxim_deploy.graph import save_graph
-from maxim_deploy.spec.architecture import Architecture
-from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.engine_settings import EngineSettings, engine_settings_from
-from maxim_deploy.spec.manifest import Bundle, GraphEntry, Manifest
+from maxim_deploy.spec.manifest import GraphEntry
 
 
 @pytest.fixture
@@ -63,21 +61,9 @@ def write_bundle(folder: Path, graph: ir.Model, islands: list[str] | None = None
     save_graph(graph, folder / "fp16.image.onnx", "fp16.weights", {})
     decision = {"pattern": "x", "type": "float32", "nodes": dict.fromkeys(islands or [])}
     (folder / "fp16.table.json").write_text(json.dumps({"decisions": [decision]}))
-    manifest = Manifest(
-        model=Descriptor("tiny"),
-        architecture=Architecture(8, 1, 1, 1),
-        settings={},
-        graphs=[GraphEntry("fp16.image.onnx", "fp16", "image", "fp16.weights", 20, 10)],
-        source=None,
-        files={
-            path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-            for path in folder.iterdir()
-        },
-        tools={},
-        command="",
-        created="2026-01-01T00:00:00+00:00",
+    write_manifest(
+        folder, GraphEntry("fp16.image.onnx", "fp16", "image", "fp16.weights", 20, 10), {}
     )
-    Bundle(folder, manifest).write()
     return folder
 
 
