@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._bisect import bisect, bisect_options, refuse_alone, refuse_beside
 from maxim_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class _Size(click.ParamType[tuple[int, int]]):
     metavar="FILE",
     help="With --dataset: keep what is measured in FILE, and go on from there.",
 )
+@bisect_options
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout: a line per comparison.")
 @shell.common_options
 def parity(
@@ -98,7 +100,9 @@ def parity(
     backend: str | None,
     ensemble: bool,
     resume: Path | None,
+    bisecting: bool,
     as_json: bool,
+    **search: Any,
 ) -> None:
     """Compare the pictures of stage A with those of stage B, or a bundle's whole line.
 
@@ -118,8 +122,26 @@ def parity(
     precision of the two; a folder's pictures are taken as truncated, as the published scripts save
     them, unless --rounding says otherwise.
 
+    With --bisect, find out which nodes of a BUNDLE must be float32.
+
     The exit code is 1 if a threshold is exceeded, or a picture could not be compared.
     """  # noqa: D301  # \b keeps click from filling the table
+    if bisecting:
+        refuse_beside(
+            threshold=threshold,
+            rounding=rounding,
+            maps=maps,
+            locate=locate,
+            dataset=dataset,
+            metric=metric,
+            channel=channel,
+            backend=backend,
+            ensemble=ensemble,
+            resume=resume,
+        )
+        bisect(stages, images, precision=precision, size=size, as_json=as_json, **search)
+        return
+    refuse_alone(search)
     for name, value in (("metric", metric), ("channel", channel), ("resume", resume)):
         if value is not None and dataset is None:
             raise UsageError(f"--{name} goes with --dataset DIR")

@@ -1,4 +1,4 @@
-"""Amounts as people write them: bytes and durations."""
+"""Amounts as people write them: bytes, durations and ratios in dB."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def bytes_from(amount: int | str, what: str) -> int:
 def seconds_from(amount: float | str, what: str) -> float:
     """A number of seconds, from itself or from text like "90s", "5m", "1h". Raises as above."""
     return _scaled(amount, {"": 1, **_SECONDS}, what, "90s, 5m, 1h, or a number of seconds")
+
+
+def decibels_from(amount: float | str, what: str) -> float:
+    """A number of dB, from itself or from text like "60dB", "60". Raises as above."""
+    return _scaled(amount, {"": 1, "dB": 1}, what, "60dB, or a number of dB")
 
 
 def readable_bytes(number: int) -> str:

@@ -1,0 +1,184 @@
+"""`maxim-parity --bisect`: a decision table that keeps a budget with little in float32."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from maxim_deploy.cli import shell
+from maxim_deploy.errors import MaximDeployError, UsageError
+
+if TYPE_CHECKING:
+    from maxim_deploy.parity.bisect_bundle import BisectReport
+
+
+def bisect_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of the search, to be passed on to `bisect` as they are."""
+    options = (
+        click.option(
+            "--bisect",
+            "bisecting",
+            is_flag=True,
+            help="Search for the float32 islands that keep a budget on --images, from the table of "
+            "a bundle; ends in a table for maxim-export --precision-table.",
+        ),
+        click.option(
+            "--budget",
+            metavar="DB",
+            help="Of --bisect: least PSNR to the float32 graph, such as 60dB.  "
+            "[default: the gate of an export]",
+        ),
+        click.option(
+            "-o",
+            "--output",
+            type=click.Path(path_type=Path),
+            metavar="TABLE.json",
+            help="Of --bisect: write the table here; without it, it is printed.",
+        ),
+        click.option(
+            "--cache",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Of --bisect: where trials are kept, so that an interrupted search goes on.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def refuse_alone(asked: Mapping[str, Any]) -> None:
+    """Whether options of the search were given without it.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    for name, value in asked.items():
+        if value:
+            raise UsageError(f"--{name} belongs to --bisect, which was not given")
+
+
+def refuse_beside(**asked: Any) -> None:
+    """Whether options of the other uses were given with the search.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    for name, value in asked.items():
+        if value:
+            raise UsageError(f"--{name} does not go with --bisect")
+
+
+def bisect(
+    stages: Sequence[str],
+    images: Path | None,
+    *,
+    budget: str | None,
+    precision: str | None,
+    size: tuple[int, int] | None,
+    output: Path | None,
+    cache: Path | None,
+    as_json: bool,
+) -> None:
+    """Search, write the table, and say what it gives and costs.
+
+    Args:
+        stages: one bundle.
+        images: folder of pictures.
+        budget: such as "60dB"; None for the gate of an export in this precision.
+        precision: "fp16" or "bf16"; None for "fp16".
+        size: of the middle of each photo that is used; None for 256x256.
+        output: JSON file to write the table to; without it, it is part of what is printed.
+        cache: folder of trials; None for the user's.
+        as_json: print one JSON object.
+    """
+    from maxim_deploy._files import write_text
+    from maxim_deploy.export.low_precision import GATES
+    from maxim_deploy.parity.bisect_bundle import DEFAULT_SIZE, bisect_bundle
+    from maxim_deploy.parity.pictures import samples_in
+    from maxim_deploy.spec.manifest import Bundle
+    from maxim_deploy.spec.quantities import decibels_from
+
+    if len(stages) != 1:
+        raise UsageError("--bisect takes one bundle; see --help")
+    if images is None:
+        raise UsageError("--bisect needs the pictures that matter to you: pass --images DIR")
+    precision = precision or "fp16"
+    if precision not in GATES:
+        raise UsageError(f"--bisect searches in {' or '.join(GATES)}, not in {precision}")
+    wanted = GATES[precision] if budget is None else decibels_from(budget, "--budget")
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"table '{output}' | there is no folder '{output.parent}'")
+    size = size or DEFAULT_SIZE
+    report = bisect_bundle(
+        Bundle.open(stages[0]),
+        precision,
+        {sample.name: sample.pixels for sample in samples_in(images, size)},
+        wanted,
+        size=size,
+        cache=cache,
+        tell=_teller(),
+    )
+    if output is not None:
+        try:
+            write_text(output, report.table.to_json(report.decided))
+        except OSError as error:
+            raise MaximDeployError(f"table '{output}' | cannot be written: {error}") from error
+    shell.emit(json.dumps(report.to_json()) if as_json else summary(report, output))
+    if wanted < GATES[precision]:
+        shell.say(
+            f"an export in {precision} needs {GATES[precision]:g} dB on its own photograph: "
+            "with this table it may be refused, unless with --no-verify"
+        )
+
+
+def _teller() -> Callable[[str, float, bool], None]:
+    count = 0
+
+    def tell(what: str, psnr: float, from_cache: bool) -> None:
+        nonlocal count
+        count += 1
+        found = f"{psnr:7.2f} dB" if psnr > -float("inf") else "not finite"
+        shell.say(f"trial {count}: {found}  {what}{'  (from the cache)' if from_cache else ''}")
+
+    return tell
+
+
+def summary(report: BisectReport, output: Path | None) -> str:
+    """What people want to know, as text."""
+    from maxim_deploy.graph.precision import table_text
+
+    before, after = report.before, report.after
+    rows = [
+        ("", "before", "after"),
+        *(
+            (f"dB, {name}", f"{before.psnr[name]:.2f}", f"{after.psnr[name]:.2f}")
+            for name in after.psnr
+        ),
+        ("float32 nodes", f"{before.float32_nodes}", f"{after.float32_nodes}"),
+        ("casts", f"{before.casts}", f"{after.casts}"),
+        ("bytes per pixel", f"{before.bytes_per_pixel:.0f}", f"{after.bytes_per_pixel:.0f}"),
+    ]
+    costs = [
+        f"  {cost.bytes_per_pixel:+8.1f} bytes per pixel, {cost.nodes} nodes: {cost.pattern}"
+        for cost in report.decisions
+    ]
+    lines = [
+        f"{report.precision} within {report.budget:g} dB of float32 on {len(after.psnr)} pictures "
+        f"of {report.size[0]}x{report.size[1]}, {report.judge}",
+        "",
+        *(f"{name:<28}{old:>10}{new:>10}" for name, old, new in rows),
+        "",
+        "what each float32 decision costs:",
+        *(costs or ["  there is none"]),
+        f"{report.kept} islands kept in any case: sums over positions, values near the largest",
+        "",
+        f"{report.trials} graphs run, {report.trials_from_cache} from the cache, "
+        f"{report.seconds:.0f} s",
+        str(output) if output else f"\n{table_text(report.table, report.decided)}",
+    ]
+    return "\n".join(lines).rstrip()

@@ -1,0 +1,107 @@
+"""What float32 islands cost: the bytes that the nodes of a graph read and write.
+
+Counted without fusion, so that it is an upper bound; on a GPU, where this network is bound by
+memory, an order of cost. Weights are not counted: their share vanishes with the size of the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from maxim_deploy.graph.precision.running import open_session
+from maxim_deploy.graph.precision.slots import (
+    bound_inputs,
+    bound_outputs,
+    insert_behind,
+    is_border,
+    is_float,
+)
+from maxim_deploy.parity.blocks import Names
+
+_WIDE, _LOW = 4, 2
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """One float tensor: its elements per pixel, who makes and who reads it ("" is the outside)."""
+
+    size: float
+    producer: str
+    readers: frozenset[str]
+
+
+class Traffic:
+    """The traffic of one network under any choice of islands.
+
+    Args:
+        model: the float32 graph of the tensor form.
+        picture: float32 [1, 3, H, W]; sizes are those at its height and width.
+    """
+
+    def __init__(self, model: ir.Model, picture: NDArray[np.float32]) -> None:
+        opset = model.opset_imports[""]
+        nodes = [node for node in model.graph if is_float(node) and not is_border(node)]
+        sizes = _elements(model, picture)
+        pixels = picture.shape[-2] * picture.shape[-1]
+        self._moved: dict[str, float] = {}
+        readers: dict[str, set[str]] = {name: set() for name in sizes}
+        producers = dict.fromkeys(sizes, "")
+        for node in nodes:
+            name = str(node.name)
+            read = [str(v.name) for v in bound_inputs(node, opset).values() if v.name in sizes]
+            written = [str(value.name) for value in bound_outputs(node, opset)]
+            self._moved[name] = sum(sizes[v] for v in (*read, *written)) / pixels
+            for value in read:
+                readers[value].add(name)
+            producers |= dict.fromkeys(written, name)
+        for output in model.graph.outputs:
+            readers[str(output.name)].add("")
+        self._tensors = [
+            _Tensor(sizes[name] / pixels, producers[name], frozenset(readers[name]))
+            for name in sizes
+        ]
+
+    def added(self, nodes: Names) -> float:
+        """Bytes per pixel that these nodes move more in float32, whatever the casts."""
+        return sum(self._moved[name] for name in nodes) * (_WIDE - _LOW)
+
+    def bytes_per_pixel(self, islands: Names) -> float:
+        """Bytes read and written per pixel of the image, casts included."""
+        widths = {name: _WIDE if name in islands else _LOW for name in self._moved}
+        nodes = sum(size * widths[name] for name, size in self._moved.items())
+        return nodes + sum(tensor.size * (_WIDE + _LOW) for tensor in self._cast(islands))
+
+    def casts(self, islands: Names) -> int:
+        """How many tensors cross the border of an island."""
+        return len(self._cast(islands))
+
+    def _cast(self, islands: Names) -> list[_Tensor]:
+        wide = islands | {""}  # inputs and outputs of the graph are float32
+        return [
+            tensor
+            for tensor in self._tensors
+            if any((reader in wide) != (tensor.producer in wide) for reader in tensor.readers)
+        ]
+
+
+def _elements(model: ir.Model, picture: NDArray[np.float32]) -> dict[str, int]:
+    """The number of elements of each float tensor that is no weight, from one run."""
+    watched = model.clone()
+    opset = watched.opset_imports[""]
+    nodes = [node for node in watched.graph if is_float(node)]
+    values = [value for node in nodes for value in bound_outputs(node, opset)]
+    outputs = []
+    for value in values:
+        node = ir.node("Size", [value], name=f"Size of {value.name}")
+        node.outputs[0].name = str(node.name)
+        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(ir.DataType.INT64), ir.Shape([])
+        insert_behind(watched.graph, value, node)
+        watched.graph.outputs.append(node.outputs[0])
+        outputs.append(str(node.name))
+    counted = open_session(watched).run(outputs, {"image": picture})
+    named = {str(v.name): int(count) for v, count in zip(values, counted, strict=True)}
+    return {"image": picture.size, **named}
