@@ -1,51 +1,93 @@
-"""Records: one line of JSON per subject and run of a suite; only ever appended.
+"""Records: one line of JSON per subject, size and batch of a run; only ever appended.
 
 Fields, units in their names; None where something was not measured:
 
-- `schema` 1; `suite`, the plan's name; `run`, the same in all lines of one run; `created`, UTC
-- `subject`, `engine`, `library` with its version, `architecture`
+- `schema` 2; `suite`, the plan's name; `run`, the same in all lines of one call; `created`, UTC
+- `model`, its name; `architecture`; `size` [H, W] and `batch` of the input
+- `subject`, what is compared: a backend ("onnxruntime"), or a baseline: "torch", "torch-compile",
+  "literal" (the plain export), "none" (the deployment form with no rewrite) or the name of a
+  rewrite (that one alone); `precision`; `runner`, what runs it: a backend, "torch" or
+  "torch-compile"; `io`, form of the graph; `device`, "cpu" or "cuda:0 NAME"; `library` with its
+  version; `threads`
+- `timings` by bracket. "network": the network alone, its input where it reads it. "transfer": from
+  an array in host memory to another. "image": a call of a `Restorer`, from a uint8 picture to
+  another. On a CPU "transfer" is "network", and only the latter is there. Of each:
+  `wall`: `count`, `p50_ms`, `p90_ms`, `p95_ms`, `p99_ms`, `mean_ms`, `sd_ms`; `gpu`, the same by
+  CUDA events, or None; `rounds_ms`, wall times in the order of the rounds, a list per round: rounds
+  of one run may be compared one by one; `images_per_s` and `megapixels_per_s` at the p50;
+  `warmup_runs`, and whether they became `stable`
+- `start`: `load_s` (imports, reading, deserialization) and `first_call_ms` (with any compilation)
+- `memory`: `baseline_bytes` of the whole process before its first run, `peak_bytes`,
+  `bytes_per_pixel` that running added, `device_bytes` taken from the GPU
 - `graph`: `nodes`, `transposes`, `live_bytes_per_pixel` and `live_at`, the node of the largest set
-- `time`: `size` [H, W], `threads`, `warmup`, `rounds`, `pause_s`; `seconds`, every round in order,
-  rounds of one run are to be compared one by one; `idle_cpu_s`, the most processor time that the
-  process used between two of its runs: below `pause_s`, it never took a core from another subject
-- `memory`: `size`, `threads`; `baseline_bytes` of the whole process before the run, `peak_bytes`,
-  `bytes_per_pixel` that the run added
-- `agreement`: `with`, the first subject, and `max_error` of values in about [0, 1]
-- `environment`: see `environment.environment`
+- `agreement`: `with` the first subject, `max_error` of values in about [0, 1], and what is
+  `allowed`
+- `load`: list of `mode`, `callers`, `offered_per_s` (None in "closed"), `images_per_s`, and
+  `latency`, as `wall`; see `maxim_deploy.benchmarks.load`
+- `noise`: `spread`, middle half of the rounds' medians over their median, the largest of all
+  brackets; `foreign_cpu`, share of the processors that others used; `idle_cpu_s`, the most
+  processor time that the process used between two turns of its own
+- `warnings`: why not to trust the numbers; `error`: why there are none
+- `environment`: see `environment.environment`; of the GPU, after the measurement as `gpu_after`
 
-Not checked on reading: that lines of one run belong together.
+Records of schema 1 are read as such of schema 2. Not checked on reading: that lines of one run
+belong together.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from maxim_deploy.benchmarks.old_records import from_schema_1
 from maxim_deploy.errors import UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Record:
-    """One subject in one run; the fields are those of the file."""
+    """One subject at one size and batch in one run; the fields are those of the file."""
 
     suite: str
     run: str
     created: str
-    subject: str
-    engine: str
-    library: str
+    model: str
     architecture: str
-    graph: dict[str, Any] | None
-    time: dict[str, Any]
-    memory: dict[str, Any] | None
-    agreement: dict[str, Any]
+    subject: str
+    runner: str
+    precision: str
+    size: tuple[int, int]
+    batch: int
+    threads: int | None
     environment: dict[str, Any]
+    io: str | None = None
+    device: str | None = None
+    library: str | None = None
+    timings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    start: dict[str, float] | None = None
+    memory: dict[str, Any] | None = None
+    graph: dict[str, Any] | None = None
+    agreement: dict[str, Any] | None = None
+    load: list[dict[str, Any]] = field(default_factory=list)
+    noise: dict[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
+    error: str | None = None
     schema: int = SCHEMA
+
+    @property
+    def label(self) -> str:
+        """The subject with its precision, unless that is float32."""
+        return self.subject if self.precision == "fp32" else f"{self.subject} {self.precision}"
+
+    def medians_ms(self, bracket: str) -> list[float]:
+        """The median of each round."""
+        from statistics import median
+
+        return [median(turn) for turn in self.timings[bracket]["rounds_ms"]]
 
 
 def append_records(path: Path, records: Iterable[Record]) -> None:
@@ -57,26 +99,40 @@ def append_records(path: Path, records: Iterable[Record]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(record)) + "\n" for record in records)
+            file.writelines(line_of(record) + "\n" for record in records)
     except OSError as error:
         raise UsageError(f"cannot write records to {str(path)!r}: {error}") from error
+
+
+def line_of(record: Record) -> str:
+    """A record as one line of JSON."""
+    return json.dumps(asdict(record))
 
 
 def read_records(path: Path) -> list[Record]:
     """The inverse of `append_records`.
 
     Raises:
-        UsageError: a line is not a record of this schema; the message has its number.
+        UsageError: the file cannot be read, or a line is not a record; the message has its number.
     """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read records from {str(path)!r}: {error}") from error
     records = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
-            record = Record(**json.loads(line))
-        except (ValueError, TypeError) as error:
+            records.append(_record(json.loads(line)))
+        except UsageError as error:
+            raise UsageError(f"{str(path)!r}, line {number}: {error}") from error
+        except (AttributeError, KeyError, ValueError, TypeError) as error:
             raise UsageError(f"{str(path)!r}, line {number}: not a record: {error}") from error
-        if record.schema != SCHEMA:
-            raise UsageError(
-                f"{str(path)!r}, line {number}: schema {record.schema}, this version reads {SCHEMA}"
-            )
-        records.append(record)
     return records
+
+
+def _record(fields: dict[str, Any]) -> Record:
+    if fields.get("schema") == 1:
+        fields = from_schema_1(fields)
+    elif fields.get("schema", SCHEMA) != SCHEMA:
+        raise UsageError(f"schema {fields['schema']}, this version reads 1 and {SCHEMA}")
+    return Record(**fields | {"size": tuple(fields["size"])})

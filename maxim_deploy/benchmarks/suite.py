@@ -1,53 +1,85 @@
 """Suites: what to measure and how, as a TOML file.
 
-Each table is a plan with the keys of `Plan`; `size` and `memory_size` are "HxW", `architecture` is
-a variant's name or a table of its fields. The subject "each" stands for every rewrite alone.
+Each table is a plan with the keys of `Plan`. A size is "HxW". A model is a name that `maxim-export`
+knows, a variant such as "S-2" (random weights), or a table of an architecture's fields; bundles on
+the command line take their place. A baseline is "torch", "torch-compile", "literal", "none" or a
+rewrite, with a precision behind it unless that is fp32: "torch fp16"; "each" is every rewrite
+alone.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.benchmarks.timing import MIN_ROUNDS
+from maxim_deploy.benchmarks.subjects import Subject, baseline_subjects
 from maxim_deploy.errors import UsageError, nearest
-from maxim_deploy.export.deployment import REWRITES
-from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture, architecture_of
-
-SUBJECTS = ("pytorch", "literal", "deployment", "none", *REWRITES)
-"""PyTorch eager on the literal network; its export; the export of the deployment form with all
-rewrites, with none, with one alone."""
+from maxim_deploy.runtime.selection import OPENERS
+from maxim_deploy.spec.architecture import VARIANTS, Architecture
+from maxim_deploy.spec.models import MODEL_NAMES
+from maxim_deploy.spec.recipes import PRECISIONS, chosen
 
 Size = tuple[int, int]
+
+BRACKETS = ("network", "transfer", "image")
+"""What may be inside the bracket; see `maxim_deploy.benchmarks.records`."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One comparison.
+    """One comparison, at each size and batch.
 
     Attributes:
-        architecture: of the network; its weights are random.
-        subjects: what to compare, each of `SUBJECTS` at most once; the first is the one that the
-            results of the others must agree with.
-        size: height and width at which time is measured.
-        memory_size: the same for peak memory, or None to leave it out.
-        threads: of each subject.
-        rounds: timings per subject.
-        warmup: untimed runs per subject before.
-        pause_s: seconds of rest after each run.
+        models: each is measured by itself.
+        backends: what runs the graphs or engines.
+        precisions: of these.
+        baselines: measured beside them, from the same weights. The first subject is the one that
+            the results of the others must agree with.
+        sizes: heights and widths of the pictures; the tensor form pads them to multiples of 64.
+        batches: pictures per call.
+        brackets: which of `BRACKETS` to measure.
+        profiles: of the engines to build if a model is not a bundle of the user's.
+        concurrency: numbers of callers in the test under load; none by default.
+        threads: CPU threads of each subject; None for one per core.
+        rounds: turns of each subject and bracket.
+        least_s: seconds that a subject runs in all its turns of a bracket together, at least.
+        longest_s: a subject that has taken so long in a bracket has no further turns.
+        warmup_s: the warm-up gives up waiting for stable runs after so long.
+        pause_s: seconds of rest after each turn.
+        load_s: seconds of each test under load.
     """
 
-    architecture: Architecture
-    subjects: tuple[str, ...]
-    size: Size
-    memory_size: Size | None = None
-    threads: int = 2
+    models: tuple[str | Architecture, ...] = ()
+    backends: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)
+    baselines: tuple[Subject, ...] = ()
+    sizes: tuple[Size, ...] = ((256, 256),)
+    batches: tuple[int, ...] = (1,)
+    brackets: tuple[str, ...] = BRACKETS
+    profiles: tuple[str, ...] = ()
+    concurrency: tuple[int, ...] = ()
+    threads: int | None = None
     rounds: int = 7
-    warmup: int = 2
+    least_s: float = 2.0
+    longest_s: float = 120.0
+    warmup_s: float = 5.0
     pause_s: float = 0.25
+    load_s: float = 5.0
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]:
+        """All subjects, the baselines first."""
+        ours = (Subject(name, p) for name in self.backends for p in self.precisions)
+        return tuple(dict.fromkeys((*self.baselines, *ours)))
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the baselines run on the GPU, as the backends do."""
+        return bool(set(self.backends) - {"onnxruntime"})
 
 
 def read_suite(path: Path) -> dict[str, Plan]:
@@ -65,58 +97,79 @@ def read_suite(path: Path) -> dict[str, Plan]:
         raise UsageError(f"suite {str(path)!r}: {error}") from error
 
 
-def _in_table(name: str, table: dict[str, Any]) -> Plan:
-    try:
-        return _plan(table)
-    except UsageError as error:
-        raise UsageError(f"[{name}] {error}") from error
+def plan_from(table: dict[str, Any]) -> Plan:
+    """A plan from the keys and values of a table.
 
-
-def _plan(table: dict[str, Any]) -> Plan:
+    Raises:
+        UsageError: a key is unknown, a value wrong, or there is nothing to measure.
+    """
     for key in table:
         if key not in _READERS:
             raise UsageError(
                 f"unknown key {key!r}{nearest(key, _READERS)}; known: {', '.join(_READERS)}"
             )
-    needed = [field.name for field in fields(Plan) if field.default is MISSING]
-    missing = [key for key in needed if key not in table]
-    if missing:
-        raise UsageError(f"missing: {', '.join(missing)}")
-    return Plan(**{key: _READERS[key](key, value) for key, value in table.items()})
+    plan = Plan(**{key: _READERS[key](key, value) for key, value in table.items()})
+    if not plan.subjects:
+        raise UsageError("there is nothing to measure: name backends or baselines")
+    return plan
 
 
-def _architecture(key: str, value: object) -> Architecture:
-    if isinstance(value, str):
-        return architecture_of(value)
-    try:
-        assert isinstance(value, dict)
-        return Architecture(**value)
-    except (AssertionError, TypeError) as error:
-        raise UsageError(f"{key} must be a variant or a table of its fields: {value!r}") from error
+def size_from(key: str, value: object) -> Size:
+    """A height and width from "HxW".
 
-
-def _subjects(key: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise UsageError(f"{key} must be a list of names")
-    chosen: list[str] = []
-    for name in value:
-        if name not in (*SUBJECTS, "each"):
-            hint = nearest(str(name), SUBJECTS)
-            raise UsageError(f"unknown subject {name!r}{hint}; known: each, {', '.join(SUBJECTS)}")
-        chosen += REWRITES if name == "each" else [name]
-    return tuple(dict.fromkeys(chosen))
-
-
-def _size(key: str, value: object) -> Size:
+    Raises:
+        UsageError: it is something else; the message names `key`.
+    """
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", str(value))
-    sides = (int(match[1]), int(match[2])) if match else (1, 1)
-    if any(side % MULTIPLE_OF for side in sides):
-        raise UsageError(f"{key} must be HEIGHTxWIDTH in multiples of {MULTIPLE_OF}: {value!r}")
-    return sides
+    if match is None:
+        raise UsageError(f"{key} must be HEIGHTxWIDTH: {value!r}")
+    return int(match[1]), int(match[2])
 
 
-def _at_least(low: float, kind: type[int] | type[float]) -> Any:
-    def read(key: str, value: object) -> float:
+def _in_table(name: str, table: dict[str, Any]) -> Plan:
+    try:
+        return plan_from(table)
+    except UsageError as error:
+        raise UsageError(f"[{name}] {error}") from error
+
+
+def _model(key: str, value: object) -> str | Architecture:
+    known = (*VARIANTS, *MODEL_NAMES)
+    if isinstance(value, dict):
+        try:
+            return Architecture(**value)
+        except TypeError as error:
+            raise UsageError(f"{key}: a table must be of an architecture: {error}") from error
+    if value not in known:
+        hint = nearest(str(value), known)
+        raise UsageError(f"{key}: unknown model {value!r}{hint}; known: {', '.join(known)}")
+    return str(value)
+
+
+def _list(read: Callable[[str, Any], Any]) -> Callable[[str, object], tuple[Any, ...]]:
+    def read_all(key: str, value: object) -> tuple[Any, ...]:
+        if not isinstance(value, list) or not value:
+            raise UsageError(f"{key} must be a list: {value!r}")
+        return tuple(dict.fromkeys(read(key, item) for item in value))
+
+    return read_all
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[str, str], str]:
+    def read(key: str, value: str) -> str:
+        return chosen(key.rstrip("s"), [value], known)[0]
+
+    return read
+
+
+def _baselines(key: str, value: object) -> tuple[Subject, ...]:
+    if not isinstance(value, list):
+        raise UsageError(f"{key} must be a list: {value!r}")
+    return tuple(dict.fromkeys(s for text in value for s in baseline_subjects(str(text))))
+
+
+def _at_least(low: float, kind: type[int] | type[float]) -> Callable[[str, object], Any]:
+    def read(key: str, value: object) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, kind)) or value < low:
             raise UsageError(f"{key} must be {kind.__name__} and at least {low:g}: {value!r}")
         return value
@@ -124,13 +177,22 @@ def _at_least(low: float, kind: type[int] | type[float]) -> Any:
     return read
 
 
-_READERS: dict[str, Any] = {
-    "architecture": _architecture,
-    "subjects": _subjects,
-    "size": _size,
-    "memory_size": _size,
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "models": _list(_model),
+    "backends": _list(_one_of(tuple(OPENERS))),
+    "precisions": _list(_one_of(PRECISIONS)),
+    "baselines": _baselines,
+    "sizes": _list(size_from),
+    "batches": _list(_at_least(1, int)),
+    "brackets": _list(_one_of(BRACKETS)),
+    "profiles": _list(lambda _, value: str(value)),
+    "concurrency": _list(_at_least(1, int)),
     "threads": _at_least(1, int),
-    "rounds": _at_least(MIN_ROUNDS, int),
-    "warmup": _at_least(1, int),
+    "rounds": _at_least(1, int),
+    "least_s": _at_least(0, float),
+    "longest_s": _at_least(1, float),
+    "warmup_s": _at_least(0, float),
     "pause_s": _at_least(0, float),
+    "load_s": _at_least(0.1, float),
 }
+assert set(_READERS) == {field.name for field in fields(Plan)}

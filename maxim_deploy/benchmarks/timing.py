@@ -1,9 +1,9 @@
 """Timing several subjects against each other on a machine that is never quite idle.
 
-All subjects are timed once per round, in turn, so that what slows the machine for a while slows
-all of them. The order is reversed in every second round: over two rounds a steady drift falls on
-all alike. What counts is the ratio of two subjects within a round; its median over the rounds is
-the result and its range over the rounds the noise.
+All subjects have one turn per round, so that what slows the machine for a while slows all of them.
+The order is reversed in every second round: over two rounds a steady drift falls on all alike. What
+counts is the ratio of two subjects within a round; its median over the rounds is the result and the
+interval in which that median may lie is the noise.
 """
 
 from __future__ import annotations
@@ -11,24 +11,64 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from statistics import median
+from typing import NamedTuple, TypeVar
 
 from maxim_deploy.errors import UsageError
 
 MIN_ROUNDS = 5
-"""A median of fewer says little, and its range less."""
+"""A median of fewer says little, and its range less: there is no verdict from fewer."""
+
+STABLE = 0.05
+"""Runs are warm when two windows in a row differ by no more than this share."""
+
+WINDOW_MS = 50.0
+"""A window of the warm-up: at least so much time, and at least one run."""
 
 Measure = Callable[[], float]
 """Runs a subject once; returns the seconds that it took."""
 
 
+Turn = TypeVar("Turn")
+
+
+class Timed(NamedTuple):
+    """One run: milliseconds of wall time, and of GPU time between two events."""
+
+    wall_ms: float
+    gpu_ms: float | None = None
+
+
+class Warmup(NamedTuple):
+    """How many runs it took, and whether they became stable."""
+
+    runs: int
+    stable: bool
+
+
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of times that was taken once per round: its median and its range."""
+    """A ratio of times that was taken once per round.
+
+    Attributes:
+        median: of the rounds.
+        low, high: the median lies between them with 95 % confidence, whatever the distribution
+            (order statistics of the binomial); of fewer than nine rounds this is their range.
+        rounds: number of rounds.
+    """
 
     median: float
     low: float
     high: float
+    rounds: int = MIN_ROUNDS
+
+    @property
+    def verdict(self) -> str | None:
+        """"slower", "faster", or None within the noise or of too few rounds."""
+        if self.rounds < MIN_ROUNDS or self.low <= 1 <= self.high:
+            return None
+        return "slower" if self.low > 1 else "faster"
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
@@ -45,51 +85,79 @@ def stopwatch(run: Callable[[], object], clock: Measure = time.perf_counter) -> 
     return measure
 
 
+def warm_up(run: Callable[[], Timed], longest_s: float) -> Warmup:
+    """Run until two windows in a row agree, or for so long; at least two windows."""
+    runs, spent_ms, before = 0, 0.0, 0.0
+    while True:
+        window: list[float] = []
+        while sum(window) < WINDOW_MS:
+            window.append(run().wall_ms)
+        runs, spent_ms, now = runs + len(window), spent_ms + sum(window), median(window)
+        if before and abs(now - before) <= STABLE * before:
+            return Warmup(runs, True)
+        if before and spent_ms > longest_s * 1e3:
+            return Warmup(runs, False)
+        before = now
+
+
+def turn(run: Callable[[], Timed], least_s: float) -> list[Timed]:
+    """Runs, one after the other, for at least so long; at least one."""
+    runs = [run()]
+    while sum(one.wall_ms for one in runs) < least_s * 1e3:
+        runs.append(run())
+    return runs
+
+
 def interleaved(
-    subjects: Mapping[str, Measure],
-    *,
-    rounds: int,
-    warmup: int,
-    settle: Callable[[], object] = lambda: None,
-) -> dict[str, list[float]]:
-    """Time all subjects in turn.
+    subjects: Mapping[str, Callable[[], Turn]], *, rounds: int, longest_s: float
+) -> dict[str, list[Turn]]:
+    """Give all subjects their turns.
 
     Args:
         subjects: what to time, by name.
-        rounds: timings per subject that count.
-        warmup: untimed runs of each subject before the first round.
-        settle: called after each run, so that threads of one subject which still spin do not take
-            a core from the next.
+        rounds: turns per subject.
+        longest_s: a subject that has taken so long in all has no further turns.
 
     Returns:
-        By name, the seconds of every round in order.
+        By name, the turns in the order of the rounds.
 
     Raises:
-        UsageError: there is nothing to time, or there are too few rounds.
+        UsageError: there is nothing to time.
     """
     if not subjects:
         raise UsageError("there is nothing to time")
-    if rounds < MIN_ROUNDS:
-        raise UsageError(f"rounds must be at least {MIN_ROUNDS}, not {rounds}")
-    for measure in subjects.values():
-        for _ in range(warmup):
-            measure()
-            settle()
-    seconds: dict[str, list[float]] = {name: [] for name in subjects}
+    turns: dict[str, list[Turn]] = {name: [] for name in subjects}
+    spent = dict.fromkeys(subjects, 0.0)
     for number in range(rounds):
-        for name in reversed(seconds) if number % 2 else seconds:
-            seconds[name].append(subjects[name]())
-            settle()
-    return seconds
+        for name in reversed(turns) if number % 2 else turns:
+            if spent[name] < longest_s:
+                start = time.perf_counter()
+                turns[name].append(subjects[name]())
+                spent[name] += time.perf_counter() - start
+    return turns
 
 
-def ratio(seconds: Sequence[float], to: Sequence[float]) -> Ratio:
-    """`seconds` over `to`, round by round.
+def ratio(times: Sequence[float], to: Sequence[float]) -> Ratio:
+    """`times` over `to`, round by round, in the rounds that both have.
 
     Raises:
-        UsageError: they are not of the same rounds.
+        UsageError: there is no such round.
     """
-    if len(seconds) != len(to) or not seconds:
-        raise UsageError(f"{len(seconds)} and {len(to)} rounds have no ratio")
-    ratios = [own / other for own, other in zip(seconds, to, strict=True)]
-    return Ratio(median(ratios), min(ratios), max(ratios))
+    ratios = [own / other for own, other in zip(times, to, strict=False)]
+    if not ratios:
+        raise UsageError(f"{len(times)} and {len(to)} rounds have no ratio")
+    return Ratio(median(ratios), *median_interval(ratios), len(ratios))
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Between which values the median of the distribution lies; nothing is assumed about it.
+
+    All but the k smallest and k largest of n values enclose it unless at most k fall on one side,
+    which has the probability 2 P(Binomial(n, 1/2) <= k). With k = 0, their range, this is less than
+    the confidence for fewer than six values.
+    """
+    ordered, count = sorted(values), len(values)
+    k, outside = 0, 2 / 2**count
+    while (outside := outside + 2 * comb(count, k + 1) / 2**count) <= 1 - confidence:
+        k += 1
+    return ordered[k], ordered[-1 - k]

@@ -7,7 +7,7 @@ import click
 from maxim_deploy.cli.shell import LazyGroup, command_named, common_options
 
 
-@click.group(cls=LazyGroup, names=("export", "run", "parity", "doctor", "demo"))
+@click.group(cls=LazyGroup, names=("export", "run", "bench", "parity", "doctor", "demo"))
 @common_options
 def commands() -> None:
     """MAXIM image restoration, from published checkpoints to deployed engines."""
@@ -26,6 +26,11 @@ def export() -> None:
 def run() -> None:
     """`maxim-run ...`, the same as `maxim-deploy run ...`."""
     command_named("run")(prog_name="maxim-run")
+
+
+def bench() -> None:
+    """`maxim-bench ...`, the same as `maxim-deploy bench ...`."""
+    command_named("bench")(prog_name="maxim-bench")
 
 
 def parity() -> None:

@@ -1,0 +1,156 @@
+"""What a graph costs: arithmetic and memory traffic of each node, from its shapes alone.
+
+*Operations* are those of matrix products and convolutions, two per multiply-add, which is how
+peaks of processors are given. Everything else a network does (GELU, normalisation, sums) is little
+arithmetic on much data, and counts by its bytes.
+
+*Bytes* are what a node moves if it reads each of its inputs once and writes its results once. Views
+(Reshape and its kind) move nothing. `fused_bytes` is the traffic that is left when everything but
+the matrix products and convolutions is fused into these, so that no other node touches memory.
+
+The bound (S. Williams et al., "Roofline", CACM 52(4), 2009): a node takes at least as long as its
+operations at the machine's highest rate, and at least as long as its bytes at the machine's
+bandwidth. The sum over the nodes is the shortest time in which this graph could run, node by node.
+On a CPU whose caches hold the tensors of a small image it can be beaten, for the bandwidth is that
+of main memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import GraphProto, NodeProto
+
+from maxim_deploy.benchmarks.values import Value, values_of
+from maxim_deploy.errors import UsageError
+
+FREE = frozenset(
+    {"Constant", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
+)
+"""Operators that move no data: views, constants, and questions about a shape."""
+
+PARTIAL = frozenset({"Gather", "Slice"})
+"""Operators that read of their first input only what they write."""
+
+UNCOUNTED = frozenset(
+    {"Attention", "ConvInteger", "DeformConv", "Einsum", "GRU", "LSTM", "MatMulInteger", "RNN"}
+)
+"""Operators with products in them that are not in our graphs, and for which there is no formula."""
+
+
+@dataclass(frozen=True)
+class NodeCost:
+    """One node: its name, operator, operations (two per multiply-add) and bytes moved."""
+
+    name: str
+    operator: str
+    operations: int
+    bytes: int
+
+    def bound_s(self, operations_per_s: float, bytes_per_s: float) -> float:
+        """Seconds that it takes at least on a machine with these ceilings."""
+        return max(self.operations / operations_per_s, self.bytes / bytes_per_s)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A graph at one size of its input.
+
+    Attributes:
+        pixels: of the input, all images of the batch together.
+        nodes: in the order of the graph; what depends on weights alone is not among them.
+    """
+
+    pixels: int
+    nodes: tuple[NodeCost, ...]
+
+    @property
+    def operations(self) -> int:
+        """Of all matrix products and convolutions, two per multiply-add."""
+        return sum(node.operations for node in self.nodes)
+
+    @property
+    def bytes(self) -> int:
+        """Moved if each node reads its inputs once and writes its results once."""
+        return sum(node.bytes for node in self.nodes)
+
+    @property
+    def fused_bytes(self) -> int:
+        """Moved by matrix products and convolutions alone."""
+        return sum(node.bytes for node in self._products())
+
+    def bound_s(self, operations_per_s: float, bytes_per_s: float, *, fused: bool = False) -> float:
+        """Seconds that the graph takes at least, node after node.
+
+        Args:
+            operations_per_s: the machine's highest rate.
+            bytes_per_s: its bandwidth, bytes read and bytes written together.
+            fused: whether everything but products and convolutions is taken to be free.
+        """
+        nodes = self._products() if fused else self.nodes
+        return sum(node.bound_s(operations_per_s, bytes_per_s) for node in nodes)
+
+    def _products(self) -> Iterable[NodeCost]:
+        return (node for node in self.nodes if node.operations)
+
+
+def cost_of(graph: Path, shape: tuple[int, int, int, int]) -> Cost:
+    """The cost of an ONNX file in float32 or float16 for one input.
+
+    Args:
+        graph: of either form; its weights are read from beside it.
+        shape: of the input in the form's layout: `[N, 3, H, W]` or `[N, H, W, 3]`.
+
+    Raises:
+        UsageError: the graph has a subgraph, or an operator whose products we cannot count.
+        BackendError: ONNX Runtime cannot run the graph at this shape.
+    """
+    model = onnx.load(str(graph))
+    values = values_of(model, shape)
+    nodes = tuple(_node_cost(node, values) for node in _at_run_time(model.graph))
+    return Cost(math.prod(shape) // 3, nodes)
+
+
+def _at_run_time(graph: GraphProto) -> Iterable[NodeProto]:
+    """The nodes that depend on the input; the others are done once, when the graph is loaded."""
+    changing = {value.name for value in graph.input}
+    for node in graph.node:
+        if not changing.isdisjoint(node.input):
+            changing.update(node.output)
+            yield node
+
+
+def _node_cost(node: NodeProto, values: dict[str, Value]) -> NodeCost:
+    inputs = [values[name] for name in node.input if name]
+    outputs = [values[name] for name in node.output if name]
+    operations = 2 * _multiply_adds(node, inputs, outputs[0])
+    return NodeCost(node.name, node.op_type, operations, _bytes(node, values))
+
+
+def _bytes(node: NodeProto, values: dict[str, Value]) -> int:
+    if node.op_type in FREE:
+        return 0
+    written = sum(values[name].bytes for name in node.output if name)
+    if node.op_type in PARTIAL:
+        return 2 * written
+    return written + sum(values[name].bytes for name in {*node.input} if name)
+
+
+def _multiply_adds(node: NodeProto, inputs: list[Value], output: Value) -> int:
+    match node.op_type:
+        case "MatMul":
+            return output.elements * inputs[0].shape[-1]
+        case "Gemm":
+            transposed = any(item.name == "transA" and item.i for item in node.attribute)
+            return output.elements * inputs[0].shape[0 if transposed else 1]
+        case "Conv":  # kernel [out, in / group, height, width]: per result
+            return output.elements * math.prod(inputs[1].shape[1:])
+        case "ConvTranspose":  # kernel [in, out / group, height, width]: per input value
+            return inputs[0].elements * math.prod(inputs[1].shape[1:])
+        case kind if kind in UNCOUNTED:
+            raise UsageError(f"no formula for the operations of {kind} in {node.name!r}")
+    return 0
