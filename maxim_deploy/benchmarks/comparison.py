@@ -1,163 +1,199 @@
-"""A comparison: every subject of a plan, on one machine, in one run.
+"""A comparison: every subject of a plan on one model, size and batch, side by side.
 
-The subjects are made, loaded side by side in processes of their own, checked to agree, and timed in
-turn. Peak memory follows, one fresh process at a time.
+All subjects are loaded in processes of their own, checked to agree, warmed up, and timed in turn,
+bracket by bracket. One that fails has a record that says why, and the others go on.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from maxim_deploy._memory import per_pixel
-from maxim_deploy.benchmarks.environment import environment
-from maxim_deploy.benchmarks.live_set import live_set, operator_counts
+from maxim_deploy.benchmarks.contender import Contender
+from maxim_deploy.benchmarks.limits import Limits
+from maxim_deploy.benchmarks.noise import Watch, spread_of, warnings_of
 from maxim_deploy.benchmarks.records import Record
-from maxim_deploy.benchmarks.subjects import engine_of, subject_file
+from maxim_deploy.benchmarks.runners import Job
+from maxim_deploy.benchmarks.sensors import gpu_sensors
+from maxim_deploy.benchmarks.subjects import CPU_BACKEND, Subject
 from maxim_deploy.benchmarks.suite import Plan
 from maxim_deploy.benchmarks.timing import interleaved
-from maxim_deploy.benchmarks.worker import Worker
-from maxim_deploy.errors import BackendError
-
-MAX_ERROR = 1e-4
-"""Subjects that differ by more do not compute the same function, and their times say nothing. The
-deployment graph is allowed 3e-5 elsewhere; the mildest fault that we know costs 6e-5."""
-
-IDLE_LOAD = 0.5
-"""Load average above which something else is running, and times are not to be trusted. Seen at
-loads of 4 to 5 on two cores: PyTorch on a small network took 23 ms once and 420 ms another time."""
 
 Say = Callable[[str], None]
-Files = Mapping[str, Path]
 
 
-def run_plan(name: str, plan: Plan, cache: Path, say: Say = lambda _: None) -> list[Record]:
-    """Measure every subject of a plan.
+@dataclass(frozen=True)
+class Files:
+    """What a subject loads.
 
-    Args:
-        name: of the plan.
-        plan: what to measure.
-        cache: folder in which subjects' files are kept.
-        say: told what is being done.
-
-    Returns:
-        A record per subject, in the plan's order.
-
-    Raises:
-        BackendError: a subject cannot be run, or does not compute what the first one computes.
+    Attributes:
+        file: a bundle, graph or file of weights.
+        graph: an ONNX graph that computes the same, and its form; None if there is none.
+        error: why there is no file.
     """
-    run, before = uuid.uuid4().hex[:12], environment()
-    if (before["load_average_1m"] or 0) > IDLE_LOAD:
-        say(f"{name}: this machine is busy (load {before['load_average_1m']}); times will be off")
-    files = {}
-    for subject in plan.subjects:
-        say(f"{name}: making {subject}")
-        files[subject] = subject_file(subject, plan.architecture, cache)
-    graphs = {subject: _graph_facts(file, plan) for subject, file in files.items()}
-    timed = _timed(name, plan, files, say)
-    memory = {subject: _memory(name, plan, subject, files[subject], say) for subject in files}
-    common: dict[str, Any] = {
-        "suite": name,
-        "run": run,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "architecture": str(plan.architecture),
-        "environment": before,
-    }
-    return [
-        Record(
-            subject=subject,
-            engine=engine_of(subject),
-            graph=graphs[subject],
-            memory=memory[subject],
-            **timed[subject],
-            **common,
-        )
-        for subject in files
-    ]
+
+    file: Path | None = None
+    graph: tuple[Path, str] | None = None
+    error: str | None = None
 
 
-def _graph_facts(file: Path, plan: Plan) -> dict[str, Any] | None:
-    if file.suffix != ".onnx":
-        return None
-    counts, living = operator_counts(file), live_set(file, (1, 3, *plan.size))
-    return {
-        "nodes": counts.total(),
-        "transposes": counts["Transpose"],
-        "live_bytes_per_pixel": round(living.bytes_per_pixel, 1),
-        "live_at": living.node,
-    }
+@dataclass(frozen=True)
+class Comparison:
+    """One model at one size and batch.
 
+    Attributes:
+        plan: how to measure.
+        files: of every subject, in the plan's order.
+        size: of the pictures.
+        batch: pictures per call.
+        common: fields that all records of a run and model share.
+        limits: for the cost.
+        say: told what is being done.
+    """
 
-def _timed(name: str, plan: Plan, files: Files, say: Say) -> dict[str, dict[str, Any]]:
-    """`library`, `time` and `agreement` of every subject."""
-    with ExitStack() as stack:
-        say(f"{name}: loading {len(files)} subjects")
-        workers = {
-            subject: stack.enter_context(Worker(engine_of(subject), file, plan.threads, plan.size))
-            for subject, file in files.items()
-        }
-        errors = _errors(workers, plan.subjects[0])
-        say(f"{name}: timing {plan.rounds} rounds")
-        seconds = interleaved(
-            {subject: worker.run for subject, worker in workers.items()},
-            rounds=plan.rounds,
-            warmup=plan.warmup,
-            settle=lambda: time.sleep(plan.pause_s),
-        )
-    method = {key: getattr(plan, key) for key in ("threads", "warmup", "rounds", "pause_s")}
-    for subject, worker in workers.items():
-        if worker.idle_cpu_s >= plan.pause_s:
-            say(f"{name}: {subject} was busy for {worker.idle_cpu_s:.2f} s of rest; raise pause_s")
-    return {
-        subject: {
-            "library": worker.loaded["library"],
-            "time": {
-                "size": list(plan.size),
-                **method,
-                "seconds": seconds[subject],
-                "idle_cpu_s": worker.idle_cpu_s,
-            },
-            "agreement": {"with": plan.subjects[0], "max_error": errors[subject]},
-        }
-        for subject, worker in workers.items()
-    }
+    plan: Plan
+    files: dict[Subject, Files]
+    size: tuple[int, int]
+    batch: int
+    common: dict[str, Any]
+    limits: Limits
+    say: Say
 
-
-def _errors(workers: Mapping[str, Worker], first: str) -> dict[str, float]:
-    """The largest absolute difference of every subject's result from the first one's."""
-    results = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for subject, worker in workers.items():
-            worker.run()
-            worker.save(Path(folder, f"{subject}.npy"))
-            results[subject] = np.load(Path(folder, f"{subject}.npy"))
-    errors = {name: float(np.abs(found - results[first]).max()) for name, found in results.items()}
-    for subject, error in errors.items():
-        if not error <= MAX_ERROR:  # also true for NaN
-            raise BackendError(
-                f"{subject} differs from {first} by {error:.2g}, at most {MAX_ERROR:.2g} is "
-                "allowed: they do not compute the same, so their times cannot be compared"
+    def records(self) -> list[Record]:
+        """Measure; a record per subject, in the order of the plan."""
+        with ExitStack() as stack:
+            contenders = self._started(stack)
+            for contender in contenders:
+                self.say(f"warming up {contender.subject}")
+                contender.warm_up(self.plan.brackets, self.plan.warmup_s)
+            watch = Watch(
+                [one.worker.pid for one in contenders if one.worker],
+                gpu_sensors() if self.plan.on_gpu else None,
             )
-    return errors
+            self._time(contenders, watch)
+            foreign = watch.foreign_cpu()
+            for contender in contenders:
+                self._load(contender)
+            return [self._record(one, watch, foreign) for one in contenders]
 
+    def _started(self, stack: ExitStack) -> list[Contender]:
+        """All subjects, loaded, and compared with the first of them that runs."""
+        contenders: list[Contender] = []
+        first = None
+        with tempfile.TemporaryDirectory() as folder:
+            for subject, files in self.files.items():
+                contender = Contender(subject, files.graph, error=files.error)
+                contenders.append(contender)
+                if files.file is None:
+                    continue
+                self.say(f"loading {subject}")
+                contender.start(self._job(subject, files.file), stack)
+                own = contender.result(Path(folder)) if contender.error is None else None
+                if own is None:
+                    continue
+                first = first or (contender, own)
+                contender.agree(own, *first)
+        return contenders
 
-def _memory(name: str, plan: Plan, subject: str, file: Path, say: Say) -> dict[str, Any] | None:
-    if plan.memory_size is None or engine_of(subject) != "onnxruntime":
-        return None
-    say(f"{name}: peak memory of {subject}")
-    with Worker(engine_of(subject), file, plan.threads, plan.memory_size) as worker:
-        memory = worker.memory()
-    return {
-        "size": list(plan.memory_size),
-        "threads": plan.threads,
-        **memory,
-        "bytes_per_pixel": round(per_pixel(memory, plan.memory_size), 1),
-    }
+    def _job(self, subject: Subject, file: Path) -> Job:
+        on_gpu = self.plan.on_gpu if subject.is_baseline else subject.name != CPU_BACKEND
+        return Job(
+            subject.runner(self.plan.on_gpu),
+            str(file),
+            self.size,
+            subject.precision,
+            self.batch,
+            self.plan.threads,
+            on_gpu,
+        )
+
+    def _time(self, contenders: list[Contender], watch: Watch) -> None:
+        plan = self.plan
+        least_s = plan.least_s / plan.rounds
+
+        def settle() -> None:
+            watch.sample()
+            time.sleep(plan.pause_s)
+
+        turns = {
+            (number, bracket): (lambda one=one, bracket=bracket: one.turn(bracket, least_s))
+            for number, one in enumerate(contenders)
+            for bracket in one.warmups
+        }
+        if not turns:
+            return
+        self.say(f"timing {plan.rounds} rounds")
+        found = interleaved(turns, rounds=plan.rounds, longest_s=plan.longest_s, settle=settle)
+        for (number, bracket), rounds in found.items():
+            contenders[number].turns[bracket] = [turn for turn in rounds if turn]
+
+    def _load(self, contender: Contender) -> None:
+        if contender.error is not None or "image" not in contender.warmups:
+            return
+        for callers in self.plan.concurrency:
+            self.say(f"{contender.subject} under load, {callers} callers")
+            contender.under_load(callers, self.plan.load_s)
+
+    def _record(self, one: Contender, watch: Watch, foreign: float) -> Record:
+        facts = {
+            **self.common,
+            "subject": one.subject.name,
+            "runner": one.subject.runner(self.plan.on_gpu),
+            "precision": one.subject.precision,
+            "size": self.size,
+            "batch": self.batch,
+            "threads": self.plan.threads,
+        }
+        if one.worker is not None:
+            facts |= {key: one.worker.loaded[key] for key in ("library", "device", "io")}
+        if one.error is not None or one.worker is None or not one.turns:
+            return Record(**facts, agreement=one.agreement, error=one.error or "nothing was timed")
+        timings = one.timings(self.size, self.batch)
+        noise = {
+            "spread": spread_of(timing["rounds_ms"] for timing in timings.values()),
+            "foreign_cpu": foreign,
+            "idle_cpu_s": one.worker.idle_cpu_s,
+        }
+        padding = self._job(one.subject, Path()).padding
+        padded = padding.padded_height, padding.padded_width
+        return Record(
+            **facts | {"environment": facts["environment"] | {"gpu_after": watch.gpu_state}},
+            timings=timings,
+            start={
+                "load_s": one.worker.loaded["load_s"],
+                "first_call_ms": one.first["first_call_ms"],
+            },
+            memory=one.memory(padded, self.batch),
+            graph=self.limits.graph_facts(*one.graph) if one.graph else None,
+            cost=self._cost(one, timings, padded),
+            agreement=one.agreement,
+            load=one.load,
+            noise=noise,
+            warnings=warnings_of(
+                noise,
+                pause_s=self.plan.pause_s,
+                load_before=self.common["environment"]["load_average_1m"],
+                throttled=watch.throttled,
+                unstable=[name for name, warmup in one.warmups.items() if not warmup.stable],
+                rounds=min(map(len, one.turns.values())),
+            ),
+        )
+
+    def _cost(
+        self, one: Contender, timings: dict[str, Any], padded: tuple[int, int]
+    ) -> dict[str, Any] | None:
+        if one.graph is None or "network" not in timings:
+            return None
+        assert one.worker is not None
+        return self.limits.cost(
+            *one.graph,
+            pixels=self.batch * padded[0] * padded[1],
+            device=one.worker.loaded["device"].split(":")[0],
+            precision=one.subject.precision,
+            p50_ms=timings["network"]["wall"]["p50_ms"],
+        )

@@ -10,13 +10,27 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from maxim_deploy._gpu import find_gpu
 from maxim_deploy._memory import kibibytes
 from maxim_deploy._version import __version__
+from maxim_deploy.benchmarks.sensors import gpu_sensors
 
-LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy")
+LIBRARIES = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt-rtx",
+    "cuda-bindings",
+    "onnxscript",
+    "numpy",
+)
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -25,20 +39,56 @@ def environment() -> dict[str, Any]:
     """What a reader needs to judge a measurement, None where this system does not tell.
 
     Returns:
-        `cpu`, its model; `cpus`, those that the process may use; `ram_bytes`; `os`; `python`;
-        `libraries`, versions by name; `load_average_1m` at this moment; `commit` of the checkout,
-        with "-dirty" where tracked files differ.
+        `cpu`, its model; `cpu_id`, maker, family, model and stepping; `cpus`, those that the
+        process may use; `ram_bytes`; `os`; `python`; `libraries`, versions by name;
+        `load_average_1m` at this moment; `gpu`, see `gpu_facts`; `commit` of the checkout, with
+        "-dirty" where tracked files differ.
     """
     return {
-        "cpu": _cpu_model(),
+        "cpu": _from_cpuinfo("model name") or platform.processor() or None,
+        "cpu_id": _cpu_id(),
         "cpus": _usable_cpus(),
         "ram_bytes": _ram_bytes(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "libraries": library_versions(),
         "load_average_1m": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "gpu": gpu_facts(),
         "commit": _commit(),
     }
+
+
+def gpu_facts(device: int = 0) -> dict[str, Any] | None:
+    """`name`, `compute_capability`, `memory_bytes`, `cuda`, `driver` and `state`, or None.
+
+    `state` is what `sensors.GpuSensors.read` finds at this moment; it and `driver` are None
+    without NVML.
+    """
+    gpu = find_gpu(device)
+    if gpu is None:
+        return None
+    sensors = gpu_sensors(device)
+    return {
+        **asdict(gpu),
+        "driver": sensors.driver if sensors else None,
+        "state": sensors.read() if sensors else None,
+    }
+
+
+def machine_of(environment: Mapping[str, Any]) -> str:
+    """What times depend on, in words: the processor, how many of it, and the GPU.
+
+    Two processors of one name can differ (two kinds of "AMD EPYC" were seen), so the family and
+    stepping belong to it.
+    """
+    gpu = environment.get("gpu")
+    parts = [
+        environment["cpu"] or "unknown CPU",
+        *([f"({environment['cpu_id']})"] if environment.get("cpu_id") else []),
+        f"x {environment['cpus']}",
+        *([f"and {gpu['name']}"] if gpu else []),
+    ]
+    return " ".join(parts)
 
 
 def library_versions() -> dict[str, str]:
@@ -52,13 +102,18 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def _cpu_model() -> str | None:
+def _from_cpuinfo(field: str) -> str | None:
     info = Path("/proc/cpuinfo")
     for line in info.read_text("utf-8").splitlines() if info.exists() else ():
         name, _, value = line.partition(":")
-        if name.strip() == "model name":
+        if name.strip() == field:
             return value.strip()
-    return platform.processor() or None
+    return None
+
+
+def _cpu_id() -> str | None:
+    facts = [_from_cpuinfo(name) for name in ("vendor_id", "cpu family", "model", "stepping")]
+    return " ".join(filter(None, facts)) or None
 
 
 def _usable_cpus() -> int | None:

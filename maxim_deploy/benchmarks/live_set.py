@@ -10,18 +10,15 @@ output from its node to the end. A view (Reshape and its kind) is the tensor tha
 
 from __future__ import annotations
 
-import copy
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, NodeProto
 
-from maxim_deploy._optional import require
-from maxim_deploy.errors import UsageError
+from maxim_deploy.benchmarks.values import Value, values_of
 
 VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 """Operators whose result shares the memory of their first input."""
@@ -42,20 +39,15 @@ class LiveSet:
 
 
 def live_set(graph: Path, shape: tuple[int, int, int, int]) -> LiveSet:
-    """The live set of a graph of the `tensor` form for an input `[N, 3, H, W]`.
-
-    Runs the graph once, to learn the shapes: neither ONNX's shape inference nor the tracer's
-    symbols give them all.
+    """The live set of a graph for an input of this shape, in the layout of the form.
 
     Raises:
         UsageError: the graph has subgraphs, which no single order executes.
+        BackendError: ONNX Runtime cannot run the graph at this shape.
     """
     model = onnx.load(str(graph))
-    for node in model.graph.node:
-        if any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute):
-            raise UsageError(f"{graph.name} has a subgraph in {node.name!r} ({node.op_type})")
-    largest, where = _largest(model.graph, _sizes(model, shape))
-    return LiveSet(largest, where, shape[0] * shape[2] * shape[3])
+    largest, where = _largest(model.graph, values_of(model, shape))
+    return LiveSet(largest, where, math.prod(shape) // 3)
 
 
 def operator_counts(graph: Path) -> Counter[str]:
@@ -64,7 +56,7 @@ def operator_counts(graph: Path) -> Counter[str]:
     return Counter(node.op_type for node in nodes)
 
 
-def _largest(graph: GraphProto, sizes: dict[str, int]) -> tuple[int, str]:
+def _largest(graph: GraphProto, values: dict[str, Value]) -> tuple[int, str]:
     owner = _owners(graph)
     last_use: dict[str, int] = {}
     for step, node in enumerate(graph.node):
@@ -75,7 +67,7 @@ def _largest(graph: GraphProto, sizes: dict[str, int]) -> tuple[int, str]:
     peaks = []
     for step, node in enumerate(graph.node):
         living |= {owner[name] for name in node.output if name in owner}
-        peaks.append((sum(sizes[name] for name in living), node.name))
+        peaks.append((sum(values[name].bytes for name in living), node.name))
         living = {name for name in living if last_use[name] > step}
     return max(peaks, key=lambda peak: peak[0])
 
@@ -95,41 +87,3 @@ def _owners(graph: GraphProto) -> dict[str, str]:
 
 def _is_view_of(node: NodeProto, constant: set[str]) -> bool:
     return node.op_type in VIEWS and node.input[0] in constant
-
-
-def _sizes(model: ModelProto, shape: tuple[int, int, int, int]) -> dict[str, int]:
-    """Bytes of every counted tensor that is not a view, from one run of the graph."""
-    probe = copy.deepcopy(model)
-    graph = probe.graph
-    names = sorted({*_owners(graph).values()} - {value.name for value in graph.input})
-    typed = onnx.shape_inference.infer_shapes(model).graph
-    types = {
-        value.name: value.type.tensor_type.elem_type
-        for value in (*typed.input, *typed.value_info, *typed.output)
-    }
-    del graph.output[:]
-    # Only the shape leaves the graph, so the run itself holds no more than any other.
-    for name in names:
-        graph.node.append(helper.make_node("Shape", [name], [f"shape of {name}"]))
-        graph.output.append(
-            helper.make_tensor_value_info(f"shape of {name}", TensorProto.INT64, None)
-        )
-    shapes = _run(probe, shape)
-    found = dict(zip(names, shapes, strict=True)) | {value.name: shape for value in graph.input}
-    return {name: int(np.prod(found[name])) * _itemsize(types[name]) for name in found}
-
-
-def _run(model: ModelProto, shape: tuple[int, ...]) -> list[Any]:
-    ort = require("onnxruntime", "cpu")
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    (source,) = session.get_inputs()
-    shapes: list[Any] = session.run(None, {source.name: np.zeros(shape, np.float32)})
-    return shapes
-
-
-def _itemsize(element: int) -> int:
-    return int(helper.tensor_dtype_to_np_dtype(element).itemsize)

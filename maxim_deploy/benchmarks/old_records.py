@@ -28,10 +28,11 @@ def from_schema_1(old: dict[str, Any]) -> dict[str, Any]:
         "warmup_runs": time["warmup"],
         "stable": None,
     }
-    same = ("suite", "run", "created", "architecture", "graph", "memory", "library", "environment")
+    same = ("suite", "run", "created", "architecture", "graph", "library", "environment")
     agreement = old["agreement"]
     return {
         **{key: old[key] for key in same},
+        "memory": old["memory"] and old["memory"] | {"device_bytes": None},
         "model": f"{old['architecture'].split(' ')[0]} random",
         "subject": _SUBJECTS.get(old["subject"], old["subject"]),
         "runner": _SUBJECTS.get(old["engine"], old["engine"]),
@@ -42,6 +43,11 @@ def from_schema_1(old: dict[str, Any]) -> dict[str, Any]:
         "batch": 1,
         "threads": time["threads"],
         "timings": {"network": network},
-        "agreement": agreement | {"with": _SUBJECTS.get(agreement["with"], agreement["with"])},
+        "agreement": {
+            "with": _SUBJECTS.get(agreement["with"], agreement["with"]),
+            "precision": "fp32",
+            "max_error": agreement["max_error"],
+            "allowed": 1e-4,
+        },
         "noise": {"spread": None, "foreign_cpu": None, "idle_cpu_s": time["idle_cpu_s"]},
     }

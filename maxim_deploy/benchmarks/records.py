@@ -17,18 +17,26 @@ Fields, units in their names; None where something was not measured:
   of one run may be compared one by one; `images_per_s` and `megapixels_per_s` at the p50;
   `warmup_runs`, and whether they became `stable`
 - `start`: `load_s` (imports, reading, deserialization) and `first_call_ms` (with any compilation)
-- `memory`: `baseline_bytes` of the whole process before its first run, `peak_bytes`,
-  `bytes_per_pixel` that running added, `device_bytes` taken from the GPU
+- `memory`: of a fresh process that has loaded the network and run it once at `size`, padded:
+  `baseline_bytes` before the run, `peak_bytes`, `bytes_per_pixel` that running added;
+  `device_bytes` taken from the GPU, None on a CPU
 - `graph`: `nodes`, `transposes`, `live_bytes_per_pixel` and `live_at`, the node of the largest set
-- `agreement`: `with` the first subject, `max_error` of values in about [0, 1], and what is
-  `allowed`
+- `cost`: of the graph, or for PyTorch of the literal one: `operations_per_pixel` (two per
+  multiply-add), `bytes_per_pixel` and `fused_bytes_per_pixel`, of pixels that the network sees;
+  the ceilings of this machine, `gflops` of a matrix product and `gbps` of a copy, measured in the
+  run; `bound_ms`, in which the graph could run at least, node by node, and its `share` of the
+  network's p50; `fused_bound_ms` and `fused_share` if all but products were free. See
+  `maxim_deploy.benchmarks.cost` and `.ceilings`
+- `agreement`: `with` the first subject, its `precision`, `max_error` of values in about [0, 1], and
+  what is `allowed`
 - `load`: list of `mode`, `callers`, `offered_per_s` (None in "closed"), `images_per_s`, and
   `latency`, as `wall`; see `maxim_deploy.benchmarks.load`
 - `noise`: `spread`, middle half of the rounds' medians over their median, the largest of all
   brackets; `foreign_cpu`, share of the processors that others used; `idle_cpu_s`, the most
   processor time that the process used between two turns of its own
 - `warnings`: why not to trust the numbers; `error`: why there are none
-- `environment`: see `environment.environment`; of the GPU, after the measurement as `gpu_after`
+- `environment`: see `environment.environment`; the state of the GPU after the timing as
+  `gpu_after`
 
 Records of schema 1 are read as such of schema 2. Not checked on reading: that lines of one run
 belong together.
@@ -40,6 +48,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from maxim_deploy.benchmarks.old_records import from_schema_1
@@ -71,6 +80,7 @@ class Record:
     start: dict[str, float] | None = None
     memory: dict[str, Any] | None = None
     graph: dict[str, Any] | None = None
+    cost: dict[str, Any] | None = None
     agreement: dict[str, Any] | None = None
     load: list[dict[str, Any]] = field(default_factory=list)
     noise: dict[str, Any] | None = None
@@ -85,8 +95,6 @@ class Record:
 
     def medians_ms(self, bracket: str) -> list[float]:
         """The median of each round."""
-        from statistics import median
-
         return [median(turn) for turn in self.timings[bracket]["rounds_ms"]]
 
 

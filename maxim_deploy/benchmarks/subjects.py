@@ -1,51 +1,24 @@
-"""Subjects to measure, and the files that they load: bundles, and graphs made from their weights.
-
-A model without a bundle gets one of random weights, in the cache. Speed does not depend on what the
-weights are, as long as nothing becomes zero, infinite or denormal; so no download is needed and any
-architecture can be measured.
-"""
+"""What is compared: backends on a bundle, and baselines made from its literal weights."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
-from maxim_deploy._files import atomic_directory
-from maxim_deploy.benchmarks.environment import library_versions
-from maxim_deploy.checkpoints import (
-    Checkpoint,
-    open_model,
-    parameter_shapes,
-    read_checkpoint,
-)
-from maxim_deploy.errors import BundleError, UsageError, nearest
-from maxim_deploy.export import BundleSettings, export_bundle, onnx_from_module
-from maxim_deploy.export.deployment import REWRITES, DeploymentMaxim, Rewrites
-from maxim_deploy.graph import save_graph
-from maxim_deploy.model import module_from_checkpoint
-from maxim_deploy.spec.architecture import VARIANTS, Architecture
-from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy._optional import require
+from maxim_deploy.errors import UsageError, nearest
 from maxim_deploy.spec.recipes import PRECISIONS, chosen
-
-SEED = 0
 
 TORCH = ("torch", "torch-compile")
 """Baselines that run the literal module."""
 
-GRAPHS = ("literal", "none", *REWRITES)
-"""Baselines that are graphs in float32: the plain export, and the deployment form with no rewrite
-or with one alone."""
+LITERAL, NONE = "literal", "none"
+"""Baselines that are graphs in float32: the plain export, and the deployment form with no rewrite.
+The name of a rewrite is that form with this one alone."""
 
-_PACKAGE = Path(__file__).parents[1]
-_ROOMS = ("spec", "checkpoints", "model", "graph", "export")
+EACH = "each"
+"""Stands for every rewrite, each as a baseline of its own."""
 
-Say = Callable[[str], None]
+CPU_BACKEND = "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -54,16 +27,17 @@ class Subject:
 
     name: str
     precision: str = "fp32"
+    is_baseline: bool = False
 
     @property
-    def is_baseline(self) -> bool:
-        """Whether it is made from the literal weights."""
-        return self.name in (*TORCH, *GRAPHS)
+    def is_graph(self) -> bool:
+        """Whether it is a baseline that is a graph."""
+        return self.is_baseline and self.name not in TORCH
 
     def runner(self, on_gpu: bool) -> str:
         """What runs it: a backend, "torch" or "torch-compile"."""
-        if self.name in GRAPHS:
-            return "onnxruntime-cuda" if on_gpu else "onnxruntime"
+        if self.is_graph:
+            return "onnxruntime-cuda" if on_gpu else CPU_BACKEND
         return self.name
 
     def __str__(self) -> str:
@@ -75,102 +49,26 @@ def baseline_subjects(text: str) -> tuple[Subject, ...]:
 
     Raises:
         UsageError: there is no such baseline.
+        MissingDependencyError: it is a rewrite, and there is no PyTorch to make it with.
     """
     name, _, precision = text.partition(" ")
-    known = (*TORCH, *GRAPHS, "each")
+    (precision,) = chosen("precision", [precision or "fp32"], PRECISIONS)
+    if name not in TORCH and precision != "fp32":
+        raise UsageError(f"baseline {text!r}: {name} is there in fp32 only")
+    if name in (*TORCH, LITERAL, NONE):
+        return (Subject(name, precision, is_baseline=True),)
+    rewrites = _rewrites()
+    known = (*TORCH, LITERAL, NONE, EACH, *rewrites)
     if name not in known:
         raise UsageError(
             f"unknown baseline {name!r}{nearest(name, known)}; known: {', '.join(known)}"
         )
-    (precision,) = chosen("precision", [precision or "fp32"], PRECISIONS)
-    if name not in TORCH and precision != "fp32":
-        raise UsageError(f"baseline {text!r}: {name} is there in fp32 only")
-    return tuple(Subject(one, precision) for one in (REWRITES if name == "each" else (name,)))
+    names = rewrites if name == EACH else (name,)
+    return tuple(Subject(one, precision, is_baseline=True) for one in names)
 
 
-def random_checkpoint(architecture: Architecture) -> Checkpoint:
-    """Weights that are the same on every machine, of a scale that keeps activations ordinary.
+def _rewrites() -> tuple[str, ...]:
+    require("torch", "export")
+    from maxim_deploy.export.deployment import REWRITES
 
-    LayerNorm scales are 1, kernels normal with 0.5 / sqrt(inputs), biases normal with 0.02.
-    """
-    random = np.random.default_rng(SEED)
-    arrays = {}
-    for path, shape in parameter_shapes(architecture).items():
-        leaf = path.rsplit("/", 1)[-1]
-        noise = random.standard_normal(shape, np.float32)
-        spread = 0.02 if leaf == "bias" else 0.5 / np.sqrt(np.prod(shape[:-1]))
-        arrays[path] = np.ones_like(noise) if leaf == "scale" else noise * np.float32(spread)
-    name = f"{architecture.variant or 'small'} random"
-    return Checkpoint(arrays, architecture, Descriptor(name))
-
-
-def model_bundle(
-    model: str | Architecture, precisions: tuple[str, ...], cache: Path, say: Say
-) -> Bundle:
-    """The bundle of a model by name or of random weights, exported now unless `cache` has it.
-
-    One in the cache is used again only if the precisions, the libraries and the source of this
-    package that it was made with are the same. It is not verified: that is the exporter's business.
-
-    Raises:
-        UsageError, DownloadError, ExportError, BundleError: it cannot be made.
-    """
-    architecture = VARIANTS.get(model) if isinstance(model, str) else model
-    settings = BundleSettings(precisions, ("image", "tensor"), verify=False)
-    identity = _identity(architecture.to_json() if architecture else model, settings.to_json())
-    folder = cache / f"{getattr(architecture, 'variant', model) or 'small'}-{identity}"
-    if not folder.exists():
-        checkpoint = random_checkpoint(architecture) if architecture else open_model(str(model))
-        export_bundle(checkpoint, folder, settings, say=say)
-    return Bundle.open(folder)
-
-
-def source_of(bundle: Bundle) -> Path:
-    """The file of a bundle's literal weights, after checking its hash.
-
-    Raises:
-        BundleError: the bundle has none, or the file has changed.
-    """
-    if bundle.manifest.source is None:
-        raise BundleError(
-            f"bundle {str(bundle.path)!r} | was exported with --no-source | baselines are made "
-            "from the literal weights: export it again without that option"
-        )
-    return bundle.checked(bundle.manifest.source)
-
-
-def baseline_file(subject: Subject, bundle: Bundle, cache: Path, say: Say) -> Path:
-    """The file that a baseline loads: the bundle's literal weights, or a graph made from them.
-
-    Raises:
-        BundleError: the bundle has no literal weights.
-        ExportError: the graph cannot be made.
-    """
-    source = source_of(bundle)
-    if subject.name in TORCH:
-        return source
-    digest = bundle.manifest.files[source.name]["sha256"]
-    folder = cache / f"{subject.name}-{_identity(digest, subject.name)}"
-    if not folder.exists():
-        say(f"exporting {subject.name}")
-        literal = module_from_checkpoint(read_checkpoint(source))
-        rewrites = _rewrites(subject.name)
-        module = literal if rewrites is None else DeploymentMaxim(literal, rewrites)
-        with atomic_directory(folder) as partial:
-            graph = partial / "fp32.tensor.onnx"
-            save_graph(onnx_from_module(module), graph, "fp32.weights", {"subject": subject.name})
-    return folder / "fp32.tensor.onnx"
-
-
-def _rewrites(name: str) -> Rewrites | None:
-    """Those in a graph; None for the literal network."""
-    return None if name == "literal" else Rewrites.only(*() if name == "none" else (name,))
-
-
-def _identity(*facts: object) -> str:
-    sources = hashlib.sha256()
-    for room in _ROOMS:
-        for file in sorted((_PACKAGE / room).rglob("*.py")):
-            sources.update(file.read_bytes())
-    text = json.dumps([*facts, SEED, library_versions(), sources.hexdigest()])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return REWRITES

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.benchmarks.subjects import Subject, baseline_subjects
+from maxim_deploy.benchmarks.subjects import CPU_BACKEND, Subject, baseline_subjects
 from maxim_deploy.errors import UsageError, nearest
 from maxim_deploy.runtime.selection import OPENERS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
@@ -79,7 +79,7 @@ class Plan:
     @property
     def on_gpu(self) -> bool:
         """Whether the baselines run on the GPU, as the backends do."""
-        return bool(set(self.backends) - {"onnxruntime"})
+        return bool(set(self.backends) - {CPU_BACKEND})
 
 
 def read_suite(path: Path) -> dict[str, Plan]:
@@ -103,15 +103,24 @@ def plan_from(table: dict[str, Any]) -> Plan:
     Raises:
         UsageError: a key is unknown, a value wrong, or there is nothing to measure.
     """
+    plan = Plan(**read_keys(table))
+    if not plan.subjects:
+        raise UsageError("there is nothing to measure: name backends or baselines")
+    return plan
+
+
+def read_keys(table: dict[str, Any]) -> dict[str, Any]:
+    """Checked values for some of the fields of `Plan`.
+
+    Raises:
+        UsageError: a key is unknown, or a value wrong.
+    """
     for key in table:
         if key not in _READERS:
             raise UsageError(
                 f"unknown key {key!r}{nearest(key, _READERS)}; known: {', '.join(_READERS)}"
             )
-    plan = Plan(**{key: _READERS[key](key, value) for key, value in table.items()})
-    if not plan.subjects:
-        raise UsageError("there is nothing to measure: name backends or baselines")
-    return plan
+    return {key: _READERS[key](key, value) for key, value in table.items()}
 
 
 def size_from(key: str, value: object) -> Size:

@@ -1,61 +1,240 @@
-"""Records as Markdown."""
+"""Records as Markdown: a section per run, a table per model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import median
+import re
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
 
-from maxim_deploy.benchmarks.records import Record
-from maxim_deploy.benchmarks.timing import ratio
+from maxim_deploy.benchmarks.environment import machine_of
+from maxim_deploy.benchmarks.records import Record, read_records
+from maxim_deploy.benchmarks.suite import BRACKETS
+from maxim_deploy.benchmarks.timing import MIN_ROUNDS, ratio
+from maxim_deploy.imaging import Padding
+
+ANCHORS = ("torch", "literal")
+"""Subjects, in float32, whose speed the others' is given in."""
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+LEGEND = """\
+Times are medians in milliseconds of wall time (p50) unless they say otherwise: of the network
+alone, with transfers (`transfer`, on a GPU), of the whole image path from an 8-bit picture to
+another (`image`). `speed, x A` is how many times as fast as A the network is: the median of the
+ratios of the rounds, and between which values it lies with 95 % confidence; `~` where that
+contains 1, so that the two cannot be told apart, and no verdict is given from fewer than five
+rounds. `spread` is the middle half of
+the rounds' medians over their median, the largest of all brackets. `load` is from the start of the
+process to a loaded network, `first` its first run, with any compilation. `peak` is of the whole
+process, `run` what running added to it per padded pixel. `bound` is the share of the p50 in which
+the graph could run node by node at the ceilings of this machine, a matrix product and a copy
+measured in the run; `products` the same if everything but matrix products and convolutions were
+free. `live set` is what the order of the graph needs at least. `max error` is against the first
+subject, on values of about [0, 1]."""
+
+
+def results_of(files: Sequence[Path]) -> str:
+    """All records of some files as one document.
+
+    Raises:
+        UsageError: a file cannot be read.
+    """
+    parts = ["# Results", "", "Rendered by `maxim-bench --render`; do not edit.", "", LEGEND]
+    for file in sorted(files):
+        parts += ["", f"## {file.name}", "", table_of(read_records(file))]
+    return "\n".join(parts)
 
 
 def table_of(records: Sequence[Record]) -> str:
-    """One run of a plan as Markdown: method, a table with a row per subject, how to read it.
+    """Records of one run or several: method, tables, and what went wrong."""
+    parts = []
+    for _, run in groupby(records, key=lambda record: (record.run, record.model)):
+        group = list(run)
+        parts += [_method(group), "", *_table(group)]
+        if any(record.load for record in group):
+            parts += ["", *_load_table(group)]
+        if notes := _notes(group):
+            parts += ["", *notes]
+        parts.append("")
+    return "\n".join(parts).rstrip()
 
-    Ratios are the median over the rounds, with the range in parentheses.
-    """
-    anchors = [record for record in records if record.subject in ("pytorch", "literal")][:2]
-    heads = ["", "p50, ms"]
-    heads += [f"time / {anchor.subject}" for anchor in anchors]
-    heads += [f"speed, x {anchor.subject}" for anchor in anchors]
-    heads += ["nodes", "transposes", "live set, B/px", "peak, MB", "run, B/px", "max error"]
-    lines = [_row(heads), _row(["---"] + ["---:"] * (len(heads) - 1))]
-    lines += [_row(_cells(record, anchors)) for record in records]
-    return "\n".join([_method(records), "", *lines])
+
+Column = tuple[str, Callable[[Record], str]]
 
 
-def _cells(record: Record, anchors: Sequence[Record]) -> list[str]:
-    own = record.time["seconds"]
-    graph, memory = record.graph, record.memory
-    return [
-        record.subject,
-        f"{median(own) * 1e3:.0f}" if median(own) >= 0.1 else f"{median(own) * 1e3:.1f}",
-        *(f"{ratio(own, anchor.time['seconds']).median:.2f}" for anchor in anchors),
-        *(str(ratio(anchor.time["seconds"], own)) for anchor in anchors),
-        *([f"{graph['nodes']}", f"{graph['transposes']}"] if graph else ["", ""]),
-        f"{graph['live_bytes_per_pixel']:.0f}" if graph else "",
-        f"{memory['peak_bytes'] / 1e6:.0f}" if memory else "",
-        f"{memory['bytes_per_pixel']:.0f}" if memory else "",
-        f"{record.agreement['max_error']:.1e}",
+def _table(records: Sequence[Record]) -> list[str]:
+    """A row per record that has numbers; columns that would be empty are left out."""
+    rows = [record for record in records if record.error is None]
+    network = ("timings", "network")
+    columns: list[Column] = [
+        ("subject", lambda record: record.label),
+        ("size", lambda record: _size(record.size) + f" x {record.batch}" * (record.batch > 1)),
+        *((bracket, _at(_ms, "timings", bracket, "wall", "p50_ms")) for bracket in BRACKETS),
+        ("GPU time", _at(_ms, *network, "gpu", "p50_ms")),
+        ("p95", _at(_ms, *network, "wall", "p95_ms")),
+        ("spread", _at(_percent, "noise", "spread")),
+        ("megapixels/s", _at(_digits, *network, "megapixels_per_s")),
+        *((f"speed, x {anchor}", _speed(anchor, rows)) for anchor in ANCHORS),
+        ("load, s", _at(_digits, "start", "load_s")),
+        ("first", _at(_ms, "start", "first_call_ms")),
+        ("peak, MB", _peak),
+        ("run, B/px", _at(_whole, "memory", "bytes_per_pixel")),
+        ("device, MB", _at(_millions, "memory", "device_bytes")),
+        ("kFLOP/px", _at(_thousands, "cost", "operations_per_pixel")),
+        ("bound", _at(_percent, "cost", "share")),
+        ("products", _at(_percent, "cost", "fused_share")),
+        ("nodes", _at(str, "graph", "nodes")),
+        ("transposes", _at(str, "graph", "transposes")),
+        ("live set, B/px", _at(_whole, "graph", "live_bytes_per_pixel")),
+        ("max error", _at("{:.1e}".format, "agreement", "max_error")),
     ]
+    return _markdown(columns, rows) if rows else []
+
+
+def _peak(record: Record) -> str:
+    """Peak memory, and of which size if that was another one."""
+    if record.memory is None:
+        return ""
+    padding = Padding(*record.size)
+    size = record.memory["size"]
+    other = size != [padding.padded_height, padding.padded_width]
+    return _millions(record.memory["peak_bytes"]) + (f" at {_size(size)}" if other else "")
+
+
+def _at(text: Callable[[Any], str], field: str, *keys: str) -> Callable[[Record], str]:
+    """The text of what is at these keys of a record's field; empty if something is not there."""
+
+    def cell(record: Record) -> str:
+        value = getattr(record, field)
+        for key in keys:
+            value = value.get(key) if value else None
+        return "" if value is None else text(value)
+
+    return cell
+
+
+def _load_table(records: Sequence[Record]) -> list[str]:
+    heads = ["under load", "size", "loop", "callers", "offered/s", "images/s", "p50", "p95", "p99"]
+    lines = [_row(heads), _row(["---"] * 3 + ["---:"] * 6)]
+    for record in records:
+        for entry in record.load:
+            latency = entry["latency"]
+            cells = [
+                record.label,
+                _size(record.size),
+                entry["mode"],
+                str(entry["callers"]),
+                _digits(entry["offered_per_s"]) if entry["offered_per_s"] else "",
+                _digits(entry["images_per_s"]),
+                *(_ms(latency[f"p{percent}_ms"]) for percent in (50, 95, 99)),
+            ]
+            lines.append(_row(cells))
+    return lines
+
+
+def _markdown(columns: Sequence[Column], rows: Sequence[Record]) -> list[str]:
+    cells = [[head, *(text(record) for record in rows)] for head, text in columns]
+    kept = [column for column in cells if any(column[1:])]
+    lines = [_row(line) for line in zip(*kept, strict=True)]
+    return [lines[0], _row(["---", "---"] + ["---:"] * (len(kept) - 2)), *lines[1:]]
+
+
+def _speed(anchor: str, rows: Sequence[Record]) -> Callable[[Record], str]:
+    def text(own: Record) -> str:
+        for other in rows:
+            same = (other.size, other.batch) == (own.size, own.batch)
+            if other.label == anchor and same and other is not own:
+                return _ratio(other, own)
+        return ""
+
+    return text
+
+
+def _ratio(other: Record, own: Record) -> str:
+    if "network" not in other.timings or "network" not in own.timings:
+        return ""
+    speed = ratio(other.medians_ms("network"), own.medians_ms("network"))
+    if speed.rounds >= MIN_ROUNDS and speed.verdict is None:
+        return f"~{speed}"
+    return str(speed)
+
+
+def _method(records: Sequence[Record]) -> str:
+    first, machine = records[0], records[0].environment
+    timed = [record for record in records if record.timings]
+    rounds = {len(one["rounds_ms"]) for record in timed for one in record.timings.values()}
+    threads = f"{first.threads} threads" if first.threads else "a thread per core"
+    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+    ceilings = next((record.cost for record in records if record.cost), None)
+    at_most = (
+        f" At most {ceilings['gflops']:.0f} GFLOP/s and {ceilings['gbps']:.1f} GB/s."
+        if ceilings
+        else ""
+    )
+    return (
+        f"**{first.suite}**, {first.model}: {first.architecture}; {threads}, "
+        f"{_range(rounds)} rounds. {machine_of(machine)}, load {machine['load_average_1m']} "
+        f"before.{at_most} {libraries}; {first.created}, commit {machine['commit']}."
+    )
+
+
+def _notes(records: Sequence[Record]) -> list[str]:
+    """What went wrong, and why not to trust what; each said once with the subjects it holds for."""
+    found: dict[str, dict[str, str]] = {}
+    for record in records:
+        what = f"{record.label} {_size(record.size)}"
+        for text in [*record.warnings, *([f"failed: {record.error}"] if record.error else [])]:
+            line = text.replace("\n", " ")
+            found.setdefault(_NUMBER.sub("0", line), {})[what] = line
+    return [
+        f"- {'all' if len(texts) == len(records) > 1 else ', '.join(texts)}: "
+        + _in_one([*texts.values()])
+        for texts in found.values()
+    ]
+
+
+def _in_one(texts: Sequence[str]) -> str:
+    """Texts that differ in numbers as one, with ranges."""
+    columns = zip(*(map(float, _NUMBER.findall(text)) for text in texts), strict=True)
+    ranges = iter([_range({*numbers}) for numbers in columns])
+    return _NUMBER.sub(lambda _: next(ranges), texts[0])
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def _thousands(value: float) -> str:
+    return f"{value / 1e3:.0f}"
+
+
+def _millions(value: float) -> str:
+    return f"{value / 1e6:.0f}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+def _range(numbers: set[int] | set[float]) -> str:
+    if not numbers:
+        return "no"
+    low, high = min(numbers), max(numbers)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _method(records: Sequence[Record]) -> str:
-    time, machine = records[0].time, records[0].environment
-    sizes = {_size(record.memory["size"]) for record in records if record.memory}
-    return (
-        f"**{records[0].suite}**: {records[0].architecture}, {_size(time['size'])}, batch 1, "
-        f"{time['threads']} threads, medians of {time['rounds']} alternating rounds after "
-        f"{time['warmup']} warm-up runs"
-        + (f"; peak of the whole process at {sizes.pop()}" if sizes else "")
-        + f". {machine['cpu']}, {machine['cpus']} CPUs, load {machine['load_average_1m']} before; "
-        + ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-        + f"; {records[0].created}, commit {machine['commit']}."
-    )
 
 
 def _size(size: Sequence[int]) -> str:

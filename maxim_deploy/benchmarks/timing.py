@@ -29,7 +29,7 @@ WINDOW_MS = 50.0
 Measure = Callable[[], float]
 """Runs a subject once; returns the seconds that it took."""
 
-
+Key = TypeVar("Key")
 Turn = TypeVar("Turn")
 
 
@@ -65,7 +65,7 @@ class Ratio:
 
     @property
     def verdict(self) -> str | None:
-        """"slower", "faster", or None within the noise or of too few rounds."""
+        """Whether "slower" or "faster"; None within the noise or of too few rounds."""
         if self.rounds < MIN_ROUNDS or self.low <= 1 <= self.high:
             return None
         return "slower" if self.low > 1 else "faster"
@@ -109,14 +109,19 @@ def turn(run: Callable[[], Timed], least_s: float) -> list[Timed]:
 
 
 def interleaved(
-    subjects: Mapping[str, Callable[[], Turn]], *, rounds: int, longest_s: float
-) -> dict[str, list[Turn]]:
+    subjects: Mapping[Key, Callable[[], Turn]],
+    *,
+    rounds: int,
+    longest_s: float,
+    settle: Callable[[], object] = lambda: None,
+) -> dict[Key, list[Turn]]:
     """Give all subjects their turns.
 
     Args:
         subjects: what to time, by name.
         rounds: turns per subject.
         longest_s: a subject that has taken so long in all has no further turns.
+        settle: called after every turn, to leave the machine at rest for the next.
 
     Returns:
         By name, the turns in the order of the rounds.
@@ -126,7 +131,7 @@ def interleaved(
     """
     if not subjects:
         raise UsageError("there is nothing to time")
-    turns: dict[str, list[Turn]] = {name: [] for name in subjects}
+    turns: dict[Key, list[Turn]] = {name: [] for name in subjects}
     spent = dict.fromkeys(subjects, 0.0)
     for number in range(rounds):
         for name in reversed(turns) if number % 2 else turns:
@@ -134,6 +139,7 @@ def interleaved(
                 start = time.perf_counter()
                 turns[name].append(subjects[name]())
                 spent[name] += time.perf_counter() - start
+                settle()
     return turns
 
 

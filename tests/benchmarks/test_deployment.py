@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from maxim_deploy.benchmarks.deployment import main
 
 from maxim_deploy.benchmarks import comparison
-from maxim_deploy.benchmarks.deployment import main
 from maxim_deploy.benchmarks.records import read_records
 from maxim_deploy.benchmarks.subjects import random_checkpoint, subject_file
 from maxim_deploy.checkpoints import parameter_shapes

@@ -119,7 +119,7 @@ def test_a_subgraph_is_refused(tmp_path: Path) -> None:
         node("If", "yes", "restored", then_branch=branch, else_branch=branch),
         yes=np.array(True),
     )
-    with pytest.raises(UsageError, match=r"g.onnx has a subgraph in 'restored' \(If\)"):
+    with pytest.raises(UsageError, match=r"the graph has a subgraph in 'restored' \(If\)"):
         live_set(graph, SHAPE)
 
 

@@ -1,0 +1,173 @@
+"""One subject in a comparison: its process, what was found so far, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy._memory import per_pixel
+from maxim_deploy.benchmarks.load import SHARES
+from maxim_deploy.benchmarks.runners import Job
+from maxim_deploy.benchmarks.subjects import Subject
+from maxim_deploy.benchmarks.summary import summary, throughput
+from maxim_deploy.benchmarks.timing import Timed, Warmup
+from maxim_deploy.benchmarks.worker import Worker
+from maxim_deploy.errors import BackendError
+
+ALLOWED = {"fp32": 1e-4, "fp16": 3e-2, "bf16": 2e-1}
+"""Subjects that differ by more do not compute the same function, and their times say nothing. The
+deployment graph is allowed 3e-5 elsewhere and the mildest fault that we know costs 6e-5; in low
+precision what is looked for is another network, not its rounding: on noise, which these pictures
+are, float16 differed by up to 2.6e-3 and bfloat16, with an eighth of the precision, by eight times
+that. The export holds them to decibels on a photograph."""
+
+LEVEL = 1 / 255
+"""What rounding to 8 bits adds, where a graph of the image form is compared with another."""
+
+Found = TypeVar("Found")
+
+
+@dataclass
+class Contender:
+    """What is known of a subject at one size and batch.
+
+    Attributes:
+        subject: which one.
+        graph: that computes the same, for its cost, and the form of it; None if there is none.
+        worker: its process, once loaded.
+        error: why there are no numbers; nothing more is asked of it then.
+        first: what the first run gave, see `serving`.
+        agreement: with the first subject.
+        warmups: by bracket.
+        turns: by bracket, one list per round.
+        load: tests under load.
+    """
+
+    subject: Subject
+    graph: tuple[Path, str] | None = None
+    worker: Worker | None = None
+    error: str | None = None
+    first: dict[str, Any] = field(default_factory=dict)
+    agreement: dict[str, Any] | None = None
+    warmups: dict[str, Warmup] = field(default_factory=dict)
+    turns: dict[str, list[list[Timed]]] = field(default_factory=dict)
+    load: list[dict[str, Any]] = field(default_factory=list)
+
+    def attempt(self, work: Callable[[], Found]) -> Found | None:
+        """Do something, unless the subject has failed; if it fails now, keep the reason."""
+        if self.error is not None:
+            return None
+        try:
+            return work()
+        except BackendError as error:
+            self.error = str(error)
+            return None
+
+    def start(self, job: Job, stack: ExitStack) -> None:
+        """Load it, and run it once."""
+
+        def load() -> None:
+            self.worker = stack.enter_context(Worker(job))
+            self.first = self.worker.first()
+
+        self.attempt(load)
+
+    def result(self, folder: Path) -> NDArray[np.float32] | None:
+        """What it made of the pictures, `[N, H, W, 3]`; None if it has failed."""
+        file = folder / "result.npy"
+        if self.attempt(lambda: self._worker.save(file)) is None and self.error is not None:
+            return None
+        found: NDArray[np.float32] = np.load(file)
+        return found
+
+    def agree(self, own: NDArray[np.float32], other: Contender, its: NDArray[np.float32]) -> None:
+        """Compare two results; to differ by more than is allowed is an error of this subject."""
+        allowed = max(ALLOWED[one.subject.precision] for one in (self, other))
+        if "image" in (self._worker.loaded["io"], other._worker.loaded["io"]):
+            own, its, allowed = own.clip(0, 1), its.clip(0, 1), allowed + LEVEL
+        error = float(np.abs(own - its).max())
+        self.agreement = {
+            "with": other.subject.name,
+            "precision": other.subject.precision,
+            "max_error": error,
+            "allowed": allowed,
+        }
+        if not error <= allowed:  # also true for NaN
+            self.error = (
+                f"{self.subject} differs from {other.subject} by {error:.2g}, at most "
+                f"{allowed:.2g} is allowed: they do not compute the same, so their times cannot be "
+                "compared"
+            )
+
+    def warm_up(self, brackets: tuple[str, ...], longest_s: float) -> None:
+        """Warm up those of the brackets that it has."""
+        for bracket in brackets:
+            if self.error is None and bracket in self._worker.brackets:
+                found = self.attempt(lambda b=bracket: self._worker.warm_up(b, longest_s))  # type: ignore[misc]
+                if found is not None:
+                    self.warmups[bracket] = found
+
+    def turn(self, bracket: str, least_s: float) -> list[Timed]:
+        """One turn; nothing if it has failed."""
+        return self.attempt(lambda: self._worker.turn(bracket, least_s)) or []
+
+    def under_load(self, callers: int, seconds: float) -> None:
+        """A closed loop, then open ones at shares of what that reached."""
+        modes: list[float | None] = [None, *SHARES]
+        for share in modes:
+            rate = share and share * self.load[-modes.index(share)]["images_per_s"]
+            found = self.attempt(
+                lambda rate=rate: self._worker.load(  # type: ignore[misc]
+                    mode="open" if rate else "closed", callers=callers, seconds=seconds, rate=rate
+                )
+            )
+            if found is None:
+                return
+            self.load.append(found)
+
+    @property
+    def _worker(self) -> Worker:
+        assert self.worker is not None
+        return self.worker
+
+    def timings(self, size: tuple[int, int], batch: int) -> dict[str, dict[str, Any]]:
+        """`timings` of a record."""
+        return {
+            bracket: _timing(rounds, self.warmups[bracket], size, batch)
+            for bracket, rounds in self.turns.items()
+        }
+
+    def memory(self, size: tuple[int, int], batch: int) -> dict[str, Any]:
+        """`memory` of a record; `size` is what the network sees."""
+        memory = {
+            "baseline_bytes": self._worker.loaded["baseline_bytes"],
+            "peak_bytes": self.first["peak_bytes"],
+        }
+        return {
+            "size": list(size),
+            **memory,
+            "bytes_per_pixel": round(per_pixel(memory, size) / batch, 1),
+            "device_bytes": self.first["device_bytes"],
+        }
+
+
+def _timing(
+    rounds: list[list[Timed]], warmup: Warmup, size: tuple[int, int], batch: int
+) -> dict[str, Any]:
+    wall = summary([one.wall_ms for turn in rounds for one in turn])
+    gpu = [one.gpu_ms for turn in rounds for one in turn]
+    on_gpu = [ms for ms in gpu if ms is not None]
+    return {
+        "wall": wall,
+        "gpu": summary(on_gpu) if len(on_gpu) == len(gpu) else None,
+        "rounds_ms": [[one.wall_ms for one in turn] for turn in rounds],
+        **throughput(wall["p50_ms"], *size, batch),
+        "warmup_runs": warmup.runs,
+        "stable": warmup.stable,
+    }

@@ -1,0 +1,108 @@
+"""How far from the machine's limits a subject is: its cost against what was measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy.benchmarks.ceilings import Ceilings, ceilings
+from maxim_deploy.benchmarks.cost import Cost, cost_of
+from maxim_deploy.benchmarks.live_set import live_set, operator_counts
+from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.spec.profiles import Shape
+
+SIDE = 256
+"""Of the picture whose cost is counted. A MAXIM costs the same per pixel at any size, but for its
+weights, which are moved once: of S-3 in float32 less than 2 % of the bytes at this size."""
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Limits:
+    """Knows graphs and ceilings; measures each ceiling once.
+
+    Args:
+        threads: CPU threads of the subjects.
+        say: told what is being done, and what cannot be.
+    """
+
+    threads: int | None
+    say: Say
+
+    def __post_init__(self) -> None:
+        self._ceilings = cache(self._measured)
+        self.graph_facts = cache(_graph_facts)
+        self._cost = cache(_cost)
+
+    def cost(
+        self, graph: Path, io: str, *, pixels: int, device: str, precision: str, p50_ms: float
+    ) -> dict[str, Any] | None:
+        """`cost` of a record, or None where it cannot be had.
+
+        Args:
+            graph: that computes what the subject does.
+            io: its form.
+            pixels: that the network sees, padded and of all pictures.
+            device: of the subject.
+            precision: of its arithmetic.
+            p50_ms: of its network.
+        """
+        ceiling = self._ceilings(*_arithmetic(device, precision))
+        if ceiling is None:
+            return None
+        try:
+            cost = self._cost(graph, io)
+        except MaximDeployError as error:
+            self.say(f"no cost of {graph.name}: {error}")
+            return None
+        rates = ceiling.gflops * 1e9, ceiling.gbps * 1e9
+        scale = pixels / cost.pixels
+        bounds = {
+            "bound_ms": 1e3 * scale * cost.bound_s(*rates),
+            "fused_bound_ms": 1e3 * scale * cost.bound_s(*rates, fused=True),
+        }
+        return {
+            "operations_per_pixel": cost.operations / cost.pixels,
+            "bytes_per_pixel": cost.bytes / cost.pixels,
+            "fused_bytes_per_pixel": cost.fused_bytes / cost.pixels,
+            "gflops": ceiling.gflops,
+            "gbps": ceiling.gbps,
+            **bounds,
+            "share": bounds["bound_ms"] / p50_ms,
+            "fused_share": bounds["fused_bound_ms"] / p50_ms,
+        }
+
+    def _measured(self, device: str, precision: str) -> Ceilings | None:
+        self.say(f"measuring what this machine can do at most ({device}, {precision})")
+        try:
+            return ceilings(self.threads, device=device, precision=precision)
+        except MaximDeployError as error:
+            self.say(f"no ceilings of this machine: {error}")
+            return None
+
+
+def _arithmetic(device: str, precision: str) -> tuple[str, str]:
+    """Device and precision of the matrix product to compare with."""
+    if device == "cpu":
+        return "cpu", "fp32"  # which computes float16 graphs in float32
+    return "cuda", "fp32" if precision == "fp32" else "fp16"
+
+
+def _cost(graph: Path, io: str) -> Cost:
+    return cost_of(graph, Shape(1, SIDE, SIDE).dims(io))  # type: ignore[arg-type]
+
+
+def _graph_facts(graph: Path, io: str) -> dict[str, Any]:
+    """`graph` of a record."""
+    counts = operator_counts(graph)
+    living = live_set(graph, Shape(1, SIDE, SIDE).dims(io))  # type: ignore[arg-type]
+    return {
+        "nodes": counts.total(),
+        "transposes": counts["Transpose"],
+        "live_bytes_per_pixel": round(living.bytes_per_pixel, 1),
+        "live_at": living.node,
+    }

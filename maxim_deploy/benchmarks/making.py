@@ -1,0 +1,128 @@
+"""The files that subjects load: bundles, engines in them, and graphs made from their weights.
+
+A model without a bundle gets one of random weights, in the cache. Speed does not depend on what the
+weights are, as long as nothing becomes zero, infinite or denormal; so no download is needed and any
+architecture can be measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from maxim_deploy._files import atomic_directory
+from maxim_deploy.benchmarks.environment import library_versions
+from maxim_deploy.benchmarks.subjects import LITERAL, NONE, TORCH, Subject
+from maxim_deploy.checkpoints import (
+    Checkpoint,
+    open_model,
+    parameter_shapes,
+    read_checkpoint,
+)
+from maxim_deploy.errors import BundleError
+from maxim_deploy.export import BundleSettings, export_bundle, onnx_from_module
+from maxim_deploy.export.deployment import DeploymentMaxim, Rewrites
+from maxim_deploy.graph import save_graph
+from maxim_deploy.model import module_from_checkpoint
+from maxim_deploy.spec.architecture import VARIANTS, Architecture
+from maxim_deploy.spec.descriptor import Descriptor
+from maxim_deploy.spec.manifest import Bundle
+
+SEED = 0
+
+_PACKAGE = Path(__file__).parents[1]
+_ROOMS = ("spec", "checkpoints", "model", "graph", "export")
+
+Say = Callable[[str], None]
+
+
+def random_checkpoint(architecture: Architecture) -> Checkpoint:
+    """Weights that are the same on every machine, of a scale that keeps activations ordinary.
+
+    LayerNorm scales are 1, kernels normal with 0.5 / sqrt(inputs), biases normal with 0.02.
+    """
+    random = np.random.default_rng(SEED)
+    arrays = {}
+    for path, shape in parameter_shapes(architecture).items():
+        leaf = path.rsplit("/", 1)[-1]
+        noise = random.standard_normal(shape, np.float32)
+        spread = 0.02 if leaf == "bias" else 0.5 / np.sqrt(np.prod(shape[:-1]))
+        arrays[path] = np.ones_like(noise) if leaf == "scale" else noise * np.float32(spread)
+    name = f"{architecture.variant or 'small'} random"
+    return Checkpoint(arrays, architecture, Descriptor(name))
+
+
+def model_bundle(
+    model: str | Architecture, precisions: tuple[str, ...], cache: Path, say: Say
+) -> Bundle:
+    """The bundle of a model by name or of random weights, exported now unless `cache` has it.
+
+    One in the cache is used again only if the precisions, the libraries and the source of this
+    package that it was made with are the same. It is not verified: that is the exporter's business.
+
+    Raises:
+        UsageError, DownloadError, ExportError, BundleError: it cannot be made.
+    """
+    architecture = VARIANTS.get(model) if isinstance(model, str) else model
+    settings = BundleSettings(precisions, ("image", "tensor"), verify=False)
+    identity = _identity(architecture.to_json() if architecture else model, settings.to_json())
+    folder = cache / f"{getattr(architecture, 'variant', model) or 'small'}-{identity}"
+    if not folder.exists():
+        checkpoint = random_checkpoint(architecture) if architecture else open_model(str(model))
+        export_bundle(checkpoint, folder, settings, say=say)
+    return Bundle.open(folder)
+
+
+def source_of(bundle: Bundle) -> Path:
+    """The file of a bundle's literal weights, after checking its hash.
+
+    Raises:
+        BundleError: the bundle has none, or the file has changed.
+    """
+    if bundle.manifest.source is None:
+        raise BundleError(
+            f"bundle {str(bundle.path)!r} | was exported with --no-source | baselines are made "
+            "from the literal weights: export it again without that option"
+        )
+    return bundle.checked(bundle.manifest.source)
+
+
+def baseline_file(subject: Subject, bundle: Bundle, cache: Path, say: Say) -> Path:
+    """The file that a baseline loads: the bundle's literal weights, or a graph made from them.
+
+    Raises:
+        BundleError: the bundle has no literal weights.
+        ExportError: the graph cannot be made.
+    """
+    source = source_of(bundle)
+    if subject.name in TORCH:
+        return source
+    digest = bundle.manifest.files[source.name]["sha256"]
+    folder = cache / f"{subject.name}-{_identity(digest, subject.name)}"
+    if not folder.exists():
+        say(f"exporting {subject.name}")
+        literal = module_from_checkpoint(read_checkpoint(source))
+        rewrites = _rewrites(subject.name)
+        module = literal if rewrites is None else DeploymentMaxim(literal, rewrites)
+        with atomic_directory(folder) as partial:
+            graph = partial / "fp32.tensor.onnx"
+            save_graph(onnx_from_module(module), graph, "fp32.weights", {"subject": subject.name})
+    return folder / "fp32.tensor.onnx"
+
+
+def _rewrites(name: str) -> Rewrites | None:
+    """Those in a graph; None for the literal network."""
+    return None if name == LITERAL else Rewrites.only(*() if name == NONE else (name,))
+
+
+def _identity(*facts: object) -> str:
+    sources = hashlib.sha256()
+    for room in _ROOMS:
+        for file in sorted((_PACKAGE / room).rglob("*.py")):
+            sources.update(file.read_bytes())
+    text = json.dumps([*facts, SEED, library_versions(), sources.hexdigest()])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,187 @@
+"""A run: a plan on each of its models, size by size, and the records as they come."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy._gpu import find_gpu
+from maxim_deploy.benchmarks.comparison import Comparison, Files
+from maxim_deploy.benchmarks.environment import environment
+from maxim_deploy.benchmarks.limits import Limits
+from maxim_deploy.benchmarks.records import Record
+from maxim_deploy.benchmarks.subjects import CPU_BACKEND, LITERAL, Subject
+from maxim_deploy.benchmarks.suite import Plan
+from maxim_deploy.errors import BackendError, BundleError, MaximDeployError
+from maxim_deploy.runtime.selection import CPU_PRECISIONS, FORMS, GPU_PRECISIONS
+from maxim_deploy.spec.architecture import VARIANTS, Architecture
+from maxim_deploy.spec.engine_settings import ENGINE_LIBRARIES, engine_settings_from
+from maxim_deploy.spec.manifest import Bundle
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of the tool.
+
+    Attributes:
+        name: of the plan.
+        plan: what to measure.
+        bundles: to measure, in place of the plan's models; by name.
+        cache: folder in which what is made for the measurement is kept.
+        say: told what is being done.
+    """
+
+    name: str
+    plan: Plan
+    bundles: dict[str, Bundle]
+    cache: Path
+    say: Say = lambda _: None
+
+    def records(self) -> Iterator[list[Record]]:
+        """The records of each model, size and batch as soon as they are complete."""
+        before = {
+            "suite": self.name,
+            "run": uuid.uuid4().hex[:12],
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "environment": environment(),
+        }
+        limits = Limits(self.plan.threads, self.say)
+        for name, find in self._models():
+            common = before | {"model": name, "architecture": ""}
+            try:
+                bundle = find()
+            except MaximDeployError as error:
+                yield from self._failed(common, str(error))
+                continue
+            common["architecture"] = str(bundle.manifest.architecture)
+            plan = replace(self.plan, precisions=self._precisions(bundle))
+            files = {subject: self._files(subject, bundle) for subject in plan.subjects}
+            for size, batch in product(plan.sizes, plan.batches):
+                what = f"{name} {size[0]}x{size[1]}" + (f" x {batch}" if batch > 1 else "")
+                say = _prefixed(self.say, what)
+                yield Comparison(plan, files, size, batch, common, limits, say).records()
+
+    def _models(self) -> Iterator[tuple[str, Callable[[], Bundle]]]:
+        if self.bundles:
+            for name, bundle in self.bundles.items():
+                yield name, lambda bundle=bundle: bundle  # type: ignore[misc]
+            return
+        for model in self.plan.models:
+            yield _name_of(model), lambda model=model: self._made(model)  # type: ignore[misc]
+
+    def _made(self, model: str | Architecture) -> Bundle:
+        """The bundle of a model that has none, made now or before."""
+        from maxim_deploy.benchmarks.making import model_bundle
+
+        say = _prefixed(self.say, _name_of(model))
+        return model_bundle(model, self.plan.precisions or ("fp32",), self.cache, say)
+
+    def _precisions(self, bundle: Bundle) -> tuple[str, ...]:
+        """Those of the plan; if it has none, those of the bundle that its backends run."""
+        if self.plan.precisions:
+            return self.plan.precisions
+        runs = GPU_PRECISIONS if self.plan.on_gpu else CPU_PRECISIONS
+        have = {graph.precision for graph in bundle.manifest.graphs}
+        return tuple(precision for precision in runs if precision in have) or CPU_PRECISIONS[:1]
+
+    def _files(self, subject: Subject, bundle: Bundle) -> Files:
+        try:
+            if subject.is_baseline:
+                return self._baseline_files(subject, bundle)
+            if subject.name in ENGINE_LIBRARIES and not self.bundles:
+                bundle = self._with_engine(subject, bundle)
+            return Files(bundle.path, _graph_in(bundle, subject.precision))
+        except MaximDeployError as error:
+            return Files(error=str(error))
+
+    def _baseline_files(self, subject: Subject, bundle: Bundle) -> Files:
+        from maxim_deploy.benchmarks.making import baseline_file
+
+        file = baseline_file(subject, bundle, self.cache, self.say)
+        if subject.is_graph:
+            return Files(file, (file, "tensor"))
+        literal = Subject(LITERAL, is_baseline=True)
+        if literal in self.plan.baselines:  # it is the same network
+            graph = baseline_file(literal, bundle, self.cache, self.say)
+            return Files(file, (graph, "tensor"))
+        return Files(file)
+
+    def _with_engine(self, subject: Subject, bundle: Bundle) -> Bundle:
+        """The bundle with an engine for the plan's profiles."""
+        if find_gpu() is None:
+            raise BackendError("there is no NVIDIA GPU or no driver here")
+        from maxim_deploy.engines import BuildOptions, add_engine
+
+        asked: dict[str, Any] = {
+            "library": subject.name,
+            "precision": subject.precision,
+            "profiles": list(self.plan.profiles) or _as_profiles(self.plan),
+        }
+        say = _prefixed(self.say, str(subject))
+        add_engine(bundle.path, engine_settings_from(asked), BuildOptions(say=say))
+        return Bundle.open(bundle.path)
+
+    def _failed(self, common: dict[str, Any], why: str) -> Iterator[list[Record]]:
+        for size, batch in product(self.plan.sizes, self.plan.batches):
+            yield [
+                Record(
+                    **common,
+                    subject=subject.name,
+                    runner=subject.runner(self.plan.on_gpu),
+                    precision=subject.precision,
+                    size=size,
+                    batch=batch,
+                    threads=self.plan.threads,
+                    error=why,
+                )
+                for subject in self.plan.subjects
+            ]
+
+
+def named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
+    """Bundles by the names of their models; two of one model have their folders' names as well."""
+    names = [bundle.manifest.model.name for bundle in bundles]
+    return {
+        name if names.count(name) == 1 else f"{name} in {bundle.path.name}": bundle
+        for name, bundle in zip(names, bundles, strict=True)
+    }
+
+
+def backends_here(bundles: Sequence[Bundle]) -> tuple[str, ...]:
+    """What to measure if nobody says: the CPU, or on a GPU what `load` would consider there."""
+    if find_gpu() is None:
+        return (CPU_BACKEND,)
+    libraries = {engine.library for bundle in bundles for engine in bundle.manifest.engines}
+    return (*(name for name in ENGINE_LIBRARIES if name in libraries), "onnxruntime-cuda")
+
+
+def _name_of(model: str | Architecture) -> str:
+    if isinstance(model, str):
+        return f"{model} random" if model in VARIANTS else model
+    return "small random"
+
+
+def _graph_in(bundle: Bundle, precision: str) -> tuple[Path, str] | None:
+    for io in FORMS:
+        try:
+            return bundle.path / bundle.graph(precision, io).file, io
+        except BundleError:
+            continue
+    return None
+
+
+def _as_profiles(plan: Plan) -> list[str]:
+    return [
+        f"{height}x{width}@{batch}" for (height, width), batch in product(plan.sizes, plan.batches)
+    ]
+
+
+def _prefixed(say: Say, what: str) -> Say:
+    return lambda line: say(f"{what}: {line}")

@@ -1,0 +1,128 @@
+"""Whether a measurement can be trusted: what others did on the machine, and how the times scatter.
+
+The limits are such that two runs on one machine, of which neither has a warning, agree within 5 %.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from maxim_deploy._optional import require
+from maxim_deploy.benchmarks.sensors import GpuSensors
+from maxim_deploy.benchmarks.summary import spread
+from maxim_deploy.benchmarks.timing import MIN_ROUNDS
+
+TOO_NOISY = 0.05
+"""Of `spread`: with a middle half this wide, the median of seven rounds is known to about 5 %."""
+
+FOREIGN_CPU = 0.05
+"""Share of the processors that others may use. An idle server's own services take 1 %."""
+
+IDLE_LOAD = 0.5
+"""Load average above which something else is running, and times are not to be trusted. Seen at
+loads of 4 to 5 on two cores: PyTorch on a small network took 23 ms once and 420 ms another time."""
+
+
+class Watch:
+    """Watches the machine while subjects are timed.
+
+    Args:
+        pids: processes that take part; this one always does.
+        sensors: of the GPU, or None.
+
+    Raises:
+        MissingDependencyError: psutil is not installed.
+    """
+
+    def __init__(self, pids: Iterable[int], sensors: GpuSensors | None) -> None:
+        self._psutil = require("psutil", "bench")
+        self._pids = [os.getpid(), *pids]
+        self._sensors = sensors
+        self._throttled: set[str] = set()
+        self.gpu_state: dict[str, Any] | None = None
+        self._start = self._machine(), self._own()
+
+    def sample(self) -> None:
+        """Look at the GPU; to be called while it is still warm from a turn."""
+        if self._sensors:
+            self.gpu_state = self._sensors.read()
+            self._throttled.update(self.gpu_state["throttled"])
+
+    @property
+    def throttled(self) -> list[str]:
+        """Reasons for which the GPU ran more slowly than it can, in any sample."""
+        return sorted(self._throttled)
+
+    def foreign_cpu(self) -> float:
+        """Share of all processors that others have used since the beginning, steal included."""
+        (busy, total), own = self._machine(), self._own()
+        (busy_before, total_before), own_before = self._start
+        foreign = (busy - busy_before) - (own - own_before)
+        return max(0.0, foreign) / max(total - total_before, 1e-9)
+
+    def _machine(self) -> tuple[float, float]:
+        """Processor seconds: those in use, and all."""
+        times = self._psutil.cpu_times()
+        # A guest's time is in that of the user already.
+        guest = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+        total = sum(times) - guest
+        return total - times.idle - getattr(times, "iowait", 0.0), total
+
+    def _own(self) -> float:
+        return sum(map(self._of_process, self._pids))
+
+    def _of_process(self, pid: int) -> float:
+        try:
+            times = self._psutil.Process(pid).cpu_times()
+        except self._psutil.NoSuchProcess:
+            return 0.0  # it has failed, which is said elsewhere
+        return float(times.user + times.system)
+
+
+def spread_of(rounds_by_bracket: Iterable[Sequence[Sequence[float]]]) -> float:
+    """The largest spread of the rounds' medians, over the brackets."""
+    return max(spread([median(turn) for turn in rounds]) for rounds in rounds_by_bracket)
+
+
+def warnings_of(
+    noise: Mapping[str, Any],
+    *,
+    pause_s: float,
+    load_before: float | None,
+    throttled: Sequence[str],
+    unstable: Sequence[str],
+    rounds: int,
+) -> list[str]:
+    """Why not to trust the numbers of one subject.
+
+    Args:
+        noise: its `noise` in the record.
+        pause_s: rest after each turn.
+        load_before: load average before the run, or None.
+        throttled: why the GPU was slowed down.
+        unstable: brackets whose warm-up gave up.
+        rounds: the fewest of any bracket.
+    """
+    found = []
+    if (noise["spread"] or 0) > TOO_NOISY:
+        found.append(
+            f"too noisy: the middle half of the rounds is {noise['spread']:.0%} wide, more than "
+            f"{TOO_NOISY:.0%}"
+        )
+    if (noise["foreign_cpu"] or 0) > FOREIGN_CPU:
+        found.append(f"others used {noise['foreign_cpu']:.0%} of the processors")
+    if (load_before or 0) > IDLE_LOAD:
+        found.append(f"the machine was busy before the run (load average {load_before})")
+    if noise["idle_cpu_s"] >= max(pause_s, 0.1):
+        found.append(
+            f"its threads were busy for {noise['idle_cpu_s']:.2f} s of rest, and may have taken "
+            "the processors from the next subject; raise pause_s"
+        )
+    found += [f"the GPU was slowed down: {reason}" for reason in throttled]
+    found += [f"{bracket} did not become stable while it was warmed up" for bracket in unstable]
+    if rounds < MIN_ROUNDS:
+        found.append(f"{rounds} rounds, too few to tell differences from noise ({MIN_ROUNDS})")
+    return found

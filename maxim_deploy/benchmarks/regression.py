@@ -1,0 +1,133 @@
+"""Whether something has become slower than an earlier record says.
+
+Only what was measured on the same machine is compared. On another one even the ratios of subjects
+are different ones: the deployment graph was 1.86 times as fast as PyTorch on one kind of processor
+and 2.26 times on another. A verdict across machines would be about the machine, so it is refused,
+before anything is measured.
+
+Rounds of two runs are no pairs. So each p50 has its own interval, in which the median of the rounds
+lies with 95 % confidence, and the ratio lies between the quotients of their ends. A regression is a
+ratio that is more than 5 % above 1 over all of that interval: two runs of the same thing on an idle
+machine may differ by so much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from maxim_deploy.benchmarks.environment import machine_of
+from maxim_deploy.benchmarks.records import Record
+from maxim_deploy.benchmarks.timing import MIN_ROUNDS, Ratio, median_interval
+from maxim_deploy.errors import MaximDeployError, UsageError
+
+BETWEEN_RUNS = 0.05
+"""Two runs of the same on an idle machine agree within this share, or have a warning."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One bracket of one subject, then and now.
+
+    Attributes:
+        what: model, subject, size and bracket.
+        before_ms: median of the earlier rounds.
+        now_ms: of these.
+        ratio: now over then.
+    """
+
+    what: str
+    before_ms: float
+    now_ms: float
+    ratio: Ratio
+
+    @property
+    def verdict(self) -> str | None:
+        """Whether "slower" or "faster"; None within the noise or of too few rounds."""
+        if self.ratio.rounds < MIN_ROUNDS:
+            return None
+        if self.ratio.low > 1 + BETWEEN_RUNS:
+            return "slower"
+        return "faster" if self.ratio.high < 1 / (1 + BETWEEN_RUNS) else None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what}: {self.before_ms:.4g} ms before, {self.now_ms:.4g} ms now, x "
+            f"{self.ratio}: {self.verdict or 'no difference outside the noise'}"
+        )
+
+
+def same_machine(earlier: Sequence[Record], environment: Mapping[str, Any]) -> list[Record]:
+    """Those of the earlier records that were measured on this machine.
+
+    Raises:
+        UsageError: there is none; the message names the machines.
+    """
+    here = [record for record in earlier if _same(record.environment, environment)]
+    if not here:
+        there = sorted({machine_of(record.environment) for record in earlier}) or ["nothing"]
+        raise UsageError(
+            f"the baseline was measured on another machine ({'; '.join(there)}), this is "
+            f"{machine_of(environment)}: a verdict would be about the machines; measure a baseline "
+            "here with -o FILE"
+        )
+    return here
+
+
+def changes(now: Iterable[Record], earlier: Iterable[Record]) -> list[Change]:
+    """Every bracket that both have; of several earlier records the last.
+
+    Raises:
+        MaximDeployError: they have nothing in common.
+    """
+    before = {_key(record): record for record in earlier if record.error is None}
+    found = [
+        _change(record, before[_key(record)], bracket)
+        for record in now
+        if record.error is None and _key(record) in before
+        for bracket in record.timings
+        if bracket in before[_key(record)].timings
+    ]
+    if not found:
+        has = sorted({f"{r.model} {r.label} {_size(r)}" for r in before.values()})
+        raise MaximDeployError(
+            "nothing was compared: the baseline has no subject, size and batch of these; it has "
+            f"{', '.join(has) or 'nothing'}"
+        )
+    return found
+
+
+def _change(now: Record, before: Record, bracket: str) -> Change:
+    own, other = now.medians_ms(bracket), before.medians_ms(bracket)
+    (low, high), (other_low, other_high) = median_interval(own), median_interval(other)
+    ratio = Ratio(
+        median(own) / median(other), low / other_high, high / other_low, min(len(own), len(other))
+    )
+    batch = f" x {now.batch}" if now.batch > 1 else ""
+    what = f"{now.model} {now.label} {_size(now)}{batch} {bracket}"
+    return Change(what, median(other), median(own), ratio)
+
+
+def _key(record: Record) -> tuple[object, ...]:
+    return (
+        record.model,
+        record.subject,
+        record.precision,
+        tuple(record.size),
+        record.batch,
+        record.threads,
+        record.device,
+    )
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Records of schema 1 do not know the processor's family; there the name must do."""
+    if one.get("cpu_id") is None or other.get("cpu_id") is None:
+        one, other = ({**facts, "cpu_id": None} for facts in (one, other))
+    return machine_of(one) == machine_of(other)
+
+
+def _size(record: Record) -> str:
+    return f"{record.size[0]}x{record.size[1]}"

@@ -1,0 +1,106 @@
+"""The literal network in PyTorch, eager or compiled: the baseline that everybody has.
+
+GPU: not yet run on hardware.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import maxim_deploy
+from maxim_deploy._optional import require
+from maxim_deploy.benchmarks.runners import DEVICE, Bracket, Job, by_wall
+from maxim_deploy.benchmarks.timing import Timed
+from maxim_deploy.errors import BackendError, MissingDependencyError
+from maxim_deploy.runtime.cuda import Cuda, open_cuda
+
+_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+class TorchRunner:
+    """A runner, see `maxim_deploy.benchmarks.runners.Runner`.
+
+    float32 is float32: TF32 is off, as it is in our engines. Compiled for one shape, with the
+    compiler's defaults.
+
+    Args:
+        job: what to load; its file is one of literal weights.
+
+    Raises:
+        MissingDependencyError: PyTorch is not installed.
+        BackendError: a GPU is asked for and PyTorch cannot use one.
+    """
+
+    io: str | None = None
+
+    def __init__(self, job: Job) -> None:
+        torch = self._torch = require("torch", "export")
+        from maxim_deploy.checkpoints import read_checkpoint
+        from maxim_deploy.model import module_from_checkpoint
+
+        self._job, self._on_gpu = job, job.on_gpu
+        self.library = f"torch {torch.__version__}"
+        self.device, self.cuda = "cpu", None
+        if job.on_gpu:
+            self.device, self.cuda = _gpu(torch)
+        elif job.threads:
+            torch.set_num_threads(job.threads)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        self._type = getattr(torch, _TYPES[job.precision])
+        where = f"cuda:{DEVICE}" if job.on_gpu else "cpu"
+        module: Any = module_from_checkpoint(read_checkpoint(Path(job.file)))
+        module = module.to(where, self._type)
+        if job.runner == "torch-compile":
+            module = torch.compile(module, dynamic=False)
+        self._module, self._where = module, where
+        self._inputs = job.inputs("tensor")
+        self._source = self._uploaded()
+        self._restored = self._source
+        self.brackets: dict[str, Bracket] = {"network": by_wall(self._run)}
+        if job.on_gpu:
+            self.brackets = {"network": self._between_events, "transfer": by_wall(self._whole)}
+
+    def result(self) -> NDArray[np.float32]:
+        """See `Runner`."""
+        return self._job.unpadded(self._restored.float().cpu().numpy(), "tensor")
+
+    def restorer(self) -> maxim_deploy.Restorer:
+        """There is none."""
+        raise KeyError("restorer")
+
+    def _uploaded(self) -> Any:
+        return self._torch.from_numpy(self._inputs).to(self._where, self._type)
+
+    def _run(self) -> None:
+        with self._torch.inference_mode():
+            self._restored = self._module(self._source)
+
+    def _whole(self) -> None:
+        with self._torch.inference_mode():
+            self._module(self._uploaded()).float().cpu()
+
+    def _between_events(self) -> Timed:
+        events = self._torch.cuda
+        begin, end = events.Event(enable_timing=True), events.Event(enable_timing=True)
+        start = time.perf_counter()
+        begin.record()
+        self._run()
+        end.record()
+        end.synchronize()
+        return Timed(1e3 * (time.perf_counter() - start), begin.elapsed_time(end))
+
+
+def _gpu(torch: Any) -> tuple[str, Cuda | None]:
+    """Its name, and access to its memory if there are cuda-bindings."""
+    if not torch.cuda.is_available():
+        raise BackendError(f"this torch {torch.__version__} cannot use a GPU here")
+    name = f"cuda:{DEVICE} {torch.cuda.get_device_name(DEVICE)}"
+    try:
+        return name, open_cuda(device=DEVICE)
+    except MissingDependencyError:
+        return name, None

@@ -1,0 +1,203 @@
+"""`maxim-bench`: latency, throughput and memory, so that two people get the same answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from maxim_deploy.cli import shell
+from maxim_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from maxim_deploy.benchmarks.measuring import Run
+    from maxim_deploy.benchmarks.records import Record
+    from maxim_deploy.benchmarks.suite import Plan
+    from maxim_deploy.spec.manifest import Bundle
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("maxim-bench")
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, type=_FILE)
+@click.option("--size", "sizes", multiple=True, metavar="HxW", help="Of the pictures; repeatable.")
+@click.option("--backend", "backends", multiple=True, metavar="B", help="As in maxim-run.")
+@click.option("--precision", "precisions", multiple=True, metavar="P", help="fp32, fp16 or bf16.")
+@click.option("--batch", "batches", multiple=True, type=int, metavar="N", help="Pictures per call.")
+@click.option(
+    "--against",
+    "baselines",
+    multiple=True,
+    metavar="NAME",
+    help="Measure beside it, from the bundle's literal weights: torch, 'torch fp16', "
+    "torch-compile, or literal (the plain export).",
+)
+@click.option("--threads", type=int, help="CPU threads of each subject.  [default: one per core]")
+@click.option("--rounds", type=int, help="Turns of each subject.  [default: 7]")
+@click.option("--suite", type=_FILE, metavar="FILE.toml", help="What to measure, from a file.")
+@click.option("--plan", "plan_name", metavar="NAME", help="Which table of the suite.")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="Only these of the suite.")
+@click.option("--baseline", type=_FILE, metavar="FILE", help="Compare with earlier records.")
+@click.option("--report", type=_FILE, metavar="FILE.html", help="Write a report with plots.")
+@click.option("-o", "--output", type=_FILE, metavar="FILE.jsonl", help="Append records here.")
+@click.option("--cache", type=_FILE, metavar="DIR", help="Keep here what is made to be measured.")
+@click.option("--render", is_flag=True, help="Measure nothing: the arguments are files of records.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per record on stdout.")
+@shell.common_options
+def bench(
+    bundles: tuple[Path, ...],
+    suite: Path | None,
+    plan_name: str | None,
+    baseline: Path | None,
+    report: Path | None,
+    output: Path | None,
+    cache: Path | None,
+    render: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure the networks in BUNDLE..., or the models of a --suite.
+
+    Every subject runs in a process of its own, and they take turns: what slows the machine for a
+    while slows all of them. Prints Markdown tables; a record per subject, size and batch goes to
+    --output as soon as it is there. A subject that fails has a record that says why, and the
+    others go on; the exit code is then 1.
+
+    With --baseline the exit code is 1 if something has become slower, by more than 5 % and outside
+    the noise. It must have been measured on the same machine.
+
+    With --render the arguments are files of records, which are shown, compared or reported again.
+    """
+    if render:
+        _render(bundles, baseline, report, as_json)
+        return
+    from maxim_deploy.benchmarks.environment import environment
+    from maxim_deploy.benchmarks.records import append_records, line_of
+    from maxim_deploy.benchmarks.tables import table_of
+
+    run = _run(bundles, suite, plan_name, cache, options)
+    earlier = _earlier(baseline, environment()) if baseline else []
+    if output:
+        append_records(output, [])  # better to fail now than after half an hour
+    records: list[Record] = []
+    for group in run.records():
+        records += group
+        if output:
+            append_records(output, group)
+        for record in group:
+            if record.error:
+                shell.say(f"failed: {record.model} {record.label} | {record.error}")
+            if as_json:
+                shell.emit(line_of(record))
+    if not as_json:
+        shell.emit(table_of(records))
+    _finish(records, earlier, report)
+
+
+def _render(
+    files: tuple[Path, ...], baseline: Path | None, report: Path | None, as_json: bool
+) -> None:
+    from maxim_deploy.benchmarks.records import line_of, read_records
+    from maxim_deploy.benchmarks.tables import results_of
+
+    if not files:
+        raise UsageError("name files of records: maxim-bench --render FILE.jsonl...")
+    records = [record for file in files for record in read_records(file)]
+    if not records:
+        raise UsageError(f"there is no record in {', '.join(map(str, files))}")
+    if as_json:
+        for record in records:
+            shell.emit(line_of(record))
+    else:
+        shell.emit(results_of(files))
+    earlier = _earlier(baseline, records[-1].environment) if baseline else []
+    _finish(records, earlier, report, failures_count=False)
+
+
+def _run(
+    paths: tuple[Path, ...],
+    suite: Path | None,
+    plan_name: str | None,
+    cache: Path | None,
+    options: dict[str, Any],
+) -> Run:
+    """Check everything that was asked for before anything slow starts."""
+    from maxim_deploy.benchmarks.measuring import Run, backends_here, named
+    from maxim_deploy.benchmarks.suite import Plan, read_keys
+    from maxim_deploy.spec.manifest import Bundle
+
+    if not paths and suite is None:
+        raise UsageError("name a BUNDLE to measure, or a --suite of models")
+    bundles: list[Bundle] = [Bundle.open(path) for path in paths]
+    name, plan = _suite_plan(suite, plan_name) if suite else ("command line", Plan(precisions=()))
+    only = options.pop("models")
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    if given:
+        asked = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+        plan = replace(plan, **read_keys(asked))
+    if suite is None and not plan.backends:
+        plan = replace(plan, backends=backends_here(bundles))
+    if only:
+        plan = replace(plan, models=_only(plan, only))
+    if not bundles and not plan.models:
+        raise UsageError(f"plan [{name}] has no models: name a BUNDLE to measure")
+    if cache is None and (plan.baselines or not bundles):
+        from maxim_deploy.checkpoints.download import cache_folder
+
+        cache = cache_folder() / "benchmarks"
+    return Run(name, plan, named(bundles), cache or Path(), shell.say)
+
+
+def _suite_plan(suite: Path, name: str | None) -> tuple[str, Plan]:
+    """A plan by name, or the only one of a suite; the first if it has several."""
+    from maxim_deploy.benchmarks.suite import read_suite
+    from maxim_deploy.errors import nearest
+
+    plans = read_suite(suite)
+    name = name or next(iter(plans))
+    if name not in plans:
+        raise UsageError(
+            f"suite {str(suite)!r} has no plan {name!r}{nearest(name, plans)}; it has: "
+            f"{', '.join(plans)}"
+        )
+    return name, plans[name]
+
+
+def _only(plan: Plan, names: tuple[str, ...]) -> tuple[Any, ...]:
+    from maxim_deploy.spec.recipes import chosen
+
+    known = tuple(model for model in plan.models if isinstance(model, str))
+    return chosen("model", names, known)
+
+
+def _earlier(baseline: Path, environment: dict[str, Any]) -> list[Record]:
+    from maxim_deploy.benchmarks.records import read_records
+    from maxim_deploy.benchmarks.regression import same_machine
+
+    return same_machine(read_records(baseline), environment)
+
+
+def _finish(
+    records: list[Record],
+    earlier: list[Record],
+    report: Path | None,
+    *,
+    failures_count: bool = True,
+) -> None:
+    """Report, comparison with the baseline, and the exit code."""
+    from maxim_deploy.benchmarks.regression import changes
+
+    if report:
+        import_module("maxim_deploy.benchmarks.report").write_report(records, report)
+        shell.say(f"report: {report}")
+    went_wrong = failures_count and any(record.error for record in records)
+    if earlier:
+        found = changes(records, earlier)
+        for change in found:
+            shell.say(str(change))
+        went_wrong |= any(change.verdict == "slower" for change in found)
+    if went_wrong:
+        raise click.exceptions.Exit(1)
