@@ -131,9 +131,11 @@ def _run(
 
     if not paths and suite is None:
         raise UsageError("name a BUNDLE to measure, or a --suite of models")
+    only = options.pop("models")
+    if suite is None and (plan_name or only):
+        raise UsageError("--plan and --model choose from a suite: name it with --suite")
     bundles: list[Bundle] = [Bundle.open(path) for path in paths]
     name, plan = _suite_plan(suite, plan_name) if suite else ("command line", Plan(precisions=()))
-    only = options.pop("models")
     given = {key: value for key, value in options.items() if value not in (None, ())}
     if given:
         asked = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}

@@ -44,10 +44,10 @@ class EngineSet:
         """As `Backend.run`, on the engine for this shape. Raises BackendError if there is none."""
         return self._for(Shape.from_dims(image.shape, self.io)).run(image)
 
-    def run_on_device(self, image: DeviceArray) -> DeviceArray:
+    def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
         """As `TensorRtBackend.run_on_device`, on the engine for this shape."""
         backend: Any = self._for(Shape.from_dims(image.shape, self.io))
-        restored: DeviceArray = backend.run_on_device(image)
+        restored: DeviceArray = backend.run_on_device(image, out)
         return restored
 
     def takes(self, shape: Shape) -> bool:

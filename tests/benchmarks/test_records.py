@@ -1,62 +1,75 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from benchmarks.samples import record
 
-from maxim_deploy.benchmarks.environment import environment
-from maxim_deploy.benchmarks.records import Record, append_records, read_records
-from maxim_deploy.benchmarks.tables import table_of
+from maxim_deploy.benchmarks.environment import environment, machine_of
+from maxim_deploy.benchmarks.records import append_records, read_records
 from maxim_deploy.errors import UsageError
 
-RECORD = Record(
-    suite="deployment",
-    run="0123456789ab",
-    created="2026-01-02T03:04:05+00:00",
-    subject="literal",
-    engine="onnxruntime",
-    library="onnxruntime 1.22",
-    architecture="S-1",
-    graph={"nodes": 10, "transposes": 4, "live_bytes_per_pixel": 2000.4, "live_at": "a/Add_0"},
-    time={
-        "size": [256, 256], "threads": 2, "warmup": 2, "rounds": 5, "pause_s": 0.25,
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+RECORD = record()
+OLD = {
+    "suite": "deployment", "run": "0123456789ab", "created": "2026-01-02T03:04:05+00:00",
+    "subject": "deployment", "engine": "onnxruntime", "library": "onnxruntime 1.22",
+    "architecture": "S-1 (features 32)", "graph": {"nodes": 10, "transposes": 4},
+    "time": {
+        "size": [256, 128], "threads": 2, "warmup": 2, "rounds": 5, "pause_s": 0.25,
         "seconds": [1.0, 1.2, 1.0, 2.0, 1.1], "idle_cpu_s": 0.01,
     },
-    memory={
-        "size": [1024, 1024], "threads": 2, "baseline_bytes": 10**8, "peak_bytes": 3 * 10**9,
+    "memory": {
+        "size": [1024, 1024], "threads": 2, "baseline_bytes": 10, "peak_bytes": 30,
         "bytes_per_pixel": 2765.7,
     },
-    agreement={"with": "literal", "max_error": 0.0},
-    environment={
-        "cpu": "Z80", "cpus": 2, "load_average_1m": 0.5, "libraries": {"onnx": "1.18"},
-        "commit": "abc",
-    },
-)  # fmt: skip
-FASTER = replace(
-    RECORD,
-    subject="deployment",
-    time={**RECORD.time, "seconds": [0.5, 0.6, 0.4, 1.0, 0.55]},
-    agreement={"with": "literal", "max_error": 1.2e-6},
-)
+    "agreement": {"with": "pytorch", "max_error": 1e-6},
+    "environment": {"cpu": "Z80", "cpus": 2}, "schema": 1,
+}  # fmt: skip
 
 
 def test_records_come_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "records.jsonl"
+    other = record("onnxruntime", 1, 2, precision="fp16", batch=4, error=None, warnings=["noisy"])
     append_records(path, [RECORD])
-    append_records(path, [FASTER])
-    assert read_records(path) == [RECORD, FASTER]
-    assert json.loads(path.read_text().splitlines()[0])["schema"] == 1
+    append_records(path, [other])
+    assert read_records(path) == [RECORD, other]
+    assert json.loads(path.read_text().splitlines()[0])["schema"] == 2
+    assert (RECORD.label, other.label) == ("literal", "onnxruntime fp16")
+    assert RECORD.medians_ms("network") == [1000, 1200, 1000, 2000, 1100]
+
+
+def test_records_of_schema_1_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.jsonl"
+    path.write_text(json.dumps(OLD) + "\n")
+    (found,) = read_records(path)
+    assert (found.subject, found.runner, found.precision) == ("onnxruntime", "onnxruntime", "fp32")
+    assert (found.model, found.size, found.batch, found.threads) == ("S-1 random", (256, 128), 1, 2)
+    assert found.medians_ms("network") == pytest.approx([1000, 1200, 1000, 2000, 1100])
+    assert found.timings["network"]["wall"]["p50_ms"] == pytest.approx(1100)
+    assert found.memory is not None and found.memory["peak_bytes"] == 30
+    assert found.agreement is not None and found.agreement["with"] == "torch"
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.jsonl")), ids=lambda path: path.name)
+def test_committed_records_are_read(path: Path) -> None:
+    for found in read_records(path):
+        assert found.error or found.medians_ms("network")
+        assert found.environment["commit"]
 
 
 def test_bad_lines_are_named(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     append_records(path, [RECORD])
+    old = {key: value for key, value in OLD.items() if key != "time"}
     for line, message in {
         "{": "not a record",
         '{"subject": "x"}': "not a record",
-        json.dumps(asdict(RECORD) | {"schema": 9}): "schema 9, this version reads 1",
+        "7": "not a record",
+        json.dumps(old): "not a record: 'time'",
+        json.dumps(asdict(RECORD) | {"schema": 9}): "schema 9, this version reads 1 and 2",
     }.items():
         bad = tmp_path / "bad.jsonl"
         bad.write_text(path.read_text() + line)
@@ -69,33 +82,24 @@ def test_an_unwritable_file_is_a_usage_error(tmp_path: Path) -> None:
         append_records(tmp_path, [RECORD])
 
 
-def test_a_table_has_method_ratios_and_memory() -> None:
-    method, _, head, rule, literal, deployment = table_of([RECORD, FASTER]).splitlines()
-    assert "S-1, 256x256, batch 1, 2 threads, medians of 5 alternating rounds" in method
-    assert "whole process at 1024x1024" in method
-    assert head.count("|") == rule.count("|") == literal.count("|") == deployment.count("|")
-    assert literal.startswith("| literal | 1100 | 1.00 | 1.00 (1.00 to 1.00) | 10 | 4 | 2000 |")
-    assert deployment == (
-        "| deployment | 550 | 0.50 | 2.00 (2.00 to 2.50) | 10 | 4 | 2000 | 3000 | 2766 | 1.2e-06 |"
-    )
-
-
-def test_a_table_without_graph_and_memory() -> None:
-    eager = replace(RECORD, subject="pytorch", graph=None, memory=None)
-    assert "|  |  |  |  |  | 0.0e+00 |" in table_of([eager])
-    assert "peak of the whole process" not in table_of([eager])
-
-
 def test_the_environment_names_the_machine_but_not_its_owner() -> None:
     import getpass
     import platform
 
     found = environment()
     assert set(found) == {
-        "cpu", "cpus", "ram_bytes", "os", "python", "libraries", "load_average_1m", "commit",
+        "cpu", "cpu_id", "cpus", "ram_bytes", "os", "python", "libraries", "load_average_1m",
+        "gpu", "commit",
     }  # fmt: skip
     assert {"maxim-deploy", "numpy"} <= set(found["libraries"])
     text = json.dumps(found)
     assert str(Path.home()) not in text or str(Path.home()) == "/"
     assert platform.node() not in text or platform.node() in ("", "Linux")
     assert getpass.getuser() in ("root",) or getpass.getuser() not in text
+
+
+def test_a_machine_in_words() -> None:
+    assert machine_of({"cpu": "Z80", "cpus": 2}) == "Z80 x 2"
+    facts = {"cpu": "Z80", "cpu_id": "Zilog 8", "cpus": 2, "gpu": {"name": "NVIDIA L4"}}
+    assert machine_of(facts) == "Z80 (Zilog 8) x 2 and NVIDIA L4"
+    assert machine_of({"cpu": None, "cpus": None}) == "unknown CPU x None"

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from maxim_deploy.benchmarks.subjects import rewrites_of
-from maxim_deploy.benchmarks.suite import SUBJECTS, Plan, read_suite
+from maxim_deploy.benchmarks.subjects import Subject
+from maxim_deploy.benchmarks.suite import Plan, read_suite
 from maxim_deploy.errors import UsageError
-from maxim_deploy.export.deployment import REWRITES, Rewrites
-from maxim_deploy.spec.architecture import VARIANTS, Architecture
+from maxim_deploy.export.deployment import REWRITES
+from maxim_deploy.spec.architecture import Architecture
 
-GOOD = 'architecture = "S-1"\nsubjects = ["literal"]\nsize = "64x128"\n'
-SUITES = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.toml"))
+GOOD = 'models = ["S-1"]\nbackends = ["onnxruntime"]\nsizes = ["64x128"]\n'
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SUITES = sorted(FOLDER.glob("*.toml"))
 
 
 def suite(folder: Path, text: str) -> Path:
@@ -23,45 +24,80 @@ def suite(folder: Path, text: str) -> Path:
 
 def test_defaults(tmp_path: Path) -> None:
     assert read_suite(suite(tmp_path, f"[quick]\n{GOOD}")) == {
-        "quick": Plan(VARIANTS["S-1"], ("literal",), (64, 128))
+        "quick": Plan(models=("S-1",), backends=("onnxruntime",), sizes=((64, 128),))
     }
 
 
 def test_everything_said(tmp_path: Path) -> None:
     text = """
         [small]
-        architecture = { features = 4, stages = 1, groups = 1, bottleneck_blocks = 1 }
-        subjects = ["literal", "each", "gemms", "deployment"]
-        size = "64x64"
-        memory_size = "128x64"
+        models = ["demo-denoise", { features = 4, stages = 1, groups = 1, bottleneck_blocks = 1 }]
+        backends = ["onnxruntime", "tensorrt"]
+        precisions = ["fp32", "fp16"]
+        baselines = ["torch", "torch fp16", "literal", "none", "each", "gemms"]
+        sizes = ["64x64", "100x70"]
+        batches = [1, 4]
+        brackets = ["network"]
+        profiles = ["720p"]
+        concurrency = [1, 3]
         threads = 3
         rounds = 9
-        warmup = 1
+        least_s = 1
+        longest_s = 50.5
+        warmup_s = 0
         pause_s = 0.5
+        load_s = 2.0
     """
-    subjects = ("literal", *REWRITES, "deployment")
-    assert read_suite(suite(tmp_path, text))["small"] == Plan(
-        Architecture(4, 1, 1, 1), subjects, (64, 64), (128, 64), 3, 9, 1, 0.5
+    plan = read_suite(suite(tmp_path, text))["small"]
+    torch = (Subject("torch", "fp32", True), Subject("torch", "fp16", True))
+    graphs = tuple(Subject(name, "fp32", True) for name in ("literal", "none", *REWRITES))
+    assert plan == Plan(
+        models=("demo-denoise", Architecture(4, 1, 1, 1)),
+        backends=("onnxruntime", "tensorrt"),
+        precisions=("fp32", "fp16"),
+        baselines=(*torch, *graphs),  # gemms is one of each, and there once
+        sizes=((64, 64), (100, 70)),
+        batches=(1, 4),
+        brackets=("network",),
+        profiles=("720p",),
+        concurrency=(1, 3),
+        threads=3,
+        rounds=9,
+        least_s=1,
+        longest_s=50.5,
+        warmup_s=0,
+        pause_s=0.5,
+        load_s=2.0,
     )
+    assert plan.on_gpu
+    assert [str(subject) for subject in plan.subjects[:4]] == [
+        "torch", "torch fp16", "literal", "none",
+    ]  # fmt: skip
+    assert [str(subject) for subject in plan.subjects[-4:]] == [
+        "onnxruntime", "onnxruntime fp16", "tensorrt", "tensorrt fp16",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD + "round = 7", "[p] unknown key 'round' (did you mean 'rounds'?); known: arch"),
-        (GOOD.replace('"S-1"', '"S1"'), "unknown variant 'S1' (did you mean 'S-1'?)"),
-        (GOOD.replace('"S-1"', "{ feature = 4 }"), "architecture must be a variant or a table"),
-        (GOOD.replace('"S-1"', "7"), "architecture must be a variant or a table of its fields: 7"),
-        (GOOD.replace('"literal"', '"literall"'), "subject 'literall' (did you mean 'literal'?)"),
-        (GOOD.replace('["literal"]', "[]"), "subjects must be a list of names"),
-        (GOOD.replace('["literal"]', '"literal"'), "subjects must be a list of names"),
-        (GOOD.replace("64x128", "64x100"), "size must be HEIGHTxWIDTH in multiples of 64"),
-        (GOOD.replace("64x128", "64"), "size must be HEIGHTxWIDTH in multiples of 64: '64'"),
-        (GOOD + "rounds = 3", "rounds must be int and at least 5: 3"),
-        (GOOD + "rounds = 7.5", "rounds must be int and at least 5: 7.5"),
+        (GOOD + "round = 7", "[p] unknown key 'round' (did you mean 'rounds'?); known: models"),
+        (GOOD.replace("S-1", "S1"), "models: unknown model 'S1' (did you mean 'S-1'?)"),
+        (GOOD.replace('"S-1"', "{ feature = 4 }"), "models: a table must be of an architecture"),
+        (GOOD.replace('"S-1"', "7"), "models: unknown model 7"),
+        (GOOD.replace('"onnxruntime"', '"onnx"'), "unknown backend 'onnx'; known: tensorrt"),
+        (GOOD + 'baselines = ["literall"]', "unknown baseline 'literall' (did you mean 'lit"),
+        (GOOD + 'baselines = "literal"', "baselines must be a list: 'literal'"),
+        (GOOD + 'precisions = ["fp8"]', "unknown precision 'fp8'"),
+        (GOOD + 'brackets = ["all"]', "unknown bracket 'all'"),
+        (GOOD.replace('["onnxruntime"]', "[]"), "backends must be a list: []"),
+        (GOOD.replace("64x128", "64x0"), "sizes must be HEIGHTxWIDTH: '64x0'"),
+        (GOOD.replace("64x128", "64"), "sizes must be HEIGHTxWIDTH: '64'"),
+        (GOOD + "rounds = 0", "rounds must be int and at least 1: 0"),
+        (GOOD + "rounds = 7.5", "rounds must be int and at least 1: 7.5"),
         (GOOD + "threads = true", "threads must be int and at least 1: True"),
         (GOOD + 'pause_s = "long"', "pause_s must be float and at least 0: 'long'"),
-        ("rounds = 7", "missing: architecture, subjects, size"),
+        ("rounds = 7", "there is nothing to measure: name backends or baselines"),
     ],
 )
 def test_bad_plans(tmp_path: Path, text: str, message: str) -> None:
@@ -81,23 +117,26 @@ def test_no_file(tmp_path: Path) -> None:
         read_suite(tmp_path / "none.toml")
 
 
+def test_the_promised_suites_are_there() -> None:
+    names = {path.name for path in SUITES}
+    assert {"quick.toml", "cpu.toml", "gpu-video.toml", "gpu-photo.toml"} <= names
+
+
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
 def test_committed_suites_are_valid(path: Path) -> None:
     assert read_suite(path)
 
 
-def test_the_committed_suite_measures_what_is_promised() -> None:
-    plans = read_suite(Path(__file__).parents[2] / "benchmarks" / "deployment.toml")
-    plan = plans["deployment"]
-    assert (plan.architecture.variant, plan.size, plan.threads) == ("S-2", (256, 256), 2)
-    assert plan.memory_size == (1024, 1024)
-    assert set(REWRITES) < set(plans["ablation"].subjects)
-
-
-def test_rewrites_of_subjects() -> None:
-    assert rewrites_of("pytorch") is None
-    assert rewrites_of("literal") is None
-    assert rewrites_of("deployment") == Rewrites()
-    assert rewrites_of("none") == Rewrites.only()
-    assert rewrites_of("gemms") == Rewrites.only("gemms")
-    assert set(SUBJECTS) >= set(REWRITES)
+def test_the_committed_suites_measure_what_is_promised() -> None:
+    cpu = read_suite(FOLDER / "cpu.toml")["cpu"]
+    assert cpu.models == ("S-1", "S-2", "S-3")
+    assert [str(subject) for subject in cpu.subjects] == [
+        "torch", "torch-compile", "literal", "onnxruntime", "onnxruntime fp16",
+    ]  # fmt: skip
+    assert cpu.sizes == ((256, 256), (512, 512))
+    plans = read_suite(FOLDER / "deployment.toml")
+    assert plans["deployment"].models == ("S-2",)
+    assert set(REWRITES) < {subject.name for subject in plans["ablation"].subjects}
+    for name in ("gpu-video", "gpu-photo"):
+        for plan in read_suite(FOLDER / f"{name}.toml").values():
+            assert plan.on_gpu and "fp16" in plan.precisions and plan.profiles

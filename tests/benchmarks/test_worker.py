@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import io
+import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -7,38 +11,129 @@ import numpy as np
 import pytest
 from benchmarks.graphs import node, write
 
+from maxim_deploy.benchmarks import serving
+from maxim_deploy.benchmarks.runners import Job
 from maxim_deploy.benchmarks.worker import Worker
 from maxim_deploy.errors import BackendError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 
 
+def job(graph: Path, **changes: object) -> Job:
+    return Job("onnxruntime", str(graph), (64, 128), threads=1, **changes)
+
+
+def negation(folder: Path) -> Path:
+    return write(folder / "fp32.tensor.onnx", node("Neg", "image", "restored"))
+
+
 def test_a_worker_runs_saves_and_reports(tmp_path: Path) -> None:
-    graph = write(tmp_path / "g.onnx", node("Neg", "image", "restored"))
-    with Worker("onnxruntime", graph, 1, (64, 128)) as worker:
+    with Worker(job(negation(tmp_path))) as worker:
         assert worker.loaded["library"].startswith("onnxruntime ")
-        assert 0 < worker.run() < 10
-        assert worker.idle_cpu_s < 10
+        assert (worker.loaded["device"], worker.loaded["io"]) == ("cpu", "tensor")
+        assert worker.loaded["load_s"] > 0
+        assert worker.brackets == ["network"]
+        first = worker.first()
         worker.save(tmp_path / "result.npy")
-        memory = worker.memory()
+        assert worker.warm_up("network", 5).runs >= 2
+        turn = worker.turn("network", 0.05)
+        assert sum(one.wall_ms for one in turn) >= 50 and len(turn) > 1
+        assert worker.idle_cpu_s < 10
+    assert 0 < first["first_call_ms"] < 10_000
+    assert 10_000_000 < worker.loaded["baseline_bytes"] <= first["peak_bytes"] < 500_000_000
+    assert first["device_bytes"] is None
     result = np.load(tmp_path / "result.npy")
-    assert result.shape == (1, 3, 64, 128)
+    assert result.shape == (1, 64, 128, 3)
     assert -1 <= result.min() < result.max() <= 0
-    assert 10_000_000 < memory["baseline_bytes"] <= memory["peak_bytes"] < 500_000_000
 
 
-def test_a_worker_that_cannot_load_says_so(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    with pytest.raises(BackendError, match="onnxruntime on none.onnx ended early with 1"):
-        Worker("onnxruntime", tmp_path / "none.onnx", 1, (64, 64))
-    assert "ONNX Runtime cannot load" in capfd.readouterr().err
+def test_a_worker_that_cannot_load_says_why(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="ONNX Runtime cannot load '.*none.onnx'"):
+        Worker(job(tmp_path / "none.onnx"))
 
 
-def test_a_worker_that_fails_to_run_says_so(tmp_path: Path) -> None:
+def test_a_worker_that_fails_to_run_says_why_and_goes_on(tmp_path: Path) -> None:
     graph = write(
-        tmp_path / "g.onnx", node("Reshape", "image side", "restored"), side=np.array([7])
+        tmp_path / "fp32.tensor.onnx",
+        node("Reshape", "image side", "restored"),
+        side=np.array([7]),
     )
-    with (
-        pytest.raises(BackendError, match="ended early with 1"),
-        Worker("onnxruntime", graph, 1, (64, 64)) as worker,
-    ):
-        worker.run()
+    with Worker(job(graph)) as worker:
+        for _ in range(2):
+            with pytest.raises(BackendError, match="failed on an input of 1x3x64x128"):
+                worker.first()
+
+
+def test_a_worker_that_dies_is_missed(tmp_path: Path) -> None:
+    with Worker(job(negation(tmp_path))) as worker:
+        os.kill(worker.pid, signal.SIGKILL)  # as the kernel does when memory runs out
+        with pytest.raises(BackendError, match="onnxruntime on .* was killed by SIGKILL"):
+            worker.first()
+
+
+def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:
+    with Worker(job(negation(tmp_path))) as worker:
+        os.kill(worker.pid, signal.SIGSTOP)
+        worker._patience_s = 0.2
+        with pytest.raises(BackendError, match="gave no answer within 0 s"):
+            worker.first()
+
+
+def test_a_worker_brings_no_torch_and_no_onnx(tmp_path: Path) -> None:
+    """They would be in its memory, and their threads in its time."""
+    import subprocess
+
+    code = (
+        "import sys, maxim_deploy.benchmarks.serving\n"
+        "print({'torch', 'onnx', 'matplotlib', 'psutil'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
+def test_what_libraries_print_is_no_answer(tmp_path: Path) -> None:
+    """The protocol has a pipe of its own; stdout goes to stderr."""
+    import subprocess
+    from dataclasses import asdict
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys\n"
+            "from maxim_deploy.benchmarks import serving\n"
+            "real = serving.runner_of\n"
+            "def noisy(job):\n"
+            "    os.system('echo noise')\n"
+            "    print('noise', flush=True)\n"
+            "    return real(job)\n"
+            "serving.runner_of = noisy\n"
+            "serving.main()",
+            json.dumps(asdict(job(negation(tmp_path)))),
+        ],
+        input='{"do": "first"}\n',
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    facts, first = map(json.loads, done.stdout.splitlines())
+    assert facts["device"] == "cpu" and first["first_call_ms"] > 0
+    assert done.stderr.count("noise") == 2
+
+
+def test_an_unexpected_error_belongs_into_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Job) -> None:
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(serving, "runner_of", broken)
+    answers = io.StringIO()
+    assert serving.serve(job(tmp_path), io.StringIO(), answers, 0.0) == 1
+    assert json.loads(answers.getvalue()) == {"error": "OverflowError: too large"}
+
+
+def test_a_restorer_under_load(demo_bundle: Path) -> None:
+    with Worker(Job("onnxruntime", str(demo_bundle), (64, 64))) as worker:
+        entry = worker.load(mode="closed", callers=2, seconds=0.2)
+        assert entry["images_per_s"] > 0 and entry["latency"]["count"] >= 2

@@ -311,7 +311,7 @@ def test_the_demo_model(trt, demo_bundle: Path, tmp_path: Path) -> None:
 
 S2 = """
 from maxim_deploy._memory import peak_resident_bytes
-from maxim_deploy.benchmarks.subjects import random_checkpoint
+from maxim_deploy.benchmarks.making import random_checkpoint
 from maxim_deploy.export import BundleSettings, export_bundle
 from maxim_deploy.spec.architecture import architecture_of
 if sys.argv[2] == "export":

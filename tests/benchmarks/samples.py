@@ -1,0 +1,51 @@
+"""Records to read, compare and show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from maxim_deploy.benchmarks.records import Record
+from maxim_deploy.benchmarks.summary import summary, throughput
+
+ENVIRONMENT: dict[str, Any] = {
+    "cpu": "Z80", "cpu_id": "Zilog 8 0 1", "cpus": 2, "load_average_1m": 0.1,
+    "libraries": {"onnx": "1.18"}, "gpu": None, "commit": "abc",
+}  # fmt: skip
+
+
+def timing(rounds_ms: Sequence[Sequence[float]], gpu: bool = False) -> dict[str, Any]:
+    wall = summary([ms for turn in rounds_ms for ms in turn])
+    return {
+        "wall": wall,
+        "gpu": wall if gpu else None,
+        "rounds_ms": [list(turn) for turn in rounds_ms],
+        **throughput(wall["p50_ms"], 256, 256),
+        "warmup_runs": 3,
+        "stable": True,
+    }
+
+
+def record(subject: str = "literal", *medians_ms: float, **changes: Any) -> Record:
+    """A record with one run per round."""
+    rounds = [[ms] for ms in medians_ms or (1000, 1200, 1000, 2000, 1100)]
+    fields: dict[str, Any] = {
+        "suite": "deployment",
+        "run": "0123456789ab",
+        "created": "2026-01-02T03:04:05+00:00",
+        "model": "S-1 random",
+        "architecture": "S-1",
+        "subject": subject,
+        "runner": "onnxruntime",
+        "precision": "fp32",
+        "size": (256, 256),
+        "batch": 1,
+        "threads": 2,
+        "environment": ENVIRONMENT,
+        "io": "tensor",
+        "device": "cpu",
+        "library": "onnxruntime 1.22",
+        "timings": {"network": timing(rounds)},
+        "noise": {"spread": 0.1, "foreign_cpu": 0.0, "idle_cpu_s": 0.01},
+    }
+    return Record(**fields | changes)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from maxim_deploy.benchmarks import noise
+from maxim_deploy.benchmarks.noise import Watch, spread_of, warnings_of
+
+QUIET = {"spread": 0.01, "foreign_cpu": 0.01, "idle_cpu_s": 0.04}
+CALM = {"pause_s": 0.25, "load_before": 0.1, "throttled": [], "unstable": [], "rounds": 7}
+
+
+def test_a_quiet_machine_has_no_warning() -> None:
+    assert warnings_of(QUIET, **CALM) == []
+    assert warnings_of({**QUIET, "spread": None, "foreign_cpu": None}, **CALM) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "method", "words"),
+    [
+        ({"spread": 0.08}, {}, "too noisy: the middle half of the rounds is 8% wide"),
+        ({"foreign_cpu": 0.2}, {}, "others used 20% of the processors"),
+        ({"idle_cpu_s": 0.3}, {}, "busy for 0.30 s of rest"),
+        ({}, {"load_before": 1.5}, "busy before the run (load average 1.5)"),
+        ({}, {"throttled": ["power cap"]}, "the GPU was slowed down: power cap"),
+        ({}, {"unstable": ["image"]}, "image did not become stable"),
+        ({}, {"rounds": 4}, "4 rounds, too few"),
+    ],
+)
+def test_what_is_warned_of(found: dict, method: dict, words: str) -> None:
+    (warning,) = warnings_of({**QUIET, **found}, **{**CALM, **method})
+    assert words in warning
+
+
+def test_the_spread_is_the_largest_of_all_brackets() -> None:
+    steady, noisy = [[1.0, 9.0, 1.0]] * 5, [[1.0], [2.0], [3.0], [4.0], [5.0]]
+    assert spread_of([steady]) == 0  # of the rounds' medians
+    assert spread_of([steady, noisy]) == pytest.approx(2 / 3)
+
+
+class FakePsutil:
+    """Two processors for ten seconds, of which so many were used."""
+
+    NoSuchProcess = LookupError
+
+    def __init__(self) -> None:
+        self.machine = SimpleNamespace
+        self.busy, self.idle, self.own = 100.0, 900.0, {}
+
+    def cpu_times(self) -> tuple:
+        from collections import namedtuple
+
+        kind = namedtuple("scputimes", "user system idle iowait steal guest")
+        return kind(self.busy, 0.0, self.idle, 0.0, 0.0, 5.0)
+
+    def Process(self, pid: int):  # noqa: N802
+        if pid not in self.own:
+            raise self.NoSuchProcess(pid)
+        return SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=self.own[pid], system=0.0))
+
+
+def test_what_others_use_is_all_less_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = FakePsutil()
+    machine.own = {7: 50.0}
+    monkeypatch.setattr(noise, "require", lambda *_: machine)
+    watch = Watch([7, 8], None)  # 8 has ended
+    machine.busy, machine.idle, machine.own[7] = 115.0, 905.0, 62.0
+    assert watch.foreign_cpu() == pytest.approx((15 - 12) / 20)
+    machine.own[7] = 90.0  # ticks are coarse: never below zero
+    assert watch.foreign_cpu() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as psutil counts there")
+def test_a_busy_stranger_is_seen() -> None:
+    spin = [sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(spin) as stranger:
+        try:
+            mine, foreign = Watch([stranger.pid], None), Watch([], None)
+            time.sleep(0.5)
+            assert foreign.foreign_cpu() > mine.foreign_cpu()
+        finally:
+            stranger.kill()
+
+
+def test_the_gpu_is_looked_at_in_every_sample() -> None:
+    reasons = iter([["power cap"], [], ["temperature (driver)", "power cap"]])
+    sensors = SimpleNamespace(read=lambda: {"sm_mhz": 1, "throttled": next(reasons)})
+    watch = Watch([], sensors)  # type: ignore[arg-type]
+    for _ in range(3):
+        watch.sample()
+    assert watch.throttled == ["power cap", "temperature (driver)"]
+    assert watch.gpu_state is not None and watch.gpu_state["sm_mhz"] == 1
+    Watch([], None).sample()
