@@ -38,7 +38,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--threads", type=int, help="CPU threads of each subject.  [default: one per core]")
 @click.option("--rounds", type=int, help="Turns of each subject.  [default: 7]")
 @click.option("--suite", type=_FILE, metavar="FILE.toml", help="What to measure, from a file.")
-@click.option("--plan", "plan_name", metavar="NAME", help="Which table of the suite.")
+@click.option("--plan", "plan_name", metavar="NAME", help="One table of the suite.  [default: all]")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only these of the suite.")
 @click.option("--baseline", type=_FILE, metavar="FILE", help="Compare with earlier records.")
 @click.option("--report", type=_FILE, metavar="FILE.html", help="Write a report with plots.")
@@ -78,12 +78,12 @@ def bench(
     from maxim_deploy.benchmarks.records import append_records, line_of
     from maxim_deploy.benchmarks.tables import table_of
 
-    run = _run(bundles, suite, plan_name, cache, options)
+    runs = _runs(bundles, suite, plan_name, cache, options)
     earlier = _earlier(baseline, environment()) if baseline else []
     if output:
         append_records(output, [])  # better to fail now than after half an hour
     records: list[Record] = []
-    for group in run.records():
+    for group in (group for run in runs for group in run.records()):
         records += group
         if output:
             append_records(output, group)
@@ -117,13 +117,13 @@ def _render(
     _finish(records, earlier, report, failures_count=False)
 
 
-def _run(
+def _runs(
     paths: tuple[Path, ...],
     suite: Path | None,
     plan_name: str | None,
     cache: Path | None,
     options: dict[str, Any],
-) -> Run:
+) -> list[Run]:
     """Check everything that was asked for before anything slow starts."""
     from maxim_deploy.benchmarks.measuring import Run, backends_here, named
     from maxim_deploy.benchmarks.suite import Plan, read_keys
@@ -135,44 +135,55 @@ def _run(
     if suite is None and (plan_name or only):
         raise UsageError("--plan and --model choose from a suite: name it with --suite")
     bundles: list[Bundle] = [Bundle.open(path) for path in paths]
-    name, plan = _suite_plan(suite, plan_name) if suite else ("command line", Plan(precisions=()))
+    plans = _plans(suite, plan_name) if suite else {"command line": Plan(precisions=())}
     given = {key: value for key, value in options.items() if value not in (None, ())}
-    if given:
-        asked = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
-        plan = replace(plan, **read_keys(asked))
-    if suite is None and not plan.backends:
-        plan = replace(plan, backends=backends_here(bundles))
+    asked = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items()}
+    plans = {name: replace(plan, **read_keys(asked)) for name, plan in plans.items()}
+    if suite is None and not given.get("backends"):
+        here = backends_here(bundles)
+        plans = {name: replace(plan, backends=here) for name, plan in plans.items()}
     if only:
-        plan = replace(plan, models=_only(plan, only))
-    if not bundles and not plan.models:
-        raise UsageError(f"plan [{name}] has no models: name a BUNDLE to measure")
-    if cache is None and (plan.baselines or not bundles):
+        plans = _only(plans, only)
+    for name, plan in plans.items():
+        if not bundles and not plan.models:
+            raise UsageError(f"plan [{name}] has no models: name a BUNDLE to measure")
+    if cache is None and (not bundles or any(plan.baselines for plan in plans.values())):
         from maxim_deploy.checkpoints.download import cache_folder
 
         cache = cache_folder() / "benchmarks"
-    return Run(name, plan, named(bundles), cache or Path(), shell.say)
+    named_bundles = named(bundles)
+    return [
+        Run(name, plan, named_bundles, cache or Path(), shell.say) for name, plan in plans.items()
+    ]
 
 
-def _suite_plan(suite: Path, name: str | None) -> tuple[str, Plan]:
-    """A plan by name, or the only one of a suite; the first if it has several."""
+def _plans(suite: Path, name: str | None) -> dict[str, Plan]:
+    """The plans of a suite, or one of them."""
     from maxim_deploy.benchmarks.suite import read_suite
     from maxim_deploy.errors import nearest
 
     plans = read_suite(suite)
-    name = name or next(iter(plans))
+    if name is None:
+        return plans
     if name not in plans:
         raise UsageError(
             f"suite {str(suite)!r} has no plan {name!r}{nearest(name, plans)}; it has: "
             f"{', '.join(plans)}"
         )
-    return name, plans[name]
+    return {name: plans[name]}
 
 
-def _only(plan: Plan, names: tuple[str, ...]) -> tuple[Any, ...]:
+def _only(plans: dict[str, Plan], names: tuple[str, ...]) -> dict[str, Plan]:
+    """Plans with these of their models; one that has none of them is left out."""
     from maxim_deploy.spec.recipes import chosen
 
-    known = tuple(model for model in plan.models if isinstance(model, str))
-    return chosen("model", names, known)
+    known = [model for plan in plans.values() for model in plan.models if isinstance(model, str)]
+    wanted = chosen("model", names, tuple(dict.fromkeys(known)))
+    kept = {
+        name: replace(plan, models=tuple(model for model in plan.models if model in wanted))
+        for name, plan in plans.items()
+    }
+    return {name: plan for name, plan in kept.items() if plan.models}
 
 
 def _earlier(baseline: Path, environment: dict[str, Any]) -> list[Record]:

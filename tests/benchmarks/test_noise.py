@@ -48,7 +48,6 @@ class FakePsutil:
     NoSuchProcess = LookupError
 
     def __init__(self) -> None:
-        self.machine = SimpleNamespace
         self.busy, self.idle, self.own = 100.0, 900.0, {}
 
     def cpu_times(self) -> tuple:

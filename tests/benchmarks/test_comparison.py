@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from benchmarks.samples import ENVIRONMENT
+
+from maxim_deploy.benchmarks import comparison, contender, measuring
+from maxim_deploy.benchmarks.comparison import Comparison, Files
+from maxim_deploy.benchmarks.contender import ALLOWED, LEVEL, Contender
+from maxim_deploy.benchmarks.measuring import Run, backends_here, named
+from maxim_deploy.benchmarks.records import Record
+from maxim_deploy.benchmarks.runners import Job
+from maxim_deploy.benchmarks.subjects import Subject
+from maxim_deploy.benchmarks.suite import Plan
+from maxim_deploy.benchmarks.timing import Timed, Warmup
+from maxim_deploy.errors import BackendError, DownloadError
+from maxim_deploy.spec.manifest import Bundle
+
+TORCH, LITERAL = Subject("torch", is_baseline=True), Subject("literal", is_baseline=True)
+OURS, HALF = Subject("onnxruntime"), Subject("onnxruntime", "fp16")
+
+
+class FakeWorker:
+    """Stands for a process. What it does is in the name of the file that it loads.
+
+    "VALUE", "VALUE after WORK" to fail at some kind of work, "none" to fail while loading.
+    """
+
+    jobs: ClassVar[list[Job]] = []
+    order: ClassVar[list[tuple[str, str]]] = []
+
+    def __init__(self, job: Job) -> None:
+        self.name = Path(job.file).name
+        if self.name == "none":
+            raise BackendError("there is none")
+        self.job, self.pid, self.idle_cpu_s, self.brackets = job, 1, 0.0, ["network", "image"]
+        self.loaded = {
+            "library": "fake 1", "device": "cpu", "io": "tensor", "load_s": 0.5,
+            "baseline_bytes": 1000,
+        }  # fmt: skip
+        FakeWorker.jobs.append(job)
+
+    def __enter__(self) -> FakeWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def _work(self, what: str) -> None:
+        if self.name.endswith(f"after {what}"):
+            raise BackendError(f"broke in {what}")
+
+    def first(self) -> dict[str, Any]:
+        self._work("first")
+        return {"first_call_ms": 30.0, "peak_bytes": 1000 + 64 * 128 * 5, "device_bytes": None}
+
+    def save(self, file: Path) -> None:
+        np.save(file, np.full((1, 2, 2, 3), float(self.name.split()[0]), np.float32))
+
+    def warm_up(self, bracket: str, longest_s: float) -> Warmup:
+        self._work("warm_up")
+        return Warmup(2, bracket == "network")
+
+    def turn(self, bracket: str, least_s: float) -> list[Timed]:
+        self._work("turn")
+        FakeWorker.order.append((self.name, bracket))
+        return [Timed(10.0), Timed(12.0)]
+
+    def load(self, **asked: Any) -> dict[str, Any]:
+        self._work("load")
+        return {**asked, "offered_per_s": asked["rate"], "images_per_s": 100.0, "latency": {}}
+
+
+class FakeLimits:
+    def graph_facts(self, graph: Path, io: str) -> dict[str, Any]:
+        return {"nodes": 7}
+
+    def cost(self, graph: Path, io: str, **facts: Any) -> dict[str, Any]:
+        return {"share": 0.5, **facts}
+
+
+@pytest.fixture(autouse=True)
+def workers(monkeypatch: pytest.MonkeyPatch) -> type[FakeWorker]:
+    monkeypatch.setattr(contender, "Worker", FakeWorker)
+    FakeWorker.jobs, FakeWorker.order = [], []
+    return FakeWorker
+
+
+def compared(files: dict[Subject, str], **changes: Any) -> list[Record]:
+    graph = (Path("g.onnx"), "tensor")
+    plan = Plan(backends=("onnxruntime",), rounds=5, least_s=0, pause_s=0, **changes)
+    common = {
+        "suite": "s", "run": "r", "created": "now", "model": "m", "architecture": "a",
+        "environment": ENVIRONMENT,
+    }  # fmt: skip
+    by_subject = {subject: Files(Path(name), graph) for subject, name in files.items()}
+    said: list[str] = []
+    limits: Any = FakeLimits()
+    return Comparison(plan, by_subject, (60, 128), 1, common, limits, said.append).records()
+
+
+def test_a_record_has_everything() -> None:
+    torch, ours = compared({TORCH: "0.5", OURS: "0.50001"}, concurrency=(2,))
+    assert (torch.subject, torch.runner, torch.device) == ("torch", "torch", "cpu")
+    assert set(ours.timings) == {"network", "image"}
+    network = ours.timings["network"]
+    assert network["rounds_ms"] == [[10.0, 12.0]] * 5
+    assert network["wall"]["count"] == 10 and network["wall"]["p50_ms"] == 11
+    assert (network["gpu"], network["warmup_runs"], network["stable"]) == (None, 2, True)
+    assert network["images_per_s"] == pytest.approx(1000 / 11)
+    assert ours.start == {"load_s": 0.5, "first_call_ms": 30.0}
+    assert ours.memory == {
+        "size": [64, 128], "baseline_bytes": 1000, "peak_bytes": 1000 + 64 * 128 * 5,
+        "bytes_per_pixel": 5.0, "device_bytes": None,
+    }  # fmt: skip
+    assert ours.graph == {"nodes": 7}
+    assert ours.cost is not None
+    assert (ours.cost["pixels"], ours.cost["device"], ours.cost["p50_ms"]) == (64 * 128, "cpu", 11)
+    assert ours.agreement == {
+        "with": "torch", "precision": "fp32", "max_error": pytest.approx(1e-5, rel=0.01),
+        "allowed": 1e-4,
+    }  # fmt: skip
+    assert ours.noise is not None and ours.noise["spread"] == 0
+    assert "image did not become stable while it was warmed up" in ours.warnings
+    assert [(entry["mode"], entry["callers"], entry["rate"]) for entry in ours.load] == [
+        ("closed", 2, None), ("open", 2, 50.0), ("open", 2, 80.0),
+    ]  # fmt: skip
+    assert ours.error is None
+
+
+def test_all_take_turns_in_every_bracket(workers: type[FakeWorker]) -> None:
+    compared({TORCH: "1", OURS: "1.0"})
+    first = [("1", "network"), ("1", "image"), ("1.0", "network"), ("1.0", "image")]
+    assert workers.order == first + first[::-1] + first + first[::-1] + first
+
+
+def test_only_the_brackets_that_are_asked_for() -> None:
+    (ours,) = compared({OURS: "1"}, brackets=("network",), concurrency=(1,))
+    assert set(ours.timings) == {"network"} and ours.load == []
+
+
+@pytest.mark.parametrize("work", ["first", "warm_up", "turn", "load"])
+def test_one_that_fails_does_not_stop_the_others(work: str) -> None:
+    torch, literal, ours = compared(
+        {TORCH: "none", LITERAL: f"1 after {work}", OURS: "1"}, concurrency=(1,)
+    )
+    assert (torch.error, torch.timings) == ("there is none", {})
+    assert (literal.error, literal.timings) == (f"broke in {work}", {})
+    assert ours.error is None and len(ours.timings["network"]["rounds_ms"]) == 5
+    assert ours.agreement is not None
+    first = "onnxruntime" if work == "first" else "literal"  # the first that runs
+    assert ours.agreement["with"] == first
+
+
+def test_all_may_fail() -> None:
+    (torch,) = compared({TORCH: "none"})
+    assert torch.error == "there is none"
+
+
+@pytest.mark.parametrize("value", ["0.501", "nan"])
+def test_subjects_that_disagree_are_not_compared(value: str) -> None:
+    literal, ours = compared({LITERAL: "0.5", OURS: value})
+    assert literal.error is None
+    assert ours.error is not None
+    assert "onnxruntime differs from literal by " in ours.error
+    assert "at most 0.0001 is allowed" in ours.error
+    assert ours.timings == {} and ours.agreement is not None
+
+
+def test_low_precision_and_8_bits_may_differ_by_their_rounding(
+    workers: type[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, half = compared({LITERAL: "0.5", HALF: "0.51"})
+    assert half.error is None and half.agreement is not None
+    assert half.agreement["allowed"] == ALLOWED["fp16"]
+    levels = Contender(OURS)
+    levels.start(Job("onnxruntime", "1.2", (2, 2)), ExitStack())
+    levels.worker.loaded["io"] = "image"  # type: ignore[union-attr]
+    other = Contender(LITERAL)
+    other.start(Job("onnxruntime", "1.0", (2, 2)), ExitStack())
+    own, its = np.full((1, 2, 2, 3), 1.2, np.float32), np.ones((1, 2, 2, 3), np.float32)
+    levels.agree(its, other, own)  # the float result is clipped as the other is
+    assert levels.error is None and levels.agreement is not None
+    assert levels.agreement["allowed"] == pytest.approx(1e-4 + LEVEL)
+
+
+def test_what_the_gpu_runs(workers: type[FakeWorker]) -> None:
+    plan = Plan(backends=("tensorrt", "onnxruntime"), threads=3)
+    files = {LITERAL: Files(Path("1")), Subject("tensorrt"): Files(Path("1")), OURS: Files()}
+    limits: Any = FakeLimits()
+    one = Comparison(plan, files, (64, 64), 2, {}, limits, print)
+    jobs = [one._job(subject, Path("1")) for subject in files]
+    assert [(job.runner, job.on_gpu) for job in jobs] == [
+        ("onnxruntime-cuda", True), ("tensorrt", True), ("onnxruntime", False),
+    ]  # fmt: skip
+    assert {(job.threads, job.batch) for job in jobs} == {(3, 2)}
+
+
+# ------------------------------------------------------------------ runs
+
+
+def run_of(plan: Plan, bundles: dict[str, Bundle], said: list[str] | None = None) -> Run:
+    return Run("p", plan, bundles, Path("/nowhere"), (said if said is not None else []).append)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Comparison]:
+    """The comparisons that a run makes, which are not carried out."""
+    found: list[Comparison] = []
+    monkeypatch.setattr(comparison.Comparison, "records", lambda self: found.append(self) or [])
+    return found
+
+
+def test_every_model_size_and_batch(seen: list[Comparison], tiny_bundle: Bundle) -> None:
+    plan = Plan(backends=("onnxruntime",), sizes=((64, 64), (64, 128)), batches=(1, 2))
+    list(run_of(plan, {"a": tiny_bundle, "b": tiny_bundle}).records())
+    assert [(one.common["model"], one.size, one.batch) for one in seen] == [
+        (model, size, batch) for model in "ab" for size in plan.sizes for batch in plan.batches
+    ]
+    assert len({one.common["run"] for one in seen}) == 1
+    assert seen[0].common["environment"]["cpus"]
+
+
+def test_precisions_are_those_of_the_bundle_unless_asked_for(
+    seen: list[Comparison], demo_bundle: Path
+) -> None:
+    bundles = {"demo": Bundle.open(demo_bundle)}
+    list(run_of(Plan(backends=("onnxruntime",), precisions=()), bundles).records())
+    assert [str(subject) for subject in seen[0].files] == ["onnxruntime", "onnxruntime fp16"]
+    assert seen[0].files[HALF].graph == (demo_bundle / "fp16.tensor.onnx", "tensor")
+    list(run_of(Plan(backends=("onnxruntime",), precisions=("fp16",)), bundles).records())
+    assert [str(subject) for subject in seen[1].files] == ["onnxruntime fp16"]
+
+
+def test_a_baseline_without_weights_has_a_reason(seen: list[Comparison], demo_bundle: Path) -> None:
+    from dataclasses import replace
+
+    bundle = Bundle.open(demo_bundle)
+    without = Bundle(bundle.path, replace(bundle.manifest, source=None))
+    list(run_of(Plan(baselines=(TORCH,), precisions=()), {"demo": without}).records())
+    assert "--no-source" in str(seen[0].files[TORCH].error)
+    list(run_of(Plan(baselines=(TORCH,), precisions=()), {"demo": bundle}).records())
+    assert seen[1].files[TORCH] == Files(demo_bundle / "source.safetensors")
+
+
+def test_a_model_that_cannot_be_made_is_in_the_records(
+    seen: list[Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maxim_deploy.benchmarks import making
+
+    def unreachable(*_: object) -> Bundle:
+        raise DownloadError("no answer from the bucket")
+
+    monkeypatch.setattr(making, "model_bundle", unreachable)
+    plan = Plan(models=("deblurring-gopro",), baselines=(TORCH,), backends=("onnxruntime",))
+    (records,) = run_of(plan, {}).records()
+    assert [(one.label, one.error) for one in records] == [
+        ("torch", "no answer from the bucket"), ("onnxruntime", "no answer from the bucket"),
+    ]  # fmt: skip
+
+
+def test_engines_are_built_for_models_of_a_suite(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, seen: list[Comparison]
+) -> None:
+    from maxim_deploy import engines
+    from maxim_deploy.benchmarks import making
+
+    built = []
+    monkeypatch.setattr(making, "model_bundle", lambda *_: tiny_bundle)
+    monkeypatch.setattr(engines, "add_engine", lambda path, asked, _: built.append(asked))
+    plan = Plan(models=("S-1",), backends=("tensorrt-rtx",), precisions=("fp16",))
+    engine = Subject("tensorrt-rtx", "fp16")
+    monkeypatch.setattr(measuring, "find_gpu", lambda: None)
+    list(run_of(plan, {}).records())
+    assert seen[0].files[engine].error == "there is no NVIDIA GPU or no driver here"
+    assert not built
+
+    monkeypatch.setattr(measuring, "find_gpu", lambda: "some GPU")
+    list(run_of(plan, {}).records())
+    assert seen[1].files[engine].file == tiny_bundle.path
+    (asked,) = built
+    assert (asked.library, asked.precision) == ("tensorrt-rtx", "fp16")
+    assert [profile.name for profile in asked.profiles] == ["256x256@1"]
+
+
+def test_bundles_of_one_model_have_names_of_their_own(tiny_bundle: Bundle) -> None:
+    twin = Bundle(tiny_bundle.path.with_name("twin"), tiny_bundle.manifest)
+    assert list(named([tiny_bundle])) == ["small random"]
+    assert list(named([tiny_bundle, twin])) == [
+        f"small random in {tiny_bundle.path.name}", "small random in twin",
+    ]  # fmt: skip
+
+
+def test_what_is_measured_if_nobody_says(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "find_gpu", lambda: None)
+    assert backends_here([tiny_bundle]) == ("onnxruntime",)
+    monkeypatch.setattr(measuring, "find_gpu", lambda: "some GPU")
+    assert backends_here([tiny_bundle]) == ("onnxruntime-cuda",)

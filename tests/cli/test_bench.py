@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.samples import ENVIRONMENT, record
+from click.testing import CliRunner, Result
+
+from maxim_deploy.benchmarks import environment, measuring
+from maxim_deploy.benchmarks.measuring import Run
+from maxim_deploy.benchmarks.records import Record, append_records, read_records
+from maxim_deploy.cli.bench import bench
+
+SUITE = """
+[first]
+models = ["S-1", "S-2"]
+backends = ["onnxruntime"]
+rounds = 9
+[second]
+models = ["S-1"]
+backends = ["onnxruntime"]
+"""
+
+
+def maxim_bench(*args: object) -> Result:
+    return CliRunner().invoke(bench, [str(arg) for arg in args], catch_exceptions=False)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The runs that were asked for; they give what is put behind them as `records`."""
+    asked: list[Any] = []
+
+    class Measured(list[Run]):
+        records = ([record("torch", *[100] * 7)], [record("onnxruntime", *[50] * 7)])
+
+    measured = Measured(asked)
+
+    def fake(self: Run) -> Iterator[list[Record]]:
+        measured.append(self)
+        yield from measured.records
+
+    monkeypatch.setattr(measuring.Run, "records", fake)
+    monkeypatch.setattr(environment, "environment", lambda: ENVIRONMENT)
+    yield measured
+
+
+@pytest.fixture
+def suite(folder: Path) -> Path:
+    file = folder / "suite.toml"
+    file.write_text(SUITE)
+    return file
+
+
+def test_options_make_a_plan(runs: Any, demo_bundle: Path) -> None:
+    result = maxim_bench(
+        demo_bundle, "--size", "64x64", "--size", "100x70", "--backend", "onnxruntime",
+        "--precision", "fp16", "--batch", 1, "--batch", 4, "--against", "torch",
+        "--against", "torch fp16", "--threads", 1, "--rounds", 5, "--cache", "c",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    (run,) = runs
+    plan = run.plan
+    assert plan.sizes == ((64, 64), (100, 70)) and plan.batches == (1, 4)
+    assert [str(subject) for subject in plan.subjects] == [
+        "torch", "torch fp16", "onnxruntime fp16",
+    ]  # fmt: skip
+    assert (plan.threads, plan.rounds, run.cache) == (1, 5, Path("c"))
+    assert list(run.bundles) == ["demo-denoise"]
+    assert "| onnxruntime | 256x256 |" in result.stdout
+
+
+def test_a_suite_and_what_overrides_it(runs: Any, suite: Path, demo_bundle: Path) -> None:
+    assert maxim_bench("--suite", suite, "--cache", "c").exit_code == 0
+    assert [(run.name, run.plan.models, run.plan.rounds) for run in runs] == [
+        ("first", ("S-1", "S-2"), 9), ("second", ("S-1",), 7),
+    ]  # fmt: skip
+    runs.clear()
+    assert maxim_bench("--suite", suite, "--model", "S-2", "--rounds", 5).exit_code == 0
+    assert [(run.name, run.plan.models, run.plan.rounds) for run in runs] == [
+        ("first", ("S-2",), 5)
+    ]
+    runs.clear()
+    assert maxim_bench(demo_bundle, "--suite", suite, "--plan", "second").exit_code == 0
+    assert [(run.name, list(run.bundles)) for run in runs] == [("second", ["demo-denoise"])]
+
+
+def test_records_are_appended_as_they_come(runs: Any, demo_bundle: Path, folder: Path) -> None:
+    for _ in range(2):
+        assert maxim_bench(demo_bundle, "-o", "r.jsonl").exit_code == 0
+    assert [one.subject for one in read_records(Path("r.jsonl"))] == ["torch", "onnxruntime"] * 2
+
+    def broken() -> Iterator[list[Record]]:
+        yield [record("torch")]
+        raise KeyboardInterrupt
+
+    runs.records = broken()
+    assert maxim_bench(demo_bundle, "-o", "cut.jsonl").exit_code == 130
+    assert len(read_records(Path("cut.jsonl"))) == 1
+
+
+def test_json_is_a_record_per_line(runs: Any, demo_bundle: Path) -> None:
+    result = maxim_bench(demo_bundle, "--json")
+    assert [json.loads(line)["subject"] for line in result.stdout.splitlines()] == [
+        "torch", "onnxruntime",
+    ]  # fmt: skip
+
+
+def test_a_subject_that_failed_is_exit_code_1(runs: Any, demo_bundle: Path, folder: Path) -> None:
+    runs.records = ([record("torch", error="no torch", timings={}), record("onnxruntime")],)
+    result = maxim_bench(demo_bundle, "-o", "r.jsonl")
+    assert result.exit_code == 1
+    assert "failed: S-1 random torch | no torch" in result.stderr
+    assert len(read_records(Path("r.jsonl"))) == 2
+    assert "| onnxruntime |" in result.stdout
+
+
+def test_a_regression_is_exit_code_1(runs: Any, demo_bundle: Path, folder: Path) -> None:
+    before = Path("before.jsonl")
+    append_records(before, [record("onnxruntime", *[50] * 7)])
+    assert maxim_bench(demo_bundle, "--baseline", before).exit_code == 0
+    runs.records = ([record("onnxruntime", *[60] * 7)],)
+    result = maxim_bench(demo_bundle, "--baseline", before)
+    assert result.exit_code == 1
+    assert "50 ms before, 60 ms now, x 1.20 (1.20 to 1.20): slower" in result.stderr
+    runs.records = ([record("onnxruntime", *[40] * 7)],)
+    assert maxim_bench(demo_bundle, "--baseline", before).exit_code == 0
+    runs.records = ([record("torch", *[40] * 7)],)
+    result = maxim_bench(demo_bundle, "--baseline", before)
+    assert result.exit_code == 1 and "nothing was compared" in result.stderr
+
+
+def test_another_machine_is_refused_before_anything_is_measured(
+    runs: Any, demo_bundle: Path, folder: Path
+) -> None:
+    other = record("onnxruntime", environment=ENVIRONMENT | {"cpu": "6502"})
+    append_records(Path("before.jsonl"), [other])
+    result = maxim_bench(demo_bundle, "--baseline", "before.jsonl")
+    assert result.exit_code == 2 and not runs
+    assert "was measured on another machine (6502 (Zilog 8 0 1) x 2), this is Z80" in result.stderr
+
+
+def test_rendering_needs_no_measurement(runs: Any, folder: Path) -> None:
+    file, before = Path("r.jsonl"), Path("before.jsonl")
+    append_records(file, [record("onnxruntime", *[60] * 7)])
+    append_records(before, [record("onnxruntime", *[50] * 7)])
+    result = maxim_bench("--render", file)
+    assert result.exit_code == 0 and not runs
+    assert result.stdout.startswith("# Results") and "## r.jsonl" in result.stdout
+    assert maxim_bench("--render", file, "--baseline", before).exit_code == 1
+    assert json.loads(maxim_bench("--render", file, "--json").stdout)["subject"] == "onnxruntime"
+    append_records(file, [record("torch", error="was not there")])
+    assert maxim_bench("--render", file).exit_code == 0  # an old failure is none of this call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "name a BUNDLE to measure, or a --suite of models"),
+        ("--plan first", "--plan and --model choose from a suite"),
+        ("--model S-1", "--plan and --model choose from a suite"),
+        ("--suite none.toml", "suite 'none.toml': "),
+        ("--suite suite.toml --plan frist", "has no plan 'frist' (did you mean 'first'?); it has"),
+        ("--suite suite.toml --model S-3", "unknown model 'S-3' (did you mean"),
+        ("--suite bare.toml", "plan [bare] has no models: name a BUNDLE to measure"),
+        ("--suite suite.toml --size 7", "sizes must be HEIGHTxWIDTH: '7'"),
+        ("--suite suite.toml --backend cpu", "unknown backend 'cpu'; known: tensorrt"),
+        ("--suite suite.toml --precision fp8", "unknown precision 'fp8'"),
+        ("--suite suite.toml --batch 0", "batches must be int and at least 1: 0"),
+        ("--suite suite.toml --threads 0", "threads must be int and at least 1: 0"),
+        ("--suite suite.toml --against tensorflow", "unknown baseline 'tensorflow'; known: torch"),
+        ("--suite suite.toml --baseline none.jsonl", "cannot read records from 'none.jsonl'"),
+        ("--suite suite.toml --baseline suite.toml", "'suite.toml', line 1: not a record"),
+        ("--suite suite.toml --baseline empty.jsonl", "the baseline was measured on another"),
+        ("--suite suite.toml -o .", "cannot write records to '.'"),
+        ("--suite empty.jsonl", "suite 'empty.jsonl': a suite is made of tables"),
+        ("--render", "name files of records: maxim-bench --render FILE.jsonl..."),
+        ("--render none.jsonl", "cannot read records from 'none.jsonl'"),
+        ("--render empty.jsonl", "there is no record in empty.jsonl"),
+    ],
+)
+def test_misuse_has_a_reason_and_exit_code_2(
+    runs: Any, suite: Path, arguments: str, message: str
+) -> None:
+    Path("empty.jsonl").touch()
+    Path("bare.toml").write_text('[bare]\nbackends = ["onnxruntime"]')
+    result = maxim_bench(*arguments.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert not runs
+
+
+def test_no_bundle_there(runs: Any, folder: Path) -> None:
+    result = maxim_bench("nowhere")
+    assert result.exit_code == 1 and "'nowhere' is not a bundle" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_bundle_is_measured(demo_bundle: Path, folder: Path) -> None:
+    """Everything that a user gets, on the demo model at a small size."""
+    common = ["--size", "60x64", "--rounds", "5", "--cache", "cache"]
+    result = maxim_bench(demo_bundle, *common, "--against", "torch", "-o", "r.jsonl")
+    assert result.exit_code == 0, result.stderr
+    torch, single, half = records = read_records(Path("r.jsonl"))
+    assert [one.label for one in records] == ["torch", "onnxruntime", "onnxruntime fp16"]
+    for one in records:
+        assert one.error is None and one.run == torch.run
+        network = one.timings["network"]
+        assert len(network["rounds_ms"]) == 5 and network["wall"]["p50_ms"] > 0
+        assert sum(map(sum, network["rounds_ms"])) >= 2000  # `least_s` in all
+        assert one.start is not None and one.start["load_s"] > 0
+        assert one.memory is not None and one.memory["size"] == [64, 64]
+        assert one.agreement is not None and one.agreement["with"] == "torch"
+        assert one.noise is not None and one.noise["foreign_cpu"] >= 0
+    assert set(single.timings) == {"network", "image"} and set(torch.timings) == {"network"}
+    assert torch.graph is None and torch.cost is None  # the literal graph was not asked for
+    assert single.graph is not None and single.graph["nodes"] > 100
+    assert single.cost is not None and 0 < single.cost["fused_share"] <= single.cost["share"]
+    assert single.agreement is not None and single.agreement["max_error"] < 1e-5
+    assert half.precision == "fp16" and half.cost is not None
+
+    # The same again, against an earlier record that was twice as fast.
+    twice = [
+        replace(one, timings={"network": _faster(one.timings["network"])})
+        for one in records
+        if one.subject == "onnxruntime"
+    ]
+    append_records(Path("earlier.jsonl"), twice)
+    again = maxim_bench(demo_bundle, *common, "--precision", "fp32", "--baseline", "earlier.jsonl")
+    assert again.exit_code == 1 and "slower" in again.stderr
+
+
+def _faster(timing: dict[str, Any]) -> dict[str, Any]:
+    return timing | {"rounds_ms": [[ms / 10 for ms in turn] for turn in timing["rounds_ms"]]}
+
+
+def test_a_changed_bundle_fails_with_a_reason(demo_bundle: Path, folder: Path) -> None:
+    shutil.copytree(demo_bundle, "copy")
+    weights = Path("copy/fp32.weights")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    result = maxim_bench("copy", "--precision", "fp32", "--size", "64x64", "--rounds", 1)
+    assert result.exit_code == 1
+    assert "failed: demo-denoise onnxruntime | 'copy/fp32.weights' has changed" in result.stderr
