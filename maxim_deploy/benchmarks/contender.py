@@ -20,12 +20,13 @@ from maxim_deploy.benchmarks.timing import Timed, Warmup
 from maxim_deploy.benchmarks.worker import Worker
 from maxim_deploy.errors import BackendError
 
-ALLOWED = {"fp32": 1e-4, "fp16": 3e-2, "bf16": 2e-1}
+ALLOWED = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1.6e-1}
 """Subjects that differ by more do not compute the same function, and their times say nothing. The
-deployment graph is allowed 3e-5 elsewhere and the mildest fault that we know costs 6e-5; in low
-precision what is looked for is another network, not its rounding: on noise, which these pictures
-are, float16 differed by up to 2.6e-3 and bfloat16, with an eighth of the precision, by eight times
-that. The export holds them to decibels on a photograph."""
+deployment graph is allowed 3e-5 elsewhere and the mildest fault that we know costs 6e-5. In low
+precision what is looked for is another network, not its rounding: on these pictures, which are
+noise, our float16 graph of the demo model differs by 9.4e-4, but PyTorch in float16 keeps no island
+in float32. bfloat16 has three bits less, so eight times that. The export holds graphs to decibels
+on a photograph."""
 
 LEVEL = 1 / 255
 """What rounding to 8 bits adds, where a graph of the image form is compared with another."""

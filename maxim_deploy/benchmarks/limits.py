@@ -16,7 +16,7 @@ from maxim_deploy.spec.profiles import Shape
 
 SIDE = 256
 """Of the picture whose cost is counted. A MAXIM costs the same per pixel at any size, but for its
-weights, which are moved once: of S-3 in float32 less than 2 % of the bytes at this size."""
+weights, which are moved once: the demo model moves 18038 bytes per pixel here and 17980 at 512."""
 
 Say = Callable[[str], None]
 

@@ -75,6 +75,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         ("main", ["run", "--help"], "Usage: maxim-deploy run "),
         ("run", ["--help"], "Usage: maxim-run [OPTIONS] BUNDLE INPUT..."),
         ("export", ["--help"], "Usage: maxim-export [OPTIONS] [MODEL]"),
+        ("bench", ["--help"], "Usage: maxim-bench [OPTIONS] BUNDLE..."),
         ("run", ["--version"], f"maxim-deploy {maxim_deploy.__version__}\n"),
         ("main", ["--version"], f"maxim-deploy {maxim_deploy.__version__}\n"),
         ("export", ["--version"], f"maxim-deploy {maxim_deploy.__version__}\n"),
