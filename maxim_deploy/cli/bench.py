@@ -129,11 +129,11 @@ def _runs(
     from maxim_deploy.benchmarks.suite import Plan, read_keys
     from maxim_deploy.spec.manifest import Bundle
 
-    if not paths and suite is None:
-        raise UsageError("name a BUNDLE to measure, or a --suite of models")
     only = options.pop("models")
     if suite is None and (plan_name or only):
         raise UsageError("--plan and --model choose from a suite: name it with --suite")
+    if not paths and suite is None:
+        raise UsageError("name a BUNDLE to measure, or a --suite of models")
     bundles: list[Bundle] = [Bundle.open(path) for path in paths]
     plans = _plans(suite, plan_name) if suite else {"command line": Plan(precisions=())}
     given = {key: value for key, value in options.items() if value not in (None, ())}

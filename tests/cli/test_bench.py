@@ -25,6 +25,15 @@ rounds = 9
 models = ["S-1"]
 backends = ["onnxruntime"]
 """
+SMALL = """
+[small]
+backends = ["onnxruntime"]
+precisions = ["fp32", "fp16"]
+rounds = 5
+least_s = 0.3
+warmup_s = 0.2
+pause_s = 0.02
+"""
 
 
 def maxim_bench(*args: object) -> Result:
@@ -203,8 +212,9 @@ def test_no_bundle_there(runs: Any, folder: Path) -> None:
 @pytest.mark.slow
 def test_a_bundle_is_measured(demo_bundle: Path, folder: Path) -> None:
     """Everything that a user gets, on the demo model at a small size."""
-    common = ["--size", "60x64", "--rounds", "5", "--cache", "cache"]
-    result = maxim_bench(demo_bundle, *common, "--against", "torch", "-o", "r.jsonl")
+    Path("small.toml").write_text(SMALL)
+    common = [demo_bundle, "--suite", "small.toml", "--size", "60x64", "--cache", "cache"]
+    result = maxim_bench(*common, "--against", "torch", "-o", "r.jsonl")
     assert result.exit_code == 0, result.stderr
     torch, single, half = records = read_records(Path("r.jsonl"))
     assert [one.label for one in records] == ["torch", "onnxruntime", "onnxruntime fp16"]
@@ -212,7 +222,7 @@ def test_a_bundle_is_measured(demo_bundle: Path, folder: Path) -> None:
         assert one.error is None and one.run == torch.run
         network = one.timings["network"]
         assert len(network["rounds_ms"]) == 5 and network["wall"]["p50_ms"] > 0
-        assert sum(map(sum, network["rounds_ms"])) >= 2000  # `least_s` in all
+        assert sum(map(sum, network["rounds_ms"])) >= 300  # `least_s` in all
         assert one.start is not None and one.start["load_s"] > 0
         assert one.memory is not None and one.memory["size"] == [64, 64]
         assert one.agreement is not None and one.agreement["with"] == "torch"
@@ -224,14 +234,14 @@ def test_a_bundle_is_measured(demo_bundle: Path, folder: Path) -> None:
     assert single.agreement is not None and single.agreement["max_error"] < 1e-5
     assert half.precision == "fp16" and half.cost is not None
 
-    # The same again, against an earlier record that was twice as fast.
-    twice = [
+    # The same again, against an earlier record that was ten times as fast.
+    faster = [
         replace(one, timings={"network": _faster(one.timings["network"])})
         for one in records
         if one.subject == "onnxruntime"
     ]
-    append_records(Path("earlier.jsonl"), twice)
-    again = maxim_bench(demo_bundle, *common, "--precision", "fp32", "--baseline", "earlier.jsonl")
+    append_records(Path("earlier.jsonl"), faster)
+    again = maxim_bench(*common, "--precision", "fp32", "--baseline", "earlier.jsonl")
     assert again.exit_code == 1 and "slower" in again.stderr
 
 
