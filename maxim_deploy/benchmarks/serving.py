@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -140,6 +141,7 @@ def _free_bytes(job: Job) -> int | None:
 def main() -> None:
     """Serve the job on the command line."""
     started = time.perf_counter()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # compilers and libraries write to stdout as they like
     fields = json.loads(sys.argv[1])

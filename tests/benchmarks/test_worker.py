@@ -71,6 +71,12 @@ def test_a_worker_that_dies_is_missed(tmp_path: Path) -> None:
             worker.first()
 
 
+def test_ctrl_c_is_left_to_the_parent(tmp_path: Path) -> None:
+    with Worker(job(negation(tmp_path))) as worker:
+        os.kill(worker.pid, signal.SIGINT)  # a terminal sends it to the whole group
+        assert worker.first()["first_call_ms"] > 0
+
+
 def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:
     with Worker(job(negation(tmp_path))) as worker:
         os.kill(worker.pid, signal.SIGSTOP)
