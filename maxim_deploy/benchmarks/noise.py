@@ -1,6 +1,7 @@
 """Whether a measurement can be trusted: what others did on the machine, and how the times scatter.
 
-The limits are such that two runs on one machine, of which neither has a warning, agree within 5 %.
+The limits are meant so that two runs on one machine, of which neither has a warning, agree within
+5 %.
 """
 
 from __future__ import annotations

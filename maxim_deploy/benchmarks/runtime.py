@@ -7,6 +7,7 @@ Markdown on stdout, progress on stderr. Linux only, for memory is read from `/pr
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from maxim_deploy.runtime import Restorer, load
 from maxim_deploy.runtime.running import stack_of
 
 THREADS = 4
+WARMUP = 2
 SOAK_SIZES = ((64, 64), (37, 90), (130, 70), (200, 300), (256, 256), (320, 240), (384, 300))
 """Drawn from at random; none is large, so that a thousand take minutes."""
 
@@ -45,15 +47,14 @@ def overhead(restorer: Restorer, size: tuple[int, int], rounds: int) -> tuple[Ra
     image = _image(size)
     backend, stack = restorer._work.opened(), stack_of([image])
     pool = ThreadPoolExecutor(THREADS)
-    seconds = interleaved(
-        {
-            "backend": stopwatch(lambda: backend.run(stack)),
-            "restorer": stopwatch(lambda: restorer(image)),
-            "threads": stopwatch(lambda: list(pool.map(restorer, [image] * THREADS))),
-        },
-        rounds=rounds,
-        warmup=2,
-    )
+    measures = {
+        "backend": stopwatch(lambda: backend.run(stack)),
+        "restorer": stopwatch(lambda: restorer(image)),
+        "threads": stopwatch(lambda: list(pool.map(restorer, [image] * THREADS))),
+    }
+    for measure in [*measures.values()] * WARMUP:
+        measure()
+    seconds = interleaved(measures, rounds=rounds, longest_s=math.inf)
     pool.shutdown()
     each = [time / THREADS for time in seconds["threads"]]
     return ratio(seconds["restorer"], seconds["backend"]), ratio(each, seconds["restorer"])
