@@ -56,7 +56,7 @@ def test_a_worker_that_fails_to_run_says_why_and_goes_on(tmp_path: Path) -> None
     graph = write(
         tmp_path / "fp32.tensor.onnx",
         node("Reshape", "image side", "restored"),
-        side=np.array([7]),
+        side=np.array([1, 3, 7, 7]),
     )
     with Worker(job(graph)) as worker:
         for _ in range(2):
