@@ -39,7 +39,17 @@ def cpu_session(graph: Path, threads: int | None = None) -> Any:
         Exception: ONNX Runtime cannot load the graph; it raises a dozen unrelated classes.
     """
     ort = require("onnxruntime", "cpu")
-    arena = arena_of_this_process()
+    options = session_options(ort, threads)
+    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def session_options(ort: ModuleType, threads: int | None = None) -> Any:
+    """The `onnxruntime.SessionOptions` of every session on the CPU; they join the arena.
+
+    Args:
+        ort: the module `onnxruntime`.
+        threads: as of `cpu_session`.
+    """
     options = ort.SessionOptions()
     # The buffer-reuse planner chains buffers that then live to the end of a run: 9.2 kB per pixel
     # instead of 2.7, for no speed. The arena, which recycles them, stays on.
@@ -48,8 +58,8 @@ def cpu_session(graph: Path, threads: int | None = None) -> Any:
     # next one of the same shape: twice the memory, for no speed.
     options.enable_mem_pattern = False
     options.intra_op_num_threads = threads or 0
-    arena.join(options)
-    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    arena_of_this_process().join(options)
+    return options
 
 
 class Arena:

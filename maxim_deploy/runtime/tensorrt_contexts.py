@@ -10,6 +10,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from maxim_deploy.errors import BackendError
 from maxim_deploy.runtime.cuda import Cuda, Graph, Stream
@@ -73,6 +74,11 @@ class Context:
             raise self._shared.error(f"shape {dims} is refused by profile {profile}")
         self.size = int(self._context.update_device_memory_size_for_shapes())
         self._shared.sizes[key] = self.size
+
+    def report_to(self, profiler: Any) -> None:
+        """Let a `trt.IProfiler` hear the time of every layer during each run; no CUDA graphs."""
+        self._context.profiler = profiler
+        self._context.enqueue_emits_profile = True
 
     def enqueue(self, addresses: Addresses) -> None:
         """Enqueue one run.

@@ -1,0 +1,72 @@
+"""What kind of work an operator does."""
+
+from __future__ import annotations
+
+KINDS = (
+    "matrix product",
+    "convolution",
+    "LayerNorm",
+    "GELU",
+    "elementwise",
+    "layout change",
+    "copy",
+    "resize",
+    "mean",
+    "cast",
+    "other",
+)
+"""In the order in which they are shown. "layout change": the same values in another order of their
+axes, or seen as another shape. "copy": parts put together, taken apart or repeated."""
+
+# fmt: off
+_OPERATORS = {
+    "matrix product": [
+        "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "GemmFloat8", "TransposeMatMul",
+    ],
+    "convolution": [
+        "Conv", "ConvTranspose", "FusedConv", "NhwcConv", "NhwcFusedConv",
+    ],
+    "LayerNorm": [
+        "LayerNormalization", "SkipLayerNormalization", "SimplifiedLayerNormalization",
+    ],
+    "GELU": ["Gelu", "FastGelu", "BiasGelu", "QuickGelu"],
+    "elementwise": [
+        "Abs", "Add", "And", "Ceil", "Clip", "Div", "Equal", "Erf", "Exp", "Floor", "Greater",
+        "LeakyRelu", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "QuickSigmoid",
+        "Relu", "Round", "Sigmoid", "Sqrt", "Sub", "Sum", "Tanh", "Where",
+    ],
+    "layout change": [
+        "Flatten", "ReorderInput", "ReorderOutput", "Reshape", "Squeeze", "Transpose", "Unsqueeze",
+    ],
+    "copy": [
+        "Concat", "Expand", "Gather", "Identity", "MemcpyFromHost", "MemcpyToHost", "Pad", "Slice",
+        "Split", "Tile",
+    ],
+    "resize": ["Resize", "Upsample"],
+    "mean": ["AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"],
+    "cast": ["Cast"],
+}
+# fmt: on
+_KIND_OF = {operator: kind for kind, operators in _OPERATORS.items() for operator in operators}
+
+
+def kind_of(operator: str, stands_for: str | None = None) -> str:
+    """The kind of an operator of ONNX or of ONNX Runtime's own.
+
+    Args:
+        operator: its type.
+        stands_for: type of the operator of the exported graph that a runtime has replaced by it.
+            GELU, for one, may be taken apart into nine operators on elements; these are GELU.
+    """
+    kind = _KIND_OF.get(operator, "other")
+    if kind == "elementwise" and stands_for is not None:
+        return _KIND_OF.get(stands_for, "other")
+    return kind
+
+
+def strongest(kinds: list[str]) -> str:
+    """The kind of a layer in which a runtime has fused several operators: what it is built around.
+
+    A product takes the operators on elements around it along, and not the other way round.
+    """
+    return min(kinds, key=KINDS.index, default="other")

@@ -1,0 +1,147 @@
+"""ONNX Runtime's own profile of a graph on the CPU.
+
+It writes a JSON trace: a list of events with microseconds `ts` and `dur`, "Session" for each run
+and "Node" for each node of the graph as it is executed. Nodes that ONNX Runtime has made without a
+name have one in the trace only. So it is also told to save that graph, whose nodes are in the order
+in which they run: the k-th event of a run is the k-th node.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnx
+from numpy.typing import NDArray
+
+from maxim_deploy._optional import require
+from maxim_deploy.benchmarks.profile.attribution import Source, sources_of
+from maxim_deploy._onnxruntime import session_options
+from maxim_deploy.benchmarks.profile.profile import NodeTimes
+from maxim_deploy.benchmarks.timing import stopwatch
+from maxim_deploy.errors import BackendError
+
+_NODE_SUFFIX = "_kernel_time"
+_ERRORS_ONLY = 3
+"""Severity. Saving a graph that is optimised for this machine warns that it is."""
+
+
+class Trace(NamedTuple):
+    """Nodes in the order of their execution; milliseconds of each run as a whole, and plain."""
+
+    nodes: list[NodeTimes]
+    wall_ms: list[float]
+    plain_ms: list[float]
+    library: str
+
+
+class Run(NamedTuple):
+    """One run in a trace: its milliseconds, and (name, operator, milliseconds) of every node."""
+
+    wall_ms: float
+    nodes: list[tuple[str, str, float]]
+
+
+def trace_graph(
+    graph: Path, image: NDArray[Any], *, runs: int, warmup: int, threads: int | None
+) -> Trace:
+    """Run a graph with and without ONNX Runtime's profiler.
+
+    Args:
+        graph: of either form; its weights are read from beside it.
+        image: input in the graph's form.
+        runs: to keep of each.
+        warmup: to pass over before.
+        threads: within one operator; None for one per core.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+        BackendError: ONNX Runtime cannot run the graph.
+    """
+    ort = require("onnxruntime", "cpu")
+    try:
+        plain_ms = _plain(ort, graph, image, warmup + runs, threads)[warmup:]
+        traced, executed = _traced(ort, graph, image, warmup + runs, threads)
+    except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
+        raise BackendError(f"ONNX Runtime cannot profile {str(graph)!r}: {error}") from error
+    exported = onnx.load(str(graph), load_external_data=False).graph
+    kept = traced[warmup:]
+    nodes = matched(kept, list(executed.node), sources_of(executed, exported))
+    library = f"onnxruntime {ort.__version__}"
+    return Trace(nodes, [run.wall_ms for run in kept], plain_ms, library)
+
+
+def runs_in(events: list[dict[str, Any]]) -> list[Run]:
+    """The runs of a trace, in order; what lies outside of all is left out."""
+    walls = [event for event in events if event["name"] == "model_run"]
+    nodes = [event for event in events if event["name"].endswith(_NODE_SUFFIX)]
+    runs = []
+    for wall in sorted(walls, key=lambda event: event["ts"]):
+        start, end = wall["ts"], wall["ts"] + wall["dur"]
+        inside = sorted(
+            (event for event in nodes if start <= event["ts"] < end), key=lambda event: event["ts"]
+        )
+        runs.append(Run(wall["dur"] / 1e3, [_node(event) for event in inside]))
+    return runs
+
+
+def matched(
+    runs: list[Run], executed: list[onnx.NodeProto], sources: list[Source]
+) -> list[NodeTimes]:
+    """The times of every node over all runs, with its source.
+
+    Raises:
+        BackendError: the events of a run are not the nodes of the saved graph, one by one.
+    """
+    for run in runs:
+        same = len(run.nodes) == len(executed) and all(
+            node.op_type == operator and node.name in ("", name)
+            for node, (name, operator, _) in zip(executed, run.nodes, strict=True)
+        )
+        if not same:
+            raise BackendError(
+                f"ONNX Runtime's trace has {len(run.nodes)} nodes in a run and the graph that it "
+                f"saved {len(executed)}, or they differ in name or order; this version of it "
+                "cannot be profiled by block"
+            )
+    return [
+        NodeTimes(source.place, source.kind, [run.nodes[number][2] for run in runs])
+        for number, source in enumerate(sources)
+    ]
+
+
+def _plain(
+    ort: Any, graph: Path, image: NDArray[Any], count: int, threads: int | None
+) -> list[float]:
+    session = _session(ort, graph, session_options(ort, threads))
+    measure = stopwatch(lambda: session.run(["restored"], {"image": image}))
+    return [1e3 * measure() for _ in range(count)]
+
+
+def _traced(
+    ort: Any, graph: Path, image: NDArray[Any], count: int, threads: int | None
+) -> tuple[list[Run], onnx.GraphProto]:
+    """The runs, and the graph as it was executed."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder, "executed.onnx")
+        options = session_options(ort, threads)
+        options.optimized_model_filepath = str(saved)
+        options.log_severity_level = _ERRORS_ONLY
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder, "trace"))
+        session = _session(ort, graph, options)
+        for _ in range(count):
+            session.run(["restored"], {"image": image})
+        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+        return runs_in(events), onnx.load(str(saved), load_external_data=False).graph
+
+
+def _session(ort: Any, graph: Path, options: Any) -> Any:
+    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def _node(event: dict[str, Any]) -> tuple[str, str, float]:
+    name = event["name"].removesuffix(_NODE_SUFFIX)
+    return name, event["args"]["op_name"], event["dur"] / 1e3

@@ -1,0 +1,181 @@
+"""The result of a profile, and its file: a line of JSON each, only ever appended.
+
+Fields, times in milliseconds of one run:
+
+- `schema` 1; `created`, UTC; `model`; `architecture`; `backend`; `library`; `device`; `precision`;
+  `io`; `size` [H, W]; `batch`; `threads`; `environment`, see `environment.environment`
+- `runs`, after the warm-up; `wall_ms`, median of the runs while profiled; `plain_ms`, the same
+  when not, or None
+- `groups`: list of `stage`, `part`, `level` and `block` (see `places.Place`), `kind` (see `kinds`),
+  `ms`, the sum over its nodes of the median of the runs, and `nodes`
+- `unattributed_ms`: nodes of which nobody knows what they belong to
+- `between_ms`: of `wall_ms`, what is in no node: the runtime's own work, and the profiler's
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from maxim_deploy.benchmarks.profile.places import Place
+from maxim_deploy.errors import UsageError
+
+SCHEMA = 1
+
+
+class NodeTimes(NamedTuple):
+    """One executed node: where it belongs (None: unknown), its kind, and its time in each run."""
+
+    place: Place | None
+    kind: str
+    ms: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """All nodes of one kind at one place."""
+
+    place: Place
+    kind: str
+    ms: float
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of one run goes; the fields are those of the file."""
+
+    created: str
+    model: str
+    architecture: str
+    backend: str
+    library: str
+    device: str
+    precision: str
+    io: str
+    size: tuple[int, int]
+    batch: int
+    threads: int | None
+    environment: dict[str, Any]
+    runs: int
+    wall_ms: float
+    plain_ms: float | None
+    groups: tuple[Group, ...]
+    unattributed_ms: float
+    between_ms: float
+    schema: int = SCHEMA
+
+    @property
+    def nodes_ms(self) -> float:
+        """Time in nodes, those that belong nowhere included."""
+        return sum(group.ms for group in self.groups) + self.unattributed_ms
+
+    @property
+    def title(self) -> str:
+        """What was profiled, in a line."""
+        height, width = self.size
+        batch = "" if self.batch == 1 else f", batch {self.batch}"
+        return f"{self.model}, {self.backend} {self.precision}, {height}x{width}{batch}"
+
+    def by_place(self) -> dict[Place, dict[str, float]]:
+        """Milliseconds by kind of every block of the network, in the order of the data.
+
+        What is inside of a block is taken together: the places have no `block`.
+        """
+        table: dict[Place, dict[str, float]] = defaultdict(dict)
+        for group in self.groups:
+            place = Place(group.place.stage, group.place.part, group.place.level)
+            table[place][group.kind] = table[place].get(group.kind, 0.0) + group.ms
+        return {place: table[place] for place in sorted(table, key=lambda place: place.order)}
+
+    def by_kind(self) -> dict[str, float]:
+        """Milliseconds by kind, the largest first."""
+        return _sums((group.kind, group.ms) for group in self.groups)
+
+    def by_block(self) -> dict[str, float]:
+        """Milliseconds by the name of the block over all stages and levels, the largest first."""
+        return _sums((group.place.block or group.place.part, group.ms) for group in self.groups)
+
+    def to_json(self) -> dict[str, Any]:
+        """As in a line of the file."""
+        groups = [
+            asdict(group.place) | {"kind": group.kind, "ms": group.ms, "nodes": group.nodes}
+            for group in self.groups
+        ]
+        return asdict(self) | {"groups": groups, "size": list(self.size)}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Profile:
+        """The inverse of `to_json`; raises KeyError, TypeError or ValueError."""
+        if fields.get("schema", SCHEMA) != SCHEMA:
+            raise ValueError(f"schema {fields['schema']}, this version reads {SCHEMA}")
+        groups = tuple(
+            Group(
+                Place(*(group[key] for key in ("stage", "part", "level", "block"))),
+                group["kind"],
+                group["ms"],
+                group["nodes"],
+            )
+            for group in fields["groups"]
+        )
+        return cls(**fields | {"groups": groups, "size": tuple(fields["size"])})
+
+
+def grouped(nodes: Iterable[NodeTimes]) -> tuple[tuple[Group, ...], float]:
+    """(the groups in the order of the data, milliseconds of the nodes that belong nowhere)."""
+    ms: dict[tuple[Place, str], list[float]] = defaultdict(list)
+    unattributed = 0.0
+    for node in nodes:
+        if node.place is None:
+            unattributed += median(node.ms)
+        else:
+            ms[node.place, node.kind].append(median(node.ms))
+    ordered = sorted(ms, key=lambda key: (key[0].order, key[1]))
+    groups = (Group(place, kind, sum(ms[place, kind]), len(ms[place, kind]))
+              for place, kind in ordered)  # fmt: skip
+    return tuple(groups), unattributed
+
+
+def append_profiles(path: Path, profiles: Iterable[Profile]) -> None:
+    """Add lines to a file of profiles, which is made if need be.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(profile.to_json()) + "\n" for profile in profiles)
+    except OSError as error:
+        raise UsageError(f"cannot write profiles to {str(path)!r}: {error}") from error
+
+
+def read_profiles(path: Path) -> list[Profile]:
+    """The inverse of `append_profiles`.
+
+    Raises:
+        UsageError: the file cannot be read, or a line is not a profile; the message has its number.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read profiles from {str(path)!r}: {error}") from error
+    profiles = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            profiles.append(Profile.from_json(json.loads(line)))
+        except (AttributeError, KeyError, ValueError, TypeError) as error:
+            raise UsageError(f"{str(path)!r}, line {number}: not a profile: {error}") from error
+    return profiles
+
+
+def _sums(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    sums: dict[str, float] = defaultdict(float)
+    for name, ms in pairs:
+        sums[name] += ms
+    return dict(sorted(sums.items(), key=lambda item: -item[1]))

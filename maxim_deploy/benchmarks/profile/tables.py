@@ -1,0 +1,75 @@
+"""A profile as text and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from maxim_deploy.benchmarks.profile.kinds import KINDS
+from maxim_deploy.benchmarks.profile.profile import Profile
+
+MIN_SHARE = 0.005
+"""Of all nodes. A kind that takes less has no column of its own: it is among "other"."""
+
+
+def table_of_profile(profile: Profile) -> str:
+    """A row per block of the network, a column per kind of work, in milliseconds; Markdown."""
+    rows = rows_of(profile)
+    lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in lines)
+    return f"**{profile.title}**: {method_of(profile)}\n\n{table}"
+
+
+def text_of_profile(profile: Profile) -> str:
+    """The same, aligned for a terminal."""
+    rows = rows_of(profile)
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = []
+    for name, *cells in rows:
+        right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *right]).rstrip())
+    return "\n".join([f"{profile.title}: {method_of(profile)}", "", *lines])
+
+
+def rows_of(profile: Profile) -> list[list[str]]:
+    """Heads; a row per block; what is in no block; the sum. Empty cells are zeros."""
+    kinds = shown_kinds(profile)
+    rows = [["", "ms", "share", *kinds]]
+    wall = profile.wall_ms or 1.0
+
+    def row(name: str, by_kind: dict[str, float], total: float) -> list[str]:
+        shown = {kind: by_kind.get(kind, 0.0) for kind in kinds}
+        if "other" in shown:
+            shown["other"] = sum(by_kind.values()) - sum(shown.values()) + shown["other"]
+        cells = [_ms(value) if value else "" for value in shown.values()]
+        return [name, _ms(total), f"{100 * total / wall:.1f} %", *cells]
+
+    for place, by_kind in profile.by_place().items():
+        rows.append(row(str(place), by_kind, sum(by_kind.values())))
+    rows.append(row("not attributed", {}, profile.unattributed_ms))
+    rows.append(row("between nodes", {}, profile.between_ms))
+    rows.append(row("all", profile.by_kind(), profile.wall_ms))
+    return rows
+
+
+def shown_kinds(profile: Profile) -> Sequence[str]:
+    """Kinds with a column of their own, in the order of `KINDS`."""
+    sums, total = profile.by_kind(), profile.nodes_ms
+    large = [kind for kind in KINDS if sums.get(kind, 0.0) >= MIN_SHARE * total and kind != "other"]
+    return large if len(large) == len(sums) else [*large, "other"]
+
+
+def method_of(profile: Profile) -> str:
+    """How it was measured, in a sentence."""
+    threads = "" if profile.threads is None else f", {profile.threads} threads"
+    plain = ""
+    if profile.plain_ms:
+        cost = 100 * (profile.wall_ms / profile.plain_ms - 1)
+        plain = f" ({profile.plain_ms:.1f} ms without the profiler, {cost:+.0f} % with it)"
+    return (
+        f"{profile.library} on {profile.device}{threads}, {profile.io} form, medians of "
+        f"{profile.runs} runs of {profile.wall_ms:.1f} ms{plain}"
+    )
+
+
+def _ms(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
