@@ -1,0 +1,212 @@
+"""Which plots a panel and a profile have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from maxim_deploy.benchmarks.profile.profile import Profile
+from maxim_deploy.benchmarks.profile.tables import shown_kinds
+from maxim_deploy.benchmarks.records import Record
+from maxim_deploy.benchmarks.report.markup import Markup, short_number
+from maxim_deploy.benchmarks.report.panels import (
+    BRACKETS,
+    Panel,
+    cost_of_record,
+    is_ours,
+    label_of,
+    size_words,
+)
+from maxim_deploy.benchmarks.report.plots import (
+    MUTED,
+    SERIES,
+    bars,
+    figure,
+    legend_height,
+    lines,
+    stacked,
+)
+from maxim_deploy.benchmarks.timing import median_interval
+
+MIB = 2**20
+
+Value = Callable[[Record], float | None]
+Size = tuple[int, int]
+
+
+def latency_plots(panel: Panel) -> Iterator[Markup]:
+    """Median time by size and subject, of every bracket."""
+    for bracket in panel.brackets:
+        yield from by_size(
+            panel,
+            f"Latency, {BRACKETS[bracket]}",
+            "milliseconds, less is better",
+            _timing(bracket, "p50_ms"),
+            spans=bracket,
+        )
+
+
+def throughput_plots(panel: Panel) -> Iterator[Markup]:
+    """Megapixels per second by size and subject, of every bracket."""
+    for bracket in panel.brackets:
+
+        def value(record: Record, bracket: str = bracket) -> float | None:
+            return record.timings.get(bracket, {}).get("megapixels_per_s")
+
+        title, unit = f"Throughput, {BRACKETS[bracket]}", "megapixels per second, more is better"
+        yield from by_size(panel, title, unit, value)
+
+
+def memory_plots(panel: Panel) -> Iterator[Markup]:
+    """Peak of the process, and of the device, by size and subject."""
+    for key, title in (("peak_bytes", "Peak host memory"), ("device_bytes", "Device memory")):
+
+        def value(record: Record, key: str = key) -> float | None:
+            found = (record.memory or {}).get(key)
+            return found / MIB if found else None
+
+        yield from by_size(panel, title, "MiB, less is better", value, size_of=_memory_size)
+
+
+def ceiling_plots(panel: Panel) -> Iterator[Markup]:
+    """Share of the machine's ceiling that was reached."""
+
+    def share(record: Record) -> float | None:
+        found = cost_of_record(record).get("share")
+        return None if found is None else 100 * found
+
+    yield from by_size(panel, "Share of the ceiling", "% of the bound, more is better", share)
+
+
+def load_plots(panel: Panel) -> Iterator[Markup]:
+    """Under load: throughput by callers, and the tail of the latency by what was offered."""
+    closed: dict[str, list[tuple[float, float]]] = {}
+    opened: dict[str, list[tuple[float, float]]] = {}
+    several = len(panel.points) > 1
+    for record in panel.measured:
+        where = f", {size_words(record.size, record.batch)}" if several else ""
+        for test in record.load:
+            name = f"{label_of(record)}{where}"
+            rate, offered = test.get("images_per_s"), test.get("offered_per_s")
+            tail = (test.get("latency") or {}).get("p95_ms")
+            if offered is None and rate is not None:
+                closed.setdefault(name, []).append((test["callers"], rate))
+            elif offered is not None and tail is not None:
+                opened.setdefault(name, []).append((offered, tail))
+    for title, series, x_label, y_label in (
+        ("Throughput under load, closed loop", closed, "callers at a time", "images per second"),
+        ("Latency under load, open loop", opened, "images per second offered", "p95, milliseconds"),
+    ):
+        if series:
+            draw = lines(
+                {name: sorted(points) for name, points in series.items()},
+                x_label=x_label,
+                y_label=y_label,
+                log=False,
+            )
+            height = 2.6 + legend_height(len(series))
+            yield figure(title, f"{y_label} by {x_label}, a line per subject", height, draw)
+
+
+def profile_plot(profile: Profile) -> Markup:
+    """Time by block of the network and kind of work."""
+    places, kinds = profile.by_place(), list(shown_kinds(profile))
+    parts = {
+        kind: [by_kind.get(kind, 0.0) for by_kind in places.values()]
+        for kind in kinds
+        if kind != "other"
+    }
+    if "other" in kinds:
+        rest = [sum(ms for kind, ms in row.items() if kind not in parts) for row in places.values()]
+        parts["other"] = rest
+    draw = stacked([_short(str(place)) for place in places], parts, unit="milliseconds")
+    height = 0.9 + 0.215 * len(places) + 0.2 * ((len(parts) + 2) // 3)
+    return figure(profile.title, "time by block, divided by kind of work", height, draw)
+
+
+def by_size(
+    panel: Panel,
+    title: str,
+    unit: str,
+    value: Value,
+    *,
+    spans: str | None = None,
+    size_of: Callable[[Record], Size] = lambda record: record.size,
+) -> Iterator[Markup]:
+    """Bars if there is one size, lines over the sizes if there are several; nothing to see, none.
+
+    Args:
+        panel: what to show.
+        title: of the plot.
+        unit: of the values.
+        value: of a record; None where it has none.
+        spans: bracket whose noise to draw on bars.
+        size_of: at which size a record has the value.
+    """
+    series = {
+        name: [(record, found) for record in line if (found := value(record)) is not None]
+        for name, line in panel.series().items()
+    }
+    colours = {name: number for number, name in enumerate(series)}
+    series = {name: line for name, line in series.items() if line}
+    if not series:
+        return
+    if len({size_of(record) for line in series.values() for record, _ in line}) > 1:
+        sized = {
+            name: [(size_of(record), found) for record, found in line]
+            for name, line in series.items()
+        }
+        yield _over_sizes(title, unit, sized, colours)
+        return
+    names = list(series)
+    rows = [line[0] for line in series.values()]
+    size = size_words(size_of(rows[0][0]))
+    draw = bars(
+        names,
+        [found for _, found in rows],
+        [short_number(found) for _, found in rows],
+        colours=[SERIES[0] if is_ours(record) else MUTED for record, _ in rows],
+        spans=[median_interval(record.medians_ms(spans)) for record, _ in rows] if spans else None,
+        unit=unit,
+    )
+    description = "; ".join(
+        f"{name} {short_number(found)}" for name, (_, found) in zip(names, rows, strict=True)
+    )
+    yield figure(f"{title}, {size}", f"{unit}: {description}", 0.8 + 0.3 * len(names), draw)
+
+
+def _over_sizes(
+    title: str,
+    unit: str,
+    series: dict[str, list[tuple[Size, float]]],
+    colours: dict[str, int],
+) -> Markup:
+    def megapixels(size: Size) -> float:
+        return size[0] * size[1] / 1e6
+
+    sizes = sorted({size for line in series.values() for size, _ in line}, key=megapixels)
+    draw = lines(
+        {name: [(megapixels(size), y) for size, y in line] for name, line in series.items()},
+        x_label="size of the picture",
+        y_label=unit.partition(",")[0],
+        ticks={megapixels(size): size_words(size) for size in sizes},
+        colours=colours,
+    )
+    height = 2.6 + legend_height(len(series))
+    return figure(f"{title} by size", f"{unit}, a line per subject", height, draw)
+
+
+def _memory_size(record: Record) -> Size:
+    height, width = (record.memory or {}).get("size", record.size)
+    return height, width
+
+
+def _timing(bracket: str, key: str) -> Value:
+    def value(record: Record) -> float | None:
+        timing = record.timings.get(bracket)
+        return None if timing is None else float(timing["wall"][key])
+
+    return value
+
+
+def _short(place: str) -> str:
+    return place.replace("stage ", "").replace(", level ", " ").replace(", block ", " ")

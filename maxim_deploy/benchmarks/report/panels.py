@@ -1,0 +1,172 @@
+"""Records side by side: those that one run measured of one model, which may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maxim_deploy.benchmarks.records import Record
+from maxim_deploy.benchmarks.timing import MIN_ROUNDS, Ratio, ratio
+from maxim_deploy.runtime.selection import OPENERS
+
+BRACKETS = {
+    "network": "network alone",
+    "transfer": "with transfers",
+    "image": "whole image path",
+}
+"""In plain words; see `records`."""
+
+_WORDS = {
+    "onnxruntime": "ONNX Runtime, CPU",
+    "onnxruntime-cuda": "ONNX Runtime, CUDA",
+    "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT for RTX",
+    "torch": "PyTorch eager",
+    "torch-compile": "torch.compile",
+    "literal": "literal export",
+    "none": "no rewrite",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """How much faster one of our subjects is than another, and whether that is sure.
+
+    Attributes:
+        own, other: their records, of one run, size and batch.
+        bracket: what was timed.
+        speed: of `own` as a multiple of that of `other`.
+    """
+
+    own: Record
+    other: Record
+    bracket: str
+    speed: Ratio
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is faster, in words."""
+        if self.speed.rounds < MIN_ROUNDS:
+            return "too few rounds"
+        if self.speed.low <= 1 <= self.speed.high:
+            return "within the noise"
+        return "faster" if self.speed.low > 1 else "slower"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one run measured of one model."""
+
+    records: tuple[Record, ...]
+
+    @property
+    def first(self) -> Record:
+        """Whatever all share may be read from it."""
+        return self.records[0]
+
+    @property
+    def title(self) -> str:
+        """The model, and the plan that it was measured by."""
+        return f"{self.first.model} ({self.first.suite})"
+
+    @property
+    def machine(self) -> str:
+        """Of all subjects, as short as can be."""
+        environment = self.first.environment
+        devices = {r.device for r in self.records if r.device and r.device != "cpu"}
+        cpu = f"{environment.get('cpu') or 'unknown CPU'}, {environment.get('cpus')} CPUs"
+        return " and ".join([*sorted(d.partition(" ")[2] or d for d in devices), cpu])
+
+    @property
+    def measured(self) -> tuple[Record, ...]:
+        """Those with times."""
+        return tuple(record for record in self.records if record.timings)
+
+    @property
+    def points(self) -> list[tuple[tuple[int, int], int]]:
+        """(size, batch) in the order of their pixels."""
+        found = {(record.size, record.batch) for record in self.measured}
+        return sorted(found, key=lambda point: (point[0][0] * point[0][1], point))
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """In the order of their pixels."""
+        return list(dict.fromkeys(size for size, _ in self.points))
+
+    @property
+    def brackets(self) -> list[str]:
+        """Those that were timed."""
+        return [name for name in BRACKETS if any(name in r.timings for r in self.records)]
+
+    def series(self) -> dict[str, list[Record]]:
+        """Records with times by label and in the order of their sizes, labels as they came."""
+        several = len({record.batch for record in self.measured}) > 1
+        lines: dict[str, list[Record]] = {}
+        for record in self.measured:
+            batch = f", batch {record.batch}" if several else ""
+            lines.setdefault(label_of(record) + batch, []).append(record)
+        for line in lines.values():
+            line.sort(key=lambda record: record.size[0] * record.size[1])
+        return lines
+
+    def claims(self) -> Iterator[Claim]:
+        """Every subject of ours against every baseline, per size, batch and bracket."""
+        for size, batch in self.points:
+            here = [r for r in self.measured if (r.size, r.batch) == (size, batch)]
+            for own in filter(is_ours, here):
+                for other in here:
+                    shared = [b for b in BRACKETS if b in own.timings and b in other.timings]
+                    if not is_ours(other) and shared:
+                        yield _claim(own, other, shared[0])
+
+    def fastest(self) -> list[Record]:
+        """The fastest of each size and batch in the first bracket."""
+        bracket = self.brackets[0]
+        best = []
+        for point in self.points:
+            here = [r for r in self.measured if (r.size, r.batch) == point and bracket in r.timings]
+            if here:
+                best.append(min(here, key=lambda record: p50_ms(record, bracket)))
+        return best
+
+
+def panels_of(records: Iterable[Record]) -> list[Panel]:
+    """Records grouped by run, plan and model, in the order in which they came."""
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.run, record.suite, record.model), []).append(record)
+    return [Panel(tuple(group)) for group in groups.values()]
+
+
+def is_ours(record: Record) -> bool:
+    """Whether it is a backend; everything else is a baseline that it is compared with."""
+    return record.subject in OPENERS
+
+
+def label_of(record: Record) -> str:
+    """What was measured, in words."""
+    name = _WORDS.get(record.subject) or f"only {record.subject.replace('_', ' ')}"
+    precision = record.precision if record.precision != "fp32" else "float32"
+    return f"{name}, {precision}"
+
+
+def p50_ms(record: Record, bracket: str) -> float:
+    """Median wall time of a bracket."""
+    return float(record.timings[bracket]["wall"]["p50_ms"])
+
+
+def cost_of_record(record: Record) -> dict[str, Any]:
+    """The cost beside the measurement; empty where there is none."""
+    return getattr(record, "cost", None) or {}
+
+
+def size_words(size: Sequence[int], batch: int = 1) -> str:
+    """Such as "256x256" or "4 of 256x256", with a real multiplication sign."""
+    words = "\u00d7".join(map(str, size))
+    return words if batch == 1 else f"{batch} of {words}"
+
+
+def _claim(own: Record, other: Record, bracket: str) -> Claim:
+    speed = ratio(other.medians_ms(bracket), own.medians_ms(bracket))
+    return Claim(own, other, bracket, speed)

@@ -1,0 +1,207 @@
+"""Plots as inline SVG that follow the page: its font, its width, its light or dark colours.
+
+Matplotlib draws with placeholder colours, which become CSS variables in the SVG. Text stays text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from maxim_deploy._optional import require
+from maxim_deploy.benchmarks.report.markup import Markup, element
+
+WIDTH = 4.3
+"""Inches; what fits a narrow screen. A wide one shows several plots side by side."""
+
+INK, MUTED, GRID, CARD = "#000001", "#000002", "#000003", "#000004"
+_VARIABLES = {"01": "ink", "02": "muted", "03": "grid", "04": "card"}
+SERIES = tuple(f"#0000{0xA0 + number:02x}" for number in range(12))
+"""Colours of the series; CSS variables `--c0` to `--c11`."""
+
+LINES = ("-", "--", ":", "-.")
+MARKERS = "osD^vPX*"
+
+_numbers = count(1)
+
+Draw = Callable[[Any], None]
+
+
+def figure(title: str, description: str, height: float, draw: Draw) -> Markup:
+    """A plot with its title, and a description for those who cannot see it.
+
+    Args:
+        title: shown above.
+        description: what is to be seen, in a sentence.
+        height: inches.
+        draw: draws on a `matplotlib.axes.Axes`.
+    """
+    matplotlib = require("matplotlib", "bench")
+    figures = require("matplotlib.figure", "bench")
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "maxim-deploy", "font.size": 9.5}
+    settings |= {"text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": GRID}
+    settings |= {"xtick.color": MUTED, "ytick.color": INK, "grid.color": GRID}
+    settings |= {"axes.titlecolor": INK, "legend.labelcolor": INK, "legend.frameon": False}
+    with matplotlib.rc_context(settings):
+        drawn = figures.Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = drawn.subplots()
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+        file = io.StringIO()
+        drawn.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return element(
+        "figure",
+        element("figcaption", title),
+        _inline(file.getvalue(), f"{title}: {description}", f"plot{next(_numbers)}"),
+        class_="plot",
+    )
+
+
+def bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    texts: Sequence[str],
+    *,
+    colours: Sequence[str],
+    spans: Sequence[tuple[float, float]] | None = None,
+    unit: str,
+) -> Draw:
+    """Horizontal bars, the first on top, with what they stand for at their ends.
+
+    Args:
+        names: of the bars.
+        values: their lengths.
+        texts: behind them.
+        colours: one each.
+        spans: a line from low to high at the end of each.
+        unit: label of the axis.
+    """
+
+    def draw(axes: Any) -> None:
+        rows = range(len(names))
+        axes.barh(rows, values, height=0.62, color=colours)
+        ends = list(values)
+        for row, (low, high) in enumerate(spans or ()):
+            axes.plot([low, high], [row, row], color=INK, linewidth=1.2, solid_capstyle="butt")
+            ends[row] = max(ends[row], high)
+        largest = max(ends, default=0.0) or 1.0
+        for row, (end, text) in enumerate(zip(ends, texts, strict=True)):
+            axes.text(end + 0.015 * largest, row, text, va="center", color=INK)
+        axes.set_yticks(rows, names)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlim(0, largest * 1.28)
+        axes.invert_yaxis()
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(unit)
+        axes.xaxis.grid(visible=True, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+    return draw
+
+
+def lines(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    ticks: Mapping[float, str] | None = None,
+    log: bool = True,
+    colours: Mapping[str, int] | None = None,
+) -> Draw:
+    """Lines through points, with a legend below.
+
+    Args:
+        series: points (x, y) by name.
+        x_label: of the axis.
+        y_label: of the axis.
+        ticks: words for places on the x axis.
+        log: whether both axes are logarithmic.
+        colours: number of a series' colour, so that it is the same in all plots.
+    """
+
+    def draw(axes: Any) -> None:
+        for position, (name, points) in enumerate(series.items()):
+            number = (colours or {}).get(name, position)
+            axes.plot(
+                *zip(*points, strict=True),
+                label=name,
+                color=SERIES[number % len(SERIES)],
+                linestyle=LINES[number // len(SERIES) % len(LINES)],
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=4.5,
+                linewidth=1.8,
+            )
+        if log:
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+        else:
+            axes.set_ylim(bottom=0)
+        if ticks:
+            axes.set_xticks(list(ticks), list(ticks.values()))
+            axes.set_xticks([], minor=True)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.grid(visible=True, which="both", linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.figure.legend(loc="outside lower left", ncols=1, fontsize=9, handlelength=2.6)
+
+    return draw
+
+
+def legend_height(entries: int) -> float:
+    """Inches that the legend of `lines` takes."""
+    return 0.19 * entries + 0.1
+
+
+def stacked(names: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str) -> Draw:
+    """Horizontal bars of several parts each, the first on top, with a legend below.
+
+    Args:
+        names: of the bars.
+        parts: lengths by the name of the part, one per bar.
+        unit: label of the axis.
+    """
+
+    def draw(axes: Any) -> None:
+        left = [0.0] * len(names)
+        for number, (name, lengths) in enumerate(parts.items()):
+            colour = SERIES[number % len(SERIES)]
+            axes.barh(range(len(names)), lengths, 0.74, left, label=name, color=colour)
+            left = [start + length for start, length in zip(left, lengths, strict=True)]
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        axes.margins(y=0.01)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(unit)
+        axes.xaxis.grid(visible=True, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.figure.legend(loc="outside lower left", ncols=3, fontsize=9, handlelength=1.0)
+
+    return draw
+
+
+def _inline(svg: str, description: str, prefix: str) -> Markup:
+    """The SVG element alone, scaling with the page, with names that no other one has."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
+    svg = re.sub(r"#0000([0-9a-f]{2})\b", _variable, svg)
+    title = element("title", description, id=f"{prefix}-title")
+    opening = f'<svg role="img" aria-labelledby="{prefix}-title" '
+    svg = svg.replace("<svg ", opening, 1)
+    end = svg.index(">") + 1
+    return Markup(svg[:end] + title + svg[end:])
+
+
+def _variable(match: re.Match[str]) -> str:
+    code = match[1]
+    return f"var(--{_VARIABLES.get(code) or f'c{int(code, 16) - 0xA0}'})"
