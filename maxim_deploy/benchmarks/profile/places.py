@@ -70,6 +70,12 @@ class Place:
         return f"stage_{self.stage - 1}_{_PUBLISHED[self.part]}_{self.level}"
 
     @property
+    def name(self) -> str:
+        """Of the block, or of the part where it has none."""
+        has_blocks = self.part in ("encoder", "bottleneck", "decoder")
+        return self.block or (f"rest of {self.part}" if has_blocks else self.part)
+
+    @property
     def order(self) -> tuple[int, int, int, str]:
         """To sort by: along the data, the image form and the input first."""
         level = self.level or 0

@@ -99,7 +99,7 @@ class Profile:
 
     def by_block(self) -> dict[str, float]:
         """Milliseconds by the name of the block over all stages and levels, the largest first."""
-        return _sums((group.place.block or group.place.part, group.ms) for group in self.groups)
+        return _sums((group.place.name, group.ms) for group in self.groups)
 
     def to_json(self) -> dict[str, Any]:
         """As in a line of the file."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from maxim_deploy.benchmarks.profile.kinds import KINDS
+from maxim_deploy.benchmarks.profile.places import Place
 from maxim_deploy.benchmarks.profile.profile import Profile
 from maxim_deploy.benchmarks.profile.tables import shown_kinds
 from maxim_deploy.benchmarks.records import Record
@@ -17,7 +19,7 @@ from maxim_deploy.benchmarks.report.panels import (
     size_words,
 )
 from maxim_deploy.benchmarks.report.plots import (
-    MUTED,
+    QUIET,
     SERIES,
     bars,
     figure,
@@ -42,6 +44,7 @@ def latency_plots(panel: Panel) -> Iterator[Markup]:
             "milliseconds, less is better",
             _timing(bracket, "p50_ms"),
             spans=bracket,
+            log="xy",
         )
 
 
@@ -101,7 +104,6 @@ def load_plots(panel: Panel) -> Iterator[Markup]:
                 {name: sorted(points) for name, points in series.items()},
                 x_label=x_label,
                 y_label=y_label,
-                log=False,
             )
             height = 2.6 + legend_height(len(series))
             yield figure(title, f"{y_label} by {x_label}, a line per subject", height, draw)
@@ -118,9 +120,10 @@ def profile_plot(profile: Profile) -> Markup:
     if "other" in kinds:
         rest = [sum(ms for kind, ms in row.items() if kind not in parts) for row in places.values()]
         parts["other"] = rest
-    draw = stacked([_short(str(place)) for place in places], parts, unit="milliseconds")
-    height = 0.9 + 0.215 * len(places) + 0.2 * ((len(parts) + 2) // 3)
-    return figure(profile.title, "time by block, divided by kind of work", height, draw)
+    colours = {kind: KINDS.index(kind) for kind in KINDS}
+    draw = stacked(_names(places), parts, colours=colours, unit="milliseconds")
+    height = 0.9 + 0.22 * len(places) + 0.2 * ((len(parts) + 1) // 2)
+    return figure("Time by block and kind of work", profile.title, height, draw)
 
 
 def by_size(
@@ -131,6 +134,7 @@ def by_size(
     *,
     spans: str | None = None,
     size_of: Callable[[Record], Size] = lambda record: record.size,
+    log: str = "x",
 ) -> Iterator[Markup]:
     """Bars if there is one size, lines over the sizes if there are several; nothing to see, none.
 
@@ -141,6 +145,7 @@ def by_size(
         value: of a record; None where it has none.
         spans: bracket whose noise to draw on bars.
         size_of: at which size a record has the value.
+        log: axes of lines that are logarithmic.
     """
     series = {
         name: [(record, found) for record in line if (found := value(record)) is not None]
@@ -155,7 +160,7 @@ def by_size(
             name: [(size_of(record), found) for record, found in line]
             for name, line in series.items()
         }
-        yield _over_sizes(title, unit, sized, colours)
+        yield _over_sizes(title, unit, sized, colours, log)
         return
     names = list(series)
     rows = [line[0] for line in series.values()]
@@ -164,14 +169,14 @@ def by_size(
         names,
         [found for _, found in rows],
         [short_number(found) for _, found in rows],
-        colours=[SERIES[0] if is_ours(record) else MUTED for record, _ in rows],
+        colours=[SERIES[0] if is_ours(record) else QUIET for record, _ in rows],
         spans=[median_interval(record.medians_ms(spans)) for record, _ in rows] if spans else None,
         unit=unit,
     )
     description = "; ".join(
         f"{name} {short_number(found)}" for name, (_, found) in zip(names, rows, strict=True)
     )
-    yield figure(f"{title}, {size}", f"{unit}: {description}", 0.8 + 0.3 * len(names), draw)
+    yield figure(f"{title}, {size}", f"{unit}: {description}", 0.6 + 0.42 * len(names), draw)
 
 
 def _over_sizes(
@@ -179,6 +184,7 @@ def _over_sizes(
     unit: str,
     series: dict[str, list[tuple[Size, float]]],
     colours: dict[str, int],
+    log: str,
 ) -> Markup:
     def megapixels(size: Size) -> float:
         return size[0] * size[1] / 1e6
@@ -189,9 +195,10 @@ def _over_sizes(
         x_label="size of the picture",
         y_label=unit.partition(",")[0],
         ticks={megapixels(size): size_words(size) for size in sizes},
+        log=log,
         colours=colours,
     )
-    height = 2.6 + legend_height(len(series))
+    height = 2.7 + legend_height(len(series))
     return figure(f"{title} by size", f"{unit}, a line per subject", height, draw)
 
 
@@ -208,5 +215,13 @@ def _timing(bracket: str, key: str) -> Value:
     return value
 
 
-def _short(place: str) -> str:
-    return place.replace("stage ", "").replace(", level ", " ").replace(", block ", " ")
+def _names(places: Iterable[Place]) -> list[str]:
+    """As short as can be: without the stage if there is one only."""
+    listed = list(places)
+    several = len({place.stage for place in listed if place.stage}) > 1
+    names = []
+    for place in listed:
+        stage = f"stage {place.stage} " if several and place.stage else ""
+        level = "" if place.level is None else f" {place.level}"
+        names.append(f"{stage}{place.part}{level}")
+    return names

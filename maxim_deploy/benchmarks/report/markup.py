@@ -98,8 +98,15 @@ def section(name: str, title: str, lead: str | None, *parts: object) -> Markup:
     return element("section", heading, words, *parts, id=name, aria_labelledby=f"{name}-title")
 
 
+def folded(title: str, content: Markup) -> Markup:
+    """Content that is shown when asked for."""
+    return element("details", element("summary", title), content)
+
+
 def short_number(value: float) -> str:
     """With about three digits."""
     if value >= 100:
         return f"{value:,.0f}".replace(",", "\u202f")
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"

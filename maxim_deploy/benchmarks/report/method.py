@@ -9,6 +9,16 @@ from maxim_deploy.benchmarks.profile.profile import Profile
 from maxim_deploy.benchmarks.report.markup import Markup, element, facts, section
 from maxim_deploy.benchmarks.report.panels import Panel
 
+_WORDS = {
+    "cpu": "processor",
+    "cpus": "processors",
+    "gpu": "GPU",
+    "ram_bytes": "memory",
+    "os": "system",
+    "python": "Python",
+    "load_average_1m": "load before",
+}
+
 
 def method(panels: Sequence[Panel], profiles: Sequence[Profile]) -> Markup:
     """What was measured how, and where."""
@@ -44,15 +54,19 @@ def _machines(
 
 
 def _environment(environment: Mapping[str, Any], title: str) -> Markup:
-    pairs: list[tuple[str, object]] = []
-    for key, value in environment.items():
-        if key == "libraries":
-            pairs.append((key, ", ".join(f"{name} {v}" for name, v in value.items())))
-        elif key == "ram_bytes" and value:
-            pairs.append(("memory", f"{value / 2**30:.1f} GiB"))
-        elif isinstance(value, Mapping):
-            inside = (f"{k.replace('_', ' ')} {v}" for k, v in value.items() if v is not None)
-            pairs.append((key.replace("_", " "), ", ".join(inside)))
-        else:
-            pairs.append((key.replace("_", " "), value))
+    pairs = [(_WORDS.get(key, key.replace("_", " ")), _value(key, value))
+             for key, value in environment.items()]  # fmt: skip
     return element("div", element("h3", title), facts(pairs), class_="panel")
+
+
+def _value(key: str, value: object) -> object:
+    """A fact of the environment in words."""
+    if key == "ram_bytes" and isinstance(value, int):
+        return f"{value / 2**30:.1f} GiB"
+    if key == "commit" and value:
+        digits, *dirty = str(value).split("-")
+        return "-".join([digits[:12], *dirty])
+    if isinstance(value, Mapping):
+        known = ((name.replace("_", " "), one) for name, one in value.items() if one is not None)
+        return ", ".join(f"{name} {one}" for name, one in known)
+    return value

@@ -8,6 +8,7 @@ from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.report.markup import (
     Markup,
     element,
+    folded,
     section,
     short_number,
     table,
@@ -24,6 +25,10 @@ from maxim_deploy.benchmarks.report.panels import (
 
 NAMED = ("torch", "torch-compile", "literal")
 """Baselines that a card names; the table has all."""
+
+
+OPEN_ROWS = 6
+"""A longer table is folded away until asked for."""
 
 
 def summary(panels: Sequence[Panel]) -> Markup | None:
@@ -62,12 +67,14 @@ def _cards(panel: Panel) -> Iterator[Markup]:
 def _sentence(claim: Claim, of: Record) -> Markup:
     """The claim, in a card about one of its two records."""
     mine = claim.own is of
-    other, speed = label_of(claim.other if mine else claim.own), f"{claim.speed.median:.2f}\u00d7"
+    other = label_of(claim.other if mine else claim.own)
+    speed = f"{claim.speed.median:.2f}\u00d7"
+    noise = f" ({claim.speed.low:.2f} to {claim.speed.high:.2f})"
     if claim.verdict not in ("faster", "slower"):
         return together(f"no sure difference from {other}: {claim.verdict}")
     if mine:
-        return together(element("b", speed), f" the speed of {other}")
-    return together(f"{other} has ", element("b", speed), " its speed")
+        return together(element("b", speed), f"{noise} the speed of {other}")
+    return together(f"{other} has ", element("b", speed), f"{noise} its speed")
 
 
 def _claims(panel: Panel) -> Markup:
@@ -84,7 +91,9 @@ def _claims(panel: Panel) -> Markup:
         for claim in panel.claims()
     ]
     heads = ("Subject", "against", "size", "bracket", "speed, times", "rounds", "verdict")
-    return table(f"Speed, {panel.title}", heads, rows, words=4)
+    title = f"Speed, {panel.title}"
+    whole = table(title, heads, rows, words=4)
+    return whole if len(rows) <= OPEN_ROWS else folded(f"{title}: all {len(rows)} ratios", whole)
 
 
 def _warnings(panels: Sequence[Panel]) -> Markup | None:

@@ -14,11 +14,11 @@ from typing import Any
 from maxim_deploy._optional import require
 from maxim_deploy.benchmarks.report.markup import Markup, element
 
-WIDTH = 4.3
+WIDTH = 4.0
 """Inches; what fits a narrow screen. A wide one shows several plots side by side."""
 
-INK, MUTED, GRID, CARD = "#000001", "#000002", "#000003", "#000004"
-_VARIABLES = {"01": "ink", "02": "muted", "03": "grid", "04": "card"}
+INK, MUTED, GRID, QUIET = "#000001", "#000002", "#000003", "#000004"
+_VARIABLES = {"01": "ink", "02": "muted", "03": "grid", "04": "quiet"}
 SERIES = tuple(f"#0000{0xA0 + number:02x}" for number in range(12))
 """Colours of the series; CSS variables `--c0` to `--c11`."""
 
@@ -41,7 +41,7 @@ def figure(title: str, description: str, height: float, draw: Draw) -> Markup:
     """
     matplotlib = require("matplotlib", "bench")
     figures = require("matplotlib.figure", "bench")
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "maxim-deploy", "font.size": 9.5}
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "maxim-deploy", "font.size": 10}
     settings |= {"text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": GRID}
     settings |= {"xtick.color": MUTED, "ytick.color": INK, "grid.color": GRID}
     settings |= {"axes.titlecolor": INK, "legend.labelcolor": INK, "legend.frameon": False}
@@ -72,7 +72,7 @@ def bars(
     """Horizontal bars, the first on top, with what they stand for at their ends.
 
     Args:
-        names: of the bars.
+        names: of the bars, above them.
         values: their lengths.
         texts: behind them.
         colours: one each.
@@ -82,7 +82,7 @@ def bars(
 
     def draw(axes: Any) -> None:
         rows = range(len(names))
-        axes.barh(rows, values, height=0.62, color=colours)
+        axes.barh(rows, values, height=0.46, color=colours)
         ends = list(values)
         for row, (low, high) in enumerate(spans or ()):
             axes.plot([low, high], [row, row], color=INK, linewidth=1.2, solid_capstyle="butt")
@@ -90,10 +90,10 @@ def bars(
         largest = max(ends, default=0.0) or 1.0
         for row, (end, text) in enumerate(zip(ends, texts, strict=True)):
             axes.text(end + 0.015 * largest, row, text, va="center", color=INK)
-        axes.set_yticks(rows, names)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlim(0, largest * 1.28)
-        axes.invert_yaxis()
+            axes.text(0, row - 0.31, names[row], va="bottom", color=INK)
+        axes.set_yticks([])
+        axes.set_xlim(0, largest * 1.2)
+        axes.set_ylim(len(names) - 0.65, -0.85)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(unit)
         axes.xaxis.grid(visible=True, linewidth=0.6)
@@ -108,7 +108,7 @@ def lines(
     x_label: str,
     y_label: str,
     ticks: Mapping[float, str] | None = None,
-    log: bool = True,
+    log: str = "",
     colours: Mapping[str, int] | None = None,
 ) -> Draw:
     """Lines through points, with a legend below.
@@ -118,9 +118,10 @@ def lines(
         x_label: of the axis.
         y_label: of the axis.
         ticks: words for places on the x axis.
-        log: whether both axes are logarithmic.
+        log: axes that are logarithmic: "x", "xy" or none; the y axis begins at 0 otherwise.
         colours: number of a series' colour, so that it is the same in all plots.
     """
+    ticker = require("matplotlib.ticker", "bench")
 
     def draw(axes: Any) -> None:
         for position, (name, points) in enumerate(series.items()):
@@ -134,42 +135,52 @@ def lines(
                 markersize=4.5,
                 linewidth=1.8,
             )
-        if log:
+        if "x" in log:
             axes.set_xscale("log")
+        if "y" in log:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(ticker.NullFormatter())
         else:
             axes.set_ylim(bottom=0)
         if ticks:
-            axes.set_xticks(list(ticks), list(ticks.values()))
+            axes.set_xticks(list(ticks), list(ticks.values()), rotation=25, ha="right")
             axes.set_xticks([], minor=True)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.grid(visible=True, which="both", linewidth=0.5)
+        axes.grid(visible=True, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.figure.legend(loc="outside lower left", ncols=1, fontsize=9, handlelength=2.6)
+        axes.figure.legend(loc="outside lower left", ncols=1, fontsize=9.5, handlelength=2.6)
 
     return draw
 
 
 def legend_height(entries: int) -> float:
     """Inches that the legend of `lines` takes."""
-    return 0.19 * entries + 0.1
+    return 0.205 * entries + 0.1
 
 
-def stacked(names: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str) -> Draw:
+def stacked(
+    names: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+    *,
+    colours: Mapping[str, int],
+    unit: str,
+) -> Draw:
     """Horizontal bars of several parts each, the first on top, with a legend below.
 
     Args:
         names: of the bars.
         parts: lengths by the name of the part, one per bar.
+        colours: number of a part's colour.
         unit: label of the axis.
     """
 
     def draw(axes: Any) -> None:
         left = [0.0] * len(names)
-        for number, (name, lengths) in enumerate(parts.items()):
-            colour = SERIES[number % len(SERIES)]
+        for name, lengths in parts.items():
+            colour = SERIES[colours[name] % len(SERIES)]
             axes.barh(range(len(names)), lengths, 0.74, left, label=name, color=colour)
             left = [start + length for start, length in zip(left, lengths, strict=True)]
         axes.set_yticks(range(len(names)), names)
@@ -180,7 +191,7 @@ def stacked(names: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit:
         axes.set_xlabel(unit)
         axes.xaxis.grid(visible=True, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.figure.legend(loc="outside lower left", ncols=3, fontsize=9, handlelength=1.0)
+        axes.figure.legend(loc="outside lower left", ncols=2, fontsize=9.5, handlelength=1.0)
 
     return draw
 

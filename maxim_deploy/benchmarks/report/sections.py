@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from maxim_deploy.benchmarks.profile.profile import Profile
-from maxim_deploy.benchmarks.profile.tables import method_of, rows_of
+from maxim_deploy.benchmarks.profile.tables import MIN_SHARE, method_of, rows_of
 from maxim_deploy.benchmarks.report.charts import (
     MIB,
     ceiling_plots,
@@ -16,7 +16,14 @@ from maxim_deploy.benchmarks.report.charts import (
     profile_plot,
     throughput_plots,
 )
-from maxim_deploy.benchmarks.report.markup import Markup, element, section, short_number, table
+from maxim_deploy.benchmarks.report.markup import (
+    Markup,
+    element,
+    folded,
+    section,
+    short_number,
+    table,
+)
 from maxim_deploy.benchmarks.report.panels import (
     BRACKETS,
     Panel,
@@ -93,24 +100,24 @@ def parity(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
     lead = (
         f"{len(rows)} compared, {failed or 'none'} outside its threshold. Errors in levels of 255."
     )
-    heads = ("Compared", "with", "picture", "largest", "99.9 %", "mean", "PSNR, dB", "SSIM",
-             "threshold", "result")  # fmt: skip
+    heads = ("Compared", "with", "picture", "threshold", "result", "largest", "99.9 %", "mean",
+             "PSNR, dB", "SSIM")  # fmt: skip
     cells = [
         (
             row.get("a", NONE),
             row.get("b", NONE),
             row.get("image", NONE),
+            _threshold(row.get("threshold")),
+            _result(row.get("passed")),
             _number(row.get("max_error_levels")),
             _number(row.get("p999_error_levels")),
             _number(row.get("mean_error_levels")),
             _number(row.get("psnr"), "{:.2f}"),
             _number(row.get("ssim"), "{:.5f}"),
-            _threshold(row.get("threshold")),
-            _result(row.get("passed")),
         )
         for row in rows
     ]
-    return section("parity", "Parity", lead, table("Parity", heads, cells, words=3))
+    return section("parity", "Parity", lead, table("Parity", heads, cells, words=5))
 
 
 def pictures(shots: Sequence[BeforeAfter]) -> Markup | None:
@@ -168,7 +175,7 @@ def _times(panel: Panel) -> Markup:
                     _number(timing.get("megapixels_per_s")),
                 )
             )
-    return _folded("All times, in milliseconds", table("Times", heads, rows, words=3))
+    return folded("All times, in milliseconds", table("Times", heads, rows, words=3))
 
 
 def _memory_table(panel: Panel) -> Markup:
@@ -184,7 +191,7 @@ def _memory_table(panel: Panel) -> Markup:
         for record in panel.records
         if record.memory
     ]
-    return _folded("All figures of memory", table("Memory", heads, rows, words=2))
+    return folded("All figures of memory", table("Memory", heads, rows, words=2))
 
 
 def _cost_table(panel: Panel) -> Markup:
@@ -209,7 +216,7 @@ def _cost_table(panel: Panel) -> Markup:
                     _number(cost.get("gbps")),
                 )
             )
-    return _folded("All figures of the ceiling", table("Ceiling", heads, rows, words=2))
+    return folded("All figures of the ceiling", table("Ceiling", heads, rows, words=2))
 
 
 def _profile(profile: Profile) -> Markup:
@@ -220,7 +227,7 @@ def _profile(profile: Profile) -> Markup:
         element("h3", profile.title),
         element("p", method_of(profile), class_="muted"),
         element("div", profile_plot(profile), _kinds(profile), class_="plots"),
-        _folded("All blocks, in milliseconds", whole),
+        folded("All blocks, in milliseconds", whole),
         class_="panel",
     )
 
@@ -229,7 +236,10 @@ def _kinds(profile: Profile) -> Markup:
     total = profile.nodes_ms or 1.0
 
     def rows(sums: Mapping[str, float]) -> list[tuple[object, ...]]:
-        return [(name, _number(ms), f"{100 * ms / total:.1f} %") for name, ms in sums.items()]
+        large = {name: ms for name, ms in sums.items() if ms >= MIN_SHARE * total}
+        rest = sum(sums.values()) - sum(large.values())
+        shown = large | ({"the rest": rest} if rest else {})
+        return [(name, _number(ms), f"{100 * ms / total:.1f} %") for name, ms in shown.items()]
 
     heads = ("", "ms", "share")
     return element(
@@ -238,10 +248,6 @@ def _kinds(profile: Profile) -> Markup:
         table("By block, all stages and levels", heads, rows(profile.by_block())),
         class_="sums",
     )
-
-
-def _folded(title: str, content: Markup) -> Markup:
-    return element("details", element("summary", title), content)
 
 
 def _mib(value: float | None) -> float | None:
