@@ -54,7 +54,7 @@ def sources_of(executed: GraphProto, exported: GraphProto) -> list[Source]:
     return sources
 
 
-def layer_sources(exported: GraphProto) -> Callable[[Iterable[str]], Source]:
+def layer_sources(exported: GraphProto) -> Callable[[Iterable[str], bool], Source]:
     """What layers belong to in which TensorRT has fused nodes.
 
     Args:
@@ -62,17 +62,19 @@ def layer_sources(exported: GraphProto) -> Callable[[Iterable[str]], Source]:
 
     Returns:
         A function from the names of a layer's nodes, of which those that are not in the graph are
-        passed over, to the place that most of them belong to and the kind it is built around.
+        passed over, and whether its kernel was generated, to the place that most of them belong to
+        and the kind it is built around.
     """
     places = places_of(exported)
     kinds = {node.name: kind_of(node.op_type) for node in exported.node}
 
-    def source(names: Iterable[str]) -> Source:
+    def source(names: Iterable[str], generated: bool) -> Source:
         there = [name for name in names if name in places]
         if not there:
             return Source(None, "other")
         own = [places[name] for name in there]
-        return Source(max(own, key=own.count), strongest([kinds[name] for name in there]))
+        kind = strongest([kinds[name] for name in there], generated=generated)
+        return Source(max(own, key=own.count), kind)
 
     return source
 

@@ -64,9 +64,20 @@ def kind_of(operator: str, stands_for: str | None = None) -> str:
     return kind
 
 
-def strongest(kinds: list[str]) -> str:
+PRODUCTS = ("matrix product", "convolution")
+
+
+def strongest(kinds: list[str], *, generated: bool = False) -> str:
     """The kind of a layer in which a runtime has fused several operators: what it is built around.
 
-    A product takes the operators on elements around it along, and not the other way round.
+    A product takes the operators on elements around it along, and not the other way round. In the
+    order of `KINDS`: LayerNorm and GELU in one are LayerNorm.
+
+    Args:
+        kinds: of the operators.
+        generated: whether its kernel was generated, and so computes no product: what it has of one
+            is the sum with the bias.
     """
+    if generated:
+        kinds = ["elementwise" if kind in PRODUCTS else kind for kind in kinds]
     return min(kinds, key=KINDS.index, default="other")

@@ -28,6 +28,9 @@ from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.runtime.tensorrt_contexts import Addresses, Context, Key
 from maxim_deploy.runtime.tensorrt_engines import SharedEngine
 
+GENERATED = "kgen"
+"""Kind of a layer whose kernel the builder has generated; it never is a product."""
+
 LayerTimes = dict[str, float]
 """Milliseconds by the name of the layer, of one run."""
 
@@ -105,12 +108,13 @@ def nodes_of_layers(
     """
     source_of = layer_sources(onnx.load(str(graph), load_external_data=False).graph)
     listed = list(layers)
-    nodes_in = {layer.name: layer.nodes for layer in listed}
+    by_name = {layer.name: layer for layer in listed}
     # An engine without names reports the decimal index of a layer.
-    nodes_in |= {str(number): layer.nodes for number, layer in enumerate(listed)}
+    by_name |= {str(number): layer for number, layer in enumerate(listed)}
     found = []
     for name in dict.fromkeys(name for run in runs for name in run):
-        source = source_of(nodes_in.get(name) or _nodes_in_name(name))
+        layer = by_name.get(name, Layer(name, "", (), ()))
+        source = source_of(layer.nodes or _nodes_in_name(name), layer.kind == GENERATED)
         found.append(NodeTimes(source.place, source.kind, [run.get(name, 0.0) for run in runs]))
     return found
 

@@ -1,0 +1,477 @@
+"""Where the time goes: names to blocks, executed nodes to exported ones, traces to tables."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import onnx
+import pytest
+import torch
+from benchmarks.graphs import node
+from onnx import helper
+
+from maxim_deploy._files import sha256_of
+from maxim_deploy._gpu import Gpu, find_gpu
+from maxim_deploy.benchmarks.profile import running
+from maxim_deploy.benchmarks.profile.attribution import sources_of
+from maxim_deploy.benchmarks.profile.kinds import KINDS, kind_of, strongest
+from maxim_deploy.benchmarks.profile.onnxruntime_trace import matched, runs_in
+from maxim_deploy.benchmarks.profile.places import INPUT, Place, place_of_name, places_of
+from maxim_deploy.benchmarks.profile.profile import (
+    NodeTimes,
+    Profile,
+    append_profiles,
+    grouped,
+    read_profiles,
+)
+from maxim_deploy.benchmarks.profile.running import profile_bundle
+from maxim_deploy.benchmarks.profile.tables import rows_of, table_of_profile, text_of_profile
+from maxim_deploy.benchmarks.profile.tensorrt_layers import (
+    layer_profiler,
+    listed_layers,
+    nodes_of_layers,
+)
+from maxim_deploy.engines.layers import Layer, layers_to_json
+from maxim_deploy.errors import BackendError, BundleError, UsageError
+from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.profiles import profiles_from_specs
+
+TWO_STAGES = Architecture(features=8, stages=2, groups=1, bottleneck_blocks=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "block"),
+    [
+        ("stages/0/open_encoder/1/down/Conv_0", "stage_0_encoder_block_1", "opening"),
+        ("stages/0/encoder/2/groups/steps/2/halves/gelu/Gelu_0", "stage_0_encoder_block_2",
+         "multi-axis gMLP"),
+        ("stages/0/encoder/2/groups/steps/1/conv1/Conv_0", "stage_0_encoder_block_2",
+         "channel attention"),
+        ("stages/1/encoder/0/open_x/Gemm_0", "stage_1_encoder_block_0", "cross gating"),
+        ("stages/1/encoder/0/gate/norm_x/LayerNormalization_0", "stage_1_encoder_block_0",
+         "cross gating"),
+        ("stages/0/bottleneck/1/steps/0/out/parts/0/Gemm_0", "stage_0_global_block_1",
+         "multi-axis gMLP"),
+        ("stages/0/enlarge_deepest/matrix/Gemm_0", "stage_0_cross_gating_block_2", "opening"),
+        ("stages/0/enlarge_gate/1/Reshape_0", "stage_0_cross_gating_block_1", "opening"),
+        ("stages/0/skip/0/gate/Mul_0", "stage_0_cross_gating_block_0", "cross gating"),
+        ("stages/1/open_decoder/2/others/0/shrink/Conv_0", "stage_1_decoder_block_2", "opening"),
+        ("stages/1/fuse/0/image/Conv_0", "stage_1_input_fuse_sam_0", "opening"),
+        ("stages/1/fuse/0/gate/Add_0", "stage_1_input_fuse_sam_0", "cross gating"),
+        ("stages/0/output/1/features/Conv_0", "stage_0_supervised_attention_module_1", ""),
+        ("stages/1/output/0/Conv_0", "stage_1_output_conv_0", ""),
+        # the literal network
+        ("stage_0_encoder_block_0/Conv_1/Conv_0", "stage_0_encoder_block_0", "down-sampling"),
+        ("stage_1_encoder_block_0/cross_gating_block/Conv_0/MatMul_0", "stage_1_encoder_block_0",
+         "cross gating"),
+        ("stage_0_decoder_block_1/UNetEncoderBlock_0/channel_attention_block_10/conv1/Conv_0",
+         "stage_0_decoder_block_1", "channel attention"),
+        ("stage_1_cross_gating_block_2/out_project_x/MatMul_0", "stage_1_cross_gating_block_2",
+         "cross gating"),
+        ("stage_0_input_conv_2/Conv_0", "stage_0_encoder_block_2", "opening"),
+        ("stage_1_input_conv_2/Conv_0", "stage_1_input_fuse_sam_2", "opening"),
+        ("UpSampleRatio_0/Conv_0/MatMul_0", "stage_0_cross_gating_block_2", "opening"),
+        ("UpSampleRatio_17/Resize_0", "stage_0_decoder_block_0", "opening"),
+        ("UpSampleRatio_30/Resize_0", "stage_1_decoder_block_1", "opening"),
+    ],
+)  # fmt: skip
+def test_a_name_tells_the_published_block(name: str, published: str, block: str) -> None:
+    place = place_of_name(name, last_stage=1)
+    assert place is not None
+    assert (place.published, place.block) == (published, block)
+
+
+def test_every_module_of_both_forms_has_a_place() -> None:
+    """What fails here is a module that was renamed."""
+    from maxim_deploy.benchmarks.subjects import random_checkpoint
+    from maxim_deploy.export.deployment import DeploymentMaxim
+    from maxim_deploy.model import module_from_checkpoint
+
+    literal = module_from_checkpoint(random_checkpoint(TWO_STAGES))
+    forms = {"deployment": DeploymentMaxim(literal), "literal": literal}
+    for form, module in forms.items():
+        modules = [m for m in module.named_modules() if not isinstance(m[1], torch.nn.ModuleList)]
+        leaves = [name for name, child in modules if not list(child.children())]
+        assert len(leaves) > 300
+        for leaf in leaves:
+            place = place_of_name(leaf.replace(".", "/") + "/Op_0", last_stage=1)
+            assert place is not None, f"{form}: {leaf}"
+            published = place.published
+            assert published is not None
+            has = {name.split(".")[0] for name, _ in literal.named_modules()}
+            assert published in has, f"{form}: {leaf} is said to be in {published}"
+
+
+def test_parts_are_shown_along_the_data() -> None:
+    parts = [
+        INPUT,
+        Place(1, "encoder", 0),
+        Place(1, "encoder", 2),
+        Place(1, "bottleneck", 0),
+        Place(1, "bottleneck", 1),
+        Place(1, "cross gating", 2),
+        Place(1, "cross gating", 0),
+        Place(1, "decoder", 2),
+        Place(1, "decoder", 0),
+        Place(1, "supervised attention", 0),
+        Place(2, "input fusion", 0),
+        Place(2, "output", 0),
+    ]
+    backwards = parts[::-1]
+    assert sorted(backwards, key=lambda place: place.order) == parts
+    assert str(parts[4]) == "stage 1 bottleneck, block 1"
+    assert str(parts[1]) == "stage 1 encoder, level 0"
+
+
+def graph(*nodes: onnx.NodeProto) -> onnx.GraphProto:
+    return helper.make_graph(list(nodes), "g", [], [])
+
+
+def named(name: str, kind: str, inputs: str, outputs: str) -> onnx.NodeProto:
+    made = node(kind, inputs, outputs)
+    made.name = name
+    return made
+
+
+EXPORTED = graph(
+    named("Shape_0", "Shape", "image", "sizes"),
+    named("stages/0/encoder/0/groups/steps/0/norm/LayerNormalization_0", "LayerNormalization",
+          "image", "norm"),
+    named("stages/0/encoder/0/groups/steps/0/gelu/Gelu_0", "Gelu", "norm", "gelu"),
+    named("stages/0/encoder/0/groups/steps/1/conv1/Conv_0", "Conv", "gelu", "conv"),
+    named("stages/0/encoder/0/groups/steps/1/LeakyRelu_0", "LeakyRelu", "conv", "relu"),
+    named("Split_0", "Split", "relu", "first second"),
+    named("stages/0/output/0/Conv_0", "Conv", "first", "out"),
+    named("stages/0/Add_0", "Add", "out image", "restored"),
+)  # fmt: skip
+
+
+def test_a_node_outside_of_all_modules_belongs_to_where_its_input_comes_from() -> None:
+    places = places_of(EXPORTED)
+    assert places["Split_0"] == Place(1, "encoder", 0, "channel attention")
+    assert places["stages/0/Add_0"] == Place(1, "output", 0)
+    assert places["Shape_0"] == INPUT
+
+
+def test_what_a_runtime_has_fused_renamed_or_taken_apart_finds_its_block() -> None:
+    gmlp, attention = (Place(1, "encoder", 0, b) for b in ("multi-axis gMLP", "channel attention"))
+    executed = graph(
+        named("Pow_1", "Pow", "norm", "inner"),  # GELU taken apart, in float32
+        named("", "Mul", "inner", "InsertedPrecisionFreeCast_gelu"),
+        named("Reorder", "ReorderInput", "InsertedPrecisionFreeCast_gelu", "blocked"),
+        named("relu_nchwc", "Conv", "blocked", "blocked_too"),  # with the activation in it
+        named("Reorder_2", "ReorderOutput", "blocked_too", "relu"),
+        named("stages/0/output/0/Conv_0", "Conv", "relu", "out"),
+        named("Stray", "Cast", "out", "nowhere"),  # found upstream
+        named("Alone", "Mystery", "other", "elsewhere"),
+    )
+    found = [(source.place, source.kind) for source in sources_of(executed, EXPORTED)]
+    assert found == [
+        (gmlp, "GELU"),
+        (gmlp, "GELU"),
+        (attention, "layout change"),
+        (attention, "convolution"),
+        (attention, "layout change"),
+        (Place(1, "output", 0), "convolution"),
+        (Place(1, "output", 0), "cast"),
+        (None, "other"),
+    ]
+
+
+def test_kinds() -> None:
+    assert kind_of("FusedGemm") == "matrix product"
+    assert kind_of("Mul") == kind_of("Mul", "Add") == "elementwise"
+    assert kind_of("Mul", "Gelu") == "GELU"
+    assert kind_of("Transpose", "Gelu") == "layout change"
+    assert kind_of("NobodyKnows") == "other"
+    assert strongest(["layout change", "GELU", "matrix product"]) == "matrix product"
+    assert strongest(["GELU", "matrix product"], generated=True) == "GELU"
+    assert strongest(["matrix product"], generated=True) == "elementwise"
+    assert strongest([]) == "other"
+
+
+def event(name: str, ts: int, dur: int, operator: str = "") -> dict[str, object]:
+    return {"name": name, "ts": ts, "dur": dur, "args": {"op_name": operator} if operator else {}}
+
+
+def test_a_trace_is_divided_into_runs() -> None:
+    events = [
+        event("session_initialization", 0, 90),
+        event("model_run", 200, 50),
+        event("b_kernel_time", 220, 4000, "Conv"),
+        event("a_kernel_time", 205, 1000, "Gemm"),
+        event("model_run", 100, 60),
+        event("a_kernel_time", 110, 2000, "Gemm"),
+    ]
+    first, second = runs_in(events)
+    assert first == (0.06, [("a", "Gemm", 2.0)])
+    assert second == (0.05, [("a", "Gemm", 1.0), ("b", "Conv", 4.0)])
+
+
+def test_a_trace_that_is_not_of_the_saved_graph_is_refused() -> None:
+    nodes = [named("a", "Gemm", "x", "y"), named("", "Conv", "y", "z")]
+    sources = sources_of(graph(*nodes), EXPORTED)
+    good = runs_in([event("model_run", 0, 9), event("a_kernel_time", 1, 1, "Gemm"),
+                    event("Conv_7_kernel_time", 2, 1, "Conv")])  # fmt: skip
+    assert [times.ms for times in matched(good, nodes, sources)] == [[0.001], [0.001]]
+    for wrong in (
+        [event("model_run", 0, 9), event("a_kernel_time", 1, 1, "Gemm")],
+        [event("model_run", 0, 9), event("x_kernel_time", 1, 1, "Gemm"),
+         event("Conv_7_kernel_time", 2, 1, "Conv")],
+        [event("model_run", 0, 9), event("a_kernel_time", 1, 1, "Gemm"),
+         event("Conv_7_kernel_time", 2, 1, "Mul")],
+    ):  # fmt: skip
+        with pytest.raises(BackendError, match="cannot be profiled by block"):
+            matched(runs_in(wrong), nodes, sources)
+
+
+def sample() -> Profile:
+    groups, unattributed = grouped([
+        NodeTimes(Place(1, "encoder", 0, "opening"), "convolution", [1.0, 2.0, 30.0]),
+        NodeTimes(Place(1, "encoder", 0, "opening"), "convolution", [3.0, 3.0, 3.0]),
+        NodeTimes(Place(1, "encoder", 0, "multi-axis gMLP"), "GELU", [4.0, 4.0, 5.0]),
+        NodeTimes(Place(1, "decoder", 0), "mean", [0.01, 0.01, 0.01]),
+        NodeTimes(None, "other", [0.5, 0.5, 0.5]),
+    ])  # fmt: skip
+    return Profile(
+        "2026-01-01T00:00:00+00:00", "demo", "S-1", "onnxruntime", "onnxruntime 1.32.0", "cpu",
+        "fp32", "image", (100, 130), 1, 2, {"cpu": "x"}, 3, 12.0, 10.0, groups, unattributed, 2.49,
+    )  # fmt: skip
+
+
+def test_groups_are_sums_over_nodes_of_medians_over_runs() -> None:
+    profile = sample()
+    first = profile.groups[1]
+    assert (first.place.block, first.ms, first.nodes) == ("opening", 5.0, 2)
+    assert profile.unattributed_ms == 0.5
+    assert profile.nodes_ms == pytest.approx(9.51)
+    assert profile.by_kind() == {"convolution": 5.0, "GELU": 4.0, "mean": 0.01}
+    assert profile.by_block() == {"opening": 5.0, "multi-axis gMLP": 4.0, "rest of decoder": 0.01}
+    assert [*profile.by_place().values()] == [{"GELU": 4.0, "convolution": 5.0}, {"mean": 0.01}]
+
+
+def test_profiles_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "profiles.jsonl"
+    append_profiles(path, [sample()])
+    append_profiles(path, [sample()])
+    assert read_profiles(path) == [sample(), sample()]
+    path.write_text(path.read_text() + json.dumps(sample().to_json() | {"schema": 9}) + "\n")
+    with pytest.raises(UsageError, match="line 3: not a profile: schema 9, this version reads 1"):
+        read_profiles(path)
+    with pytest.raises(UsageError, match="cannot read profiles"):
+        read_profiles(tmp_path)
+    with pytest.raises(UsageError, match="cannot write profiles"):
+        append_profiles(tmp_path, [sample()])
+
+
+def test_the_table_adds_up() -> None:
+    head, *rows = rows_of(sample())
+    assert head == ["", "ms", "share", "convolution", "GELU", "other"]  # the mean is too little
+    assert rows == [
+        ["stage 1 encoder, level 0", "9.00", "75.0 %", "5.00", "4.00", ""],
+        ["stage 1 decoder, level 0", "0.01", "0.1 %", "", "", "0.01"],
+        ["not attributed", "0.50", "4.2 %", "", "", ""],
+        ["between nodes", "2.49", "20.8 %", "", "", ""],
+        ["all", "12.0", "100.0 %", "5.00", "4.00", "0.01"],
+    ]
+    markdown = table_of_profile(sample())
+    assert "12.0 ms (10.0 ms without the profiler, +20 % with it)" in markdown
+    assert "| stage 1 encoder, level 0 | 9.00 | 75.0 % | 5.00 | 4.00 |  |" in markdown
+    assert "stage 1 encoder, level 0  9.00   75.0 %" in text_of_profile(sample())
+
+
+@pytest.mark.parametrize(("precision", "io"), [("fp32", "tensor"), ("fp16", "image")])
+def test_onnxruntime_by_block(demo_bundle: Path, precision: str, io: str) -> None:
+    """Every node that ONNX Runtime reports finds its block and is of a known kind."""
+    bundle = Bundle.open(demo_bundle)
+    profile = profile_bundle(bundle, precision, (64, 100), threads=1, io=io, runs=2, warmup=1)
+    assert profile.unattributed_ms == 0
+    assert 0 < profile.between_ms < profile.wall_ms
+    assert profile.nodes_ms + profile.between_ms == pytest.approx(profile.wall_ms)
+    levels = [f"stage 1 {part}, level {level}" for part, levels in
+              (("encoder", "012"), ("cross gating", "210"), ("decoder", "210"))
+              for level in levels]  # fmt: skip
+    levels[3:3] = ["stage 1 bottleneck, block 0"]
+    outside = ["image form", "input"] if io == "image" else ["input"]
+    assert [*map(str, profile.by_place())] == [*outside, *levels, "stage 1 output, level 0"]
+    kinds = profile.by_kind()
+    assert set(kinds) <= set(KINDS)
+    for kind in ("matrix product", "convolution", "LayerNorm", "GELU", "layout change", "resize"):
+        assert kinds[kind] > 0
+    assert kinds.get("other", 0) < 0.01 * profile.nodes_ms
+    assert ("cast" in kinds) == (precision == "fp16")
+    assert 0 < profile.plain_ms < 60_000
+    groups = {(g.place.part, g.place.level, g.place.block, g.kind): g.nodes for g in profile.groups}
+    # three norms in a gMLP block; its Gelus, each taken apart, are still those of the block
+    assert groups["encoder", 0, "multi-axis gMLP", "LayerNorm"] == 5
+    assert groups["encoder", 0, "multi-axis gMLP", "GELU"] == 6 * (1 if precision == "fp32" else 9)
+    assert Profile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
+
+
+def test_what_cannot_be_profiled_is_refused(demo_bundle: Path) -> None:
+    bundle = Bundle.open(demo_bundle)
+    with pytest.raises(UsageError, match="node times are those of the CPU that launches"):
+        profile_bundle(bundle, "fp32", (64, 64), "onnxruntime-cuda")
+    with pytest.raises(UsageError, match=r"unknown backend 'tensort' \(did you mean 'tensorrt'"):
+        profile_bundle(bundle, "fp32", (64, 64), "tensort")
+    with pytest.raises(UsageError, match="a CPU runs no bf16"):
+        profile_bundle(bundle, "bf16", (64, 64))
+    with pytest.raises(BundleError, match="--engine tensorrt --precision fp16 --profile 64x80"):
+        profile_bundle(bundle, "fp16", (64, 80), "tensorrt")
+
+
+def test_the_picture_is_as_the_form_wants_it(demo_bundle: Path) -> None:
+    tensor = running.random_image(running._shape((65, 100), 2, "tensor"), "tensor")
+    assert (tensor.shape, tensor.dtype) == ((2, 3, 128, 128), "float32")
+    image = running.random_image(running._shape((65, 100), 2, "image"), "image")
+    assert (image.shape, image.dtype, image.max()) == ((2, 65, 100, 3), "uint8", 254)
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Bundle, SimpleNamespace]:
+    """A bundle with an engine, and the fakes that it runs on."""
+    pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
+    from engines.conftest import tiny_graph, write_bundle
+    from runtime import fake_tensorrt
+    from runtime.cuda.fakes import FakeRuntime
+
+    from maxim_deploy.runtime import tensorrt_engines
+    from maxim_deploy.runtime.cuda import cuda_bindings
+
+    api = FakeRuntime(total=64 << 20)
+    trt = fake_tensorrt.fake_module(api)
+    trt.__name__, trt.IProfiler, trt.listens = "tensorrt", FakeListener, True
+    monkeypatch.setattr(cuda_bindings, "require", lambda *_: api)
+    monkeypatch.setattr(tensorrt_engines, "load_library", lambda name: trt)
+    gpu = Gpu("NVIDIA L4", "8.9", 24 * 10**9, "13.0")
+    monkeypatch.setattr(tensorrt_engines, "find_gpu", lambda device: gpu)
+    monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: [])
+    execute = fake_tensorrt.FakeContext.execute_async_v3
+
+    def reporting(context: object, stream_handle: int) -> bool:
+        if trt.listens:
+            assert context.enqueue_emits_profile
+            for name, ms in (("stages/0/Conv_0_myl0_1", 3.0), ("__myl_Tran_myl0_0", 0.5),
+                             ("__myl_Tran_myl0_0", 0.25), ("unheard of", 0.125)):  # fmt: skip
+                context.profiler.report_layer_time(name, ms)
+        return execute(context, stream_handle)
+
+    monkeypatch.setattr(fake_tensorrt.FakeContext, "execute_async_v3", reporting)
+    folder = write_bundle(tmp_path / "bundle", tiny_graph())
+    yield with_engine(folder), trt
+    assert not tensorrt_engines._shared, "the engine was left open"
+    assert api.used() == 0, "device memory was left"
+
+
+class FakeListener:
+    pass
+
+
+def with_engine(folder: Path) -> Bundle:
+    bundle = Bundle.open(folder)
+    path = folder / "engines" / "x.engine"
+    path.parent.mkdir()
+    path.write_bytes(b"plan")
+    layers = [
+        Layer("__myl_Tran_myl0_0", "kgen", (), ("stages/0/weights", "stages/0/Transpose_0")),
+        Layer("stages/0/Conv_0_myl0_1", "correlation", (), ("stages/0/Conv_0",)),
+    ]
+    path.with_suffix(".layers.json").write_text(layers_to_json(layers))
+    files = bundle.manifest.files
+    made_of = {"graph": files["fp16.image.onnx"]["sha256"],
+               "weights": files["fp16.weights"]["sha256"], "version_compatible": False}  # fmt: skip
+    entry = EngineEntry(
+        "engines/x.engine", "a" * 64, made_of, "tensorrt", "10.14.1", "fp16", "image",
+        profiles_from_specs(["64x64:96x128:256x256"], "image"), ("8.9",),
+        {"cuda_graphs": "whole-graph", "specialization": "lazy", "runtime_cache": True}, False,
+        sha256_of(path), 4, 1.0, 3, {}, 1, 1, {}, "now",
+    )  # fmt: skip
+    bundle.manifest.engines.append(entry)
+    bundle.write()
+    return Bundle.open(folder)
+
+
+def test_tensorrt_by_block(engine: tuple[Bundle, SimpleNamespace]) -> None:
+    bundle, trt = engine
+    profile = profile_bundle(bundle, "fp16", (64, 96), "tensorrt", runs=3, warmup=1)
+    assert profile.by_kind() == {"convolution": 3.0, "layout change": 0.75}
+    assert profile.unattributed_ms == 0.125  # a layer that is in no list
+    assert (profile.wall_ms, profile.between_ms, profile.plain_ms) == (3.875, 0.0, None)
+    assert (profile.library, profile.device) == ("tensorrt 10.14.1", "cuda:0 NVIDIA L4")
+    calls = trt.engines[0].contexts[0].calls
+    assert [call[0] for call in calls].count("execute") == 4
+    assert ("shape", (1, 64, 96, 3)) in calls
+
+
+def test_a_profiler_that_hears_nothing_is_an_error(engine: tuple[Bundle, SimpleNamespace]) -> None:
+    bundle, trt = engine
+    trt.listens = False
+    with pytest.raises(BackendError, match="reported no layer to its profiler"):
+        profile_bundle(bundle, "fp16", (64, 96), "tensorrt")
+
+
+def test_layers_without_a_list_are_found_by_their_names(tmp_path: Path) -> None:
+    path = tmp_path / "g.onnx"
+    onnx.save(helper.make_model(EXPORTED), path)
+    conv, norm = (EXPORTED.node[k].name for k in (3, 1))
+    layers = [Layer("whatever", "gemm", (), (norm,))]
+    runs = [{f"{conv} + stages/0/encoder/0/groups/steps/1/LeakyRelu_0": 1.0, "0": 2.0},
+            {"{ForeignNode[" + conv + "..." + norm + "]}": 5.0}]  # fmt: skip
+    found = nodes_of_layers(runs, layers, path)
+    assert [(node.kind, node.ms) for node in found] == [
+        ("convolution", [1.0, 0.0]),
+        ("LayerNorm", [2.0, 0.0]),  # an engine without names counts its layers
+        ("convolution", [0.0, 5.0]),
+    ]
+    assert all(node.place.part == "encoder" for node in found)
+
+
+def test_the_bindings_have_what_the_profiler_needs() -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
+    profiler = layer_profiler(trt)
+    profiler.report_layer_time("a", 1.0)
+    profiler.report_layer_time(layer_name="a", ms=0.5)
+    profiler.next_run()
+    assert profiler.runs == [{"a": 1.5}]
+    assert isinstance(profiler, trt.IProfiler)
+    assert {"profiler", "enqueue_emits_profile"} <= set(dir(trt.IExecutionContext))
+
+
+@pytest.mark.slow
+def test_every_layer_of_a_real_engine_finds_its_block(demo_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
+    from engines.conftest import settings
+
+    from maxim_deploy.engines import add_engine
+
+    folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
+    entry, _ = add_engine(folder, settings("256x256"))
+    layers = listed_layers(folder / entry.file)
+    nodes = nodes_of_layers([{layer.name: 1.0 for layer in layers}], layers,
+                            folder / "fp16.image.onnx")  # fmt: skip
+    assert len(nodes) > 200
+    assert not [node for node in nodes if node.place is None or node.kind == "other"]
+    groups, unattributed = grouped(nodes)
+    assert unattributed == 0
+    assert {g.kind for g in groups} >= {"matrix product", "convolution", "LayerNorm", "GELU"}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("library", ["tensorrt", "tensorrt-rtx"])
+def test_an_engine_on_a_gpu(demo_bundle: Path, tmp_path: Path, library: str) -> None:
+    if find_gpu(0) is None:
+        pytest.skip("no NVIDIA GPU or no driver")
+    pytest.importorskip(library.replace("-", "_"))
+    from engines.conftest import settings
+
+    from maxim_deploy.engines import add_engine
+
+    folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
+    add_engine(folder, settings("256x256", library=library))
+    profile = profile_bundle(Bundle.open(folder), "fp16", (256, 256), library)
+    assert profile.unattributed_ms < 0.02 * profile.wall_ms
