@@ -45,6 +45,7 @@ def figure(title: str, description: str, height: float, draw: Draw) -> Markup:
     settings |= {"text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": GRID}
     settings |= {"xtick.color": MUTED, "ytick.color": INK, "grid.color": GRID}
     settings |= {"axes.titlecolor": INK, "legend.labelcolor": INK, "legend.frameon": False}
+    settings |= {"text.parse_math": False}  # a name may have a dollar sign
     with matplotlib.rc_context(settings):
         drawn = figures.Figure(figsize=(WIDTH, height), layout="constrained")
         axes = drawn.subplots()
