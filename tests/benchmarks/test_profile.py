@@ -237,14 +237,14 @@ def sample() -> Profile:
         NodeTimes(Place(1, "encoder", 0, "multi-axis gMLP"), "GELU", [4.0, 4.0, 5.0]),
         NodeTimes(Place(1, "decoder", 0), "mean", [0.01, 0.01, 0.01]),
         NodeTimes(None, "other", [0.5, 0.5, 0.5]),
-    ])  # fmt: skip
+    ], run=1)  # fmt: skip
     return Profile(
         "2026-01-01T00:00:00+00:00", "demo", "S-1", "onnxruntime", "onnxruntime 1.32.0", "cpu",
         "fp32", "image", (100, 130), 1, 2, {"cpu": "x"}, 3, 12.0, 10.0, groups, unattributed, 2.49,
     )  # fmt: skip
 
 
-def test_groups_are_sums_over_nodes_of_medians_over_runs() -> None:
+def test_groups_are_sums_over_the_nodes_of_one_run() -> None:
     profile = sample()
     first = profile.groups[1]
     assert (first.place.block, first.ms, first.nodes) == ("opening", 5.0, 2)
@@ -456,7 +456,7 @@ def test_every_layer_of_a_real_engine_finds_its_block(demo_bundle: Path, tmp_pat
                             folder / "fp16.image.onnx")  # fmt: skip
     assert len(nodes) > 200
     assert not [node for node in nodes if node.place is None or node.kind == "other"]
-    groups, unattributed = grouped(nodes)
+    groups, unattributed = grouped(nodes, run=0)
     assert unattributed == 0
     assert {g.kind for g in groups} >= {"matrix product", "convolution", "LayerNorm", "GELU"}
 

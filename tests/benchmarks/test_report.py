@@ -255,18 +255,18 @@ def test_parity_with_and_without_its_numbers() -> None:
         {"a": "torch", "b": "fp32", "image": "x.png", "max_error_levels": 0.0003,
          "mean_error_levels": 0.00002, "p999_error_levels": 0.0001, "psnr": 132.123,
          "ssim": 0.999991, "threshold": {"psnr": 60}, "passed": True},
-        {"a": "torch", "b": "fp16", "passed": False},
+        {"a": "torch", "b": "fp16", "passed": False, "faults": ["57 dB, not 60"]},
         {},
     ]  # fmt: skip
     shown = words(page([], parity=rows))
     assert "3 compared, 1 outside its threshold" in shown
     assert "torch fp32 x.png psnr 60 passed 0.0003 0.0001 2e-05 132.12 0.99999" in shown
-    assert "torch fp16 - - failed - - - - -" in shown
+    assert "torch fp16 - - failed 57 dB, not 60 - - - - -" in shown
 
 
 def test_the_profile_is_shown_by_block() -> None:
     shown = words(page([], profiles=[profile()]))
-    assert "medians of 3 runs of 9.0 ms (8.5 ms without the profiler" in shown
+    assert "fastest of 3 runs, 9.0 ms (8.5 ms without the profiler" in shown
     assert "stage 1 encoder, level 0 4.00 44.4 %" in shown
     assert "not attributed 0.25 2.8 %" in shown
     assert "multi-axis gMLP 4.00" in shown

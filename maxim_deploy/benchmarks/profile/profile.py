@@ -1,13 +1,14 @@
 """The result of a profile, and its file: a line of JSON each, only ever appended.
 
-Fields, times in milliseconds of one run:
+Fields, times in milliseconds of one run. It is the fastest, for whatever disturbs a run adds to it;
+and one run, so that its parts add up.
 
 - `schema` 1; `created`, UTC; `model`; `architecture`; `backend`; `library`; `device`; `precision`;
   `io`; `size` [H, W]; `batch`; `threads`; `environment`, see `environment.environment`
-- `runs`, after the warm-up; `wall_ms`, median of the runs while profiled; `plain_ms`, the same
-  when not, or None
+- `runs`, after the warm-up; `wall_ms`, the fastest while profiled; `plain_ms`, the fastest when
+  not, or None
 - `groups`: list of `stage`, `part`, `level` and `block` (see `places.Place`), `kind` (see `kinds`),
-  `ms`, the sum over its nodes of the median of the runs, and `nodes`
+  `ms`, and `nodes`, how many
 - `unattributed_ms`: nodes of which nobody knows what they belong to
 - `between_ms`: of `wall_ms`, what is in no node: the runtime's own work, and the profiler's
 """
@@ -19,7 +20,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 from maxim_deploy.benchmarks.profile.places import Place
@@ -126,15 +126,15 @@ class Profile:
         return cls(**fields | {"groups": groups, "size": tuple(fields["size"])})
 
 
-def grouped(nodes: Iterable[NodeTimes]) -> tuple[tuple[Group, ...], float]:
-    """(the groups in the order of the data, milliseconds of the nodes that belong nowhere)."""
+def grouped(nodes: Iterable[NodeTimes], run: int) -> tuple[tuple[Group, ...], float]:
+    """(groups in the order of the data, milliseconds of nodes that belong nowhere), of one run."""
     ms: dict[tuple[Place, str], list[float]] = defaultdict(list)
     unattributed = 0.0
     for node in nodes:
         if node.place is None:
-            unattributed += median(node.ms)
+            unattributed += node.ms[run]
         else:
-            ms[node.place, node.kind].append(median(node.ms))
+            ms[node.place, node.kind].append(node.ms[run])
     ordered = sorted(ms, key=lambda key: (key[0].order, key[1]))
     groups = (Group(place, kind, sum(ms[place, kind]), len(ms[place, kind]))
               for place, kind in ordered)  # fmt: skip

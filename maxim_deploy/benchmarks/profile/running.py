@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +58,7 @@ def profile_bundle(
         threads: of the CPU; None for one per core.
         batch: pictures per run.
         io: form of the graph; None for the tensor form, or else the image form.
-        runs: to take the medians of.
+        runs: to take the fastest of.
         warmup: runs before.
 
     Raises:
@@ -69,12 +68,11 @@ def profile_bundle(
     """
     _check(backend, precision)
     measured, form = _measured(bundle, precision, size, backend, threads, batch, io, runs, warmup)
-    groups, unattributed = grouped(measured.nodes)
     # TensorRT's profiler hears layers only: the whole is their sum.
-    walls = measured.wall_ms or [
-        sum(run) for run in zip(*(n.ms for n in measured.nodes), strict=True)
-    ]
-    wall, plain = median(walls), measured.plain_ms
+    by_node = [node.ms for node in measured.nodes]
+    walls = list(measured.wall_ms) or [sum(run) for run in zip(*by_node, strict=True)]
+    wall = min(walls)
+    groups, unattributed = grouped(measured.nodes, walls.index(wall))
     in_nodes = sum(group.ms for group in groups) + unattributed
     return Profile(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -91,7 +89,7 @@ def profile_bundle(
         environment=environment(),
         runs=runs,
         wall_ms=wall,
-        plain_ms=median(plain) if plain else None,
+        plain_ms=min(measured.plain_ms, default=None),
         groups=groups,
         unattributed_ms=unattributed,
         between_ms=wall - in_nodes,

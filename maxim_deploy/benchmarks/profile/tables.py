@@ -66,8 +66,8 @@ def method_of(profile: Profile) -> str:
         cost = 100 * (profile.wall_ms / profile.plain_ms - 1)
         plain = f" ({profile.plain_ms:.1f} ms without the profiler, {cost:+.0f} % with it)"
     return (
-        f"{profile.library} on {profile.device}{threads}, {profile.io} form, medians of "
-        f"{profile.runs} runs of {profile.wall_ms:.1f} ms{plain}"
+        f"{profile.library} on {profile.device}{threads}, {profile.io} form, fastest of "
+        f"{profile.runs} runs, {profile.wall_ms:.1f} ms{plain}"
     )
 
 

@@ -1,4 +1,5 @@
-"""A report as one HTML file that needs no network: `page.write_report`.
+"""A report as one HTML file that needs no network."""
 
-Imports nothing by itself.
-"""
+from maxim_deploy.benchmarks.report.page import write_report
+
+__all__ = ["write_report"]

@@ -40,7 +40,8 @@ def write_report(
         path: the file.
         profiles: where the time goes.
         parity: comparisons, as `maxim-parity` writes them: `a`, `b`, `image`, `max_error_levels`,
-            `mean_error_levels`, `p999_error_levels`, `psnr`, `ssim`, `threshold`, `passed`; any of
+            `mean_error_levels`, `p999_error_levels`, `psnr`, `ssim`, `threshold`, `passed`,
+            `faults`; any of
             them may be missing.
         pictures: before and after.
 

@@ -23,6 +23,7 @@ from maxim_deploy.benchmarks.report.markup import (
     section,
     short_number,
     table,
+    together,
 )
 from maxim_deploy.benchmarks.report.panels import (
     BRACKETS,
@@ -108,7 +109,7 @@ def parity(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
             row.get("b", NONE),
             row.get("image", NONE),
             _threshold(row.get("threshold")),
-            _result(row.get("passed")),
+            _result(row),
             _number(row.get("max_error_levels")),
             _number(row.get("p999_error_levels")),
             _number(row.get("mean_error_levels")),
@@ -266,8 +267,10 @@ def _threshold(value: object) -> str:
     return NONE if value is None else str(value)
 
 
-def _result(passed: object) -> object:
+def _result(row: Mapping[str, Any]) -> object:
+    passed = row.get("passed")
     if passed is None:
         return NONE
     word = "passed" if passed else "failed"
-    return element("span", word, class_=f"verdict {word}")
+    faults = element("small", "; ".join(row.get("faults") or ())) if not passed else None
+    return together(element("span", word, class_=f"verdict {word}"), " ", faults)
