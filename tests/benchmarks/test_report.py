@@ -219,6 +219,12 @@ def test_warnings_and_failures_are_said() -> None:
     assert "ONNX Runtime, CPU, float32, 256x256: the machine was busy" in shown
     assert "TensorRT, float32, 256x256: no GPU here" in shown
     assert "no GPU here" in words(page([failed]))
+    assert "ONNX Runtime, CPU, float32 with warnings" in shown
+    many = [f"reason {number}" for number in range(20)]
+    assert "All 20 warnings ONNX Runtime, CPU, float32, 256x256: reason 0" in words(
+        page([record(warnings=many)])
+    )
+    assert "with warnings" not in words(page([record()]))
 
 
 def test_one_size_is_bars_and_several_are_lines() -> None:

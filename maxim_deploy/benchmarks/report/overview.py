@@ -59,6 +59,9 @@ def _cards(panel: Panel) -> Iterator[Markup]:
             element("h3", f"{panel.first.model}, {size_words(record.size, record.batch)}"),
             element("p", milliseconds, element("small", " ms"), class_="figure"),
             element("p", label_of(record), class_="who"),
+            element("p", element("span", "with warnings", class_="verdict caution"))
+            if any(one.warnings for one in (record, *(claim.other for claim in about)))
+            else None,
             element("ul", *(element("li", _sentence(claim, record)) for claim in about)),
             class_="card",
         )
@@ -105,10 +108,12 @@ def _warnings(panels: Sequence[Panel]) -> Markup | None:
     }
     if not said:
         return None
+    listed = element("ul", *(element("li", text) for text in said))
+    many = len(said) > OPEN_ROWS
     return element(
         "aside",
         element("h3", "Not to be trusted blindly"),
-        element("ul", *(element("li", text) for text in said)),
+        folded(f"All {len(said)} warnings", listed) if many else listed,
         class_="warning",
         role="note",
     )

@@ -138,6 +138,8 @@ def lines(
             )
         if "x" in log:
             axes.set_xscale("log")
+        else:
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         if "y" in log:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
