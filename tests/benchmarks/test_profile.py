@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -333,7 +334,9 @@ def test_the_picture_is_as_the_form_wants_it(demo_bundle: Path) -> None:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Bundle, SimpleNamespace]:
+def engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[tuple[Bundle, SimpleNamespace]]:
     """A bundle with an engine, and the fakes that it runs on."""
     pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
     from engines.conftest import tiny_graph, write_bundle
@@ -363,7 +366,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Bundle, Sim
 
     monkeypatch.setattr(fake_tensorrt.FakeContext, "execute_async_v3", reporting)
     folder = write_bundle(tmp_path / "bundle", tiny_graph())
-    yield with_engine(folder), trt
+    yield with_engine(folder, getattr(request, "param", "tensorrt")), trt
     assert not tensorrt_engines._shared, "the engine was left open"
     assert api.used() == 0, "device memory was left"
 
@@ -372,13 +375,14 @@ class FakeListener:
     pass
 
 
-def with_engine(folder: Path) -> Bundle:
+def with_engine(folder: Path, library: str) -> Bundle:
     bundle = Bundle.open(folder)
     path = folder / "engines" / "x.engine"
     path.parent.mkdir()
     path.write_bytes(b"plan")
     layers = [
-        Layer("__myl_Tran_myl0_0", "kgen", (), ("stages/0/weights", "stages/0/Transpose_0")),
+        # of the convolution it has the bias only
+        Layer("__myl_Tran_myl0_0", "kgen", (), ("stages/0/Transpose_0", "stages/0/Conv_0")),
         Layer("stages/0/Conv_0_myl0_1", "correlation", (), ("stages/0/Conv_0",)),
     ]
     path.with_suffix(".layers.json").write_text(layers_to_json(layers))
@@ -386,7 +390,7 @@ def with_engine(folder: Path) -> Bundle:
     made_of = {"graph": files["fp16.image.onnx"]["sha256"],
                "weights": files["fp16.weights"]["sha256"], "version_compatible": False}  # fmt: skip
     entry = EngineEntry(
-        "engines/x.engine", "a" * 64, made_of, "tensorrt", "10.14.1", "fp16", "image",
+        "engines/x.engine", "a" * 64, made_of, library, "10.14.1", "fp16", "image",
         profiles_from_specs(["64x64:96x128:256x256"], "image"), ("8.9",),
         {"cuda_graphs": "whole-graph", "specialization": "lazy", "runtime_cache": True}, False,
         sha256_of(path), 4, 1.0, 3, {}, 1, 1, {}, "now",
@@ -399,13 +403,24 @@ def with_engine(folder: Path) -> Bundle:
 def test_tensorrt_by_block(engine: tuple[Bundle, SimpleNamespace]) -> None:
     bundle, trt = engine
     profile = profile_bundle(bundle, "fp16", (64, 96), "tensorrt", runs=3, warmup=1)
-    assert profile.by_kind() == {"convolution": 3.0, "layout change": 0.75}
+    assert profile.by_kind() == {"convolution": 3.0, "elementwise": 0.75}
     assert profile.unattributed_ms == 0.125  # a layer that is in no list
     assert (profile.wall_ms, profile.between_ms, profile.plain_ms) == (3.875, 0.0, None)
     assert (profile.library, profile.device) == ("tensorrt 10.14.1", "cuda:0 NVIDIA L4")
     calls = trt.engines[0].contexts[0].calls
     assert [call[0] for call in calls].count("execute") == 4
     assert ("shape", (1, 64, 96, 3)) in calls
+
+
+@pytest.mark.parametrize("engine", ["tensorrt-rtx"], indirect=True)
+def test_no_graph_is_captured_in_which_no_layer_has_a_time(
+    engine: tuple[Bundle, SimpleNamespace],
+) -> None:
+    bundle, trt = engine
+    profile = profile_bundle(bundle, "fp16", (64, 96), "tensorrt-rtx")
+    assert profile.by_kind() == {"convolution": 3.0, "elementwise": 0.75}
+    (config,) = trt.engines[0].configs
+    assert config.cuda_graph_strategy == trt.CudaGraphStrategy.DISABLED
 
 
 def test_a_profiler_that_hears_nothing_is_an_error(engine: tuple[Bundle, SimpleNamespace]) -> None:
