@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +203,9 @@ def _finish(
     from maxim_deploy.benchmarks.regression import changes
 
     if report:
-        import_module("maxim_deploy.benchmarks.report").write_report(records, report)
+        from maxim_deploy.benchmarks.report import write_report
+
+        write_report(records, report)
         shell.say(f"report: {report}")
     went_wrong = failures_count and any(record.error for record in records)
     if earlier:

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import onnx
 from numpy.typing import NDArray
 
+from maxim_deploy._onnxruntime import session_options
 from maxim_deploy._optional import require
 from maxim_deploy.benchmarks.profile.attribution import Source, sources_of
-from maxim_deploy._onnxruntime import session_options
 from maxim_deploy.benchmarks.profile.profile import NodeTimes
 from maxim_deploy.benchmarks.timing import stopwatch
 from maxim_deploy.errors import BackendError
