@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._gpu import find_gpu
 from maxim_deploy.benchmarks.comparison import Comparison, Files
@@ -22,6 +23,9 @@ from maxim_deploy.runtime.selection import CPU_PRECISIONS, FORMS, GPU_PRECISIONS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
 from maxim_deploy.spec.engine_settings import ENGINE_LIBRARIES, engine_settings_from
 from maxim_deploy.spec.manifest import Bundle
+
+if TYPE_CHECKING:
+    from maxim_deploy.benchmarks.profile.profile import Profile
 
 Say = Callable[[str], None]
 
@@ -67,6 +71,33 @@ class Run:
                 what = f"{name} {size[0]}x{size[1]}" + (f" x {batch}" if batch > 1 else "")
                 say = _prefixed(self.say, what)
                 yield Comparison(plan, files, size, batch, common, limits, say).records()
+
+    def profiles(self) -> Iterator[Profile]:
+        """Where the time goes, for each model, backend, precision, size and batch.
+
+        What cannot be profiled is said and left out.
+        """
+        from maxim_deploy.benchmarks.profile.running import profile_bundle
+
+        plan = self.plan
+        for name, find in self._models():
+            with self._said(name):
+                bundle = find()
+                precisions = self._precisions(bundle)
+                for backend, precision, size, batch in product(
+                    plan.backends, precisions, plan.sizes, plan.batches
+                ):
+                    with self._said(f"{name} {backend} {precision}"):
+                        yield profile_bundle(
+                            bundle, precision, size, backend, plan.threads, batch=batch
+                        )
+
+    @contextmanager
+    def _said(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except MaximDeployError as error:
+            self.say(f"not profiled: {what} | {error}")
 
     def _models(self) -> Iterator[tuple[str, Callable[[], Bundle]]]:
         if self.bundles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from maxim_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from maxim_deploy.benchmarks.measuring import Run
+    from maxim_deploy.benchmarks.profile.profile import Profile
     from maxim_deploy.benchmarks.records import Record
     from maxim_deploy.benchmarks.suite import Plan
     from maxim_deploy.spec.manifest import Bundle
@@ -40,7 +42,16 @@ _FILE = click.Path(path_type=Path)
 @click.option("--plan", "plan_name", metavar="NAME", help="One table of the suite.  [default: all]")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only these of the suite.")
 @click.option("--baseline", type=_FILE, metavar="FILE", help="Compare with earlier records.")
+@click.option("--layers", is_flag=True, help="Say where the time goes, by block of the network.")
 @click.option("--report", type=_FILE, metavar="FILE.html", help="Write a report with plots.")
+@click.option("--parity", type=_FILE, metavar="FILE.jsonl", help="Of maxim-parity, for the report.")
+@click.option(
+    "--pictures",
+    type=_FILE,
+    metavar="DIR",
+    help="Images to restore with the first BUNDLE, for the report; with input/ and target/ in it, "
+    "also what is still wrong.",
+)
 @click.option("-o", "--output", type=_FILE, metavar="FILE.jsonl", help="Append records here.")
 @click.option("--cache", type=_FILE, metavar="DIR", help="Keep here what is made to be measured.")
 @click.option("--render", is_flag=True, help="Measure nothing: the arguments are files of records.")
@@ -51,7 +62,10 @@ def bench(
     suite: Path | None,
     plan_name: str | None,
     baseline: Path | None,
+    layers: bool,
     report: Path | None,
+    parity: Path | None,
+    pictures: Path | None,
     output: Path | None,
     cache: Path | None,
     render: bool,
@@ -68,10 +82,22 @@ def bench(
     With --baseline the exit code is 1 if something has become slower, by more than 5 % and outside
     the noise. It must have been measured on the same machine.
 
+    With --layers a table for each bundle, backend, precision and size follows, from the runtime's
+    own profiler; with --json a line {"profile": ...}.
+
     With --render the arguments are files of records, which are shown, compared or reported again.
     """
+    if report is None and (parity or pictures):
+        raise UsageError("--parity and --pictures are for a report: name it with --report")
+    if pictures and (render or not bundles):
+        raise UsageError("--pictures needs a BUNDLE to restore them with")
+    from maxim_deploy.cli._bench_report import parity_lines, restored_pictures
+
+    extras: dict[str, Any] = {"parity": parity_lines(parity)} if parity else {}
     if render:
-        _render(bundles, baseline, report, as_json)
+        if layers:
+            raise UsageError("--layers measures, and --render does not: choose one of them")
+        _render(bundles, baseline, report, as_json, extras)
         return
     from maxim_deploy.benchmarks.environment import environment
     from maxim_deploy.benchmarks.records import append_records, line_of
@@ -93,11 +119,31 @@ def bench(
                 shell.emit(line_of(record))
     if not as_json:
         shell.emit(table_of(records))
-    _finish(records, earlier, report)
+    if layers:
+        extras["profiles"] = _profiles(runs, as_json)
+    if pictures:
+        extras["pictures"] = restored_pictures(pictures, bundles[0])
+    _finish(records, earlier, report, extras)
+
+
+def _profiles(runs: list[Run], as_json: bool) -> list[Profile]:
+    """Where the time goes; shown as soon as it is known."""
+    from maxim_deploy.benchmarks.profile.tables import text_of_profile
+
+    profiles = []
+    for profile in (profile for run in runs for profile in run.profiles()):
+        profiles.append(profile)
+        line = json.dumps({"profile": profile.to_json()})
+        shell.emit(line if as_json else f"\n{text_of_profile(profile)}")
+    return profiles
 
 
 def _render(
-    files: tuple[Path, ...], baseline: Path | None, report: Path | None, as_json: bool
+    files: tuple[Path, ...],
+    baseline: Path | None,
+    report: Path | None,
+    as_json: bool,
+    extras: dict[str, Any],
 ) -> None:
     from maxim_deploy.benchmarks.records import line_of, read_records
     from maxim_deploy.benchmarks.tables import results_of
@@ -113,7 +159,7 @@ def _render(
     else:
         shell.emit(results_of(files))
     earlier = _earlier(baseline, records[-1].environment) if baseline else []
-    _finish(records, earlier, report, failures_count=False)
+    _finish(records, earlier, report, extras, failures_count=False)
 
 
 def _runs(
@@ -196,6 +242,7 @@ def _finish(
     records: list[Record],
     earlier: list[Record],
     report: Path | None,
+    extras: dict[str, Any],
     *,
     failures_count: bool = True,
 ) -> None:
@@ -205,7 +252,7 @@ def _finish(
     if report:
         from maxim_deploy.benchmarks.report import write_report
 
-        write_report(records, report)
+        write_report(records, report, **extras)
         shell.say(f"report: {report}")
     went_wrong = failures_count and any(record.error for record in records)
     if earlier:

@@ -89,7 +89,7 @@ def test_a_name_tells_the_published_block(name: str, published: str, block: str)
 
 def test_every_module_of_both_forms_has_a_place() -> None:
     """What fails here is a module that was renamed."""
-    from maxim_deploy.benchmarks.subjects import random_checkpoint
+    from maxim_deploy.benchmarks.making import random_checkpoint
     from maxim_deploy.export.deployment import DeploymentMaxim
     from maxim_deploy.model import module_from_checkpoint
 

@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from benchmarks.samples import ENVIRONMENT, record
 from click.testing import CliRunner, Result
 
 from maxim_deploy.benchmarks import environment, measuring
 from maxim_deploy.benchmarks.measuring import Run
+from maxim_deploy.benchmarks.profile.profile import Profile
 from maxim_deploy.benchmarks.records import Record, append_records, read_records
 from maxim_deploy.cli.bench import bench
+from maxim_deploy.imaging.files import write_image
 
 SUITE = """
 [first]
@@ -191,17 +194,66 @@ def test_rendering_needs_no_measurement(runs: Any, folder: Path) -> None:
         ("--render", "name files of records: maxim-bench --render FILE.jsonl..."),
         ("--render none.jsonl", "cannot read records from 'none.jsonl'"),
         ("--render empty.jsonl", "there is no record in empty.jsonl"),
+        ("--render suite.toml --layers", "--layers measures, and --render does not"),
+        ("--suite suite.toml --parity p.jsonl", "are for a report: name it with --report"),
+        ("--suite suite.toml --pictures .", "are for a report: name it with --report"),
+        ("--suite suite.toml --report r.html --pictures .", "--pictures needs a BUNDLE"),
+        ("--suite suite.toml --report r.html --parity none", "cannot read parity from 'none'"),
+        ("--suite suite.toml --report r.html --parity other.jsonl", "is not what `maxim-parity"),
     ],
 )
 def test_misuse_has_a_reason_and_exit_code_2(
     runs: Any, suite: Path, arguments: str, message: str
 ) -> None:
     Path("empty.jsonl").touch()
+    Path("other.jsonl").write_text('{"a": 1}')
     Path("bare.toml").write_text('[bare]\nbackends = ["onnxruntime"]')
     result = maxim_bench(*arguments.split())
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr and "Traceback" not in result.stderr
     assert not runs
+
+
+def test_a_report_has_layers_parity_and_pictures(
+    runs: Any, demo_bundle: Path, folder: Path
+) -> None:
+    Path("parity.jsonl").write_text(
+        '{"a": "demo:fp32", "b": "demo:fp16", "image": "lynx", "max_error_levels": 0.6, '
+        '"psnr": 66.5, "threshold": "fp16", "passed": true}\n'
+    )
+    picture = np.full((50, 60, 3), 100, np.uint8)
+    for name in ("input", "target"):
+        Path("pairs", name).mkdir(parents=True)
+        write_image(Path("pairs", name, "meadow.png"), picture)
+    result = maxim_bench(
+        demo_bundle, "--size", "64x64", "--precision", "fp32", "--layers", "--report", "r.html",
+        "--parity", "parity.jsonl", "--pictures", "pairs",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "between nodes" in result.stdout and "encoder" in result.stdout
+    page = Path("r.html").read_text()
+    for part in ("lynx", "meadow", "What is still wrong", "encoder"):
+        assert part in page, part
+    assert "What is still wrong" not in _report_without_targets(demo_bundle)
+
+
+def _report_without_targets(bundle: Path) -> str:
+    result = maxim_bench(bundle, "--report", "plain.html", "--pictures", "pairs/input")
+    assert result.exit_code == 0, result.stderr
+    return Path("plain.html").read_text()
+
+
+def test_layers_as_json(runs: Any, demo_bundle: Path) -> None:
+    result = maxim_bench(demo_bundle, "--size", "64x64", "--layers", "--json")
+    *_, fp32, fp16 = (json.loads(line) for line in result.stdout.splitlines())
+    assert [one["profile"]["precision"] for one in (fp32, fp16)] == ["fp32", "fp16"]
+    assert Profile.from_json(fp32["profile"]).wall_ms > 0
+
+
+def test_what_cannot_be_profiled_is_said(runs: Any, demo_bundle: Path) -> None:
+    result = maxim_bench(demo_bundle, "--layers", "--backend", "onnxruntime-cuda")
+    assert result.exit_code == 0
+    assert "not profiled: demo-denoise onnxruntime-cuda fp16 | " in result.stderr
 
 
 def test_no_bundle_there(runs: Any, folder: Path) -> None:

@@ -1,0 +1,71 @@
+"""What goes into the report of `maxim-bench` beside its records."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import maxim_deploy
+from maxim_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from maxim_deploy.benchmarks.report.pictures import BeforeAfter
+
+MOST_PICTURES = 6
+"""Each is in the page four times and without loss: more would make it hard to send."""
+
+
+def parity_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines that `maxim-parity --json` wrote.
+
+    Raises:
+        UsageError: the file cannot be read, or a line is not of that kind.
+    """
+    try:
+        lines = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read parity from {str(file)!r}: {error}") from error
+    if not all(isinstance(line, dict) and {"a", "b"} <= line.keys() for line in lines):
+        raise UsageError(f"{str(file)!r} is not what `maxim-parity BUNDLE --json` writes")
+    return lines
+
+
+def restored_pictures(folder: Path, bundle: Path) -> list[BeforeAfter]:
+    """The first pictures of a folder before and after.
+
+    Args:
+        folder: of images, or with `input/` and `target/` as `maxim-parity --dataset` takes it.
+        bundle: what restores them.
+
+    Raises:
+        UsageError: there are no images, or a target has another size.
+        ImageError: a file cannot be read.
+    """
+    from maxim_deploy.benchmarks.report.pictures import BeforeAfter
+    from maxim_deploy.imaging.files import read_image
+    from maxim_deploy.parity.pictures import image_files, samples_in
+
+    inputs, targets = folder / "input", {}
+    if not inputs.is_dir():
+        inputs = folder
+    elif (folder / "target").is_dir():
+        targets = image_files(folder / "target")
+    pictures = []
+    with maxim_deploy.load(bundle) as restorer:
+        for sample in islice(samples_in(inputs, None), MOST_PICTURES):
+            before, target = _in_8_bits(sample.pixels), None
+            if sample.name in targets:
+                target = _in_8_bits(read_image(targets[sample.name]).rgb)
+            pictures.append(BeforeAfter(sample.name, before, restorer(before), target))
+    return pictures
+
+
+def _in_8_bits(image: NDArray[Any]) -> NDArray[Any]:
+    from maxim_deploy.imaging.pixels import from_unit, to_unit
+
+    return from_unit(to_unit(image), np.dtype(np.uint8))
