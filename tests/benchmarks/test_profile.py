@@ -24,9 +24,7 @@ from maxim_deploy.benchmarks.profile.places import INPUT, Place, place_of_name, 
 from maxim_deploy.benchmarks.profile.profile import (
     NodeTimes,
     Profile,
-    append_profiles,
     grouped,
-    read_profiles,
 )
 from maxim_deploy.benchmarks.profile.running import profile_bundle
 from maxim_deploy.benchmarks.profile.tables import rows_of, table_of_profile, text_of_profile
@@ -256,18 +254,11 @@ def test_groups_are_sums_over_the_nodes_of_one_run() -> None:
     assert [*profile.by_place().values()] == [{"GELU": 4.0, "convolution": 5.0}, {"mean": 0.01}]
 
 
-def test_profiles_come_back(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "profiles.jsonl"
-    append_profiles(path, [sample()])
-    append_profiles(path, [sample()])
-    assert read_profiles(path) == [sample(), sample()]
-    path.write_text(path.read_text() + json.dumps(sample().to_json() | {"schema": 9}) + "\n")
-    with pytest.raises(UsageError, match="line 3: not a profile: schema 9, this version reads 1"):
-        read_profiles(path)
-    with pytest.raises(UsageError, match="cannot read profiles"):
-        read_profiles(tmp_path)
-    with pytest.raises(UsageError, match="cannot write profiles"):
-        append_profiles(tmp_path, [sample()])
+def test_profiles_come_back_from_json() -> None:
+    line = json.dumps(sample().to_json())
+    assert Profile.from_json(json.loads(line)) == sample()
+    with pytest.raises(ValueError, match="schema 9, this version reads 1"):
+        Profile.from_json(sample().to_json() | {"schema": 9})
 
 
 def test_the_table_adds_up() -> None:

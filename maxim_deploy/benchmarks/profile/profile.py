@@ -1,4 +1,4 @@
-"""The result of a profile, and its file: a line of JSON each, only ever appended.
+"""The result of a profile; in `maxim-bench --layers --json` a line `{"profile": ...}`.
 
 Fields, times in milliseconds of one run. It is the fastest, for whatever disturbs a run adds to it;
 and one run, so that its parts add up.
@@ -15,15 +15,12 @@ and one run, so that its parts add up.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from maxim_deploy.benchmarks.profile.places import Place
-from maxim_deploy.errors import UsageError
 
 SCHEMA = 1
 
@@ -48,7 +45,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of one run goes; the fields are those of the file."""
+    """Where the time of one run goes; the fields are those of the line."""
 
     created: str
     model: str
@@ -102,7 +99,7 @@ class Profile:
         return _sums((group.place.name, group.ms) for group in self.groups)
 
     def to_json(self) -> dict[str, Any]:
-        """As in a line of the file."""
+        """The fields, ready for JSON."""
         groups = [
             asdict(group.place) | {"kind": group.kind, "ms": group.ms, "nodes": group.nodes}
             for group in self.groups
@@ -139,39 +136,6 @@ def grouped(nodes: Iterable[NodeTimes], run: int) -> tuple[tuple[Group, ...], fl
     groups = (Group(place, kind, sum(ms[place, kind]), len(ms[place, kind]))
               for place, kind in ordered)  # fmt: skip
     return tuple(groups), unattributed
-
-
-def append_profiles(path: Path, profiles: Iterable[Profile]) -> None:
-    """Add lines to a file of profiles, which is made if need be.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(profile.to_json()) + "\n" for profile in profiles)
-    except OSError as error:
-        raise UsageError(f"cannot write profiles to {str(path)!r}: {error}") from error
-
-
-def read_profiles(path: Path) -> list[Profile]:
-    """The inverse of `append_profiles`.
-
-    Raises:
-        UsageError: the file cannot be read, or a line is not a profile; the message has its number.
-    """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read profiles from {str(path)!r}: {error}") from error
-    profiles = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            profiles.append(Profile.from_json(json.loads(line)))
-        except (AttributeError, KeyError, ValueError, TypeError) as error:
-            raise UsageError(f"{str(path)!r}, line {number}: not a profile: {error}") from error
-    return profiles
 
 
 def _sums(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
