@@ -114,10 +114,15 @@ def check_form(session: Any, graph: Path, io: str) -> None:
         BackendError: an input or output has another name, type or place for the channels.
     """
     for ends, name in ((session.get_inputs(), "image"), (session.get_outputs(), "restored")):
-        found = [(end.name, end.type, end.shape[3 if io == "image" else 1]) for end in ends]
+        found = [(end.name, end.type, _channels(end.shape, io)) for end in ends]
         if found != [(name, f"tensor({_TYPES[io]})", 3)]:
             listed = ", ".join(f"{end.name!r} {end.type} {end.shape}" for end in ends)
             raise BackendError(
                 f"{graph.name} is no graph of the {io!r} form: where it should have {name!r}, "
                 f"tensor({_TYPES[io]}), with 3 channels, it has {listed}; export the bundle again"
             )
+
+
+def _channels(shape: list[Any], io: str) -> Any:
+    """The channels of a form's axes; None for another number of axes."""
+    return shape[3 if io == "image" else 1] if len(shape) == 4 else None

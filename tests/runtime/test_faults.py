@@ -134,6 +134,7 @@ def test_huge_sizes_are_refused_before_anything_is_allocated(restorer) -> None:
             r"'image' tensor\(uint8\)",
         ),
         ("other names", r"no graph of the 'tensor' form: .* it has 'x' tensor\(float\)"),
+        ("one number", r"no graph of the 'tensor' form: .* 'restored' tensor\(float\) \[\]"),
     ],
 )
 def test_another_graph_than_the_manifest_says(
@@ -145,6 +146,8 @@ def test_another_graph_than_the_manifest_says(
     if is_now == "other names":
         content = graph.read_bytes()
         graph.write_bytes(_renamed(content))
+    elif is_now == "one number":
+        graph.write_bytes(_summed())
     else:
         shutil.copy(folder / is_now, graph)
     opened = Bundle.open(folder)
@@ -162,6 +165,18 @@ def _renamed(content: bytes) -> bytes:
         node.input[:] = ["x" if name == "image" else name for name in node.input]
     model.graph.input[0].name = "x"
     return model.SerializeToString()
+
+
+def _summed() -> bytes:
+    import onnx
+
+    text = """
+        <ir_version: 10, opset_import: ["" : 20]>
+        sum (float[N, 3, H, W] image) => (float restored) {
+            restored = ReduceSum <keepdims = 0> (image)
+        }
+    """
+    return onnx.parser.parse_model(text).SerializeToString()
 
 
 def test_an_old_bundle_has_no_measured_memory(demo_bundle: Path, tmp_path: Path) -> None:
