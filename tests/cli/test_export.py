@@ -150,5 +150,5 @@ def test_console_scripts_exist() -> None:
     }
     assert scripts == {
         "maxim-deploy": main.main, "maxim-export": main.export, "maxim-run": main.run,
-        "maxim-parity": main.parity, "maxim-doctor": main.doctor,
+        "maxim-bench": main.bench, "maxim-parity": main.parity, "maxim-doctor": main.doctor,
     }  # fmt: skip
