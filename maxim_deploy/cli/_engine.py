@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -136,16 +137,24 @@ _OPTION_NAMES = {"profiles": "profile", "targets": "target"}
 
 
 def build(folder: Path, settings: EngineSettings, options: dict[str, Any]) -> None:
-    """Build the engine into a bundle and say what it is."""
+    """Build the engine into a bundle and say what it is.
+
+    Ctrl-C ends the process: the library may not end its build before minutes have passed, and the
+    interpreter's own exit would wait for it. By then nothing half done is left in the bundle.
+    """
     from maxim_deploy.engines import BuildOptions, add_engine
     from maxim_deploy.spec.quantities import seconds_from
 
     budget = options["budget"]
     seconds = None if budget is None else seconds_from(budget, "--budget")
-    with _builder_progress() as (say, show):
-        entry, is_new = add_engine(
-            folder, settings, BuildOptions(seconds, options["timing_cache"], say, show)
-        )
+    try:
+        with _builder_progress() as (say, show):
+            entry, is_new = add_engine(
+                folder, settings, BuildOptions(seconds, options["timing_cache"], say, show)
+            )
+    except KeyboardInterrupt:
+        shell.say("Interrupted")
+        os._exit(130)
     shell.say(_summary(entry, is_new))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ _HARDWARE = {
     "same-compute-capability": "SAME_COMPUTE_CAPABILITY",
     "ampere-plus": "AMPERE_PLUS",
 }
-_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,9 @@ def build_engine(
 ) -> BuiltEngine:
     """Build; the library's messages are in `parsed.logger` afterwards.
 
-    The build runs in a thread of its own, so that Ctrl-C reaches the main thread at once; the build
-    then ends at its next step.
+    The build runs in a thread of its own, so that Ctrl-C reaches the main thread at once. The build
+    itself ends at its next step, which in TensorRT for RTX may be its last; until then its memory
+    is in use, and the interpreter does not exit.
 
     Args:
         parsed: a checked network.
@@ -73,12 +73,14 @@ def build_engine(
     if timing_cache is not None and not config.set_timing_cache(timing_cache, False):
         raise EngineError(f"the timing cache does not fit: {failure(parsed.logger.messages)}")
     stop = Stop(seconds)
-    monitor = progress_monitor(parsed.trt, show, stop)
-    config.progress_monitor = monitor
+    monitor = config.progress_monitor = progress_monitor(parsed.trt, show, stop)
+
+    def work() -> Any:
+        assert monitor  # kept alive with the rest for as long as the builder's threads call it
+        return parsed.builder.build_serialized_network(parsed.network, config)
+
     started = time.monotonic()
-    plan = _in_thread(
-        lambda: parsed.builder.build_serialized_network(parsed.network, config), stop.cancel
-    )
+    plan = _in_thread(work, stop.cancel)
     if plan is None and stop.out_of_time:
         raise OutOfTimeError(f"the build was not done after {seconds:.0f} s")
     if plan is None:
@@ -180,25 +182,16 @@ def _add_profile(parsed: ParsedGraph, config: Any, profile: Any, io: str) -> Non
 
 
 def _in_thread(work: Callable[[], Any], cancel: Callable[[], None]) -> Any:
-    """The result of `work`, done in a thread; an interrupt cancels it and waits for its end."""
-    results: list[Any] = []
-    errors: list[BaseException] = []
+    """The result of `work`, done in a thread; an interrupt cancels it and does not wait for it.
 
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="engine build")
-    thread.start()
+    Not with `Thread.join`: when Ctrl-C interrupts that, CPython 3.11 takes the thread for ended,
+    and an interpreter that exits under a build crashes. For the thread of this pool it waits.
+    """
+    pool = ThreadPoolExecutor(1, "engine build")
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
     try:
-        while thread.is_alive():
-            thread.join(_POLL_S)
+        return future.result()
     except BaseException:
         cancel()
-        thread.join()
         raise
-    if errors:
-        raise errors[0]
-    return results[0]

@@ -283,13 +283,33 @@ def test_ctrl_c_ends_a_build_at_once(trt, demo_bundle: Path, tmp_path: Path) -> 
     assert process.stderr is not None
     while process.stderr.readline() != "building the engine\n":
         pass
-    time.sleep(1)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    started = time.monotonic()
     assert process.wait(timeout=60) == 130
-    assert time.monotonic() - started < 30
-    assert "Interrupted" in process.stderr.read() and "Traceback" not in process.stderr.read()
+    assert process.stderr.read() == "Interrupted\n"
     assert engines(bundle) == []
+
+
+@pytest.mark.slow
+def test_an_application_may_exit_under_an_interrupted_build(trt, demo_bundle: Path, tmp_path: Path):
+    """It used to crash, or abort, when the builder's threads met a dying interpreter."""
+    bundle = tmp_path / "demo"
+    shutil.copytree(demo_bundle, bundle)
+    script = (
+        "import signal, threading\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "interrupt = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)\n"
+        "def say(step):\n"
+        "    if step == 'building the engine': threading.Timer(0.5, interrupt).start()\n"
+        "try:\n"
+        "    add_engine(Path(sys.argv[1]), settings('photo'), BuildOptions(say=say))\n"
+        "except KeyboardInterrupt:\n"
+        "    print([t.name for t in threading.enumerate() if t.is_alive()], flush=True)\n"
+    )
+    process = start(script, bundle)
+    output, _ = process.communicate(timeout=120)
+    assert "engine build" in output  # it still runs, and the exit waits for it
+    assert (process.returncode, engines(bundle)) == (0, [])
 
 
 @pytest.mark.slow
