@@ -16,6 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from maxim_deploy.benchmarks.summary import summary
@@ -116,18 +117,6 @@ def open_loop(
 
 def _in_threads(caller: Callable[[], None], count: int) -> None:
     """Run it in so many threads; the first error of any of them is raised."""
-    errors: list[BaseException] = []
-
-    def guarded() -> None:
-        try:
-            caller()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(count) as pool:
+        for caller_ends in [pool.submit(caller) for _ in range(count)]:
+            caller_ends.result()
