@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy.benchmarks.contender import Contender
+from maxim_deploy.benchmarks.handoff import handoff_ns
 from maxim_deploy.benchmarks.limits import Limits
 from maxim_deploy.benchmarks.noise import Watch, spread_of, warnings_of
 from maxim_deploy.benchmarks.records import Record
@@ -54,6 +55,7 @@ class Comparison:
         common: fields that all records of a run and model share.
         limits: for the cost.
         say: told what is being done.
+        recall: `handoff_history.recall` of the folder and machine.
     """
 
     plan: Plan
@@ -63,6 +65,7 @@ class Comparison:
     common: dict[str, Any]
     limits: Limits
     say: Say
+    recall: Callable[[float], tuple[float, float] | None] = lambda _: None
 
     def records(self) -> list[Record]:
         """Measure; a record per subject, in the order of the plan."""
@@ -71,15 +74,23 @@ class Comparison:
             for contender in contenders:
                 self.say(f"warming up {contender.subject}")
                 contender.warm_up(self.plan.brackets, self.plan.warmup_s)
-            watch = Watch(
-                [one.worker.pid for one in contenders if one.worker],
-                gpu_sensors() if self.plan.on_gpu else None,
-            )
+            watch = self._watch(contenders)
             self._time(contenders, watch)
-            foreign = watch.foreign_cpu()
+            handoff = watch.handoff_ns
+            machine = {
+                "foreign_cpu": watch.foreign_cpu(),
+                "handoff_ns": handoff,
+                "handoff_before_ns": self.recall(handoff["median"]) if handoff else None,
+            }
             for contender in contenders:
                 self._load(contender)
-            return [self._record(one, watch, foreign) for one in contenders]
+            return [self._record(one, watch, machine) for one in contenders]
+
+    def _watch(self, contenders: list[Contender]) -> Watch:
+        pids = [one.worker.pid for one in contenders if one.worker]
+        if self.plan.on_gpu:
+            return Watch(pids, gpu_sensors())
+        return Watch(pids, None, lambda: handoff_ns(self.plan.threads))
 
     def _started(self, stack: ExitStack) -> list[Contender]:
         """All subjects, loaded, and compared with the first of them that runs."""
@@ -119,6 +130,7 @@ class Comparison:
         def settle() -> None:
             watch.sample()
             time.sleep(plan.pause_s)
+            watch.sample_at_rest()
 
         turns = {
             (number, bracket): (lambda one=one, bracket=bracket: one.turn(bracket, least_s))
@@ -139,7 +151,7 @@ class Comparison:
             self.say(f"{contender.subject} under load, {callers} callers")
             contender.under_load(callers, self.plan.load_s)
 
-    def _record(self, one: Contender, watch: Watch, foreign: float) -> Record:
+    def _record(self, one: Contender, watch: Watch, machine: dict[str, Any]) -> Record:
         facts = {
             **self.common,
             "subject": one.subject.name,
@@ -156,7 +168,7 @@ class Comparison:
         timings = one.timings(self.size, self.batch)
         noise = {
             "spread": spread_of(timing["rounds_ms"] for timing in timings.values()),
-            "foreign_cpu": foreign,
+            **machine,
             "idle_cpu_s": one.worker.idle_cpu_s,
         }
         padding = self._job(one.subject, Path()).padding

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._gpu import find_gpu
 from maxim_deploy.benchmarks.comparison import Comparison, Files
-from maxim_deploy.benchmarks.environment import environment
+from maxim_deploy.benchmarks.environment import environment, machine_of
+from maxim_deploy.benchmarks.handoff_history import recall
 from maxim_deploy.benchmarks.limits import Limits
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.subjects import CPU_BACKEND, LITERAL, Subject
@@ -38,7 +40,8 @@ class Run:
         name: of the plan.
         plan: what to measure.
         bundles: to measure, in place of the plan's models; by name.
-        cache: folder in which what is made for the measurement is kept.
+        cache: folder in which what is made for the measurement is kept, and what is known of the
+            machine from earlier ones.
         say: told what is being done.
     """
 
@@ -50,12 +53,14 @@ class Run:
 
     def records(self) -> Iterator[list[Record]]:
         """The records of each model, size and batch as soon as they are complete."""
+        here = environment()
         before = {
             "suite": self.name,
             "run": uuid.uuid4().hex[:12],
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": environment(),
+            "environment": here,
         }
+        known = partial(recall, self.cache, machine_of(here))
         limits = Limits(self.plan.threads, self.say)
         for name, find in self._models():
             common = before | {"model": name, "architecture": ""}
@@ -70,7 +75,7 @@ class Run:
             for size, batch in product(plan.sizes, plan.batches):
                 what = f"{name} {size[0]}x{size[1]}" + (f" x {batch}" if batch > 1 else "")
                 say = _prefixed(self.say, what)
-                yield Comparison(plan, files, size, batch, common, limits, say).records()
+                yield Comparison(plan, files, size, batch, common, limits, say, known).records()
 
     def profiles(self) -> Iterator[Profile]:
         """Where the time goes, for each model, backend, precision, size and batch.

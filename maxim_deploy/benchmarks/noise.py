@@ -7,13 +7,13 @@ The limits are meant so that two runs on one machine, of which neither has a war
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from maxim_deploy._optional import require
 from maxim_deploy.benchmarks.sensors import GpuSensors
-from maxim_deploy.benchmarks.summary import spread
+from maxim_deploy.benchmarks.summary import percentile, spread
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS
 
 TOO_NOISY = 0.05
@@ -26,6 +26,10 @@ IDLE_LOAD = 0.5
 """Load average above which something else is running, and times are not to be trusted. Seen at
 loads of 4 to 5 on two cores: PyTorch on a small network took 23 ms once and 420 ms another time."""
 
+MOVED = 1.5
+"""Ratio of two hand-offs above which the processors lie elsewhere; see `handoff`. 80 and 280 ns
+were seen, each within 10 %."""
+
 
 class Watch:
     """Watches the machine while subjects are timed.
@@ -33,16 +37,24 @@ class Watch:
     Args:
         pids: processes that take part; this one always does.
         sensors: of the GPU, or None.
+        handoff: `handoff.handoff_ns` for the processors in use, or None where they do not matter.
 
     Raises:
         MissingDependencyError: psutil is not installed.
     """
 
-    def __init__(self, pids: Iterable[int], sensors: GpuSensors | None) -> None:
+    def __init__(
+        self,
+        pids: Iterable[int],
+        sensors: GpuSensors | None,
+        handoff: Callable[[], float | None] | None = None,
+    ) -> None:
         self._psutil = require("psutil", "bench")
         self._pids = [os.getpid(), *pids]
         self._sensors = sensors
         self._throttled: set[str] = set()
+        self._handoff = handoff
+        self._handoffs: list[float] = []
         self.gpu_state: dict[str, Any] | None = None
         self._start = self._machine(), self._own()
 
@@ -51,6 +63,22 @@ class Watch:
         if self._sensors:
             self.gpu_state = self._sensors.read()
             self._throttled.update(self.gpu_state["throttled"])
+
+    def sample_at_rest(self) -> None:
+        """See how far the processors are from each other; to be called while none is in use."""
+        ns = self._handoff() if self._handoff else None
+        if ns is None:
+            self._handoff = None  # where it is not to be had, nobody need wait for it again
+        else:
+            self._handoffs.append(ns)
+
+    @property
+    def handoff_ns(self) -> dict[str, float] | None:
+        """The `median` of the samples, and as `low` and `high` the deciles; None without any."""
+        if not self._handoffs:
+            return None
+        percents = {"low": 10, "median": 50, "high": 90}
+        return {name: percentile(self._handoffs, at) for name, at in percents.items()}
 
     @property
     def throttled(self) -> list[str]:
@@ -80,7 +108,16 @@ class Watch:
             times = self._psutil.Process(pid).cpu_times()
         except self._psutil.NoSuchProcess:
             return 0.0  # it has failed, which is said elsewhere
-        return float(times.user + times.system)
+        # Children that have ended: of this process they are the samples at rest.
+        children = times.children_user + times.children_system
+        return float(times.user + times.system + children)
+
+
+def moved(one_ns: float | None, other_ns: float | None) -> bool:
+    """Whether two hand-offs are of different states of a machine; False if one is not known."""
+    if one_ns is None or other_ns is None:
+        return False
+    return max(one_ns, other_ns) > MOVED * min(one_ns, other_ns)
 
 
 def spread_of(rounds_by_bracket: Iterable[Sequence[Sequence[float]]]) -> float:
@@ -117,6 +154,7 @@ def warnings_of(
         found.append(f"others used {noise['foreign_cpu']:.0%} of the processors")
     if (load_before or 0) > IDLE_LOAD:
         found.append(f"the machine was busy before the run (load average {load_before})")
+    found += _of_handoff(noise.get("handoff_ns"), noise.get("handoff_before_ns"))
     if noise["idle_cpu_s"] >= max(pause_s, 0.1):
         found.append(
             f"its threads were busy for {noise['idle_cpu_s']:.2f} s of rest, and may have taken "
@@ -126,4 +164,22 @@ def warnings_of(
     found += [f"{bracket} did not become stable while it was warmed up" for bracket in unstable]
     if rounds < MIN_ROUNDS:
         found.append(f"{rounds} rounds, too few to tell differences from noise ({MIN_ROUNDS})")
+    return found
+
+
+def _of_handoff(now: Mapping[str, float] | None, before: Sequence[float] | None) -> list[str]:
+    if now is None:
+        return []
+    found, low, high = [], now["low"], now["high"]
+    if moved(low, high):
+        found.append(
+            "too noisy: the host moved the processors meanwhile: a cache line took "
+            f"{low:.0f} to {high:.0f} ns from one to the next"
+        )
+    if before and moved(min(before[0], now["median"]), max(before[1], now["median"])):
+        found.append(
+            f"this machine has several states: a cache line took {now['median']:.0f} ns from one "
+            f"processor to the next, and {before[0]:.0f} to {before[1]:.0f} in earlier "
+            "comparisons; times differ with it"
+        )
     return found

@@ -33,7 +33,10 @@ Fields, units in their names; None where something was not measured:
   `latency`, as `wall`; see `maxim_deploy.benchmarks.load`
 - `noise`: `spread`, middle half of the rounds' medians over their median, the largest of all
   brackets; `foreign_cpu`, share of the processors that others used; `idle_cpu_s`, the most
-  processor time that the process used between two turns of its own
+  processor time that the process used between two turns of its own; `handoff_ns`, what a cache
+  line took from one processor to the next between the turns, `median` and the deciles `low` and
+  `high`, and `handoff_before_ns`, the least and most of the medians of earlier comparisons on this
+  machine; both None on a GPU, and missing in older records
 - `warnings`: why not to trust the numbers; `error`: why there are none
 - `environment`: see `environment.environment`; the state of the GPU after the timing as
   `gpu_after`
@@ -92,6 +95,12 @@ class Record:
     def label(self) -> str:
         """The subject with its precision, unless that is float32."""
         return self.subject if self.precision == "fp32" else f"{self.subject} {self.precision}"
+
+    @property
+    def handoff_ns(self) -> float | None:
+        """The median of what a cache line took from one processor to the next."""
+        handoff = (self.noise or {}).get("handoff_ns")
+        return handoff["median"] if handoff else None
 
     def medians_ms(self, bracket: str) -> list[float]:
         """The median of each round."""

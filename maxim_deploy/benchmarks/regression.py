@@ -8,7 +8,8 @@ before anything is measured.
 Rounds of two runs are no pairs. So each p50 has its own interval, in which the median of the rounds
 lies with 95 % confidence, and the ratio lies between the quotients of their ends. A regression is a
 ratio that is more than 5 % above 1 over all of that interval: two runs of the same thing on an idle
-machine may differ by so much.
+machine may differ by so much. Where the host has moved the processors in between (see `handoff`)
+they may differ by half, so there is no verdict.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from maxim_deploy.benchmarks.environment import machine_of
+from maxim_deploy.benchmarks.noise import moved
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS, Ratio, median_interval
 from maxim_deploy.errors import MaximDeployError, UsageError
@@ -36,17 +38,25 @@ class Change:
         before_ms: median of the earlier rounds.
         now_ms: of these.
         ratio: now over then.
+        handoffs_ns: what a cache line took from one processor to the next, then and now; None
+            where it is not known.
     """
 
     what: str
     before_ms: float
     now_ms: float
     ratio: Ratio
+    handoffs_ns: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the machine was in the same state."""
+        return not moved(*self.handoffs_ns)
 
     @property
     def verdict(self) -> str | None:
-        """Whether "slower" or "faster"; None within the noise or of too few rounds."""
-        if self.ratio.rounds < MIN_ROUNDS:
+        """Whether "slower" or "faster"; None within the noise, too few rounds or two states."""
+        if self.ratio.rounds < MIN_ROUNDS or not self.comparable:
             return None
         if self.ratio.low > 1 + BETWEEN_RUNS:
             return "slower"
@@ -55,7 +65,17 @@ class Change:
     def __str__(self) -> str:
         return (
             f"{self.what}: {self.before_ms:.4g} ms before, {self.now_ms:.4g} ms now, x "
-            f"{self.ratio}: {self.verdict or 'no difference outside the noise'}"
+            f"{self.ratio}: {self._words}"
+        )
+
+    @property
+    def _words(self) -> str:
+        if self.comparable:
+            return self.verdict or "no difference outside the noise"
+        then, now = self.handoffs_ns
+        return (
+            "no verdict, the host has moved the processors: a cache line took "
+            f"{then:.0f} ns from one to the next before, {now:.0f} now"
         )
 
 
@@ -107,7 +127,8 @@ def _change(now: Record, before: Record, bracket: str) -> Change:
     )
     batch = f" x {now.batch}" if now.batch > 1 else ""
     what = f"{now.model} {now.label} {_size(now)}{batch} {bracket}"
-    return Change(what, median(other), median(own), ratio)
+    handoffs = before.handoff_ns, now.handoff_ns
+    return Change(what, median(other), median(own), ratio, handoffs)
 
 
 def _key(record: Record) -> tuple[object, ...]:

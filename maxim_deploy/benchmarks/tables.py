@@ -173,10 +173,12 @@ def _method(records: Sequence[Record]) -> str:
         if ceilings
         else ""
     )
+    ns = next((record.handoff_ns for record in timed if record.handoff_ns), None)
+    handoff = f" {ns:.0f} ns from one processor to the next." if ns else ""
     return (
         f"**{first.suite}**, {first.model}: {first.architecture}; {threads}, "
         f"{_range(rounds)} rounds. {machine_of(machine)}, load {machine['load_average_1m']} "
-        f"before.{at_most} {libraries}; {first.created}, commit {machine['commit']}."
+        f"before.{at_most}{handoff} {libraries}; {first.created}, commit {machine['commit']}."
     )
 
 

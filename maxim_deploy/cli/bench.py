@@ -80,7 +80,8 @@ def bench(
     others go on; the exit code is then 1.
 
     With --baseline the exit code is 1 if something has become slower, by more than 5 % and outside
-    the noise. It must have been measured on the same machine.
+    the noise. It must have been measured on the same machine; if that is a virtual one and its
+    host has moved the processors since, there is no verdict, and the exit code is 1 as well.
 
     With --layers a table for each bundle, backend, precision and size follows, from the runtime's
     own profiler; with --json a line {"profile": ...}.
@@ -172,6 +173,7 @@ def _runs(
     """Check everything that was asked for before anything slow starts."""
     from maxim_deploy.benchmarks.measuring import Run, backends_here, named
     from maxim_deploy.benchmarks.suite import Plan, read_keys
+    from maxim_deploy.checkpoints.download import cache_folder
     from maxim_deploy.spec.manifest import Bundle
 
     only = options.pop("models")
@@ -192,14 +194,8 @@ def _runs(
     for name, plan in plans.items():
         if not bundles and not plan.models:
             raise UsageError(f"plan [{name}] has no models: name a BUNDLE to measure")
-    if cache is None and (not bundles or any(plan.baselines for plan in plans.values())):
-        from maxim_deploy.checkpoints.download import cache_folder
-
-        cache = cache_folder() / "benchmarks"
-    named_bundles = named(bundles)
-    return [
-        Run(name, plan, named_bundles, cache or Path(), shell.say) for name, plan in plans.items()
-    ]
+    folder, by_name = cache or cache_folder() / "benchmarks", named(bundles)
+    return [Run(name, plan, by_name, folder, shell.say) for name, plan in plans.items()]
 
 
 def _plans(suite: Path, name: str | None) -> dict[str, Plan]:
@@ -260,5 +256,8 @@ def _finish(
         for change in found:
             shell.say(str(change))
         went_wrong |= any(change.verdict == "slower" for change in found)
+        if not any(change.comparable for change in found):
+            shell.say("nothing could be compared with the baseline: run it again")
+            went_wrong = True
     if went_wrong:
         raise click.exceptions.Exit(1)

@@ -14,6 +14,11 @@ ENVIRONMENT: dict[str, Any] = {
 }  # fmt: skip
 
 
+def handoff(ns: float) -> dict[str, Any]:
+    """`noise` of a record whose processors were so far from each other."""
+    return {"spread": 0.01, "handoff_ns": {"low": ns - 5, "median": ns, "high": ns + 5}}
+
+
 def timing(rounds_ms: Sequence[Sequence[float]], gpu: bool = False) -> dict[str, Any]:
     wall = summary([ms for turn in rounds_ms for ms in turn])
     return {

@@ -89,17 +89,32 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> type[FakeWorker]:
     return FakeWorker
 
 
+COMMON = {
+    "suite": "s", "run": "r", "created": "now", "model": "m", "architecture": "a",
+    "environment": ENVIRONMENT,
+}  # fmt: skip
+
+
 def compared(files: dict[Subject, str], **changes: Any) -> list[Record]:
     graph = (Path("g.onnx"), "tensor")
     plan = Plan(backends=("onnxruntime",), rounds=5, least_s=0, pause_s=0, **changes)
-    common = {
-        "suite": "s", "run": "r", "created": "now", "model": "m", "architecture": "a",
-        "environment": ENVIRONMENT,
-    }  # fmt: skip
     by_subject = {subject: Files(Path(name), graph) for subject, name in files.items()}
     said: list[str] = []
     limits: Any = FakeLimits()
-    return Comparison(plan, by_subject, (60, 128), 1, common, limits, said.append).records()
+    return Comparison(plan, by_subject, (60, 128), 1, COMMON, limits, said.append).records()
+
+
+def test_the_processors_are_looked_at_between_all_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples: list[int | None] = []
+    monkeypatch.setattr(comparison, "handoff_ns", lambda count: samples.append(count) or 90.0)
+    plan = Plan(backends=("onnxruntime",), rounds=5, least_s=0, pause_s=0, threads=2)
+    files = {OURS: Files(Path("1"))}
+    limits: Any = FakeLimits()
+    one = Comparison(plan, files, (64, 64), 1, COMMON, limits, print, lambda ns: (ns - 10, ns))
+    (found,) = one.records()
+    assert samples == [2] * 5 * 2  # rounds and brackets
+    assert found.handoff_ns == 90 and found.noise is not None
+    assert found.noise["handoff_before_ns"] == (80, 90)
 
 
 def test_a_record_has_everything() -> None:

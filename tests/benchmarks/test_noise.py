@@ -12,11 +12,16 @@ from maxim_deploy.benchmarks.noise import Watch, spread_of, warnings_of
 
 QUIET = {"spread": 0.01, "foreign_cpu": 0.01, "idle_cpu_s": 0.04}
 CALM = {"pause_s": 0.25, "load_before": 0.1, "throttled": [], "unstable": [], "rounds": 7}
+STEADY = {"low": 275, "median": 280, "high": 290}
 
 
 def test_a_quiet_machine_has_no_warning() -> None:
     assert warnings_of(QUIET, **CALM) == []
     assert warnings_of({**QUIET, "spread": None, "foreign_cpu": None}, **CALM) == []
+    assert warnings_of({**QUIET, "handoff_ns": None, "handoff_before_ns": None}, **CALM) == []
+    assert warnings_of({**QUIET, "handoff_ns": STEADY, "handoff_before_ns": None}, **CALM) == []
+    near = {"handoff_ns": STEADY, "handoff_before_ns": [250, 300]}
+    assert warnings_of({**QUIET, **near}, **CALM) == []
 
 
 @pytest.mark.parametrize(
@@ -29,6 +34,21 @@ def test_a_quiet_machine_has_no_warning() -> None:
         ({}, {"throttled": ["power cap"]}, "the GPU was slowed down: power cap"),
         ({}, {"unstable": ["image"]}, "image did not become stable"),
         ({}, {"rounds": 4}, "4 rounds, too few"),
+        (
+            {"handoff_ns": {"low": 80, "median": 90, "high": 280}},
+            {},
+            "a cache line took 80 to 280 ns from one to the next",
+        ),
+        (
+            {"handoff_ns": STEADY, "handoff_before_ns": [80, 82]},
+            {},
+            "several states: a cache line took 280 ns from one processor to the next, and 80 to 82",
+        ),
+        (
+            {"handoff_ns": STEADY, "handoff_before_ns": [80, 282]},  # of neither is known which
+            {},
+            "and 80 to 282 in earlier comparisons",
+        ),
     ],
 )
 def test_what_is_warned_of(found: dict, method: dict, words: str) -> None:
@@ -48,7 +68,7 @@ class FakePsutil:
     NoSuchProcess = LookupError
 
     def __init__(self) -> None:
-        self.busy, self.idle, self.own = 100.0, 900.0, {}
+        self.busy, self.idle, self.own, self.children = 100.0, 900.0, {}, 0.0
 
     def cpu_times(self) -> tuple:
         from collections import namedtuple
@@ -59,7 +79,10 @@ class FakePsutil:
     def Process(self, pid: int):  # noqa: N802
         if pid not in self.own:
             raise self.NoSuchProcess(pid)
-        return SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=self.own[pid], system=0.0))
+        times = SimpleNamespace(
+            user=self.own[pid], system=0.0, children_user=self.children, children_system=0.0
+        )
+        return SimpleNamespace(cpu_times=lambda: times)
 
 
 def test_what_others_use_is_all_less_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +92,8 @@ def test_what_others_use_is_all_less_our_own(monkeypatch: pytest.MonkeyPatch) ->
     watch = Watch([7, 8], None)  # 8 has ended
     machine.busy, machine.idle, machine.own[7] = 115.0, 905.0, 62.0
     assert watch.foreign_cpu() == pytest.approx((15 - 12) / 20)
+    machine.children = 1.0  # has ended, and was a process of 7's
+    assert watch.foreign_cpu() == pytest.approx((15 - 13) / 20)
     machine.own[7] = 90.0  # ticks are coarse: never below zero
     assert watch.foreign_cpu() == 0
 
@@ -94,3 +119,15 @@ def test_the_gpu_is_looked_at_in_every_sample() -> None:
     assert watch.throttled == ["power cap", "temperature (driver)"]
     assert watch.gpu_state is not None and watch.gpu_state["sm_mhz"] == 1
     Watch([], None).sample()
+
+
+def test_processors_are_looked_at_until_they_do_not_tell() -> None:
+    samples = iter([80.0, 90.0, 280.0, None])
+    watch = Watch([], None, lambda: next(samples))
+    assert watch.handoff_ns is None
+    for _ in range(6):
+        watch.sample_at_rest()
+    assert watch.handoff_ns == pytest.approx({"low": 82, "median": 90, "high": 242})
+    silent = Watch([], None)
+    silent.sample_at_rest()
+    assert silent.handoff_ns is None

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.samples import ENVIRONMENT, record, timing
+from benchmarks.samples import ENVIRONMENT, handoff, record, timing
 
 from maxim_deploy.benchmarks.regression import changes, same_machine
 from maxim_deploy.errors import MaximDeployError, UsageError
@@ -35,6 +35,18 @@ def test_scatter_widens_what_counts_as_noise() -> None:
 def test_few_rounds_have_no_verdict() -> None:
     (change,) = changes([record("a", 300, 300, 300, 300)], [record("a", *STEADY)])
     assert change.verdict is None and change.ratio.rounds == 4
+
+
+@pytest.mark.parametrize("then, now", [(80, 280), (280, 80)])
+def test_two_states_of_a_machine_have_no_verdict(then: float, now: float) -> None:
+    earlier = [record("a", *STEADY, noise=handoff(then))]
+    (change,) = changes([record("a", *times(1.3), noise=handoff(now))], earlier)
+    assert change.verdict is None and not change.comparable
+    assert f"a cache line took {then} ns from one to the next before, {now} now" in str(change)
+    (change,) = changes([record("a", *times(1.3), noise=handoff(then + 8))], earlier)
+    assert change.verdict == "slower"
+    (change,) = changes([record("a", *times(1.3))], earlier)  # an older record does not tell
+    assert change.verdict == "slower"
 
 
 def test_only_the_same_thing_is_compared_and_the_last_of_it() -> None:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.samples import ENVIRONMENT, record, timing
+from benchmarks.samples import ENVIRONMENT, handoff, record, timing
 
 from maxim_deploy.benchmarks.records import append_records
 from maxim_deploy.benchmarks.tables import results_of, table_of
@@ -32,6 +33,8 @@ def test_a_table_has_method_ratios_and_memory() -> None:
     method, _, head, rule, literal, ours = table_of([record(), FASTER]).splitlines()
     assert "**deployment**, S-1 random: S-1; 2 threads, 5 rounds. Z80 (Zilog 8 0 1) x 2" in method
     assert "At most 90 GFLOP/s and 20.0 GB/s. onnx 1.18;" in method
+    moved = replace(FASTER, noise=handoff(80))
+    assert "20.0 GB/s. 80 ns from one processor to the next. onnx" in table_of([record(), moved])
     assert head.count("|") == rule.count("|") == literal.count("|") == ours.count("|")
     heads = [cell.strip() for cell in head.split("|")[1:-1]]
     cells = dict(zip(heads, (cell.strip() for cell in ours.split("|")[1:-1]), strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.samples import ENVIRONMENT, record
+from benchmarks.samples import ENVIRONMENT, handoff, record
 from click.testing import CliRunner, Result
 
 from maxim_deploy.benchmarks import environment, measuring
@@ -147,6 +147,19 @@ def test_a_regression_is_exit_code_1(runs: Any, demo_bundle: Path, folder: Path)
     assert result.exit_code == 1 and "nothing was compared" in result.stderr
 
 
+def test_another_state_of_the_machine_is_no_regression_and_no_success(
+    runs: Any, demo_bundle: Path, folder: Path
+) -> None:
+    append_records(Path("before.jsonl"), [record("onnxruntime", *[50] * 7, noise=handoff(80))])
+    runs.records = ([record("onnxruntime", *[60] * 7, noise=handoff(280))],)
+    result = maxim_bench(demo_bundle, "--baseline", "before.jsonl")
+    assert result.exit_code == 1 and "slower" not in result.stderr
+    assert "no verdict, the host has moved the processors: a cache line took 80 ns" in result.stderr
+    assert "nothing could be compared with the baseline: run it again" in result.stderr
+    runs.records = ([record("onnxruntime", *[50] * 7, noise=handoff(90))],)
+    assert maxim_bench(demo_bundle, "--baseline", "before.jsonl").exit_code == 0
+
+
 def test_another_machine_is_refused_before_anything_is_measured(
     runs: Any, demo_bundle: Path, folder: Path
 ) -> None:
@@ -279,6 +292,8 @@ def test_a_bundle_is_measured(demo_bundle: Path, folder: Path) -> None:
         assert one.memory is not None and one.memory["size"] == [64, 64]
         assert one.agreement is not None and one.agreement["with"] == "torch"
         assert one.noise is not None and one.noise["foreign_cpu"] >= 0
+        assert one.handoff_ns is None or 20 < one.handoff_ns < 1e5
+        assert one.noise["handoff_before_ns"] is None  # in a cache of its own
     assert set(single.timings) == {"network", "image"} and set(torch.timings) == {"network"}
     assert torch.graph is None and torch.cost is None  # the literal graph was not asked for
     assert single.graph is not None and single.graph["nodes"] > 100
@@ -288,7 +303,7 @@ def test_a_bundle_is_measured(demo_bundle: Path, folder: Path) -> None:
 
     # The same again, against an earlier record that was ten times as fast.
     faster = [
-        replace(one, timings={"network": _faster(one.timings["network"])})
+        replace(one, timings={"network": _faster(one.timings["network"])}, noise=None)
         for one in records
         if one.subject == "onnxruntime"
     ]
