@@ -73,6 +73,28 @@ def test_the_bytes_of_a_graph(tmp_path: Path) -> None:
     assert measured is not None and 2 * 192 - 40 < measured < 3 * 192 + 40
 
 
+EXACT = """
+import json, pathlib, re, sys, numpy
+from maxim_deploy._onnxruntime import cpu_session
+def reserved():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmSize:\\s+(\\d+)", status)[1])
+session = cpu_session(pathlib.Path(sys.argv[1]), 1)
+image = numpy.zeros((1, 3, 600, 600), numpy.float32)
+before = reserved()
+result = session.run(None, {"image": image})[0]
+print(json.dumps(dict(reserved=reserved() - before, needed=2 * 16 * image.nbytes)))
+"""
+
+
+def test_the_arena_asks_for_what_a_tensor_needs(tmp_path: Path) -> None:
+    """By powers of two, as by default, two tensors of 69 MB would take blocks of 134 MB each."""
+    wide = node("Concat", "image " * 16, "wide", axis=1)
+    graph = write(tmp_path / "g.onnx", wide, node("Neg", "wide", "restored"))
+    memory = run(EXACT, graph)
+    assert memory["needed"] < memory["reserved"] < memory["needed"] + 10e6
+
+
 def test_a_graph_that_does_not_run(tmp_path: Path) -> None:
     side = np.array([7])
     graph = write(tmp_path / "g.onnx", node("Reshape", "image side", "restored"), side=side)
