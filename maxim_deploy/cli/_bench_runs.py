@@ -1,0 +1,69 @@
+"""What `maxim-bench` is to measure, from its arguments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy.benchmarks.measuring import Run, backends_here, named
+from maxim_deploy.benchmarks.suite import Plan, read_keys, read_suite
+from maxim_deploy.checkpoints.download import cache_folder
+from maxim_deploy.cli import shell
+from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.recipes import chosen
+
+
+def runs_asked_for(
+    paths: tuple[Path, ...],
+    suite: Path | None,
+    plan_name: str | None,
+    cache: Path | None,
+    options: dict[str, Any],
+) -> list[Run]:
+    """Check everything that was asked for before anything slow starts."""
+    only = options.pop("models")
+    if suite is None and (plan_name or only):
+        raise UsageError("--plan and --model choose from a suite: name it with --suite")
+    if not paths and suite is None:
+        raise UsageError("name a BUNDLE to measure, or a --suite of models")
+    bundles: list[Bundle] = [Bundle.open(path) for path in paths]
+    plans = _plans(suite, plan_name) if suite else {"command line": Plan(precisions=())}
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    asked = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items()}
+    plans = {name: replace(plan, **read_keys(asked)) for name, plan in plans.items()}
+    if suite is None and not given.get("backends"):
+        here = backends_here(bundles)
+        plans = {name: replace(plan, backends=here) for name, plan in plans.items()}
+    if only:
+        plans = _only(plans, only)
+    for name, plan in plans.items():
+        if not bundles and not plan.models:
+            raise UsageError(f"plan [{name}] has no models: name a BUNDLE to measure")
+    folder, by_name = cache or cache_folder() / "benchmarks", named(bundles)
+    return [Run(name, plan, by_name, folder, shell.say) for name, plan in plans.items()]
+
+
+def _plans(suite: Path, name: str | None) -> dict[str, Plan]:
+    """The plans of a suite, or one of them."""
+    plans = read_suite(suite)
+    if name is None:
+        return plans
+    if name not in plans:
+        raise UsageError(
+            f"suite {str(suite)!r} has no plan {name!r}{nearest(name, plans)}; it has: "
+            f"{', '.join(plans)}"
+        )
+    return {name: plans[name]}
+
+
+def _only(plans: dict[str, Plan], names: tuple[str, ...]) -> dict[str, Plan]:
+    """Plans with these of their models; one that has none of them is left out."""
+    known = [model for plan in plans.values() for model in plan.models if isinstance(model, str)]
+    wanted = chosen("model", names, tuple(dict.fromkeys(known)))
+    kept = {
+        name: replace(plan, models=tuple(model for model in plan.models if model in wanted))
+        for name, plan in plans.items()
+    }
+    return {name: plan for name, plan in kept.items() if plan.models}
