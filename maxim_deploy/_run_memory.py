@@ -6,9 +6,12 @@ ONNX Runtime on the CPU, and prints the bytes that this added to the process.
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,24 +19,35 @@ from maxim_deploy._memory import peak_resident_bytes, resident_bytes
 from maxim_deploy._onnxruntime import cpu_session
 from maxim_deploy.errors import BackendError
 
-FIXED_BYTES = 4_000_000
-"""What a run takes whatever its size: code and tables that are first touched in it."""
-
-_SIZES = ((384, 512), (448, 576))
+_SMALL = (128, 128)
+_LARGE = ((384, 512), (448, 576))
 """Two, for the arena cuts its blocks differently from size to size. Seen at other sizes: up to 5 %
 more or less than the mean of these two."""
 
 
-def measured_bytes_per_pixel(graph: Path) -> float | None:
-    """Memory of a run per padded pixel, beyond `FIXED_BYTES`; None where nobody can tell.
+class RunMemory(NamedTuple):
+    """What a run takes: so much whatever its size, and so much for each padded pixel."""
+
+    fixed_bytes: int
+    bytes_per_pixel: float
+
+    def bytes_for(self, pixels: int) -> int:
+        """Of a run on so many padded pixels."""
+        return round(self.fixed_bytes + pixels * self.bytes_per_pixel)
+
+
+def measured_run_memory(graph: Path) -> RunMemory | None:
+    """The line through a small run and the mean of two large ones; None where nobody can tell.
 
     Raises:
         BackendError: the graph does not run.
     """
     if sys.platform != "linux":
         return None
-    each = [(_measured(graph, *size) - FIXED_BYTES) / (size[0] * size[1]) for size in _SIZES]
-    return round(sum(each) / len(each), 1)
+    small, pixels = _measured(graph, *_SMALL), math.prod(_SMALL)
+    slopes = [(_measured(graph, *size) - small) / (math.prod(size) - pixels) for size in _LARGE]
+    per_pixel = round(fmean(slopes), 1)
+    return RunMemory(max(0, round(small - pixels * per_pixel)), per_pixel)
 
 
 def _measured(graph: Path, height: int, width: int) -> int:

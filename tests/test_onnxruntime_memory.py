@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from benchmarks.graphs import node, write
 
-from maxim_deploy._run_memory import measured_bytes_per_pixel
+from maxim_deploy._run_memory import measured_run_memory
 from maxim_deploy.errors import BackendError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
@@ -69,8 +69,13 @@ def test_an_application_that_has_an_allocator_keeps_it(demo_bundle: Path) -> Non
 def test_the_bytes_of_a_graph(tmp_path: Path) -> None:
     wide = node("Concat", "image " * 16, "wide", axis=1)
     graph = write(tmp_path / "g.onnx", wide, node("Neg", "wide", "restored"))
-    measured = measured_bytes_per_pixel(graph)
-    assert measured is not None and 2 * 192 - 40 < measured < 3 * 192 + 40
+    measured = measured_run_memory(graph)
+    assert measured is not None
+    assert 2 * 192 - 20 < measured.bytes_per_pixel < 3 * 192 + 20
+    assert 0 <= measured.fixed_bytes < 10e6
+    assert measured.bytes_for(1000) == pytest.approx(
+        measured.fixed_bytes + 1000 * measured.bytes_per_pixel, abs=1
+    )
 
 
 EXACT = """
@@ -99,7 +104,7 @@ def test_a_graph_that_does_not_run(tmp_path: Path) -> None:
     side = np.array([7])
     graph = write(tmp_path / "g.onnx", node("Reshape", "image side", "restored"), side=side)
     with pytest.raises(BackendError, match=r"measuring the memory of g.onnx failed: .*Reshape"):
-        measured_bytes_per_pixel(graph)
+        measured_run_memory(graph)
 
 
 PLANNED = """
@@ -116,7 +121,14 @@ print(json.dumps(dict(planned=planned, measured=peak_resident_bytes() - before))
 
 
 @pytest.mark.parametrize(
-    ("size", "precision"), [((512, 512), "fp32"), ((500, 700), "fp32"), ((480, 640), "fp16")]
+    ("size", "precision"),
+    [
+        ((128, 128), "fp32"),
+        ((512, 512), "fp32"),
+        ((500, 700), "fp32"),
+        ((192, 256), "fp16"),
+        ((480, 640), "fp16"),
+    ],
 )
 def test_the_plan_is_within_a_tenth_of_the_peak(demo_bundle: Path, size, precision) -> None:
     memory = run(PLANNED, demo_bundle, *size, precision)

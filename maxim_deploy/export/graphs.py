@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from maxim_deploy._run_memory import measured_bytes_per_pixel
+from maxim_deploy._run_memory import RunMemory, measured_run_memory
 from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint
 from maxim_deploy.export.deployment import DeploymentMaxim
@@ -86,7 +86,7 @@ class GraphWriter:
         memory = None
         if self.settings.verify and precision != "bf16":  # a CPU does not run it
             self.say(f"measuring the memory of {precision}")
-            memory = measured_bytes_per_pixel(tensor)
+            memory = measured_run_memory(tensor)
         if "image" in self.settings.io:
             image = self._write_form(image_form(model), precision, "image")
             agreement = []
@@ -126,9 +126,17 @@ class GraphWriter:
         precision: str,
         io: str,
         parity: list[dict[str, Any]],
-        memory: float | None,
+        memory: RunMemory | None,
     ) -> GraphEntry:
         opset, weights = 22 if precision == "bf16" else OPSET, self._weights(precision)
         return GraphEntry(
-            path.name, precision, io, weights, opset, node_count(path), parity, memory
+            path.name,
+            precision,
+            io,
+            weights,
+            opset,
+            node_count(path),
+            parity,
+            run_bytes_per_pixel=memory.bytes_per_pixel if memory else None,
+            run_bytes_fixed=memory.fixed_bytes if memory else None,
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from maxim_deploy._memory import available_bytes
 from maxim_deploy._onnxruntime import arena_of_this_process, cpu_session
 from maxim_deploy._optional import require
-from maxim_deploy._run_memory import FIXED_BYTES
+from maxim_deploy._run_memory import RunMemory
 from maxim_deploy.errors import BackendError, MissingDependencyError
 from maxim_deploy.imaging import Padding
 from maxim_deploy.runtime.backend import OutOfMemoryError
@@ -22,6 +22,11 @@ BYTES_PER_PIXEL = 60
 BYTES_PER_FEATURE = (46.1, 66.3)
 """Memory of a run per padded pixel where none was measured at export: so much, and so much for each
 feature of a network of one stage and of more. From measurements on the demo model, S-1 and S-2."""
+
+FIXED_BYTES = 4_000_000
+"""What it takes whatever its size, likewise: code and tables that are first touched in it."""
+
+NOT_KNOWN = RunMemory(0, 0.0)
 
 BATCH_PIXELS = 2 * 128 * 128
 """Two cores, demo model: eight images of 64x64 in one run take 6.6 ms each, alone 9.2; two of
@@ -53,7 +58,7 @@ class OnnxRuntimeCpu:
     Args:
         graph: the ONNX file, `<precision>.<io>.onnx`; its weights file is read from beside it.
         threads: threads within one operator, or None for one per core.
-        bytes_per_pixel: memory of a run per padded pixel; 0 if nobody will ask.
+        memory: of a run; need not be known if nobody will ask.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -66,7 +71,7 @@ class OnnxRuntimeCpu:
     batch_pixels: int | None = BATCH_PIXELS
 
     def __init__(
-        self, graph: Path, threads: int | None = None, bytes_per_pixel: float = 0.0
+        self, graph: Path, threads: int | None = None, memory: RunMemory = NOT_KNOWN
     ) -> None:
         try:
             self._session = cpu_session(graph, threads)
@@ -81,7 +86,7 @@ class OnnxRuntimeCpu:
             check_form(self._session, graph, self.io)
         self._arena = arena_of_this_process()
         self._leave = self._arena.keep_for(self)
-        self._bytes_per_pixel = bytes_per_pixel
+        self._memory = memory
         self.library = f"onnxruntime {require('onnxruntime', 'cpu').__version__}"
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
@@ -109,7 +114,7 @@ class OnnxRuntimeCpu:
 
     def bytes_for(self, shape: Shape) -> int:
         """Memory that a run adds to a process that has run nothing yet."""
-        return round(FIXED_BYTES + padded_pixels(shape) * self._bytes_per_pixel)
+        return self._memory.bytes_for(padded_pixels(shape))
 
     def free_bytes(self) -> int | None:
         """Memory that the system could give to a run now, or that runs have already."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maxim_deploy._gpu import find_gpu
+from maxim_deploy._run_memory import RunMemory
 from maxim_deploy.errors import (
     BackendError,
     BundleError,
@@ -16,7 +17,11 @@ from maxim_deploy.errors import (
 )
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.engine_set import EngineSet
-from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu, typical_bytes_per_pixel
+from maxim_deploy.runtime.onnxruntime_backend import (
+    FIXED_BYTES,
+    OnnxRuntimeCpu,
+    typical_bytes_per_pixel,
+)
 from maxim_deploy.runtime.registry import opener_of, registered_names
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
@@ -150,9 +155,10 @@ def _onnxruntime(request: Request) -> Backend:
     if request.precision not in ("auto", *CPU_PRECISIONS):
         raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
     entry = _best_graph(request, CPU_PRECISIONS)
-    memory = entry.run_bytes_per_pixel
-    if memory is None:
-        memory = typical_bytes_per_pixel(request.bundle.manifest.architecture)
+    fixed, per_pixel = entry.run_bytes_fixed, entry.run_bytes_per_pixel
+    if per_pixel is None:
+        per_pixel = typical_bytes_per_pixel(request.bundle.manifest.architecture)
+    memory = RunMemory(FIXED_BYTES if fixed is None else fixed, per_pixel)
     return OnnxRuntimeCpu(_checked(request.bundle, entry), request.threads, memory)
 
 

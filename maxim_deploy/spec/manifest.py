@@ -54,6 +54,7 @@ class GraphEntry:
             empty if the check was skipped.
         run_bytes_per_pixel: memory that a run with ONNX Runtime on a CPU takes per padded pixel,
             measured at export; None if it was not.
+        run_bytes_fixed: what such a run takes beside, whatever its size; None in older bundles.
     """
 
     file: str
@@ -64,6 +65,7 @@ class GraphEntry:
     nodes: int
     parity: list[dict[str, Any]] = field(default_factory=list)
     run_bytes_per_pixel: float | None = None
+    run_bytes_fixed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,7 @@ def test_manifest(demo_bundle: Path) -> None:
     if sys.platform == "linux":
         taken = {entry["precision"]: entry["run_bytes_per_pixel"] for entry in manifest["graphs"]}
         assert 400 < taken["fp32"] < 460 < taken["fp16"] < 600
+        assert all(0 <= entry["run_bytes_fixed"] < 10e6 for entry in manifest["graphs"])
     exact = graphs["fp32.tensor.onnx"]["parity"]
     assert [tuple(record["shape"]) for record in exact] == list(UNSEEN_SHAPES)
     assert 0 < max(record["max_error"] for record in exact) <= MAX_ERROR
