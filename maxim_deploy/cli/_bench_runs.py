@@ -17,23 +17,23 @@ from maxim_deploy.spec.recipes import chosen
 
 def runs_asked_for(
     paths: tuple[Path, ...],
-    suite: Path | None,
+    suites: tuple[Path, ...],
     plan_name: str | None,
     cache: Path | None,
     options: dict[str, Any],
 ) -> list[Run]:
     """Check everything that was asked for before anything slow starts."""
     only = options.pop("models")
-    if suite is None and (plan_name or only):
+    if not suites and (plan_name or only):
         raise UsageError("--plan and --model choose from a suite: name it with --suite")
-    if not paths and suite is None:
+    if not paths and not suites:
         raise UsageError("name a BUNDLE to measure, or a --suite of models")
     bundles: list[Bundle] = [Bundle.open(path) for path in paths]
-    plans = _plans(suite, plan_name) if suite else {"command line": Plan(precisions=())}
+    plans = _plans(suites, plan_name) if suites else {"command line": Plan(precisions=())}
     given = {key: value for key, value in options.items() if value not in (None, ())}
     asked = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items()}
     plans = {name: replace(plan, **read_keys(asked)) for name, plan in plans.items()}
-    if suite is None and not given.get("backends"):
+    if not suites and not given.get("backends"):
         here = backends_here(bundles)
         plans = {name: replace(plan, backends=here) for name, plan in plans.items()}
     if only:
@@ -45,15 +45,20 @@ def runs_asked_for(
     return [Run(name, plan, by_name, folder, shell.say) for name, plan in plans.items()]
 
 
-def _plans(suite: Path, name: str | None) -> dict[str, Plan]:
-    """The plans of a suite, or one of them."""
-    plans = read_suite(suite)
+def _plans(suites: tuple[Path, ...], name: str | None) -> dict[str, Plan]:
+    """The plans of the suites, or one of them."""
+    plans: dict[str, Plan] = {}
+    for suite in suites:
+        own = read_suite(suite)
+        if twice := plans.keys() & own.keys():
+            raise UsageError(f"suite {str(suite)!r} has plan {twice.pop()!r}, and so has another")
+        plans |= own
     if name is None:
         return plans
     if name not in plans:
+        files = ", ".join(repr(str(suite)) for suite in suites)
         raise UsageError(
-            f"suite {str(suite)!r} has no plan {name!r}{nearest(name, plans)}; it has: "
-            f"{', '.join(plans)}"
+            f"suite {files} has no plan {name!r}{nearest(name, plans)}; it has: {', '.join(plans)}"
         )
     return {name: plans[name]}
 

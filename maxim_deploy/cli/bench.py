@@ -35,8 +35,15 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--threads", type=int, help="CPU threads of each subject.  [default: one per core]")
 @click.option("--rounds", type=int, help="Turns of each subject.  [default: 7]")
-@click.option("--suite", type=_FILE, metavar="FILE.toml", help="What to measure, from a file.")
-@click.option("--plan", "plan_name", metavar="NAME", help="One table of the suite.  [default: all]")
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    type=_FILE,
+    metavar="FILE.toml",
+    help="What to measure, from a file; repeatable.",
+)
+@click.option("--plan", "plan_name", metavar="NAME", help="One table of a suite.  [default: all]")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only these of the suite.")
 @click.option("--baseline", type=_FILE, metavar="FILE", help="Compare with earlier records.")
 @click.option("--layers", is_flag=True, help="Say where the time goes, by block of the network.")
@@ -56,7 +63,7 @@ _FILE = click.Path(path_type=Path)
 @shell.common_options
 def bench(
     bundles: tuple[Path, ...],
-    suite: Path | None,
+    suites: tuple[Path, ...],
     plan_name: str | None,
     baseline: Path | None,
     layers: bool,
@@ -102,7 +109,7 @@ def bench(
     from maxim_deploy.benchmarks.tables import table_of
     from maxim_deploy.cli._bench_runs import runs_asked_for
 
-    runs = runs_asked_for(bundles, suite, plan_name, cache, options)
+    runs = runs_asked_for(bundles, suites, plan_name, cache, options)
     earlier = _earlier(baseline, environment()) if baseline else []
     if output:
         append_records(output, [])  # better to fail now than after half an hour

@@ -102,6 +102,16 @@ def test_a_suite_and_what_overrides_it(runs: Any, suite: Path, demo_bundle: Path
     assert [(run.name, list(run.bundles)) for run in runs] == [("second", ["demo-denoise"])]
 
 
+def test_several_suites(runs: Any, suite: Path, demo_bundle: Path) -> None:
+    Path("more.toml").write_text('[third]\nmodels = ["S-3"]\nbackends = ["onnxruntime"]\n')
+    assert maxim_bench("--suite", suite, "--suite", "more.toml").exit_code == 0
+    assert [run.name for run in runs] == ["first", "second", "third"]
+    runs.clear()
+    two = "--suite", suite, "--suite", "more.toml", "--plan", "third"
+    assert maxim_bench(*two).exit_code == 0
+    assert [(run.name, run.plan.models) for run in runs] == [("third", ("S-3",))]
+
+
 def test_records_are_appended_as_they_come(runs: Any, demo_bundle: Path, folder: Path) -> None:
     for _ in range(2):
         assert maxim_bench(demo_bundle, "-o", "r.jsonl").exit_code == 0
@@ -191,6 +201,11 @@ def test_rendering_needs_no_measurement(runs: Any, folder: Path) -> None:
         ("--model S-1", "--plan and --model choose from a suite"),
         ("--suite none.toml", "suite 'none.toml': "),
         ("--suite suite.toml --plan frist", "has no plan 'frist' (did you mean 'first'?); it has"),
+        (
+            "--suite suite.toml --suite bare.toml --plan frist",
+            "'suite.toml', 'bare.toml' has no",
+        ),
+        ("--suite suite.toml --suite suite.toml", "suite 'suite.toml' has plan '"),
         ("--suite suite.toml --model S-3", "unknown model 'S-3' (did you mean"),
         ("--suite bare.toml", "plan [bare] has no models: name a BUNDLE to measure"),
         ("--suite suite.toml --size 7", "sizes must be HEIGHTxWIDTH: '7'"),
