@@ -50,13 +50,13 @@ class Change:
 
     @property
     def comparable(self) -> bool:
-        """Whether the machine was in the same state."""
-        return not moved(*self.handoffs_ns)
+        """Whether there were enough rounds and the machine was in the same state."""
+        return self.ratio.rounds >= MIN_ROUNDS and not moved(*self.handoffs_ns)
 
     @property
     def verdict(self) -> str | None:
-        """Whether "slower" or "faster"; None within the noise, too few rounds or two states."""
-        if self.ratio.rounds < MIN_ROUNDS or not self.comparable:
+        """Whether "slower" or "faster"; None within the noise or if not comparable."""
+        if not self.comparable:
             return None
         if self.ratio.low > 1 + BETWEEN_RUNS:
             return "slower"
@@ -72,6 +72,8 @@ class Change:
     def _words(self) -> str:
         if self.comparable:
             return self.verdict or "no difference outside the noise"
+        if self.ratio.rounds < MIN_ROUNDS:
+            return f"no verdict, {self.ratio.rounds} rounds are too few ({MIN_ROUNDS})"
         then, now = self.handoffs_ns
         return (
             "no verdict, the host has moved the processors: a cache line took "
@@ -97,26 +99,39 @@ def same_machine(earlier: Sequence[Record], environment: Mapping[str, Any]) -> l
 
 
 def changes(now: Iterable[Record], earlier: Iterable[Record]) -> list[Change]:
-    """Every bracket that both have; of several earlier records the last.
+    """Every bracket that both have; of several earlier records the last of the same state.
 
     Raises:
         MaximDeployError: they have nothing in common.
     """
-    before = {_key(record): record for record in earlier if record.error is None}
+    worked = [record for record in earlier if record.error is None]
+    pairs = [(record, _counterpart(record, worked)) for record in now if record.error is None]
     found = [
-        _change(record, before[_key(record)], bracket)
-        for record in now
-        if record.error is None and _key(record) in before
+        _change(record, before, bracket)
+        for record, before in pairs
+        if before
         for bracket in record.timings
-        if bracket in before[_key(record)].timings
+        if bracket in before.timings
     ]
     if not found:
-        has = sorted({f"{r.model} {r.label} {_size(r)}" for r in before.values()})
+        has = sorted({f"{r.model} {r.label} {_size(r)}" for r in worked})
         raise MaximDeployError(
             "nothing was compared: the baseline has no subject, size and batch of these; it has "
             f"{', '.join(has) or 'nothing'}"
         )
     return found
+
+
+def lost(now: Iterable[Record], earlier: Iterable[Record]) -> list[Record]:
+    """Those that fail now and did not earlier; of a failed one the device may not be known."""
+    worked = {_key(record)[:-1] for record in earlier if record.error is None}
+    return [record for record in now if record.error is not None and _key(record)[:-1] in worked]
+
+
+def _counterpart(now: Record, earlier: Iterable[Record]) -> Record | None:
+    found = [record for record in earlier if _key(record) == _key(now)]
+    in_state = [record for record in found if not moved(record.handoff_ns, now.handoff_ns)]
+    return in_state[-1] if in_state else found[-1] if found else None
 
 
 def _change(now: Record, before: Record, bracket: str) -> Change:

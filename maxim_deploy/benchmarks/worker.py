@@ -113,10 +113,13 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         patience = threading.Timer(self._patience_s, self._process.kill)
+        patience.daemon = True  # Ctrl-C may come between any two lines
         patience.start()
-        line = self._process.stdout.readline()
-        in_time = patience.is_alive()
-        patience.cancel()
+        try:
+            line = self._process.stdout.readline()
+            in_time = patience.is_alive()
+        finally:
+            patience.cancel()
         if not line:
             code = self._process.wait()
             raise BackendError(

@@ -84,8 +84,9 @@ def bench(
     others go on; the exit code is then 1.
 
     With --baseline the exit code is 1 if something has become slower, by more than 5 % and outside
-    the noise. It must have been measured on the same machine; if that is a virtual one and its
-    host has moved the processors since, there is no verdict, and the exit code is 1 as well.
+    the noise. It must have been measured on the same machine. Where there is no verdict the exit
+    code is 1 as well: of fewer than 6 rounds, and if the machine is a virtual one whose host has
+    moved the processors since.
 
     With --layers a table for each bundle, backend, precision and size follows, from the runtime's
     own profiler; with --json a line {"profile": ...}.
@@ -184,7 +185,7 @@ def _finish(
     failures_count: bool = True,
 ) -> None:
     """Report, comparison with the baseline, and the exit code."""
-    from maxim_deploy.benchmarks.regression import changes
+    from maxim_deploy.benchmarks.regression import changes, lost
 
     if report:
         from maxim_deploy.benchmarks.report import write_report
@@ -196,9 +197,12 @@ def _finish(
         found = changes(records, earlier)
         for change in found:
             shell.say(str(change))
+        for record in lost(records, earlier):
+            shell.say(f"not compared: {record.model} {record.label} | {record.error}")
+            went_wrong = True
         went_wrong |= any(change.verdict == "slower" for change in found)
-        if not any(change.comparable for change in found):
-            shell.say("nothing could be compared with the baseline: run it again")
+        if left := sum(not change.comparable for change in found):
+            shell.say(f"no verdict on {left} of {len(found)}: run it again")
             went_wrong = True
     if went_wrong:
         raise click.exceptions.Exit(1)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from benchmarks.samples import ENVIRONMENT, handoff, record, timing
 
-from maxim_deploy.benchmarks.regression import changes, same_machine
+from maxim_deploy.benchmarks.regression import changes, lost, same_machine
 from maxim_deploy.errors import MaximDeployError, UsageError
 
 STEADY = (100, 101, 99, 100, 102, 98, 100)
@@ -33,8 +33,17 @@ def test_scatter_widens_what_counts_as_noise() -> None:
 
 
 def test_few_rounds_have_no_verdict() -> None:
-    (change,) = changes([record("a", 300, 300, 300, 300)], [record("a", *STEADY)])
-    assert change.verdict is None and change.ratio.rounds == 4
+    (change,) = changes([record("a", *[300] * 5)], [record("a", *STEADY)])
+    assert change.verdict is None and not change.comparable
+    assert str(change).endswith("no verdict, 5 rounds are too few (6)")
+    (change,) = changes([record("a", *[300] * 6)], [record("a", *STEADY)])
+    assert change.verdict == "slower"
+
+
+def test_what_fails_now_and_did_not() -> None:
+    broken = [record(name, device=None, error="broken") for name in "abc"]
+    assert lost(broken, [record("a"), record("b", error="broken as well")]) == broken[:1]
+    assert lost([record("a")], [record("a")]) == []
 
 
 @pytest.mark.parametrize("then, now", [(80, 280), (280, 80)])
@@ -47,6 +56,9 @@ def test_two_states_of_a_machine_have_no_verdict(then: float, now: float) -> Non
     assert change.verdict == "slower"
     (change,) = changes([record("a", *times(1.3))], earlier)  # an older record does not tell
     assert change.verdict == "slower"
+    both = [*earlier, record("a", *times(1.4), noise=handoff(now))]
+    (change,) = changes([record("a", *times(1.3), noise=handoff(then))], both)
+    assert change.verdict == "slower" and change.before_ms == 100
 
 
 def test_only_the_same_thing_is_compared_and_the_last_of_it() -> None:

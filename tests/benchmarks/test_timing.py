@@ -121,9 +121,9 @@ def test_warm_up_gives_up() -> None:
 
 def test_ratios_are_taken_within_a_round() -> None:
     # The machine is half as fast in the last two rounds; the ratio does not notice.
-    assert ratio([2, 2, 2, 4, 4], [1, 1, 1, 2, 2]) == Ratio(2, 2, 2)
+    assert ratio([2, 2, 2, 4, 4], [1, 1, 1, 2, 2]) == Ratio(2, 2, 2, 5)
     # 1/2, 3/2, 2/2, 8/2, 4/2
-    assert ratio([1, 3, 2, 8, 4], [2, 2, 2, 2, 2]) == Ratio(median=1.5, low=0.5, high=4)
+    assert ratio([1, 3, 2, 8, 4], [2, 2, 2, 2, 2]) == Ratio(1.5, low=0.5, high=4, rounds=5)
     # An even number: the mean of the middle two.
     assert ratio([1, 2, 3, 8], [1, 1, 1, 1]).median == 2.5
     # A subject that had fewer turns is compared in the rounds that it had.

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,6 +76,23 @@ def test_ctrl_c_is_left_to_the_parent(tmp_path: Path) -> None:
     with Worker(job(negation(tmp_path))) as worker:
         os.kill(worker.pid, signal.SIGINT)  # a terminal sends it to the whole group
         assert worker.first()["first_call_ms"] > 0
+
+
+def test_an_interrupted_parent_does_not_wait_for_its_patience(tmp_path: Path) -> None:
+    """Ctrl-C once left a timer behind that the interpreter waited half an hour for."""
+    script = (
+        "import signal, sys, threading\n"
+        "from maxim_deploy.benchmarks.runners import Job\n"
+        "from maxim_deploy.benchmarks.worker import Worker\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "interrupt = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)\n"
+        "with Worker(Job('onnxruntime', sys.argv[1], (64, 128), threads=1)) as worker:\n"
+        "    threading.Timer(0.3, interrupt).start()\n"
+        "    worker.turn('network', 60)\n"
+    )
+    command = [sys.executable, "-c", script, str(negation(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert "KeyboardInterrupt" in done.stderr
 
 
 def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ SMALL = """
 [small]
 backends = ["onnxruntime"]
 precisions = ["fp32", "fp16"]
-rounds = 5
+rounds = 6
 least_s = 0.3
 warmup_s = 0.2
 pause_s = 0.02
@@ -165,9 +165,22 @@ def test_another_state_of_the_machine_is_no_regression_and_no_success(
     result = maxim_bench(demo_bundle, "--baseline", "before.jsonl")
     assert result.exit_code == 1 and "slower" not in result.stderr
     assert "no verdict, the host has moved the processors: a cache line took 80 ns" in result.stderr
-    assert "nothing could be compared with the baseline: run it again" in result.stderr
+    assert "no verdict on 1 of 1: run it again" in result.stderr
+    append_records(Path("before.jsonl"), [record("torch", *[50] * 7)])
+    runs.records[0].append(record("torch", *[50] * 7))
+    result = maxim_bench(demo_bundle, "--baseline", "before.jsonl")
+    assert result.exit_code == 1 and "no verdict on 1 of 2: run it again" in result.stderr
     runs.records = ([record("onnxruntime", *[50] * 7, noise=handoff(90))],)
     assert maxim_bench(demo_bundle, "--baseline", "before.jsonl").exit_code == 0
+
+
+def test_what_the_baseline_had_and_fails_now_is_said(runs: Any, folder: Path) -> None:
+    before, now = Path("before.jsonl"), Path("now.jsonl")
+    append_records(before, [record("a", *[50] * 7), record("b", *[50] * 7)])
+    append_records(now, [record("a", *[50] * 7), record("b", device=None, error="out of memory")])
+    result = maxim_bench("--render", now, "--baseline", before)
+    assert result.exit_code == 1
+    assert "not compared: S-1 random b | out of memory" in result.stderr
 
 
 def test_another_machine_is_refused_before_anything_is_measured(
@@ -301,7 +314,7 @@ def test_a_bundle_is_measured(demo_bundle: Path, folder: Path) -> None:
     for one in records:
         assert one.error is None and one.run == torch.run
         network = one.timings["network"]
-        assert len(network["rounds_ms"]) == 5 and network["wall"]["p50_ms"] > 0
+        assert len(network["rounds_ms"]) == 6 and network["wall"]["p50_ms"] > 0
         assert sum(map(sum, network["rounds_ms"])) >= 300  # `least_s` in all
         assert one.start is not None and one.start["load_s"] > 0
         assert one.memory is not None and one.memory["size"] == [64, 64]
