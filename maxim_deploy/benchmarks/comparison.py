@@ -145,7 +145,8 @@ class Comparison:
             contenders[number].turns[bracket] = [turn for turn in rounds if turn]
 
     def _load(self, contender: Contender) -> None:
-        if contender.error is not None or "image" not in contender.warmups:
+        one_is_enough = self.batch != self.plan.batches[0]  # calls are of one picture
+        if contender.error is not None or "image" not in contender.warmups or one_is_enough:
             return
         for callers in self.plan.concurrency:
             self.say(f"{contender.subject} under load, {callers} callers")
@@ -185,11 +186,12 @@ class Comparison:
             cost=self._cost(one, timings, padded),
             agreement=one.agreement,
             load=one.load,
+            load_error=one.load_error,
             noise=noise,
             warnings=warnings_of(
                 noise,
                 pause_s=self.plan.pause_s,
-                load_before=self.common["environment"]["load_average_1m"],
+                busy_before=self.common["environment"].get("busy"),
                 throttled=watch.throttled,
                 unstable=[name for name, warmup in one.warmups.items() if not warmup.stable],
                 rounds=min(map(len, one.turns.values())),

@@ -59,6 +59,7 @@ class Contender:
     warmups: dict[str, Warmup] = field(default_factory=dict)
     turns: dict[str, list[list[Timed]]] = field(default_factory=dict)
     load: list[dict[str, Any]] = field(default_factory=list)
+    load_error: str | None = None
 
     def attempt(self, work: Callable[[], Found]) -> Found | None:
         """Do something, unless the subject has failed; if it fails now, keep the reason."""
@@ -96,7 +97,7 @@ class Contender:
         self.agreement = {
             "with": other.subject.name,
             "precision": other.subject.precision,
-            "max_error": error,
+            "max_error": error if np.isfinite(error) else None,
             "allowed": allowed,
         }
         if not error <= allowed:  # also true for NaN
@@ -119,16 +120,20 @@ class Contender:
         return self.attempt(lambda: self._worker.turn(bracket, least_s)) or []
 
     def under_load(self, callers: int, seconds: float) -> None:
-        """A closed loop, then open ones at shares of what that reached."""
+        """A closed loop, then open ones at shares of what that reached.
+
+        What fails here leaves alone what was timed before.
+        """
+        if self.load_error is not None:
+            return
         modes: list[float | None] = [None, *SHARES]
         for share in modes:
             rate = share and share * self.load[-modes.index(share)]["images_per_s"]
-            found = self.attempt(
-                lambda rate=rate: self._worker.load(  # type: ignore[misc]
-                    mode="open" if rate else "closed", callers=callers, seconds=seconds, rate=rate
-                )
-            )
-            if found is None:
+            mode = "open" if rate else "closed"
+            try:
+                found = self._worker.load(mode=mode, callers=callers, seconds=seconds, rate=rate)
+            except BackendError as error:
+                self.load_error = f"{callers} callers: {error}"
                 return
             self.load.append(found)
 

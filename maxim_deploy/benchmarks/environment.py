@@ -17,6 +17,7 @@ from typing import Any
 
 from maxim_deploy._gpu import find_gpu
 from maxim_deploy._memory import kibibytes
+from maxim_deploy._optional import require
 from maxim_deploy._version import __version__
 from maxim_deploy.benchmarks.sensors import gpu_sensors
 
@@ -32,6 +33,8 @@ LIBRARIES = (
     "numpy",
 )
 
+BUSY_S = 0.5
+
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -40,9 +43,9 @@ def environment() -> dict[str, Any]:
 
     Returns:
         `cpu`, its model; `cpu_id`, maker, family, model and stepping; `cpus`, those that the
-        process may use; `ram_bytes`; `os`; `python`; `libraries`, versions by name;
-        `load_average_1m` at this moment; `gpu`, see `gpu_facts`; `commit` of the checkout, with
-        "-dirty" where tracked files differ.
+        process may use; `ram_bytes`; `os`; `python`; `libraries`, versions by name; `busy`, share
+        of the processors in use during half a second; `load_average_1m` at this moment; `gpu`, see
+        `gpu_facts`; `commit` of the checkout, with "-dirty" where tracked files differ.
     """
     return {
         "cpu": _from_cpuinfo("model name") or platform.processor() or None,
@@ -52,6 +55,7 @@ def environment() -> dict[str, Any]:
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "libraries": library_versions(),
+        "busy": require("psutil", "bench").cpu_percent(BUSY_S) / 100,
         "load_average_1m": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "gpu": gpu_facts(),
         "commit": _commit(),
@@ -129,13 +133,16 @@ def _ram_bytes() -> int | None:
 
 
 def _commit() -> str | None:
+    # An installed package may lie in a checkout of something else.
+    if _git("rev-parse", "--show-toplevel") != str(_PACKAGE.parent):
+        return None
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(*arguments: str) -> str | None:
     git = shutil.which("git")
     if git is None:
         return None
-    found = subprocess.run(  # noqa: S603  # no argument comes from outside
-        [git, "-C", str(_PACKAGE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [git, "-C", str(_PACKAGE), *arguments]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     return found.stdout.strip() or None

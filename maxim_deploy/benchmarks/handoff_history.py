@@ -1,7 +1,7 @@
 """What a hand-off took in earlier comparisons on a machine: whether it has more than one state.
 
 A run that lies wholly in one state cannot know of another. So the medians are kept beside what is
-made for measurements.
+made for measurements, a line of JSON each, only ever appended.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from maxim_deploy._files import write_text
-
-FILE = "handoff.json"
+FILE = "handoff.jsonl"
 KEPT = 50
-"""Comparisons per machine: the host of a virtual machine may become another one."""
+"""Comparisons that count: the host of a virtual machine may become another one."""
 
 
 def recall(folder: Path, machine: str, now_ns: float) -> tuple[float, float] | None:
@@ -28,18 +26,24 @@ def recall(folder: Path, machine: str, now_ns: float) -> tuple[float, float] | N
     Returns:
         None if there is no earlier one.
     """
-    kept = _kept(folder / FILE)
-    earlier = kept.get(machine, [])
-    kept[machine] = [*earlier, now_ns][-KEPT:]
+    earlier = _kept(folder / FILE, machine)[-KEPT:]
+    line = json.dumps({"machine": machine, "handoff_ns": now_ns})
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / FILE, json.dumps(kept))
+        with (folder / FILE).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
     return (min(earlier), max(earlier)) if earlier else None
 
 
-def _kept(file: Path) -> dict[str, list[float]]:
+def _kept(file: Path, machine: str) -> list[float]:
     try:
-        kept = json.loads(file.read_text("utf-8"))
-        return {str(name): [float(ns) for ns in values] for name, values in kept.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+        lines = file.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):  # not a line of ours
+            entry = json.loads(line)
+            if entry["machine"] == machine:
+                found.append(float(entry["handoff_ns"]))
+    return found

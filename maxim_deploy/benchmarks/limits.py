@@ -35,7 +35,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         self._ceilings = cache(self._measured)
-        self.graph_facts = cache(_graph_facts)
+        self._facts = cache(_graph_facts)
         self._cost = cache(_cost)
 
     def cost(
@@ -75,6 +75,14 @@ class Limits:
             "share": bounds["bound_ms"] / p50_ms,
             "fused_share": bounds["fused_bound_ms"] / p50_ms,
         }
+
+    def graph_facts(self, graph: Path, io: str) -> dict[str, Any] | None:
+        """`graph` of a record, or None where it cannot be had: a CPU runs no bfloat16, say."""
+        try:
+            return self._facts(graph, io)
+        except MaximDeployError as error:
+            self.say(f"no facts of {graph.name}: {error}")
+            return None
 
     def _measured(self, device: str, precision: str) -> Ceilings | None:
         self.say(f"measuring what this machine can do at most ({device}, {precision})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._gpu import find_gpu
 from maxim_deploy.benchmarks.comparison import Comparison, Files
-from maxim_deploy.benchmarks.environment import environment, machine_of
+from maxim_deploy.benchmarks.environment import machine_of
 from maxim_deploy.benchmarks.handoff_history import recall
 from maxim_deploy.benchmarks.limits import Limits
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.subjects import CPU_BACKEND, LITERAL, Subject
 from maxim_deploy.benchmarks.suite import Plan
-from maxim_deploy.errors import BackendError, BundleError, MaximDeployError
+from maxim_deploy.errors import BackendError, BundleError, MaximDeployError, UsageError
 from maxim_deploy.runtime.selection import CPU_PRECISIONS, FORMS, GPU_PRECISIONS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
 from maxim_deploy.spec.engine_settings import ENGINE_LIBRARIES, engine_settings_from
@@ -43,24 +42,27 @@ class Run:
         cache: folder in which what is made for the measurement is kept, and what is known of the
             machine from earlier ones.
         say: told what is being done.
+        environment: what `environment.environment` found.
+        call: the same for all runs of one call.
     """
 
     name: str
     plan: Plan
     bundles: dict[str, Bundle]
     cache: Path
-    say: Say = lambda _: None
+    say: Say
+    environment: dict[str, Any]
+    call: str
 
     def records(self) -> Iterator[list[Record]]:
         """The records of each model, size and batch as soon as they are complete."""
-        here = environment()
         before = {
             "suite": self.name,
-            "run": uuid.uuid4().hex[:12],
+            "run": self.call,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": here,
+            "environment": self.environment,
         }
-        known = partial(recall, self.cache, machine_of(here))
+        known = partial(recall, self.cache, machine_of(self.environment))
         limits = Limits(self.plan.threads, self.say)
         for name, find in self._models():
             common = before | {"model": name, "architecture": ""}
@@ -144,7 +146,8 @@ class Run:
         if subject.is_graph:
             return Files(file, (file, "tensor"))
         literal = Subject(LITERAL, is_baseline=True)
-        if literal in self.plan.baselines:  # it is the same network
+        # It is the same network, if also the same precision: its bytes count.
+        if literal in self.plan.baselines and subject.precision == "fp32":
             graph = baseline_file(literal, bundle, self.cache, self.say)
             return Files(file, (graph, "tensor"))
         return Files(file)
@@ -182,12 +185,22 @@ class Run:
 
 
 def named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
-    """Bundles by the names of their models; two of one model have their folders' names as well."""
+    """Bundles by the names of their models; those of one model have their folders' names as well.
+
+    Raises:
+        UsageError: that does not tell them apart.
+    """
     names = [bundle.manifest.model.name for bundle in bundles]
-    return {
-        name if names.count(name) == 1 else f"{name} in {bundle.path.name}": bundle
-        for name, bundle in zip(names, bundles, strict=True)
-    }
+    for depth in (1, 2):
+        names = [
+            f"{bundle.manifest.model.name} in {'/'.join(bundle.path.resolve().parts[-depth:])}"
+            if names.count(name) > 1
+            else name
+            for name, bundle in zip(names, bundles, strict=True)
+        ]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"there are two bundles {twice.pop()!r}: measure one after the other")
+    return dict(zip(names, bundles, strict=True))
 
 
 def backends_here(bundles: Sequence[Bundle]) -> tuple[str, ...]:
@@ -201,7 +214,7 @@ def backends_here(bundles: Sequence[Bundle]) -> tuple[str, ...]:
 def _name_of(model: str | Architecture) -> str:
     if isinstance(model, str):
         return f"{model} random" if model in VARIANTS else model
-    return "small random"
+    return f"{model} random"
 
 
 def _graph_in(bundle: Bundle, precision: str) -> tuple[Path, str] | None:

@@ -22,9 +22,10 @@ TOO_NOISY = 0.05
 FOREIGN_CPU = 0.05
 """Share of the processors that others may use. An idle server's own services take 1 %."""
 
-IDLE_LOAD = 0.5
-"""Load average above which something else is running, and times are not to be trusted. Seen at
-loads of 4 to 5 on two cores: PyTorch on a small network took 23 ms once and 420 ms another time."""
+BUSY = 0.2
+"""Share of the processors in use just before a run, above which something else is running. (Not the
+load average: a minute after a run that is still the run's own.) Seen with two other programs on two
+cores: PyTorch on a small network took 23 ms once and 420 ms another time."""
 
 MOVED = 1.5
 """Ratio of two hand-offs above which the processors lie elsewhere; see `handoff`. 80 and 280 ns
@@ -67,10 +68,10 @@ class Watch:
     def sample_at_rest(self) -> None:
         """See how far the processors are from each other; to be called while none is in use."""
         ns = self._handoff() if self._handoff else None
-        if ns is None:
-            self._handoff = None  # where it is not to be had, nobody need wait for it again
-        else:
+        if ns is not None:
             self._handoffs.append(ns)
+        elif not self._handoffs:
+            self._handoff = None  # where it is not to be had, nobody need wait for it again
 
     @property
     def handoff_ns(self) -> dict[str, float] | None:
@@ -129,7 +130,7 @@ def warnings_of(
     noise: Mapping[str, Any],
     *,
     pause_s: float,
-    load_before: float | None,
+    busy_before: float | None,
     throttled: Sequence[str],
     unstable: Sequence[str],
     rounds: int,
@@ -139,7 +140,7 @@ def warnings_of(
     Args:
         noise: its `noise` in the record.
         pause_s: rest after each turn.
-        load_before: load average before the run, or None.
+        busy_before: share of the processors that was in use before the run, or None.
         throttled: why the GPU was slowed down.
         unstable: brackets whose warm-up gave up.
         rounds: the fewest of any bracket.
@@ -152,8 +153,8 @@ def warnings_of(
         )
     if (noise["foreign_cpu"] or 0) > FOREIGN_CPU:
         found.append(f"others used {noise['foreign_cpu']:.0%} of the processors")
-    if (load_before or 0) > IDLE_LOAD:
-        found.append(f"the machine was busy before the run (load average {load_before})")
+    if (busy_before or 0) > BUSY:
+        found.append(f"the machine was busy before the run ({busy_before:.0%} of its processors)")
     found += _of_handoff(noise.get("handoff_ns"), noise.get("handoff_before_ns"))
     if noise["idle_cpu_s"] >= max(pause_s, 0.1):
         found.append(

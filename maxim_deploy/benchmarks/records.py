@@ -28,9 +28,9 @@ Fields, units in their names; None where something was not measured:
   network's p50; `fused_bound_ms` and `fused_share` if all but products were free. See
   `maxim_deploy.benchmarks.cost` and `.ceilings`
 - `agreement`: `with` the first subject, its `precision`, `max_error` of values in about [0, 1], and
-  what is `allowed`
+  what is `allowed`; the error is None if it is not finite
 - `load`: list of `mode`, `callers`, `offered_per_s` (None in "closed"), `images_per_s`, and
-  `latency`, as `wall`; see `maxim_deploy.benchmarks.load`
+  `latency`, as `wall`; see `maxim_deploy.benchmarks.load`; `load_error`: why some are missing
 - `noise`: `spread`, middle half of the rounds' medians over their median, the largest of all
   brackets; `foreign_cpu`, share of the processors that others used; `idle_cpu_s`, the most
   processor time that the process used between two turns of its own; `handoff_ns`, what a cache
@@ -48,6 +48,7 @@ belong together.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -86,6 +87,7 @@ class Record:
     cost: dict[str, Any] | None = None
     agreement: dict[str, Any] | None = None
     load: list[dict[str, Any]] = field(default_factory=list)
+    load_error: str | None = None
     noise: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
@@ -95,6 +97,11 @@ class Record:
     def label(self) -> str:
         """The subject with its precision, unless that is float32."""
         return self.subject if self.precision == "fp32" else f"{self.subject} {self.precision}"
+
+    @property
+    def failures(self) -> list[str]:
+        """What could not be measured, and why."""
+        return [text for text in (self.error, self.load_error) if text]
 
     @property
     def handoff_ns(self) -> float | None:
@@ -115,8 +122,11 @@ def append_records(path: Path, records: Iterable[Record]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(line_of(record) + "\n" for record in records)
+        with path.open("a+b") as file:
+            # A line that was cut, by a full disk or a kill, is not to spoil the next one.
+            if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+                file.write(b"\n")
+            file.writelines(f"{line_of(record)}\n".encode() for record in records)
     except OSError as error:
         raise UsageError(f"cannot write records to {str(path)!r}: {error}") from error
 

@@ -70,7 +70,7 @@ def _table(records: Sequence[Record]) -> list[str]:
     network = ("timings", "network")
     columns: list[Column] = [
         ("subject", lambda record: record.label),
-        ("size", lambda record: _size(record.size) + f" x {record.batch}" * (record.batch > 1)),
+        ("size", _size_of),
         *((bracket, _at(_ms, "timings", bracket, "wall", "p50_ms")) for bracket in BRACKETS),
         ("GPU time", _at(_ms, *network, "gpu", "p50_ms")),
         ("p95", _at(_ms, *network, "wall", "p95_ms")),
@@ -113,6 +113,10 @@ def _at(text: Callable[[Any], str], field: str, *keys: str) -> Callable[[Record]
         return "" if value is None else text(value)
 
     return cell
+
+
+def _size_of(record: Record) -> str:
+    return _size(record.size) + f" x {record.batch}" * (record.batch > 1)
 
 
 def _load_table(records: Sequence[Record]) -> list[str]:
@@ -186,8 +190,8 @@ def _notes(records: Sequence[Record]) -> list[str]:
     """What went wrong, and why not to trust what; each said once with the subjects it holds for."""
     found: dict[str, dict[str, str]] = {}
     for record in records:
-        what = f"{record.label} {_size(record.size)}"
-        for text in [*record.warnings, *([f"failed: {record.error}"] if record.error else [])]:
+        what = f"{record.label} {_size_of(record)}"
+        for text in [*record.warnings, *(f"failed: {reason}" for reason in record.failures)]:
             line = text.replace("\n", " ")
             found.setdefault(_NUMBER.sub("0", line), {})[what] = line
     return [
@@ -199,8 +203,11 @@ def _notes(records: Sequence[Record]) -> list[str]:
 
 def _in_one(texts: Sequence[str]) -> str:
     """Texts that differ in numbers as one, with ranges."""
-    columns = zip(*(map(float, _NUMBER.findall(text)) for text in texts), strict=True)
-    ranges = iter([_range({*numbers}) for numbers in columns])
+    columns = [{*numbers} for numbers in zip(*map(_NUMBER.findall, texts), strict=True)]
+    ranges = iter(
+        next(iter(numbers)) if len(numbers) == 1 else _range({*map(float, numbers)})
+        for numbers in columns
+    )
     return _NUMBER.sub(lambda _: next(ranges), texts[0])
 
 

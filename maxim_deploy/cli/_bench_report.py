@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,32 @@ def parity_lines(file: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def check_writable(report: Path) -> None:
+    """Raise before anything is measured.
+
+    Raises:
+        UsageError: the file cannot be written there.
+    """
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=report.parent):
+            if report.is_dir():
+                raise IsADirectoryError(f"{str(report)!r} is a folder")
+    except OSError as error:
+        raise UsageError(f"cannot write a report to {str(report)!r}: {error}") from error
+
+
+def check_pictures(folder: Path) -> None:
+    """Raise before anything is measured.
+
+    Raises:
+        UsageError: there are no images.
+    """
+    from maxim_deploy.parity.pictures import image_files
+
+    image_files(_inputs_in(folder))
+
+
 def restored_pictures(folder: Path, bundle: Path) -> list[BeforeAfter]:
     """The first pictures of a folder before and after.
 
@@ -50,11 +77,9 @@ def restored_pictures(folder: Path, bundle: Path) -> list[BeforeAfter]:
     from maxim_deploy.imaging.files import read_image
     from maxim_deploy.parity.pictures import image_files, samples_in
 
-    inputs, targets = folder / "input", {}
-    if not inputs.is_dir():
-        inputs = folder
-    elif (folder / "target").is_dir():
-        targets = image_files(folder / "target")
+    inputs = _inputs_in(folder)
+    has_targets = inputs != folder and (folder / "target").is_dir()
+    targets = image_files(folder / "target") if has_targets else {}
     pictures = []
     with maxim_deploy.load(bundle) as restorer:
         for sample in islice(samples_in(inputs, None), MOST_PICTURES):
@@ -63,6 +88,10 @@ def restored_pictures(folder: Path, bundle: Path) -> list[BeforeAfter]:
                 target = _in_8_bits(read_image(targets[sample.name]).rgb)
             pictures.append(BeforeAfter(sample.name, before, restorer(before), target))
     return pictures
+
+
+def _inputs_in(folder: Path) -> Path:
+    return folder / "input" if (folder / "input").is_dir() else folder
 
 
 def _in_8_bits(image: NDArray[Any]) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,22 @@ def runs_asked_for(
     plan_name: str | None,
     cache: Path | None,
     options: dict[str, Any],
+    environment: dict[str, Any],
 ) -> list[Run]:
-    """Check everything that was asked for before anything slow starts."""
+    """Check everything that was asked for before anything slow starts.
+
+    Args:
+        paths: of bundles, or none.
+        suites: files, or none.
+        plan_name: of one of their plans, or None for all.
+        cache: folder to keep things in, or None for the user's.
+        options: of the command line; they overrule the suites.
+        environment: that all records are to have.
+
+    Raises:
+        UsageError: something is wrong with them.
+        BundleError: a path is not that of a bundle.
+    """
     only = options.pop("models")
     if not suites and (plan_name or only):
         raise UsageError("--plan and --model choose from a suite: name it with --suite")
@@ -42,7 +57,11 @@ def runs_asked_for(
         if not bundles and not plan.models:
             raise UsageError(f"plan [{name}] has no models: name a BUNDLE to measure")
     folder, by_name = cache or cache_folder() / "benchmarks", named(bundles)
-    return [Run(name, plan, by_name, folder, shell.say) for name, plan in plans.items()]
+    call = uuid.uuid4().hex[:12]
+    return [
+        Run(name, plan, by_name, folder, shell.say, environment, call)
+        for name, plan in plans.items()
+    ]
 
 
 def _plans(suites: tuple[Path, ...], name: str | None) -> dict[str, Plan]:

@@ -97,7 +97,12 @@ def bench(
         raise UsageError("--parity and --pictures are for a report: name it with --report")
     if pictures and (render or not bundles):
         raise UsageError("--pictures needs a BUNDLE to restore them with")
-    from maxim_deploy.cli._bench_report import parity_lines, restored_pictures
+    from maxim_deploy.cli._bench_report import (
+        check_pictures,
+        check_writable,
+        parity_lines,
+        restored_pictures,
+    )
 
     extras: dict[str, Any] = {"parity": parity_lines(parity)} if parity else {}
     if render:
@@ -110,27 +115,35 @@ def bench(
     from maxim_deploy.benchmarks.tables import table_of
     from maxim_deploy.cli._bench_runs import runs_asked_for
 
-    runs = runs_asked_for(bundles, suites, plan_name, cache, options)
-    earlier = _earlier(baseline, environment()) if baseline else []
+    here = environment()
+    runs = runs_asked_for(bundles, suites, plan_name, cache, options, here)
+    earlier = _earlier(baseline, here) if baseline else []
+    # Better to fail now than after half an hour.
     if output:
-        append_records(output, [])  # better to fail now than after half an hour
+        append_records(output, [])
+    if report:
+        check_writable(report)
+    if pictures:
+        check_pictures(pictures)
     records: list[Record] = []
     for group in (group for run in runs for group in run.records()):
         records += group
         if output:
             append_records(output, group)
         for record in group:
-            if record.error:
-                shell.say(f"failed: {record.model} {record.label} | {record.error}")
+            for reason in record.failures:
+                shell.say(f"failed: {record.model} {record.label} | {reason}")
             if as_json:
                 shell.emit(line_of(record))
     if not as_json:
         shell.emit(table_of(records))
+    failed = any(record.failures for record in records)
     if layers:
         extras["profiles"] = _profiles(runs, as_json)
+        failed |= not extras["profiles"]
     if pictures:
         extras["pictures"] = restored_pictures(pictures, bundles[0])
-    _finish(records, earlier, report, extras)
+    _finish(records, earlier, report, extras, failed=failed)
 
 
 def _profiles(runs: list[Run], as_json: bool) -> list[Profile]:
@@ -166,7 +179,7 @@ def _render(
     else:
         shell.emit(results_of(files))
     earlier = _earlier(baseline, records[-1].environment) if baseline else []
-    _finish(records, earlier, report, extras, failures_count=False)
+    _finish(records, earlier, report, extras)
 
 
 def _earlier(baseline: Path, environment: dict[str, Any]) -> list[Record]:
@@ -182,27 +195,30 @@ def _finish(
     report: Path | None,
     extras: dict[str, Any],
     *,
-    failures_count: bool = True,
+    failed: bool = False,
 ) -> None:
-    """Report, comparison with the baseline, and the exit code."""
+    """Comparison with the baseline, report, and the exit code."""
+    try:
+        failed |= bool(earlier) and not _holds(records, earlier)
+    finally:
+        if report:
+            from maxim_deploy.benchmarks.report import write_report
+
+            write_report(records, report, **extras)
+            shell.say(f"report: {report}")
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _holds(records: list[Record], earlier: list[Record]) -> bool:
+    """Say what has changed; whether all could be compared and nothing is slower."""
     from maxim_deploy.benchmarks.regression import changes, lost
 
-    if report:
-        from maxim_deploy.benchmarks.report import write_report
-
-        write_report(records, report, **extras)
-        shell.say(f"report: {report}")
-    went_wrong = failures_count and any(record.error for record in records)
-    if earlier:
-        found = changes(records, earlier)
-        for change in found:
-            shell.say(str(change))
-        for record in lost(records, earlier):
-            shell.say(f"not compared: {record.model} {record.label} | {record.error}")
-            went_wrong = True
-        went_wrong |= any(change.verdict == "slower" for change in found)
-        if left := sum(not change.comparable for change in found):
-            shell.say(f"no verdict on {left} of {len(found)}: run it again")
-            went_wrong = True
-    if went_wrong:
-        raise click.exceptions.Exit(1)
+    found, fail_now = changes(records, earlier), lost(records, earlier)
+    for change in found:
+        shell.say(str(change))
+    for record in fail_now:
+        shell.say(f"not compared: {record.model} {record.label} | {record.error}")
+    if left := sum(not change.comparable for change in found):
+        shell.say(f"no verdict on {left} of {len(found)}: run it again")
+    return not (fail_now or left or any(change.verdict == "slower" for change in found))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from maxim_deploy.benchmarks.runners import Job
 from maxim_deploy.benchmarks.subjects import Subject
 from maxim_deploy.benchmarks.suite import Plan
 from maxim_deploy.benchmarks.timing import Timed, Warmup
-from maxim_deploy.errors import BackendError, DownloadError
+from maxim_deploy.errors import BackendError, DownloadError, UsageError
 from maxim_deploy.spec.manifest import Bundle
 
 TORCH, LITERAL = Subject("torch", is_baseline=True), Subject("literal", is_baseline=True)
@@ -157,7 +158,7 @@ def test_only_the_brackets_that_are_asked_for() -> None:
     assert set(ours.timings) == {"network"} and ours.load == []
 
 
-@pytest.mark.parametrize("work", ["first", "warm_up", "turn", "load"])
+@pytest.mark.parametrize("work", ["first", "warm_up", "turn"])
 def test_one_that_fails_does_not_stop_the_others(work: str) -> None:
     torch, literal, ours = compared(
         {TORCH: "none", LITERAL: f"1 after {work}", OURS: "1"}, concurrency=(1,)
@@ -168,6 +169,20 @@ def test_one_that_fails_does_not_stop_the_others(work: str) -> None:
     assert ours.agreement is not None
     first = "onnxruntime" if work == "first" else "literal"  # the first that runs
     assert ours.agreement["with"] == first
+
+
+def test_what_was_timed_outlives_a_failure_under_load() -> None:
+    (ours,) = compared({OURS: "1 after load"}, concurrency=(1, 8))
+    assert ours.error is None and len(ours.timings["network"]["rounds_ms"]) == 5
+    assert ours.load == [] and ours.load_error == "1 callers: broke in load"
+    assert ours.failures == ["1 callers: broke in load"]
+
+
+def test_load_is_of_one_picture_and_so_of_the_first_batch_only() -> None:
+    (ours,) = compared({OURS: "1"}, concurrency=(1,), batches=(4, 1))
+    assert ours.load == []  # a comparison of one picture
+    (ours,) = compared({OURS: "1"}, concurrency=(1,), batches=(1, 4))
+    assert len(ours.load) == 3
 
 
 def test_all_may_fail() -> None:
@@ -183,6 +198,7 @@ def test_subjects_that_disagree_are_not_compared(value: str) -> None:
     assert "onnxruntime differs from literal by " in ours.error
     assert "at most 0.0001 is allowed" in ours.error
     assert ours.timings == {} and ours.agreement is not None
+    assert "NaN" not in json.dumps(ours.agreement)
 
 
 def test_low_precision_and_8_bits_may_differ_by_their_rounding(
@@ -218,7 +234,8 @@ def test_what_the_gpu_runs(workers: type[FakeWorker]) -> None:
 
 
 def run_of(plan: Plan, bundles: dict[str, Bundle], said: list[str] | None = None) -> Run:
-    return Run("p", plan, bundles, Path("/nowhere"), (said if said is not None else []).append)
+    say = (said if said is not None else []).append
+    return Run("p", plan, bundles, Path("/nowhere"), say, ENVIRONMENT, "call")
 
 
 @pytest.fixture
@@ -307,6 +324,10 @@ def test_bundles_of_one_model_have_names_of_their_own(tiny_bundle: Bundle) -> No
     assert list(named([tiny_bundle, twin])) == [
         f"small random in {tiny_bundle.path.name}", "small random in twin",
     ]  # fmt: skip
+    old, new = (Bundle(Path(folder) / "demo", tiny_bundle.manifest) for folder in ("old", "new"))
+    assert named([old, new]) == {"small random in old/demo": old, "small random in new/demo": new}
+    with pytest.raises(UsageError, match="there are two bundles 'small random in old/demo'"):
+        named([old, old])
 
 
 def test_what_is_measured_if_nobody_says(

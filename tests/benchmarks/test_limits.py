@@ -83,3 +83,12 @@ def test_facts_of_a_graph(graph: Path) -> None:
     assert found == {
         "nodes": 2, "transposes": 0, "live_bytes_per_pixel": 36.0, "live_at": "restored",
     }  # fmt: skip
+
+
+def test_facts_that_cannot_be_had_are_said(tmp_path: Path) -> None:
+    """A CPU runs no bfloat16; what was timed must not be lost for that."""
+    said: list[str] = []
+    side = np.array([7])
+    graph = write(tmp_path / "g.onnx", node("Reshape", "image side", "restored"), side=side)
+    assert Limits(None, said.append).graph_facts(graph, "tensor") is None
+    assert said and said[0].startswith("no facts of g.onnx: ")

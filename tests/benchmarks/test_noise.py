@@ -11,7 +11,7 @@ from maxim_deploy.benchmarks import noise
 from maxim_deploy.benchmarks.noise import Watch, spread_of, warnings_of
 
 QUIET = {"spread": 0.01, "foreign_cpu": 0.01, "idle_cpu_s": 0.04}
-CALM = {"pause_s": 0.25, "load_before": 0.1, "throttled": [], "unstable": [], "rounds": 7}
+CALM = {"pause_s": 0.25, "busy_before": 0.02, "throttled": [], "unstable": [], "rounds": 7}
 STEADY = {"low": 275, "median": 280, "high": 290}
 
 
@@ -30,7 +30,7 @@ def test_a_quiet_machine_has_no_warning() -> None:
         ({"spread": 0.08}, {}, "too noisy: the middle half of the rounds is 8% wide"),
         ({"foreign_cpu": 0.2}, {}, "others used 20% of the processors"),
         ({"idle_cpu_s": 0.3}, {}, "busy for 0.30 s of rest"),
-        ({}, {"load_before": 1.5}, "busy before the run (load average 1.5)"),
+        ({}, {"busy_before": 0.5}, "busy before the run (50% of its processors)"),
         ({}, {"throttled": ["power cap"]}, "the GPU was slowed down: power cap"),
         ({}, {"unstable": ["image"]}, "image did not become stable"),
         ({}, {"rounds": 4}, "4 rounds, too few"),
@@ -122,12 +122,17 @@ def test_the_gpu_is_looked_at_in_every_sample() -> None:
 
 
 def test_processors_are_looked_at_until_they_do_not_tell() -> None:
-    samples = iter([80.0, 90.0, 280.0, None])
+    samples = iter([80.0, None, 90.0, None, 280.0])
     watch = Watch([], None, lambda: next(samples))
     assert watch.handoff_ns is None
-    for _ in range(6):
+    for _ in range(5):  # one that was disturbed is left out
         watch.sample_at_rest()
     assert watch.handoff_ns == pytest.approx({"low": 82, "median": 90, "high": 242})
+    samples = iter([None])
+    watch = Watch([], None, lambda: next(samples))
+    for _ in range(2):  # nobody asks again where it is not to be had
+        watch.sample_at_rest()
+    assert watch.handoff_ns is None
     silent = Watch([], None)
     silent.sample_at_rest()
     assert silent.handoff_ns is None

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from benchmarks.samples import record
 
+from maxim_deploy.benchmarks import environment as environment_module
 from maxim_deploy.benchmarks.environment import environment, machine_of
 from maxim_deploy.benchmarks.records import append_records, read_records
 from maxim_deploy.errors import UsageError
@@ -88,10 +90,11 @@ def test_the_environment_names_the_machine_but_not_its_owner() -> None:
 
     found = environment()
     assert set(found) == {
-        "cpu", "cpu_id", "cpus", "ram_bytes", "os", "python", "libraries", "load_average_1m",
-        "gpu", "commit",
+        "cpu", "cpu_id", "cpus", "ram_bytes", "os", "python", "libraries", "busy",
+        "load_average_1m", "gpu", "commit",
     }  # fmt: skip
     assert {"maxim-deploy", "numpy"} <= set(found["libraries"])
+    assert 0 <= found["busy"] <= 1
     text = json.dumps(found)
     assert str(Path.home()) not in text or str(Path.home()) == "/"
     assert platform.node() not in text or platform.node() in ("", "Linux")
@@ -103,3 +106,31 @@ def test_a_machine_in_words() -> None:
     facts = {"cpu": "Z80", "cpu_id": "Zilog 8", "cpus": 2, "gpu": {"name": "NVIDIA L4"}}
     assert machine_of(facts) == "Z80 (Zilog 8) x 2 and NVIDIA L4"
     assert machine_of({"cpu": None, "cpus": None}) == "unknown CPU x None"
+
+
+def test_only_a_commit_of_our_own_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed package lies in an environment, which often lies in somebody's checkout."""
+    package = tmp_path / ".venv" / "maxim_deploy"
+    package.mkdir(parents=True)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "secret"], check=True)
+    monkeypatch.setattr(environment_module, "_PACKAGE", package)
+    assert environment()["commit"] is None
+    monkeypatch.setattr(environment_module, "_PACKAGE", tmp_path / "maxim_deploy")
+    (tmp_path / "maxim_deploy").mkdir()
+    assert len(environment()["commit"]) == 40
+
+
+def test_a_line_that_was_cut_does_not_spoil_the_next(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    append_records(file, [record("a")])
+    file.write_text(file.read_text() + '{"schema": 2, "sui')
+    append_records(file, [record("b")])
+    append_records(file, [record("c")])
+    lines = file.read_text().splitlines()
+    assert [line[:12] for line in lines] == ['{"suite": "d', '{"schema": 2', *['{"suite": "d'] * 2]
+    with pytest.raises(UsageError, match="line 2: not a record"):
+        read_records(file)

@@ -116,3 +116,13 @@ def test_runs_and_models_have_tables_of_their_own(tmp_path: Path) -> None:
 def test_the_gpu_is_named(gpu: dict[str, str] | None) -> None:
     text = table_of([record(environment=ENVIRONMENT | {"gpu": gpu})])
     assert ("NVIDIA L4" in text) == (gpu is not None)
+
+
+def test_words_of_a_warning_are_left_alone_and_only_differences_are_ranges() -> None:
+    said = "torch 2.10.0+cpu, {:.2f} of 17179869184 bytes"
+    one, two = (record(name, warnings=[said.format(x)]) for name, x in (("a", 0.5), ("b", 2.25)))
+    assert "- all: torch 2.10.0+cpu, 0.5 to 2.25 of 17179869184 bytes" in table_of([one, two])
+    assert "- a 256x256: torch 2.10.0+cpu, 0.50 of 17179869184 bytes" in table_of([one])
+    batch = record("a", batch=4, warnings=["7 rounds"])
+    both = table_of([record("a", warnings=["50 rounds"]), batch])
+    assert "- all: 50 to 7 rounds" not in both and "7 to 50 rounds" in both

@@ -293,8 +293,49 @@ def test_layers_as_json(runs: Any, demo_bundle: Path) -> None:
 
 def test_what_cannot_be_profiled_is_said(runs: Any, demo_bundle: Path) -> None:
     result = maxim_bench(demo_bundle, "--layers", "--backend", "onnxruntime-cuda")
-    assert result.exit_code == 0
+    assert result.exit_code == 1  # nothing was profiled
     assert "not profiled: demo-denoise onnxruntime-cuda fp16 | " in result.stderr
+
+
+def test_what_a_report_needs_is_checked_before_anything_is_measured(
+    runs: Any, demo_bundle: Path, folder: Path
+) -> None:
+    Path("file").write_text("")
+    Path("empty").mkdir()
+    for options, words in {
+        "--report file/x.html": "cannot write a report to 'file/x.html'",
+        "--report empty": "'empty' is a folder",
+        "--report x.html --pictures none": "folder 'none' | there is none",
+        "--report x.html --pictures empty": "folder 'empty' | there is no image file in it",
+    }.items():
+        result = maxim_bench(demo_bundle, *options.split())
+        assert result.exit_code == 2 and words in result.stderr, result.stderr
+        assert not runs and not Path("x.html").exists()
+
+
+def test_a_report_is_written_whatever_the_baseline_says(runs: Any, folder: Path) -> None:
+    append_records(Path("r.jsonl"), [record("onnxruntime", *[60] * 7)])
+    append_records(Path("before.jsonl"), [record("torch", *[50] * 7)])
+    result = maxim_bench("--render", "r.jsonl", "--baseline", "before.jsonl", "--report", "x.html")
+    assert result.exit_code == 1 and "nothing was compared" in result.stderr
+    assert Path("x.html").exists()
+
+
+def test_a_failure_under_load_is_exit_code_1(runs: Any, demo_bundle: Path) -> None:
+    runs.records = ([record("onnxruntime", *[50] * 7, load_error="8 callers: no memory")],)
+    result = maxim_bench(demo_bundle)
+    assert result.exit_code == 1
+    assert "failed: S-1 random onnxruntime | 8 callers: no memory" in result.stderr
+    assert "- onnxruntime 256x256: failed: 8 callers: no memory" in result.stdout
+
+
+def test_all_runs_of_a_call_belong_together(runs: Any, suite: Path) -> None:
+    assert maxim_bench("--suite", suite).exit_code == 0
+    first, second = runs
+    assert first.call == second.call and first.environment is second.environment
+    runs.clear()
+    assert maxim_bench("--suite", suite).exit_code == 0
+    assert runs[0].call != first.call
 
 
 def test_no_bundle_there(runs: Any, folder: Path) -> None:

@@ -104,7 +104,7 @@ def _warnings(panels: Sequence[Panel]) -> Markup | None:
         f"{label_of(record)}, {size_words(record.size, record.batch)}: {text}": None
         for panel in panels
         for record in panel.records
-        for text in [*record.warnings, *([record.error] if record.error else [])]
+        for text in [*record.warnings, *record.failures]
     }
     if not said:
         return None
