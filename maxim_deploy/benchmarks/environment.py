@@ -17,7 +17,6 @@ from typing import Any
 
 from maxim_deploy._gpu import find_gpu
 from maxim_deploy._memory import kibibytes
-from maxim_deploy._optional import require
 from maxim_deploy._version import __version__
 from maxim_deploy.benchmarks.sensors import gpu_sensors
 
@@ -33,8 +32,6 @@ LIBRARIES = (
     "numpy",
 )
 
-BUSY_S = 0.5
-
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -43,9 +40,9 @@ def environment() -> dict[str, Any]:
 
     Returns:
         `cpu`, its model; `cpu_id`, maker, family, model and stepping; `cpus`, those that the
-        process may use; `ram_bytes`; `os`; `python`; `libraries`, versions by name; `busy`, share
-        of the processors in use during half a second; `load_average_1m` at this moment; `gpu`, see
-        `gpu_facts`; `commit` of the checkout, with "-dirty" where tracked files differ.
+        process may use; `ram_bytes`; `os`; `python`; `libraries`, versions by name;
+        `load_average_1m` at this moment; `gpu`, see `gpu_facts`; `commit` of the checkout, with
+        "-dirty" where tracked files differ.
     """
     return {
         "cpu": _from_cpuinfo("model name") or platform.processor() or None,
@@ -55,7 +52,6 @@ def environment() -> dict[str, Any]:
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "libraries": library_versions(),
-        "busy": require("psutil", "bench").cpu_percent(BUSY_S) / 100,
         "load_average_1m": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "gpu": gpu_facts(),
         "commit": _commit(),

@@ -114,6 +114,15 @@ class Watch:
         return float(times.user + times.system + children)
 
 
+def busy(seconds: float = 0.5) -> float:
+    """Share of the processors that is in use during this time, in which this process rests.
+
+    Raises:
+        MissingDependencyError: psutil is not installed.
+    """
+    return float(require("psutil", "bench").cpu_percent(seconds)) / 100
+
+
 def moved(one_ns: float | None, other_ns: float | None) -> bool:
     """Whether two hand-offs are of different states of a machine; False if one is not known."""
     if one_ns is None or other_ns is None:

@@ -38,8 +38,8 @@ Fields, units in their names; None where something was not measured:
   `high`, and `handoff_before_ns`, the least and most of the medians of earlier comparisons on this
   machine; both None on a GPU, and missing in older records
 - `warnings`: why not to trust the numbers; `error`: why there are none
-- `environment`: see `environment.environment`; the state of the GPU after the timing as
-  `gpu_after`
+- `environment`: see `environment.environment`; `busy`, share of the processors in use just before
+  the run; the state of the GPU after the timing as `gpu_after`
 
 Records of schema 1 are read as such of schema 2. Not checked on reading: that lines of one run
 belong together.

@@ -111,11 +111,12 @@ def bench(
         _render(bundles, baseline, report, as_json, extras)
         return
     from maxim_deploy.benchmarks.environment import environment
+    from maxim_deploy.benchmarks.noise import busy
     from maxim_deploy.benchmarks.records import append_records, line_of
     from maxim_deploy.benchmarks.tables import table_of
     from maxim_deploy.cli._bench_runs import runs_asked_for
 
-    here = environment()
+    here = {**environment(), "busy": busy()}
     runs = runs_asked_for(bundles, suites, plan_name, cache, options, here)
     earlier = _earlier(baseline, here) if baseline else []
     # Better to fail now than after half an hour.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from maxim_deploy.benchmarks import noise
-from maxim_deploy.benchmarks.noise import Watch, spread_of, warnings_of
+from maxim_deploy.benchmarks.noise import Watch, busy, spread_of, warnings_of
 
 QUIET = {"spread": 0.01, "foreign_cpu": 0.01, "idle_cpu_s": 0.04}
 CALM = {"pause_s": 0.25, "busy_before": 0.02, "throttled": [], "unstable": [], "rounds": 7}
@@ -103,6 +104,7 @@ def test_a_busy_stranger_is_seen() -> None:
     spin = [sys.executable, "-c", "while True: pass"]
     with subprocess.Popen(spin) as stranger:
         try:
+            assert busy(0.2) > 0.5 / (os.cpu_count() or 1)
             mine, foreign = Watch([stranger.pid], None), Watch([], None)
             time.sleep(0.5)
             assert foreign.foreign_cpu() > mine.foreign_cpu()

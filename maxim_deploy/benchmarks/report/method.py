@@ -16,8 +16,10 @@ _WORDS = {
     "ram_bytes": "memory",
     "os": "system",
     "python": "Python",
+    "busy": "in use before",
     "load_average_1m": "load before",
 }
+_OF_THE_MOMENT = ("busy", "load_average_1m")
 
 
 def method(panels: Sequence[Panel], profiles: Sequence[Profile]) -> Markup:
@@ -47,7 +49,7 @@ def _machines(
     sources = [(panel.title, panel.first.environment) for panel in panels]
     sources += [(f"blocks of {profile.title}", profile.environment) for profile in profiles]
     for title, environment in sources:
-        lasting = {k: v for k, v in environment.items() if k != "load_average_1m"}
+        lasting = {k: v for k, v in environment.items() if k not in _OF_THE_MOMENT}
         seen.setdefault(repr(lasting), ([], environment))[0].append(title)
     for titles, environment in seen.values():
         yield "; ".join(dict.fromkeys(titles)), environment
@@ -63,6 +65,8 @@ def _value(key: str, value: object) -> object:
     """A fact of the environment in words."""
     if key == "ram_bytes" and isinstance(value, int):
         return f"{value / 2**30:.1f} GiB"
+    if key == "busy" and isinstance(value, float):
+        return f"{value:.0%}"
     if key == "commit" and value:
         digits, *dirty = str(value).split("-")
         return "-".join([digits[:12], *dirty])
