@@ -68,13 +68,19 @@ def compare(found: Pixels, expected: Pixels, source: Pixels | None = None) -> Co
     Args:
         found: A.
         expected: B, of the same shape.
-        source: what both were made of, to know the residual; None if it is not known.
+        source: what both were made of, of the same shape, to know the residual; None if it is not
+            known.
 
     Raises:
         ImageError: the shapes differ, or there is nothing to compare.
     """
     if found.shape != expected.shape:
         raise ImageError(f"pictures of {_size(found)} and {_size(expected)} cannot be compared")
+    if source is not None and source.shape != expected.shape:
+        raise ImageError(
+            f"pictures of {_size(expected)} cannot have an input of {_size(source)} | "
+            "compare them on the inputs that they were made of"
+        )
     if found.size == 0:
         raise ImageError("pictures without a pixel cannot be compared")
     a, b = found.astype(np.float64), expected.astype(np.float64)

@@ -80,6 +80,8 @@ def test_nothing_compared_is_an_error(expected) -> None:
         compare(expected[:0], expected[:0])
     with pytest.raises(ImageError, match="20x50x3 and 19x50x3 cannot be compared"):
         compare(expected, expected[1:])
+    with pytest.raises(ImageError, match="of 20x50x3 cannot have an input of 20x49x3"):
+        compare(expected, expected, expected[:, 1:])
 
 
 def test_error_map(expected) -> None:
