@@ -163,13 +163,13 @@ def parity(
         return
 
     from maxim_deploy.cli._compare import compare_all, locate_all
-    from maxim_deploy.parity.arrows import Options, has_tensors
+    from maxim_deploy.parity.arrows import Options, with_tensors
     from maxim_deploy.parity.thresholds import threshold_named
 
     limit = threshold_named(threshold) if threshold else None
     arrows = _arrows(stages, precision)
     if locate:
-        inside = arrows if len(stages) == 2 else [arrow for arrow in arrows if has_tensors(arrow)]
+        inside = arrows if len(stages) == 2 else with_tensors(arrows)
         sample = _samples([], images, size or LOCATE_SIZE)[0]
         passed = locate_all(inside, sample, precision, maps, as_json=as_json)
     else:

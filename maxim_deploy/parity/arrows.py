@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,9 +137,20 @@ def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]
     return arrows
 
 
-def has_tensors(arrow: Arrow) -> bool:
-    """Whether both ends of an arrow of a bundle's line can be looked into."""
-    return all(end.rpartition(":")[2] in LOOKED_INTO for end in arrow)
+def with_tensors(line: Sequence[Arrow]) -> list[Arrow]:
+    """The arrows of a bundle's line both of whose ends can be looked into.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = [arrow for arrow in line if all(end.rpartition(":")[2] in LOOKED_INTO for end in arrow)]
+    if not found:
+        have = ", ".join(" against ".join(arrow) for arrow in line)
+        raise UsageError(
+            f"nothing to walk along: no two stages have tensors inside; there is {have} | export "
+            "the bundle without --no-source, or with a low precision"
+        )
+    return found
 
 
 def _backends(bundle: Bundle) -> set[str]:

@@ -96,6 +96,20 @@ def test_locate(demo_bundle: Path, tmp_path: Path) -> None:
     assert "all agree" in result.stdout
 
 
+def test_nothing_to_locate_is_an_error(demo_bundle: Path, tmp_path: Path) -> None:
+    """A bundle of float32 graphs alone, exported with --no-source."""
+    bundle = tmp_path / "bare"
+    shutil.copytree(demo_bundle, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    graphs = [graph for graph in manifest["graphs"] if graph["precision"] == "fp32"]
+    (bundle / "manifest.json").write_text(
+        json.dumps({**manifest, "source": None, "graphs": graphs})
+    )
+    result = maxim_parity(bundle, "--locate")
+    assert result.exit_code == 2 and not result.stdout
+    assert "nothing to walk along" in result.stderr and "bare:fp32.image against" in result.stderr
+
+
 def test_stored_outputs_against_published_pictures(published: Path) -> None:
     """Half a level is added to what was truncated; truncated too, every byte is the same."""
     result = maxim_parity(PIPELINE, published, "--json")
