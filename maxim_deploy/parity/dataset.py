@@ -54,7 +54,8 @@ class Conventions:
     Attributes:
         metrics: of `METRICS`.
         channel: of the paper's metrics, "rgb" or "y".
-        rounding: how results become 8 bits for the paper's metrics; None for nearest.
+        rounding: how results become 8 bits for the paper's metrics; None for nearest. A folder's
+            pictures are truncated already, unless it is "nearest".
         ensemble: restore by the published mean over eight rotations and flips.
     """
 
@@ -101,7 +102,8 @@ def score(stage: Stage, pair: Pair, conventions: Conventions) -> Score:
         raise ImageError(f"pair {pair.name!r} | the result has {restored.shape[:2]} pixels")
     found: Score = {}
     if "reference" in conventions.metrics:
-        found["psnr"] = psnr(_levels(stage, restored), to_unit(target) * LEVELS, peak=LEVELS)
+        levels = _levels(stage, restored, conventions.rounding)
+        found["psnr"] = psnr(levels, to_unit(target) * LEVELS, peak=LEVELS)
     if "paper" in conventions.metrics:
         if min(target.shape[:2]) < WINDOW:
             raise ImageError(f"pair {pair.name!r} | SSIM needs sides from {WINDOW} pixels")
@@ -148,10 +150,12 @@ def _spread(values: list[float]) -> float:
     return pstdev(values) if np.isfinite(values).all() else float("nan")
 
 
-def _levels(stage: Stage, restored: Pixels) -> NDArray[np.float64]:
+def _levels(stage: Stage, restored: Pixels, rounding: Rounding | None) -> Pixels:
     """The result in levels; of pictures that were saved truncated, the middle of what they mean."""
-    levels = restored.astype(np.float64) * LEVELS
-    return levels + 0.5 if isinstance(stage, Folder) else levels
+    levels = restored * LEVELS  # as the target's, so that equal pictures have equal levels
+    if isinstance(stage, Folder) and rounding != "nearest":
+        levels += np.float32(0.5)
+    return levels
 
 
 def _in_8_bits(values: Pixels, channel: str, rounding: Rounding) -> NDArray[np.uint8]:

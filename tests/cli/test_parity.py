@@ -190,6 +190,16 @@ def test_a_data_set(dataset: Path) -> None:
     assert report["published"] is None and report["failed"] == []
 
 
+def test_pictures_that_were_rounded_to_nearest_are_measured_as_they_are(dataset: Path) -> None:
+    def psnr(*args: str) -> list[float | None]:
+        result = maxim_parity("--dataset", dataset, dataset / "target", "--json", *args)
+        return [image["psnr"] for image in json.loads(result.stdout)["images"]]
+
+    half_a_level = [pytest.approx(20 * np.log10(255 / 0.5))] * 3
+    assert psnr() == psnr("--rounding", "truncate") == half_a_level
+    assert psnr("--rounding", "nearest") == [None] * 3  # infinite
+
+
 def test_what_is_needed(demo_bundle: Path, dataset: Path) -> None:
     """A data set needs the runtime only; what needs more says the pip line."""
     script = (
