@@ -172,7 +172,7 @@ def judge(
     nor does, among several arrows, a stage that cannot be opened.
 
     Raises:
-        UsageError: there is nothing to compare.
+        UsageError: there is nothing to compare, or a rounding does not apply.
         MaximDeployError: a stage of the only arrow cannot be opened.
     """
     arrows = list(arrows)
@@ -188,8 +188,19 @@ def judge(
             yield Judged(arrow, "", None, None, [str(error)], {})
             continue
         with closing(ends[0]) as a, closing(ends[1]) as b:
+            _check_rounding(a, b, options.rounding)
             for sample in samples:
                 yield _judged(a, b, sample, options)
+
+
+def _check_rounding(a: Stage, b: Stage, rounding: Rounding | None) -> None:
+    if rounding is None:
+        return
+    if not isinstance(a, Folder) and not isinstance(b, Folder):
+        raise UsageError(
+            f"--rounding {rounding} | says how the pictures of a folder were saved | neither "
+            f"{a.name!r} nor {b.name!r} is one"
+        )
 
 
 def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
@@ -200,7 +211,7 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
         comparison = compare(found, expected, source)
     except MaximDeployError as error:
         return Judged(arrow, sample.name, None, None, [str(error)], facts)
-    in_8_bits = 2 if options.rounding and (a.is_8bit or b.is_8bit) else a.is_8bit + b.is_8bit
+    in_8_bits = 2 if options.rounding else a.is_8bit + b.is_8bit
     threshold = options.threshold or threshold_for((a.precision, b.precision), in_8_bits)
     written = None
     if options.maps:
@@ -223,12 +234,10 @@ def _results(a: Stage, b: Stage, sample: Sample, options: Options) -> tuple[Pixe
     if not np.isfinite(results[other]).all():
         return results[0], results[1]
     results[other] = np.clip(results[other], 0, 1)
-    if isinstance((a, b)[eight], Folder):
-        if options.rounding is None:
-            results[eight] = results[eight] + np.float32(0.5 / LEVELS)
-        else:
-            levels = from_unit(results[other], np.dtype(np.uint8), options.rounding)
-            results[other] = to_unit(levels)
+    if options.rounding:
+        results[other] = to_unit(from_unit(results[other], np.dtype(np.uint8), options.rounding))
+    elif isinstance((a, b)[eight], Folder):
+        results[eight] = results[eight] + np.float32(0.5 / LEVELS)
     return results[0], results[1]
 
 

@@ -123,6 +123,14 @@ def test_stored_outputs_against_published_pictures(published: Path) -> None:
     assert result.exit_code == 1 and 0.3 < record["equal"] < 0.7
 
 
+def test_a_rounding_needs_a_folder(demo_bundle: Path) -> None:
+    ends = (f"{demo_bundle}:fp32.image", f"{demo_bundle}:fp32")
+    for stages in (ends, (demo_bundle,)):
+        result = maxim_parity(*stages, "--size", "64x64", "--rounding", "nearest")
+        assert result.exit_code == 2 and not result.stdout
+        assert "says how the pictures of a folder were saved" in result.stderr
+
+
 def test_the_ensemble_of_stored_outputs(tmp_path: Path) -> None:
     with np.load(PIPELINE) as stored:
         folder = saved(tmp_path / "eight", PIPELINE.stem, stored["ensemble_u8"])
