@@ -201,6 +201,12 @@ def _check_rounding(a: Stage, b: Stage, rounding: Rounding | None) -> None:
             f"--rounding {rounding} | says how the pictures of a folder were saved | neither "
             f"{a.name!r} nor {b.name!r} is one"
         )
+    for stage in (a, b):
+        if rounding == "truncate" and stage.is_8bit and not isinstance(stage, Folder):
+            raise UsageError(
+                f"--rounding truncate | {stage.name!r} rounds to nearest itself | compare a stage "
+                "of the tensor form, such as BUNDLE:fp32, or leave --rounding out"
+            )
 
 
 def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
@@ -212,7 +218,10 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
     except MaximDeployError as error:
         return Judged(arrow, sample.name, None, None, [str(error)], facts)
     in_8_bits = 2 if options.rounding else a.is_8bit + b.is_8bit
-    threshold = options.threshold or threshold_for((a.precision, b.precision), in_8_bits)
+    alike = not _is_one_truncated(a, b, options.rounding)
+    threshold = options.threshold or threshold_for(
+        (a.precision, b.precision), in_8_bits, alike=alike
+    )
     written = None
     if options.maps:
         written = options.maps / f"{file_stem(arrow)}.{sample.name}.png"
@@ -228,17 +237,23 @@ def _results(a: Stage, b: Stage, sample: Sample, options: Options) -> tuple[Pixe
     """Both pictures, made comparable: what a stage in 8 bits has lost, the other loses too."""
     eight_fold = [options.ensemble and not isinstance(stage, Folder) for stage in (a, b)]
     results = [a.restore(sample, eight=eight_fold[0]), b.restore(sample, eight=eight_fold[1])]
-    if a.is_8bit == b.is_8bit:
-        return results[0], results[1]
-    eight, other = (0, 1) if a.is_8bit else (1, 0)
-    if not np.isfinite(results[other]).all():
-        return results[0], results[1]
-    results[other] = np.clip(results[other], 0, 1)
-    if options.rounding:
-        results[other] = to_unit(from_unit(results[other], np.dtype(np.uint8), options.rounding))
-    elif isinstance((a, b)[eight], Folder):
-        results[eight] = results[eight] + np.float32(0.5 / LEVELS)
+    if a.is_8bit != b.is_8bit:
+        other = 1 if a.is_8bit else 0
+        if not np.isfinite(results[other]).all():
+            return results[0], results[1]
+        results[other] = np.clip(results[other], 0, 1)
+        if options.rounding:
+            levels = from_unit(results[other], np.dtype(np.uint8), options.rounding)
+            results[other] = to_unit(levels)
+    if _is_one_truncated(a, b, options.rounding):
+        folder = 0 if isinstance(a, Folder) else 1
+        results[folder] = results[folder] + np.float32(0.5 / LEVELS)
     return results[0], results[1]
+
+
+def _is_one_truncated(a: Stage, b: Stage, rounding: Rounding | None) -> bool:
+    """Whether a folder's pictures, taken as truncated, meet results that are not."""
+    return rounding is None and isinstance(a, Folder) != isinstance(b, Folder)
 
 
 def samples_of(arrow: Arrow) -> list[Sample]:

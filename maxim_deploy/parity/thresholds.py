@@ -113,15 +113,16 @@ def threshold_named(name: str) -> Threshold:
     return THRESHOLDS[name]
 
 
-def threshold_for(precisions: tuple[str, str], in_8_bits: int) -> Threshold:
+def threshold_for(precisions: tuple[str, str], in_8_bits: int, *, alike: bool = True) -> Threshold:
     """What two stages are held against.
 
     Args:
         precisions: of both; the lower one decides.
         in_8_bits: how many of the two results are whole 8-bit steps.
+        alike: whether two that are were rounded in the same way, and should have the same bytes.
     """
     lower = max(precisions, key=tuple(THRESHOLDS).index)
-    if lower == "fp32" and in_8_bits == 2:
+    if lower == "fp32" and in_8_bits == 2 and alike:
         return THRESHOLDS["bytes"]
     threshold = THRESHOLDS[lower]
     return threshold.in_8_bits(in_8_bits) if in_8_bits else threshold

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from maxim_deploy import load
 from maxim_deploy.cli.parity import parity
 from maxim_deploy.imaging.files import read_image, write_image
 
@@ -129,6 +130,33 @@ def test_a_rounding_needs_a_folder(demo_bundle: Path) -> None:
         result = maxim_parity(*stages, "--size", "64x64", "--rounding", "nearest")
         assert result.exit_code == 2 and not result.stdout
         assert "says how the pictures of a folder were saved" in result.stderr
+
+
+def test_a_stage_in_8_bits_against_folders(demo_bundle: Path, tmp_path: Path) -> None:
+    """Half a level off where the folder is truncated, the same bytes where it is not."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 70, 3), np.uint8)
+    saved(tmp_path / "in", "a", image)
+    with load(demo_bundle, backend="onnxruntime", precision="fp32") as restorer:
+        saved(tmp_path / "cut", "a", restorer(image, rounding="truncate"))
+        saved(tmp_path / "near", "a", restorer(image))
+        saved(tmp_path / "wrong", "a", restorer(image) // 4 * 4)
+
+    def compared(folder: str, *args: str) -> Result:
+        ends = (f"{demo_bundle}:fp32.image", tmp_path / folder)
+        return maxim_parity(*ends, "--images", tmp_path / "in", "--json", *args)
+
+    result = compared("cut")
+    (record,) = records(result)
+    assert result.exit_code == 0 and record["threshold"] == "fp32 in 8 bits"
+    assert record["max_error_levels"] == pytest.approx(0.5, abs=1e-3)
+    assert compared("wrong").exit_code == 1
+    result = compared("near", "--rounding", "nearest")
+    (record,) = records(result)
+    assert result.exit_code == 0 and record["threshold"] == "bytes" and record["equal"] == 1
+    result = compared("cut", "--rounding", "truncate")
+    assert (
+        result.exit_code == 2 and "a stage of the tensor form, such as BUNDLE:fp32" in result.stderr
+    )
 
 
 def test_the_ensemble_of_stored_outputs(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_which_threshold() -> None:
     assert threshold_for(("fp32", "fp16"), 0) is THRESHOLDS["fp16"]
     assert threshold_for(("bf16", "fp16"), 0) is THRESHOLDS["bf16"]
     assert threshold_for(("fp32", "fp32"), 2) is THRESHOLDS["bytes"]
+    assert threshold_for(("fp32", "fp32"), 2, alike=False) == THRESHOLDS["fp32"].in_8_bits(2)
     one, two = (threshold_for(("fp32", "fp16"), count) for count in (1, 2))
     assert one.name == "fp16 in 8 bits" and (one.max_error_levels, two.max_error_levels) == (2.5, 3)
     assert all(threshold.seen for threshold in THRESHOLDS.values())
