@@ -2,10 +2,11 @@
 
 `--resume FILE` keeps JSON lines, one for each picture that was measured:
 
-    {"settings": SHA-256, "name", "input": {"path", "size", "mtime_ns", "sha256"}, "target": ...,
-     "score": {"psnr", "paper_psnr", "ssim"}}
+    {"settings": SHA-256, "name", "files": {"input": {"path", "size", "mtime_ns", "sha256"},
+     "target": ..., "result": ...}, "score": {"psnr", "paper_psnr", "ssim"}}
 
-A line that a killed process has torn is passed over, and its picture measured again.
+"result" is there where the stage is a folder of pictures. A line that a killed process has torn is
+passed over, and its picture measured again.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Memory:
 
     Args:
         path: the file; None remembers nothing.
-        settings: everything that a score depends on besides its two files, ready for JSON.
+        settings: everything that a score depends on besides its files, ready for JSON.
 
     Raises:
         ImageError: the file cannot be read or written.
@@ -63,24 +64,23 @@ class Memory:
             except (ValueError, KeyError, TypeError):
                 continue  # torn
 
-    def score_of(self, pair: Pair) -> Score | None:
+    def score_of(self, name: str, files: dict[str, Path]) -> Score | None:
         """The score of a pair whose files are still the same, or None."""
-        line = self._lines.get(pair.name)
+        line = self._lines.get(name)
         try:
             if line and all(
-                Fingerprint(**line[side]).still_fits(getattr(pair, side))
-                for side in ("input", "target")
+                Fingerprint(**line["files"][role]).still_fits(path) for role, path in files.items()
             ):
                 return {key: float(value) for key, value in line["score"].items()}
         except (KeyError, TypeError, ValueError, OSError):
             pass
         return None
 
-    def note(self, pair: Pair, before: dict[str, Any], score: Score) -> None:
-        """Remember a score; `before` has the two files as they were before they were read."""
+    def note(self, name: str, before: dict[str, Any], score: Score) -> None:
+        """Remember a score; `before` has the files as they were before they were read."""
         if self._path is None:
             return
-        line = {"settings": self._settings, "name": pair.name, **before, "score": score}
+        line = {"settings": self._settings, "name": name, "files": before, "score": score}
         # The line break before it ends what a killed process may have left.
         text = f"\n{json.dumps(line)}\n".encode()
         file = os.open(self._path, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
@@ -88,16 +88,6 @@ class Memory:
             os.write(file, text)
         finally:
             os.close(file)
-
-    @staticmethod
-    def fingerprints(pair: Pair) -> dict[str, Any]:
-        """Both files as they are now."""
-        try:
-            return {
-                side: asdict(Fingerprint.of(getattr(pair, side))) for side in ("input", "target")
-            }
-        except OSError as error:
-            raise ImageError(f"pair {pair.name!r} | {error.strerror}") from error
 
 
 def evaluate(
@@ -150,11 +140,12 @@ def _measure(
     with shell.progress_bar(len(pairs)) as bar:
         for pair in pairs:
             try:
-                found = memory.score_of(pair)
+                files = _files_of(pair, stage)
+                found = memory.score_of(pair.name, files)
                 if found is None:
-                    before = memory.fingerprints(pair)
+                    before = _fingerprints(pair.name, files)
                     found = score(stage, pair, conventions)
-                    memory.note(pair, before, found)
+                    memory.note(pair.name, before, found)
             except MaximDeployError as error:
                 failed.append({"name": pair.name, "error": str(error)})
                 shell.say(f"failed: {error}")
@@ -164,6 +155,26 @@ def _measure(
                     shell.emit(f"{pair.name:<32}{_words(found)}")
             bar.advance()
     return scores
+
+
+def _files_of(pair: Pair, stage: Stage) -> dict[str, Path]:
+    """Every file that the score of a pair is made of, by what it is.
+
+    Raises:
+        ImageError: the stage is a folder and has none.
+    """
+    from maxim_deploy.parity.stored import Folder
+
+    files = {"input": pair.input, "target": pair.target}
+    return {**files, "result": stage.file_of(pair.name)} if isinstance(stage, Folder) else files
+
+
+def _fingerprints(name: str, files: dict[str, Path]) -> dict[str, Any]:
+    """The files of a pair as they are now."""
+    try:
+        return {role: asdict(Fingerprint.of(path)) for role, path in files.items()}
+    except OSError as error:
+        raise ImageError(f"pair {name!r} | {error.strerror}") from error
 
 
 def _show(

@@ -70,13 +70,14 @@ def graph_stage(name: str, path: Path, *, twin: bool) -> Stage:
     """
     require("onnx", "export")
     model = read_graph(path)
-    precision = precision_of(model)
+    precision, weights = precision_of(model), _weights_files(model)
     if twin:
         from maxim_deploy.graph.precision import float32_twin
 
         model = float32_twin(model)
     session = _session(name, model)
     facts = {"graph": path.name, "sha256": sha256_of(path), "precision": precision, "twin": twin}
+    facts["weights"] = {name: sha256_of(path.parent / name) for name in weights}
     facts["library"] = f"onnxruntime {require('onnxruntime', 'cpu').__version__}"
     if session.get_inputs()[0].type == "tensor(uint8)":
 
@@ -110,6 +111,14 @@ def read_graph(path: Path) -> Any:
     if names != (["image"], ["restored"]):
         raise ExportError(f"graph '{path}' | has {names} | expected 'image' in, 'restored' out")
     return model
+
+
+def _weights_files(model: Any) -> list[str]:
+    """Names of the files beside a graph that its weights lie in."""
+    import onnx_ir as ir
+
+    weights = (value.const_value for value in model.graph.initializers.values())
+    return sorted({str(one.location) for one in weights if isinstance(one, ir.ExternalTensor)})
 
 
 def precision_of(model: Any) -> str:

@@ -103,9 +103,17 @@ class Folder:
         """As `Stage.restore`."""
         if eight:
             raise UsageError(f"{self.name} has pictures; a network makes a self-ensemble")
-        if sample.name not in self._files:
-            raise ImageError(f"folder '{self.name}' | has no picture {sample.name!r}")
-        return to_unit(read_image(self._files[sample.name]).rgb)
+        return to_unit(read_image(self.file_of(sample.name)).rgb)
+
+    def file_of(self, name: str) -> Path:
+        """The file of the picture of a name.
+
+        Raises:
+            ImageError: there is none.
+        """
+        if name not in self._files:
+            raise ImageError(f"folder '{self.name}' | has no picture {name!r}")
+        return self._files[name]
 
     def close(self) -> None:
         """Nothing is held."""

@@ -325,8 +325,27 @@ def test_a_data_set_goes_on_where_it_stopped(dataset: Path, tmp_path: Path, monk
     assert run()["mean"] == first["mean"] and measured == ["c"]
     saved(dataset / "target", "b", np.zeros((30, 41, 3), np.uint8))
     assert run()["mean"] != first["mean"] and measured == ["b"]
-    run("--channel", "y")
+    before = run("--channel", "y")
     assert measured == ["a", "b", "c"]
+    saved(results, "c", np.zeros((30, 41, 3), np.uint8))
+    assert run("--channel", "y")["mean"] != before["mean"] and measured == ["c"]
+
+
+def test_other_weights_beside_a_graph_are_measured_anew(
+    dataset: Path, demo_bundle: Path, tmp_path: Path
+) -> None:
+    graph, weights = (tmp_path / name for name in ("fp32.tensor.onnx", "fp32.weights"))
+    for path in (graph, weights):
+        shutil.copyfile(demo_bundle / path.name, path)
+
+    def mean() -> dict[str, float]:
+        result = maxim_parity("--dataset", dataset, graph, "--resume", tmp_path / "state", "--json")
+        return json.loads(result.stdout)["mean"]
+
+    first = mean()
+    assert mean() == first
+    weights.write_bytes((np.fromfile(weights, np.float32) / 2).tobytes())
+    assert mean() != first
 
 
 def test_the_published_figure_stands_beside(
