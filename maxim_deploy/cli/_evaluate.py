@@ -196,7 +196,8 @@ def _show(
         shell.emit(f"{'standard deviation':<32}{_words(report['std'])}")
     if report["published"]:
         known = report["published"]
-        shell.emit(f"{'published':<32}PSNR {known['psnr']:.2f} dB, SSIM {known['ssim']:.3f}")
+        title = f"published for {known['dataset']}"
+        shell.emit(f"{title:<32}PSNR {known['psnr']:.2f} dB, SSIM {known['ssim']:.3f}")
 
 
 def _words(found: dict[str, Any]) -> str:

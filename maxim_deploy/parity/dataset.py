@@ -127,12 +127,14 @@ def report_of(
     Args:
         scores: by name of the picture.
         failed: `name` and `error` of each picture that could not be measured.
-        model: name of the model, to find its published figure; None if unknown.
+        model: name of the model, to find its published figure, with the data set that this is of;
+            None if unknown. Whether the pictures are of that data set, nobody can tell from them.
     """
     scores = list(scores)
     keys = [*scores[0][1]] if scores else []
     columns = {key: [found[key] for _, found in scores] for key in keys}
     known = PUBLISHED.get(model or "")
+    published = known and {"dataset": known.dataset, "psnr": known.psnr, "ssim": known.ssim}
     return {
         "images": [
             {"name": name, **{key: json_number(value) for key, value in found.items()}}
@@ -141,7 +143,7 @@ def report_of(
         "mean": {key: json_number(fmean(values)) for key, values in columns.items()},
         "std": {key: json_number(_spread(values)) for key, values in columns.items()},
         "count": len(scores),
-        "published": {"psnr": known.psnr, "ssim": known.ssim} if known else None,
+        "published": published,
         "failed": [*failed],
     }
 

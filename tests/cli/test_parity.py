@@ -358,7 +358,8 @@ def test_the_published_figure_stands_beside(
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     result = maxim_parity("--dataset", dataset, bundle, "--json")
     report = json.loads(result.stdout)
-    assert report["published"] == {"psnr": 31.87, "ssim": 0.935}
+    assert report["published"] == {"dataset": "Raindrop", "psnr": 31.87, "ssim": 0.935}
     assert report["conventions"]["channel"] == "y"
     result = maxim_parity("--dataset", dataset, bundle)
-    assert "PSNR 31.87 dB, SSIM 0.935" in result.stdout
+    words = result.stdout.splitlines()[-1].split(maxsplit=3)
+    assert words == ["published", "for", "Raindrop", "PSNR 31.87 dB, SSIM 0.935"]
