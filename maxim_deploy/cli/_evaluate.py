@@ -28,6 +28,7 @@ from maxim_deploy.cli._record import Fingerprint
 from maxim_deploy.errors import ImageError, MaximDeployError
 
 if TYPE_CHECKING:
+    from maxim_deploy.imaging import Rounding
     from maxim_deploy.parity.dataset import Conventions, Pair, Score
     from maxim_deploy.parity.stages import Stage
 
@@ -93,9 +94,12 @@ class Memory:
 def evaluate(
     dataset: Path,
     name: str,
+    *,
     precision: str | None,
-    conventions: Conventions,
+    metric: str | None,
     channel: str | None,
+    rounding: Rounding | None,
+    ensemble: bool,
     resume: Path | None,
     as_json: bool,
 ) -> None:
@@ -103,11 +107,9 @@ def evaluate(
 
     Raises:
         Exit: a file had no counterpart, or a pair could not be measured.
-        MaximDeployError: the stage cannot be opened, or there are no pairs.
+        MaximDeployError: the stage cannot be opened or has no such metric, or there are no pairs.
     """
-    from dataclasses import replace
-
-    from maxim_deploy.parity.dataset import channel_of, pairs_in
+    from maxim_deploy.parity.dataset import Conventions, channel_of, metrics_of, pairs_in
     from maxim_deploy.parity.stages import open_stage
 
     pairs, alone = pairs_in(dataset)
@@ -116,8 +118,11 @@ def evaluate(
         shell.say(f"failed: {text}")
     with closing(open_stage(name, precision)) as stage:
         model = _model_of(name, stage)
+        metrics = metrics_of(stage, metric)
+        if not metric and "reference" not in metrics:
+            shell.say(f"without the reference metric: {name} gives 8 bits, it is of floats")
         chosen = channel or channel_of(model.get("task"))
-        conventions = replace(conventions, channel=chosen)
+        conventions = Conventions(metrics, chosen, rounding, ensemble)
         memory = Memory(resume, _settings(name, stage, conventions))
         scores = _measure(stage, pairs, conventions, memory, failed, as_json)
         facts = stage.facts

@@ -67,7 +67,8 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option(
     "--metric",
     type=click.Choice(["reference", "paper", "both"]),
-    help="With --dataset: as the authors' script prints it, as papers do.  [default: both]",
+    help="With --dataset: as the authors' script prints it, as papers do.  [default: both; "
+    "paper for a network that gives 8 bits]",
 )
 @click.option(
     "--channel",
@@ -155,11 +156,18 @@ def parity(
         if len(stages) != 1:
             raise UsageError(f"--dataset measures one stage, not {len(stages)}")
         from maxim_deploy.cli._evaluate import evaluate
-        from maxim_deploy.parity.dataset import METRICS, Conventions
 
-        metrics = METRICS if metric in (None, "both") else (metric,)
-        conventions = Conventions(metrics, rounding=rounding, ensemble=ensemble)
-        evaluate(dataset, stages[0], precision, conventions, channel, resume, as_json)
+        evaluate(
+            dataset,
+            stages[0],
+            precision=precision,
+            metric=metric,
+            channel=channel,
+            rounding=rounding,
+            ensemble=ensemble,
+            resume=resume,
+            as_json=as_json,
+        )
         return
 
     from maxim_deploy.cli._compare import compare_all, locate_all

@@ -4,7 +4,8 @@ A data set is a folder with `input/` and `target/`; files of one name, whatever 
 pair.
 
 - **reference**, what the authors' script prints: PSNR over RGB of the float result times 255,
-  neither clipped nor rounded, against the target's levels.
+  neither clipped nor rounded, against the target's levels. A network of the image form has no float
+  result; of a folder's pictures, truncated, the middle of what they mean stands for it.
 - **paper**, what tables in papers are made of: the result in 8 bits; PSNR and SSIM (11x11 Gaussian
   window, sigma 1.5, range 255) over RGB, the SSIM of each channel averaged, and for deraining over
   the Y channel of MATLAB's `rgb2ycbcr`. The code behind the paper's tables is not public: these
@@ -63,6 +64,27 @@ class Conventions:
     channel: str = "rgb"
     rounding: Rounding | None = None
     ensemble: bool = False
+
+
+def metrics_of(stage: Stage, asked: str | None) -> tuple[str, ...]:
+    """What is measured of a stage: both, of a network that gives 8 bits "paper" alone.
+
+    Args:
+        stage: to measure.
+        asked: one of `METRICS`, or "both"; None for those that there are.
+
+    Raises:
+        UsageError: the reference metric was asked for, and there is no float result.
+    """
+    metrics = METRICS if asked in (None, "both") else (str(asked),)
+    if "reference" not in metrics or not stage.is_8bit or isinstance(stage, Folder):
+        return metrics
+    if asked:
+        raise UsageError(
+            f"--metric {asked} | the reference metric is of the float result, {stage.name!r} gives "
+            "8 bits | measure the tensor form, or with --metric paper"
+        )
+    return ("paper",)
 
 
 def channel_of(task: str | None) -> str:

@@ -272,6 +272,29 @@ def test_metrics_and_channels(dataset: Path) -> None:
     assert y["paper_psnr"] > rgb["paper_psnr"] + 1
 
 
+def test_a_network_that_gives_8_bits_has_no_reference_metric(
+    dataset: Path, demo_bundle: Path, tmp_path: Path
+) -> None:
+    """By its graph's name, and by the runtime where a bundle has the image form alone."""
+    bundle = tmp_path / "image"
+    shutil.copytree(demo_bundle, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["graphs"] = [graph for graph in manifest["graphs"] if graph["io"] == "image"]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    for stage in (f"{bundle}:fp32.image", bundle):
+        result = maxim_parity("--dataset", dataset, stage, "--json")
+        report = json.loads(result.stdout)
+        assert result.exit_code == 0 and "without the reference metric" in result.stderr
+        assert report["mean"].keys() == {"paper_psnr", "ssim"}
+        assert report["conventions"]["metrics"] == ["paper"]
+        for metric in ("reference", "both"):
+            result = maxim_parity("--dataset", dataset, stage, "--metric", metric)
+            assert result.exit_code == 2 and not result.stdout
+            assert "is of the float result" in result.stderr
+        result = maxim_parity("--dataset", dataset, stage, "--metric", "paper")
+        assert result.exit_code == 0 and "without" not in result.stderr
+
+
 def test_a_bundle_on_a_data_set(demo_bundle: Path, dataset: Path) -> None:
     result = maxim_parity("--dataset", dataset, demo_bundle, "--json", "--metric", "reference")
     report = json.loads(result.stdout)
