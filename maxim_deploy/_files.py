@@ -23,6 +23,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_sources(*folders: Path) -> str:
+    """SHA-256 of all Python files in folders, for what is kept only as long as code is the same."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def partial_sibling(path: Path) -> Path:
     """A new hidden name beside `path` for something that is not finished."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maxim_deploy._files import atomic_directory
+from maxim_deploy._files import atomic_directory, sha256_of_sources
 from maxim_deploy.benchmarks.environment import library_versions
 from maxim_deploy.benchmarks.subjects import LITERAL, NONE, TORCH, Subject
 from maxim_deploy.checkpoints import (
@@ -120,9 +120,6 @@ def _rewrites(name: str) -> Rewrites | None:
 
 
 def _identity(*facts: object) -> str:
-    sources = hashlib.sha256()
-    for room in _ROOMS:
-        for file in sorted((_PACKAGE / room).rglob("*.py")):
-            sources.update(file.read_bytes())
-    text = json.dumps([*facts, SEED, library_versions(), sources.hexdigest()])
+    sources = sha256_of_sources(*(_PACKAGE / room for room in _ROOMS))
+    text = json.dumps([*facts, SEED, library_versions(), sources])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

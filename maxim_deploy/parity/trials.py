@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from maxim_deploy._files import sha256_of_sources
 from maxim_deploy._optional import require
 from maxim_deploy.errors import ExportError, UsageError
 from maxim_deploy.graph.precision import (
@@ -28,6 +29,10 @@ from maxim_deploy.graph.precision.running import open_session
 from maxim_deploy.parity.blocks import Block, Names, cover
 
 FORMAT = 1
+
+_PACKAGE = Path(__file__).parents[1]
+_ROOMS = ("graph", "parity")
+"""What makes a graph of islands and runs it: a trial of other code is not reused."""
 
 Picture = NDArray[np.float32]
 Run = Callable[[Picture], Picture]
@@ -185,7 +190,8 @@ class Trials:
             name: [list(picture.shape), hashlib.sha256(picture.tobytes()).hexdigest()]
             for name, picture in self.pictures.items()
         }
-        parts: list[Any] = [FORMAT, graph, self.low, self.judge.name, digests]
+        sources = sha256_of_sources(*(_PACKAGE / room for room in _ROOMS))
+        parts: list[Any] = [FORMAT, graph, self.low, self.judge.name, digests, sources]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

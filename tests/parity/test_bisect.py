@@ -12,6 +12,7 @@ from parity.networks import NETWORK, OFFSET, graph_of, hand_made
 
 from maxim_deploy.errors import ExportError, UsageError
 from maxim_deploy.graph.precision import Decision, PrecisionTable, low_precision, verify_types
+from maxim_deploy.parity import trials as trials_module
 from maxim_deploy.parity.bisect import Found, Search
 from maxim_deploy.parity.bisect_table import decided_groups, float_tree, table_from
 from maxim_deploy.parity.blocks import block_tree, cover, parts
@@ -254,6 +255,30 @@ def test_another_question_is_not_answered_from_the_cache(
         "low": {"low": "bfloat16"},
     }[change]
     assert asked(**other).run_now == 1
+
+
+def test_trials_of_other_code_are_not_reused(
+    network, pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change in the rooms that make and run the graphs counts; one elsewhere does not."""
+    for room in ("graph", "parity", "cli"):
+        (tmp_path / room).mkdir()
+    monkeypatch.setattr(trials_module, "_PACKAGE", tmp_path)
+
+    def are_new() -> bool:
+        trials = Trials(
+            network, float_tree(network), "float16", pictures, judge=twin_judge(),
+            cache=tmp_path / "cache",
+        )  # fmt: skip
+        trials.measure(frozenset(), "nothing in float32")
+        return trials.from_cache == 0
+
+    assert are_new() and not are_new()
+    for room in ("graph", "parity"):
+        (tmp_path / room / "rounding.py").write_text("ROUNDS = True\n")
+        assert are_new() and not are_new()
+    (tmp_path / "cli" / "words.py").write_text("WORD = ''\n")
+    assert not are_new()
 
 
 def test_a_cache_that_cannot_be_written(network, pictures, tmp_path: Path) -> None:
