@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,28 +49,6 @@ def bisect_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         function = option(function)
     return function
-
-
-def refuse_alone(asked: Mapping[str, Any]) -> None:
-    """Whether options of the search were given without it.
-
-    Raises:
-        UsageError: naming the first.
-    """
-    for name, value in asked.items():
-        if value:
-            raise UsageError(f"--{name} belongs to --bisect, which was not given")
-
-
-def refuse_beside(**asked: Any) -> None:
-    """Whether options of the other uses were given with the search.
-
-    Raises:
-        UsageError: naming the first.
-    """
-    for name, value in asked.items():
-        if value:
-            raise UsageError(f"--{name} does not go with --bisect")
 
 
 def bisect(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._bisect import bisect, bisect_options, refuse_alone, refuse_beside
+from maxim_deploy.cli._bisect import bisect, bisect_options
 from maxim_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ def parity(
     The exit code is 1 if a threshold is exceeded, or a picture could not be compared.
     """  # noqa: D301  # \b keeps click from filling the table
     if bisecting:
-        refuse_beside(
+        _refuse_beside(
+            "bisect",
             threshold=threshold,
             rounding=rounding,
             maps=maps,
@@ -142,17 +143,14 @@ def parity(
         )
         bisect(stages, images, precision=precision, size=size, as_json=as_json, **search)
         return
-    refuse_alone(search)
-    for name, value in (("metric", metric), ("channel", channel), ("resume", resume)):
-        if value is not None and dataset is None:
-            raise UsageError(f"--{name} goes with --dataset DIR")
+    _refuse_without("bisect", **search)
+    if dataset is None:
+        _refuse_without("dataset", metric=metric, channel=channel, resume=resume)
     stages = tuple(_with_backend(stage, backend, precision, dataset) for stage in stages)
-    if maps:
-        maps.mkdir(parents=True, exist_ok=True)
     if dataset is not None:
-        for name, given in (("images", bool(images)), ("size", bool(size)), ("locate", locate)):
-            if given:
-                raise UsageError(f"--{name} does not go with --dataset")
+        _refuse_beside(
+            "dataset", images=images, size=size, locate=locate, threshold=threshold, maps=maps
+        )
         if len(stages) != 1:
             raise UsageError(f"--dataset measures one stage, not {len(stages)}")
         from maxim_deploy.cli._evaluate import evaluate
@@ -176,7 +174,10 @@ def parity(
 
     limit = threshold_named(threshold) if threshold else None
     arrows = _arrows(stages, precision)
+    if maps:
+        maps.mkdir(parents=True, exist_ok=True)
     if locate:
+        _refuse_beside("locate", threshold=threshold, rounding=rounding, ensemble=ensemble)
         inside = arrows if len(stages) == 2 else with_tensors(arrows)
         sample = _samples([], images, size or LOCATE_SIZE)[0]
         passed = locate_all(inside, sample, precision, maps, as_json=as_json)
@@ -185,6 +186,20 @@ def parity(
         passed = compare_all(arrows, _samples(arrows, images, size), options, as_json=as_json)
     if not passed:
         raise click.exceptions.Exit(1)
+
+
+def _refuse_without(use: str, **options: Any) -> None:
+    """Refuse the options of a use that was not asked for."""
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"--{name} belongs to --{use}, which was not given")
+
+
+def _refuse_beside(use: str, **options: Any) -> None:
+    """Refuse options that a use makes nothing of."""
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"--{name} does not go with --{use}")
 
 
 def _with_backend(

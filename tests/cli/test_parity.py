@@ -182,8 +182,12 @@ def test_two_folders_and_a_picture_that_one_lacks(dataset: Path) -> None:
     [
         ((), "name two stages to compare, or one bundle"),
         (("one.npz", "two.npz"), "there is no 'one.npz'"),
-        (("a", "b", "--metric", "paper"), "--metric goes with --dataset DIR"),
+        (("a", "b", "--metric", "paper"), "--metric belongs to --dataset, which was not given"),
         (("a", "--dataset", "d", "--locate"), "--locate does not go with --dataset"),
+        (("a", "--dataset", "d", "--threshold", "fp32"), "--threshold does not go with --dataset"),
+        (("a", "--dataset", "d", "--maps", "m"), "--maps does not go with --dataset"),
+        (("a", "b", "--locate", "--rounding", "nearest"), "--rounding does not go with --locate"),
+        (("a", "b", "--locate", "--ensemble"), "--ensemble does not go with --locate"),
         (("a", "b", "--threshold", "fp31"), "unknown threshold 'fp31' (did you mean 'fp32'?)"),
         (("a", "b", "--size", "64"), "'64' is no size; write HxW"),
     ],
