@@ -107,9 +107,11 @@ def evaluate(
 
     Raises:
         Exit: a file had no counterpart, or a pair could not be measured.
-        MaximDeployError: the stage cannot be opened or has no such metric, or there are no pairs.
+        MaximDeployError: the stage cannot be opened, has no such metric or cannot be truncated, or
+            there are no pairs.
     """
     from maxim_deploy.parity.dataset import Conventions, channel_of, metrics_of, pairs_in
+    from maxim_deploy.parity.roundings import check_truncation
     from maxim_deploy.parity.stages import open_stage
 
     pairs, alone = pairs_in(dataset)
@@ -117,6 +119,7 @@ def evaluate(
     for text in alone:
         shell.say(f"failed: {text}")
     with closing(open_stage(name, precision)) as stage:
+        check_truncation(stage, rounding)
         model = _model_of(name, stage)
         metrics = metrics_of(stage, metric)
         if not metric and "reference" not in metrics:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from maxim_deploy._gpu import find_gpu
 from maxim_deploy.errors import MaximDeployError, UsageError
-from maxim_deploy.imaging import Rounding, from_unit, to_unit
+from maxim_deploy.imaging import Rounding, to_unit
 from maxim_deploy.imaging.files import write_image
-from maxim_deploy.parity.comparison import LEVELS, Comparison, Pixels, compare, error_map
+from maxim_deploy.parity.comparison import LEVELS, Comparison, compare, error_map
 from maxim_deploy.parity.pictures import Sample
+from maxim_deploy.parity.roundings import check_rounding, comparable, is_one_truncated
 from maxim_deploy.parity.stages import (
     MODULES,
     TWINS,
@@ -188,39 +187,27 @@ def judge(
             yield Judged(arrow, "", None, None, [str(error)], {})
             continue
         with closing(ends[0]) as a, closing(ends[1]) as b:
-            _check_rounding(a, b, options.rounding)
+            check_rounding(a, b, options.rounding)
             for sample in samples:
                 yield _judged(a, b, sample, options)
-
-
-def _check_rounding(a: Stage, b: Stage, rounding: Rounding | None) -> None:
-    if rounding is None:
-        return
-    if not isinstance(a, Folder) and not isinstance(b, Folder):
-        raise UsageError(
-            f"--rounding {rounding} | says how the pictures of a folder were saved | neither "
-            f"{a.name!r} nor {b.name!r} is one"
-        )
-    for stage in (a, b):
-        if rounding == "truncate" and stage.is_8bit and not isinstance(stage, Folder):
-            raise UsageError(
-                f"--rounding truncate | {stage.name!r} rounds to nearest itself | compare a stage "
-                "of the tensor form, such as BUNDLE:fp32, or leave --rounding out"
-            )
 
 
 def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
     arrow, facts = Arrow(a.name, b.name), {"a": a.facts, "b": b.facts}
     try:
-        found, expected = _results(a, b, sample, options)
+        results = [
+            stage.restore(sample, eight=options.ensemble and not isinstance(stage, Folder))
+            for stage in (a, b)
+        ]
+        found, expected = comparable(a, b, results, options.rounding)
         source = None if sample.image is None else to_unit(sample.image)
         comparison = compare(found, expected, source)
     except MaximDeployError as error:
         return Judged(arrow, sample.name, None, None, [str(error)], facts)
-    in_8_bits = 2 if options.rounding else a.is_8bit + b.is_8bit
-    alike = not _is_one_truncated(a, b, options.rounding)
     threshold = options.threshold or threshold_for(
-        (a.precision, b.precision), in_8_bits, alike=alike
+        (a.precision, b.precision),
+        in_8_bits=2 if options.rounding else a.is_8bit + b.is_8bit,
+        alike=not is_one_truncated(a, b, options.rounding),
     )
     written = None
     if options.maps:
@@ -231,29 +218,6 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
     return Judged(
         arrow, sample.name, comparison, threshold, faults, facts, str(written) if written else None
     )
-
-
-def _results(a: Stage, b: Stage, sample: Sample, options: Options) -> tuple[Pixels, Pixels]:
-    """Both pictures, made comparable: what a stage in 8 bits has lost, the other loses too."""
-    eight_fold = [options.ensemble and not isinstance(stage, Folder) for stage in (a, b)]
-    results = [a.restore(sample, eight=eight_fold[0]), b.restore(sample, eight=eight_fold[1])]
-    if a.is_8bit != b.is_8bit:
-        other = 1 if a.is_8bit else 0
-        if not np.isfinite(results[other]).all():
-            return results[0], results[1]
-        results[other] = np.clip(results[other], 0, 1)
-        if options.rounding:
-            levels = from_unit(results[other], np.dtype(np.uint8), options.rounding)
-            results[other] = to_unit(levels)
-    if _is_one_truncated(a, b, options.rounding):
-        folder = 0 if isinstance(a, Folder) else 1
-        results[folder] = results[folder] + np.float32(0.5 / LEVELS)
-    return results[0], results[1]
-
-
-def _is_one_truncated(a: Stage, b: Stage, rounding: Rounding | None) -> bool:
-    """Whether a folder's pictures, taken as truncated, meet results that are not."""
-    return rounding is None and isinstance(a, Folder) != isinstance(b, Folder)
 
 
 def samples_of(arrow: Arrow) -> list[Sample]:

@@ -297,6 +297,8 @@ def test_a_network_that_gives_8_bits_has_no_reference_metric(
             assert "is of the float result" in result.stderr
         result = maxim_parity("--dataset", dataset, stage, "--metric", "paper")
         assert result.exit_code == 0 and "without" not in result.stderr
+        result = maxim_parity("--dataset", dataset, stage, "--rounding", "truncate")
+        assert result.exit_code == 2 and "rounds to nearest itself" in result.stderr
 
 
 def test_a_bundle_on_a_data_set(demo_bundle: Path, dataset: Path) -> None:
