@@ -1,0 +1,108 @@
+"""What `maxim-parity --dataset --resume` knows of earlier runs: a score for each pair of pictures.
+
+The file has JSON lines, one for each picture that was measured:
+
+    {"settings": SHA-256, "name", "files": {"input": {"path", "size", "mtime_ns", "sha256"},
+     "target": ..., "result": ...}, "score": {"psnr", "paper_psnr", "ssim"}}
+
+"result" is there where the stage is a folder of pictures. A line that a killed process has torn is
+passed over, and its picture measured again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maxim_deploy.cli._record import Fingerprint
+from maxim_deploy.errors import ImageError
+
+if TYPE_CHECKING:
+    from maxim_deploy.parity.dataset import Pair, Score
+    from maxim_deploy.parity.stages import Stage
+
+
+class Memory:
+    """The scores of earlier runs.
+
+    Args:
+        path: the file; None remembers nothing.
+        settings: everything that a score depends on besides its files, ready for JSON.
+
+    Raises:
+        ImageError: the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
+        text = json.dumps(settings, sort_keys=True, default=str)
+        self._settings = hashlib.sha256(text.encode()).hexdigest()
+        self._path = path
+        self._lines: dict[str, dict[str, Any]] = {}
+        if path is None:
+            return
+        try:
+            with path.open("ab"):
+                pass
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            raise ImageError(f"record '{path}' | {error.strerror}") from error
+        for raw in lines:
+            try:
+                line = json.loads(raw)
+                if line["settings"] == self._settings:
+                    self._lines[line["name"]] = line
+            except (ValueError, KeyError, TypeError):
+                continue  # torn
+
+    def score_of(self, name: str, files: dict[str, Path]) -> Score | None:
+        """The score of a pair whose files are still the same, or None."""
+        line = self._lines.get(name)
+        try:
+            if line and all(
+                Fingerprint(**line["files"][role]).still_fits(path) for role, path in files.items()
+            ):
+                return {key: float(value) for key, value in line["score"].items()}
+        except (KeyError, TypeError, ValueError, OSError):
+            pass
+        return None
+
+    def note(self, name: str, before: dict[str, Any], score: Score) -> None:
+        """Remember a score; `before` has the files as they were before they were read."""
+        if self._path is None:
+            return
+        line = {"settings": self._settings, "name": name, "files": before, "score": score}
+        # The line break before it ends what a killed process may have left.
+        text = f"\n{json.dumps(line)}\n".encode()
+        file = os.open(self._path, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+        try:
+            os.write(file, text)
+        finally:
+            os.close(file)
+
+
+def files_of(pair: Pair, stage: Stage) -> dict[str, Path]:
+    """Every file that the score of a pair is made of, by what it is.
+
+    Raises:
+        ImageError: the stage is a folder and has none.
+    """
+    from maxim_deploy.parity.stored import Folder
+
+    files = {"input": pair.input, "target": pair.target}
+    return {**files, "result": stage.file_of(pair.name)} if isinstance(stage, Folder) else files
+
+
+def fingerprints(name: str, files: dict[str, Path]) -> dict[str, Any]:
+    """The files of a pair as they are now.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
+    try:
+        return {role: asdict(Fingerprint.of(path)) for role, path in files.items()}
+    except OSError as error:
+        raise ImageError(f"pair {name!r} | {error.strerror}") from error
