@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from maxim_deploy._cgroup import available_in_group
 from maxim_deploy.errors import BackendError
 
 _STATUS = Path("/proc/self/status")
@@ -34,10 +35,15 @@ def peak_resident_bytes() -> int:
 
 
 def available_bytes() -> int | None:
-    """Memory that the system could give out now without swapping; None where it does not tell."""
+    """Memory that this process could be given now without swapping; None where nobody tells.
+
+    What the system has, and what a container's limit leaves of it.
+    """
     if not _SYSTEM.exists():
         return None
-    return kibibytes(_SYSTEM.read_text("utf-8"), "MemAvailable") * 1024
+    system = kibibytes(_SYSTEM.read_text("utf-8"), "MemAvailable") * 1024
+    group = available_in_group()
+    return system if group is None else min(system, group)
 
 
 def per_pixel(memory: Mapping[str, int], size: tuple[int, int]) -> float:

@@ -67,8 +67,8 @@ def session_options(ort: ModuleType, threads: int | None = None) -> Any:
 class Arena:
     """The arena that this process's sessions share. Thread-safe.
 
-    Where an application has registered an allocator with ONNX Runtime already, sessions have their
-    own as by default, and nothing here has an effect.
+    Where an application has registered an allocator with ONNX Runtime already and that refuses
+    another, sessions have their own as by default, and nothing here has an effect.
 
     Attributes:
         held_bytes: about what it keeps from earlier runs, and gives to the next.
@@ -77,7 +77,8 @@ class Arena:
     def __init__(self, ort: ModuleType) -> None:
         self.held_bytes = 0
         self._users = 0
-        self._lock = threading.Lock()
+        # The garbage collector may call `_leave` in a thread that is in here already.
+        self._lock = threading.RLock()
         self._releaser: Any = None
         where = ("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
         config = ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED})
@@ -113,6 +114,12 @@ class Arena:
                 self._release()
                 self.held_bytes = size
 
+    def forget(self) -> None:
+        """Call after a run that ran out of memory: nobody knows what of it was taken."""
+        with self._lock:
+            self._release()
+            self.held_bytes = 0
+
     def _leave(self) -> None:
         with self._lock:
             self._users -= 1
@@ -128,13 +135,21 @@ class Arena:
             _trim()
 
 
-@functools.cache
+_making = threading.Lock()
+
+
 def arena_of_this_process() -> Arena:
     """The one arena; made at the first call.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
     """
+    with _making:  # a cache alone may make two
+        return _made()
+
+
+@functools.cache
+def _made() -> Arena:
     return Arena(require("onnxruntime", "cpu"))
 
 

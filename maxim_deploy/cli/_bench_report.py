@@ -56,10 +56,12 @@ def check_pictures(folder: Path) -> None:
 
     Raises:
         UsageError: there are no images.
+        ImageError: one of those that will be shown cannot be read.
     """
-    from maxim_deploy.parity.pictures import image_files
+    from maxim_deploy.parity.pictures import samples_in
 
-    image_files(_inputs_in(folder))
+    for _ in islice(samples_in(_inputs_in(folder), None), MOST_PICTURES):
+        pass
 
 
 def restored_pictures(folder: Path, bundle: Path) -> list[BeforeAfter]:

@@ -6,11 +6,12 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from maxim_deploy.errors import BackendError
 from maxim_deploy.spec.profiles import Shape
 
 
-class OutOfMemoryError(MemoryError):
-    """A backend ran out of memory on one run, and can still do smaller ones."""
+class OutOfMemoryError(BackendError, MemoryError):
+    """A backend ran out of memory on one run, and can still do smaller ones; or while it opened."""
 
 
 class Backend(Protocol):

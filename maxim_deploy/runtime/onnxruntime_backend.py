@@ -103,6 +103,7 @@ class OnnxRuntimeCpu:
             shape = "x".join(map(str, image.shape))
             text = f"ONNX Runtime failed on an input of {shape}: {error}"
             if isinstance(error, MemoryError) or _says_no_memory(str(error)):
+                self._arena.forget()
                 raise OutOfMemoryError(text) from error
             raise BackendError(text) from error
         restored: NDArray[Any] = outputs[0]

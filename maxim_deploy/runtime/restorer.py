@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.errors import UsageError
+from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging import Rounding
 from maxim_deploy.runtime.arguments import as_array, check_call, check_images
 from maxim_deploy.runtime.backend import Backend
@@ -19,7 +19,7 @@ from maxim_deploy.runtime.cuda import device_array_from, is_device_array
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Planner
-from maxim_deploy.runtime.work import Workplace, groups_of
+from maxim_deploy.runtime.work import CLOSED, Workplace, groups_of
 
 
 class Restorer:
@@ -54,6 +54,7 @@ class Restorer:
         self._work = Workplace(backend, planner or Planner(backend), max_memory)
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
+        self._is_closing = False
         self.info = info
 
     def __call__(
@@ -168,21 +169,29 @@ class Restorer:
             [(64, 64, 3), (64, 64, 3), (64, 64, 3)]
         """
         with self._pool_lock:
+            if self._is_closing:
+                raise BackendError(CLOSED)
             lanes = self._work.opened().lanes
             if self._pool is None:  # one before and one after those that are in the network
                 self._pool = ThreadPoolExecutor(lanes + 2, thread_name_prefix="maxim-deploy")
             return self._pool.submit(self, image, **options)
 
     def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
-        """Run once for each (height, width), so that the first call is as fast as the others.
+        """Run on each (height, width), so that the first call is as fast as the others.
+
+        On a GPU twice in each lane: TensorRT's CUDA graphs are captured in the second run.
 
         Example:
             >>> import maxim_deploy
             >>> with maxim_deploy.load("build/demo") as restorer:
             ...     restorer.warmup([(64, 64), (128, 96)])
         """
+        backend = self._work.opened()
         for height, width in sizes:
-            self(np.zeros((height, width, 3), np.uint8))
+            black = np.zeros((height, width, 3), np.uint8)
+            for _ in range(1 if backend.device == "cpu" else 2):
+                for future in [self.submit(black) for _ in range(backend.lanes)]:
+                    future.result()
 
     def plan(self, height: int, width: int) -> Plan:
         """How an image of this size would be run now, and in how much memory.
@@ -208,6 +217,7 @@ class Restorer:
     def close(self) -> None:
         """Finish what was submitted and give all memory back; calls are errors from then on."""
         with self._pool_lock:
+            self._is_closing = True
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,9 @@ SMALLEST_RETRY = 128 * 128
 """Pixels of the smallest run that is tried after larger ones ran out of memory."""
 
 
+CLOSED = "this Restorer is closed; load the bundle again"
+
+
 class Workplace:
     """A backend, and who may use it when and with how much memory. Thread-safe.
 
@@ -53,7 +56,7 @@ class Workplace:
     def opened(self) -> Backend:
         """The backend. Raises BackendError if it is closed."""
         if self._backend is None:
-            raise BackendError("this Restorer is closed; load the bundle again")
+            raise BackendError(CLOSED)
         return self._backend
 
     def plan(self, height: int, width: int, images: int = 1) -> Plan:
@@ -71,13 +74,24 @@ class Workplace:
         """
         restored: list[NDArray[Any]] = []
         while rest := images[len(restored) :]:
-            height, width, _ = rest[0].shape
-            plan = self.plan(height, width, len(rest))
+            restored += self._restored(rest, rounding, eight)
+        return restored
+
+    def _restored(
+        self, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool
+    ) -> list[NDArray[Any]]:
+        """The first of the images; none if there was not enough memory."""
+        height, width, _ = images[0].shape
+        # Planned in turn: while another is running, what it takes would count as taken and held.
+        with self._turns.one():
+            plan = self.plan(height, width, len(images))
+            some = images[: plan.images]
             try:
-                restored += self._run(plan, rest[: plan.images], rounding, eight)
+                finish = self._run(plan, some, rounding, eight)
             except OutOfMemoryError as error:
                 self._go_smaller(plan, error)
-        return restored
+                return []
+        return finish()
 
     def run_on_device(self, image: DeviceArray) -> Any:
         """Device memory in and out, whole and as it is: nothing is padded, clipped or rounded.
@@ -116,18 +130,17 @@ class Workplace:
 
     def _run(
         self, plan: Plan, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool
-    ) -> list[NDArray[Any]]:
+    ) -> Callable[[], list[NDArray[Any]]]:
+        """The network's work; what it returns does the rest, for which nobody need wait."""
         if plan.tile is None and self.opened().io == "image":
             pixels = np.stack(images) if len(images) > 1 else np.ascontiguousarray(images[0][None])
-            with self._turns.one():
-                return list(self.opened().run(pixels))
-        stack = stack_of(images)
-        with self._turns.one():
-            network = network_of(self.opened())
-            if plan.tile:
-                network = self._tiled(network, plan, plan.tile)
-            stack = ensemble(network, stack, (-2, -1)) if eight else network(stack)
-        return images_of(stack, images, rounding)
+            restored = self.opened().run(pixels)
+            return lambda: list(restored)
+        stack, network = stack_of(images), network_of(self.opened())
+        if plan.tile:
+            network = self._tiled(network, plan, plan.tile)
+        stack = ensemble(network, stack, (-2, -1)) if eight else network(stack)
+        return lambda: images_of(stack, images, rounding)
 
     def _tiled(self, network: Network, plan: Plan, tile: tuple[int, int]) -> Network:
         """The network on tiles; of an image that lies on its side, so do the tiles."""
