@@ -12,7 +12,6 @@ from maxim_deploy._onnxruntime import arena_of_this_process, cpu_session
 from maxim_deploy._optional import require
 from maxim_deploy._run_memory import RunMemory
 from maxim_deploy.errors import BackendError, MissingDependencyError
-from maxim_deploy.imaging import Padding
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.onnxruntime_session import check_form
 from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture
@@ -42,12 +41,6 @@ def typical_bytes_per_pixel(architecture: Architecture) -> float:
     """Memory that a run in float32 takes per padded pixel, for a graph that nobody measured."""
     per_feature = BYTES_PER_FEATURE[min(architecture.stages, 2) - 1]
     return BYTES_PER_PIXEL + architecture.features * per_feature
-
-
-def padded_pixels(shape: Shape) -> int:
-    """Pixels of a run on images that are padded or will be."""
-    padding = Padding(shape.height, shape.width)
-    return shape.batch * padding.padded_height * padding.padded_width
 
 
 class OnnxRuntimeCpu:
@@ -115,7 +108,7 @@ class OnnxRuntimeCpu:
 
     def bytes_for(self, shape: Shape) -> int:
         """Memory that a run adds to a process that has run nothing yet."""
-        return self._memory.bytes_for(padded_pixels(shape))
+        return self._memory.bytes_for(shape.padded_pixels)
 
     def free_bytes(self) -> int | None:
         """Memory that the system could give to a run now, or that runs have already."""

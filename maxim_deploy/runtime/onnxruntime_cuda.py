@@ -18,7 +18,6 @@ from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
 from maxim_deploy.runtime.onnxruntime_backend import (
     graph_takes,
-    padded_pixels,
     typical_bytes_per_pixel,
 )
 from maxim_deploy.runtime.onnxruntime_session import cuda_session
@@ -126,7 +125,7 @@ class OnnxRuntimeCuda:
         """Estimate of the device memory that a run takes at most."""
         assert self._architecture is not None
         return round(
-            padded_pixels(shape)
+            shape.padded_pixels
             * typical_bytes_per_pixel(self._architecture)
             * _SHARE[self.precision]
         )

@@ -72,7 +72,7 @@ class Planner:
             height: of the image, at least 1.
             width: likewise.
             limit: bytes that it may take, or None.
-            most: pixels that one run may have at most, after a larger one ran out of memory.
+            most: padded pixels that one run may have at most, after more ran out of memory.
             images: how many there are of one padded size.
 
         Raises:
@@ -111,7 +111,7 @@ class Planner:
         gainful = self.backend.batch_pixels
         for several in range(min(count, MOST_TOGETHER), 1, -1):
             shape = _times(one, several)
-            if gainful is not None and shape.pixels > gainful:
+            if gainful is not None and shape.padded_pixels > gainful:
                 continue
             if self._fits(shape, covered, limit, most):
                 even = -(-count // -(-count // several))
@@ -162,7 +162,7 @@ class Planner:
     def _fits(self, shape: Shape, covered: int, limit: int | None, most: int | None) -> bool:
         return (
             self.backend.takes(shape)
-            and (most is None or shape.pixels <= most)
+            and (most is None or shape.padded_pixels <= most)
             and (limit is None or self._bytes(shape, covered) <= limit)
         )
 

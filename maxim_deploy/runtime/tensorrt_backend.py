@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import BackendError, UsageError
-from maxim_deploy.imaging import Padding
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, Stream
 from maxim_deploy.runtime.tensorrt_contexts import Key
 from maxim_deploy.runtime.tensorrt_engines import acquire_engine, library_name, release_engine
@@ -131,7 +130,7 @@ class TensorRtBackend:
         known = self._shared.sizes.get((index, dims))
         if known is None:
             largest = self._entry.profiles[index].max
-            share = _padded_pixels(shape) / _padded_pixels(largest)
+            share = shape.padded_pixels / largest.padded_pixels
             known = math.ceil(share * self._bytes_of_profile(index))
         return known + 2 * math.prod(dims) * _dtype(self.io).itemsize
 
@@ -215,8 +214,3 @@ class TensorRtBackend:
 
 def _dtype(io: str) -> np.dtype[Any]:
     return np.dtype(np.uint8 if io == "image" else np.float32)
-
-
-def _padded_pixels(shape: Shape) -> int:
-    padding = Padding(shape.height, shape.width)
-    return shape.batch * padding.padded_height * padding.padded_width

@@ -154,7 +154,10 @@ class Workplace:
         return run
 
     def _go_smaller(self, plan: Plan, error: OutOfMemoryError) -> None:
-        """After running out of memory at most half the pixels in a run; said once."""
+        """After running out of memory at most half the padded pixels in a run; said once.
+
+        Fewer than this plan had, or one image: no plan comes back.
+        """
         one = Shape(1, *(plan.tile or plan.padded)).pixels
         pixels = plan.together * one
         alone_is_too_much = plan.together == 1 and (

@@ -45,6 +45,11 @@ class Shape:
         """In all images of the batch."""
         return self.batch * self.height * self.width
 
+    @property
+    def padded_pixels(self) -> int:
+        """Likewise, with each side padded as the network sees it."""
+        return self.batch * _up(self.height) * _up(self.width)
+
     def fits(self, low: Shape, high: Shape) -> bool:
         """Whether each number lies between those of `low` and `high`, both included."""
         return (
