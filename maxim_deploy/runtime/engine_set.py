@@ -55,8 +55,15 @@ class EngineSet:
         return engine_for(self._entries, shape) is not None
 
     def bytes_for(self, shape: Shape) -> int:
-        """As `Backend.bytes_for`, of the engine for this shape."""
-        return self._for(shape).bytes_for(shape)
+        """As `Backend.bytes_for`, of the engine for this shape.
+
+        By its builder's figures until it is opened: who asks need not run it.
+        """
+        entry = self._entry_for(shape)
+        with self._lock:
+            unopened = entry.file not in self._opened
+        estimate = entry.bytes_for(shape) if unopened else None
+        return self._backend(entry).bytes_for(shape) if estimate is None else estimate
 
     def free_bytes(self) -> int | None:
         """As `Backend.free_bytes`."""
@@ -80,10 +87,13 @@ class EngineSet:
         return ", ".join(str(profile) for entry in self._entries for profile in entry.profiles)
 
     def _for(self, shape: Shape) -> Backend:
+        return self._backend(self._entry_for(shape))
+
+    def _entry_for(self, shape: Shape) -> EngineEntry:
         found = engine_for(self._entries, shape)
         if found is None:
             raise BackendError(f"no engine of {self.name} takes {shape}; there is: {self.sizes}")
-        return self._backend(found[0])
+        return found[0]
 
     def _backend(self, entry: EngineEntry) -> Backend:
         with self._lock:

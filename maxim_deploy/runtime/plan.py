@@ -22,9 +22,9 @@ class Plan:
         bytes: memory that this takes at most: of the process in addition to what it has now on a
             CPU, of the device on a GPU.
         limit: bytes that there are for it, or None if nobody knows.
-        largest_side: of the largest square image that would run whole within the limit.
         backend: "onnxruntime" and so on.
         precision: "fp32", "fp16" or "bf16".
+        largest_side: of the largest square image that would run whole within the limit.
     """
 
     height: int
@@ -36,9 +36,9 @@ class Plan:
     together: int
     bytes: int
     limit: int | None
-    largest_side: int
     backend: str
     precision: str
+    largest_side: int = 0
 
     @property
     def images(self) -> int:

@@ -95,7 +95,6 @@ class Planner:
             together=together,
             bytes=self._bytes(_times(one, together), covered),
             limit=limit,
-            largest_side=self._largest_side(limit),
             backend=self.backend.name,
             precision=self.backend.precision,
         )
@@ -103,6 +102,20 @@ class Planner:
     def tiling(self, height: int, width: int, tile: tuple[int, int]) -> Tiling:
         """Tiles over a padded image."""
         return Tiling(height, width, tile, self._overlap())
+
+    def largest_side(self, limit: int | None) -> int:
+        """Of the largest square image that would run whole within so many bytes.
+
+        By halving the steps: memory and profiles are monotonous in the side, or nearly so. Asks the
+        backend about sizes that nobody has: not for every call.
+        """
+        side, step = 0, 16384
+        while step >= MULTIPLE_OF:
+            larger = side + step
+            if self._fits(Shape(1, larger, larger), 0, limit, None):
+                side = larger
+            step //= 2
+        return side
 
     def _together(
         self, one: Shape, count: int, covered: int, limit: int | None, most: int | None
@@ -170,16 +183,6 @@ class Planner:
         """Memory of a run, and of the pixels that tiles cover; 0 of them for a whole image."""
         host = RUN_BYTES_PER_PIXEL * shape.pixels + COVERED_BYTES_PER_PIXEL * covered
         return self.backend.bytes_for(shape) + (host if self.backend.device == "cpu" else 0)
-
-    def _largest_side(self, limit: int | None) -> int:
-        """By halving the steps: memory and profiles are monotonous in the side, or nearly so."""
-        side, step = 0, 16384
-        while step >= MULTIPLE_OF:
-            larger = side + step
-            if self._fits(Shape(1, larger, larger), 0, limit, None):
-                side = larger
-            step //= 2
-        return side
 
 
 def _area(sides: tuple[int, int]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,9 +60,11 @@ class Workplace:
             raise BackendError(CLOSED)
         return self._backend
 
-    def plan(self, height: int, width: int, images: int = 1) -> Plan:
-        """How so many images of a size would be run now. Raises UsageError if they cannot be."""
-        return self._planner.plan(height, width, self._limit(), self._most, images)
+    def plan(self, height: int, width: int) -> Plan:
+        """How an image of a size would be run now. Raises UsageError if it cannot be."""
+        limit = self._limit()
+        plan = self._planner.plan(height, width, limit, self._most)
+        return replace(plan, largest_side=self._planner.largest_side(limit))
 
     def restore(
         self, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool
@@ -84,7 +87,7 @@ class Workplace:
         height, width, _ = images[0].shape
         # Planned in turn: while another is running, what it takes would count as taken and held.
         with self._turns.one():
-            plan = self.plan(height, width, len(images))
+            plan = self._planner.plan(height, width, self._limit(), self._most, len(images))
             some = images[: plan.images]
             try:
                 finish = self._run(plan, some, rounding, eight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -78,6 +79,18 @@ class EngineEntry:
     def profile_for(self, shape: Shape) -> int | None:
         """Index of the profile to run a shape with; None if it takes no such shape."""
         return tightest(self.profiles, shape)
+
+    def bytes_for(self, shape: Shape) -> int | None:
+        """Estimate of the memory of a run, images in and out included, while nobody has opened it.
+
+        By padded pixels, of what the builder reported for the largest; None if it did not say.
+        """
+        activations = self.memory.get("activation_bytes")
+        if not activations:
+            return None
+        share = shape.padded_pixels / max(profile.max.padded_pixels for profile in self.profiles)
+        images = 2 * math.prod(shape.dims(self.io)) * (1 if self.io == "image" else 4)
+        return math.ceil(share * activations) + images
 
 
 def engine_for(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from runtime.test_batches import Gaining
-from runtime.test_tiles import restorer_of
+from runtime.test_tiles import Doubling, restorer_of
+from spec.test_engine_settings import entry
 
 from maxim_deploy import BackendError
+from maxim_deploy.runtime.engine_set import EngineSet
+from maxim_deploy.spec.profiles import Shape
 
 
 class Patient(Gaining):
@@ -32,3 +35,38 @@ def test_small_images_of_the_image_form_run_alone_if_they_must() -> None:
     images = [np.full((33, 33, 3), 9, np.uint8)] * 8
     assert all((one == 18).all() for one in restorer_of(backend).batch(images))
     assert [shape[0] for shape in backend.shapes] == [8, 4, 2] + [1] * 8
+
+
+# ------------------------------------------------------------------ engines of few sizes
+
+
+def engines_of(**values: object) -> tuple[EngineSet, list[str]]:
+    """A small engine, and a large one that has changed on disk; and which were opened."""
+    opened: list[str] = []
+
+    def opener(one) -> Doubling:
+        opened.append(one.file)
+        if one.file == "large":
+            raise BackendError("large | has changed")
+        return Doubling(io="image")
+
+    small = entry("small", "256x256:256x256:512x512", io="image")
+    return EngineSet([small, entry("large", "photo", io="image", **values)], opener), opened
+
+
+def test_a_call_opens_no_engine_that_it_does_not_need() -> None:
+    engines, opened = engines_of()
+    image = np.full((300, 300, 3), 9, np.uint8)
+    assert (restorer_of(engines)(image) == 18).all() and opened == ["small"]
+    with pytest.raises(BackendError, match="large | has changed"):
+        restorer_of(engines)(np.zeros((600, 600, 3), np.uint8))
+
+
+def test_a_plan_takes_the_builders_figures_of_an_engine_that_is_not_open() -> None:
+    engines, opened = engines_of(memory={"activation_bytes": 2048 * 2048 * 10})
+    assert engines.bytes_for(Shape(1, 1000, 1024)) == 1024 * 1024 * 10 + 1000 * 1024 * 6
+    restorer = restorer_of(engines)
+    assert restorer.plan(300, 300).largest_side == 2048
+    assert restorer.plan(1000, 1024).bytes == 1024 * 1024 * 10 + 1000 * 1024 * 6
+    assert opened == ["small"]
+    assert engines.bytes_for(Shape(1, 320, 320)) == 100 * 320 * 320  # open: it is asked

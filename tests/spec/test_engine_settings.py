@@ -116,6 +116,7 @@ def entry(name: str, *specs: str, created: str = "1", **values: object) -> Engin
         "profiles": profiles_from_specs(specs, "image"),
         "targets": ("8.6",),
         "created": created,
+        "memory": {},
     }
     return EngineEntry(**{**known, **values})
 
