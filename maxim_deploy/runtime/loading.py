@@ -91,4 +91,8 @@ def load(
         sizes=getattr(running, "sizes", "any"),
         not_taken=not_taken,
     )
-    return Restorer(running, info, Planner(running, tile, overlap), limit)
+    try:
+        return Restorer(running, info, Planner(running, tile, overlap), limit)
+    except BaseException:  # a tile that cannot be, found when the backend is open
+        running.close()
+        raise

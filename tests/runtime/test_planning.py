@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from runtime.test_batches import Gaining
 from runtime.test_tiles import Doubling, restorer_of
 from spec.test_engine_settings import entry
 
-from maxim_deploy import BackendError
+import maxim_deploy
+from maxim_deploy import BackendError, UsageError
+from maxim_deploy.runtime import loading
 from maxim_deploy.runtime.engine_set import EngineSet
 from maxim_deploy.spec.profiles import Shape
 
@@ -70,3 +74,14 @@ def test_a_plan_takes_the_builders_figures_of_an_engine_that_is_not_open() -> No
     assert restorer.plan(1000, 1024).bytes == 1024 * 1024 * 10 + 1000 * 1024 * 6
     assert opened == ["small"]
     assert engines.bytes_for(Shape(1, 320, 320)) == 100 * 320 * 320  # open: it is asked
+
+
+@pytest.mark.parametrize("options", [{"tile": 100}, {"tile": "of"}, {"tile": 128, "overlap": 90}])
+def test_a_tile_that_cannot_be_leaves_no_backend_open(
+    demo_bundle: Path, monkeypatch, options: dict[str, object]
+) -> None:
+    backend = Doubling()
+    monkeypatch.setattr(loading, "open_backend", lambda *_: (backend, {}))
+    with pytest.raises(UsageError, match="tile"):
+        maxim_deploy.load(demo_bundle, **options)
+    assert backend.closed
