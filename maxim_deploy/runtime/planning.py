@@ -34,6 +34,21 @@ TileOption = int | Literal["auto", "off"]
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """Of one run.
+
+    Attributes:
+        limit: bytes that it may take, or None.
+        most: padded pixels that it may have at most, after more ran out of memory; or None.
+        turned: whether the image runs on its side as well, for a self-ensemble.
+    """
+
+    limit: int | None = None
+    most: int | None = None
+    turned: bool = False
+
+
+@dataclass(frozen=True)
 class Planner:
     """Makes plans for one backend.
 
@@ -58,21 +73,13 @@ class Planner:
             raise UsageError(f"tile must be a multiple of {MULTIPLE_OF}, not {side}")
         self.tiling(2 * side, 2 * side, (side, side))  # refuses what does not go together
 
-    def plan(
-        self,
-        height: int,
-        width: int,
-        limit: int | None,
-        most: int | None = None,
-        images: int = 1,
-    ) -> Plan:
+    def plan(self, height: int, width: int, bounds: Bounds, images: int = 1) -> Plan:
         """The plan for an image, or for the first of several.
 
         Args:
             height: of the image, at least 1.
             width: likewise.
-            limit: bytes that it may take, or None.
-            most: padded pixels that one run may have at most, after more ran out of memory.
+            bounds: of each run.
             images: how many there are of one padded size.
 
         Raises:
@@ -80,11 +87,11 @@ class Planner:
         """
         padding = Padding(height, width)
         padded = padding.padded_height, padding.padded_width
-        tile = self._tile(height, width, padded, limit, most)
+        tile = self._tile(height, width, padded, bounds)
         one = self._run_shape(height, width, padded, tile)
         tiles = self.tiling(*padded, tile).count if tile else 1
         covered = _area(padded) if tile else 0
-        together = self._together(one, tiles if tile else images, covered, limit, most)
+        together = self._together(one, tiles if tile else images, covered, bounds)
         return Plan(
             height=height,
             width=width,
@@ -94,7 +101,7 @@ class Planner:
             tiles=tiles,
             together=together,
             bytes=self._bytes(_times(one, together), covered),
-            limit=limit,
+            limit=bounds.limit,
             backend=self.backend.name,
             precision=self.backend.precision,
         )
@@ -112,23 +119,21 @@ class Planner:
         side, step = 0, 16384
         while step >= MULTIPLE_OF:
             larger = side + step
-            if self._fits(Shape(1, larger, larger), 0, limit, None):
+            if self._fits(Shape(1, larger, larger), 0, Bounds(limit)):
                 side = larger
             step //= 2
         return side
 
-    def _together(
-        self, one: Shape, count: int, covered: int, limit: int | None, most: int | None
-    ) -> int:
+    def _together(self, one: Shape, count: int, covered: int, bounds: Bounds) -> int:
         """How many of `count` shapes a run takes: so that runs are few, and about equally large."""
         gainful = self.backend.batch_pixels
         for several in range(min(count, MOST_TOGETHER), 1, -1):
             shape = _times(one, several)
             if gainful is not None and shape.padded_pixels > gainful:
                 continue
-            if self._fits(shape, covered, limit, most):
+            if self._fits(shape, covered, bounds):
                 even = -(-count // -(-count // several))
-                return even if self.backend.takes(_times(one, even)) else several
+                return even if self._takes(_times(one, even), bounds) else several
         return 1
 
     def _overlap(self) -> int:
@@ -137,17 +142,12 @@ class Planner:
         return 0 if self.tile == MULTIPLE_OF else DEFAULT_OVERLAP
 
     def _tile(
-        self,
-        height: int,
-        width: int,
-        padded: tuple[int, int],
-        limit: int | None,
-        most: int | None,
+        self, height: int, width: int, padded: tuple[int, int], bounds: Bounds
     ) -> tuple[int, int] | None:
         whole = self._run_shape(height, width, padded, None)
-        fits_whole = self._fits(whole, 0, limit, most)
+        fits_whole = self._fits(whole, 0, bounds)
         if self.tile == "off" or (self.tile == "auto" and fits_whole):
-            if not self.backend.takes(whole):
+            if not self._takes(whole, bounds):
                 raise UsageError(
                     f"image of {height}x{width}, padded to {padded[0]}x{padded[1]} | "
                     f"{self.backend.name} takes no such size | leave tile at 'auto', or build an "
@@ -158,11 +158,11 @@ class Planner:
             return None if max(padded) <= self.tile else _clipped(self.tile, padded)
         for side in TILE_SIDES:
             tile = _clipped(side, padded)
-            if tile != padded and self._fits(Shape(1, *tile), _area(padded), limit, most):
+            if tile != padded and self._fits(Shape(1, *tile), _area(padded), bounds):
                 return tile
         raise UsageError(
             f"image of {height}x{width} | not even tiles of {TILE_SIDES[-1]}x{TILE_SIDES[-1]} fit "
-            f"{self.backend.name} and {_said(limit)} | allow more memory"
+            f"{self.backend.name} and {_said(bounds.limit)} | allow more memory"
         )
 
     def _run_shape(
@@ -172,11 +172,15 @@ class Planner:
             return Shape(1, height, width)  # that graph pads by itself
         return Shape(1, *(tile or padded))
 
-    def _fits(self, shape: Shape, covered: int, limit: int | None, most: int | None) -> bool:
+    def _takes(self, shape: Shape, bounds: Bounds) -> bool:
+        turned = Shape(shape.batch, shape.width, shape.height) if bounds.turned else shape
+        return self.backend.takes(shape) and self.backend.takes(turned)
+
+    def _fits(self, shape: Shape, covered: int, bounds: Bounds) -> bool:
         return (
-            self.backend.takes(shape)
-            and (most is None or shape.padded_pixels <= most)
-            and (limit is None or self._bytes(shape, covered) <= limit)
+            self._takes(shape, bounds)
+            and (bounds.most is None or shape.padded_pixels <= bounds.most)
+            and (bounds.limit is None or self._bytes(shape, covered) <= bounds.limit)
         )
 
     def _bytes(self, shape: Shape, covered: int) -> int:

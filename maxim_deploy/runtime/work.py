@@ -16,7 +16,7 @@ from maxim_deploy.imaging import Padding, Rounding
 from maxim_deploy.runtime.backend import Backend, OutOfMemoryError
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.runtime.plan import Plan
-from maxim_deploy.runtime.planning import Planner
+from maxim_deploy.runtime.planning import Bounds, Planner
 from maxim_deploy.runtime.running import (
     Network,
     Stack,
@@ -62,9 +62,9 @@ class Workplace:
 
     def plan(self, height: int, width: int) -> Plan:
         """How an image of a size would be run now. Raises UsageError if it cannot be."""
-        limit = self._limit()
-        plan = self._planner.plan(height, width, limit, self._most)
-        return replace(plan, largest_side=self._planner.largest_side(limit))
+        bounds = Bounds(self._limit(), self._most)
+        plan = self._planner.plan(height, width, bounds)
+        return replace(plan, largest_side=self._planner.largest_side(bounds.limit))
 
     def restore(
         self, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool
@@ -87,7 +87,8 @@ class Workplace:
         height, width, _ = images[0].shape
         # Planned in turn: while another is running, what it takes would count as taken and held.
         with self._turns.one():
-            plan = self._planner.plan(height, width, self._limit(), self._most, len(images))
+            bounds = Bounds(self._limit(), self._most, eight)
+            plan = self._planner.plan(height, width, bounds, len(images))
             some = images[: plan.images]
             try:
                 finish = self._run(plan, some, rounding, eight)

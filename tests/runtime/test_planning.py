@@ -14,7 +14,7 @@ import maxim_deploy
 from maxim_deploy import BackendError, UsageError
 from maxim_deploy.runtime import loading
 from maxim_deploy.runtime.engine_set import EngineSet
-from maxim_deploy.spec.profiles import Shape
+from maxim_deploy.spec.profiles import Profile, Shape
 
 
 class Patient(Gaining):
@@ -85,3 +85,14 @@ def test_a_tile_that_cannot_be_leaves_no_backend_open(
     with pytest.raises(UsageError, match="tile"):
         maxim_deploy.load(demo_bundle, **options)
     assert backend.closed
+
+
+def test_the_ensemble_asks_for_the_turned_size_before_it_runs() -> None:
+    landscape = Profile("x", Shape(1, 256, 256), Shape(1, 256, 512), Shape(1, 512, 1024))
+    backend = Doubling(profile=landscape)
+    image = np.random.default_rng(0).random((400, 900, 3), np.float32)
+    restorer = restorer_of(backend)
+    assert np.array_equal(restorer(image), 2 * image) and backend.shapes == [(1, 3, 448, 960)]
+    backend.shapes = []
+    assert np.abs(restorer(image, self_ensemble=True) - 2 * image).max() < 1e-6
+    assert set(backend.shapes) == {(1, 3, 448, 512), (1, 3, 512, 448)}

@@ -48,6 +48,9 @@ class Doubling:
         self.closed = False
 
     def run(self, image: np.ndarray) -> np.ndarray:
+        shape = Shape.from_dims(image.shape, self.io)
+        if not self.takes(shape):
+            raise BackendError(f"no profile takes {shape}")
         self.shapes.append(image.shape)
         if image.size // 3 > self.room:
             raise OutOfMemoryError(f"no room for {image.shape}")
