@@ -41,11 +41,24 @@ class Bounds:
         limit: bytes that it may take, or None.
         most: padded pixels that it may have at most, after more ran out of memory; or None.
         turned: whether the image runs on its side as well, for a self-ensemble.
+        used: bytes that the process has, which were taken off the limit.
     """
 
     limit: int | None = None
     most: int | None = None
     turned: bool = False
+    used: int = 0
+
+    def __str__(self) -> str:
+        """The limit in words."""
+        if self.limit is None:
+            return "the sizes that it takes"
+        if not self.used:
+            return f"{readable_bytes(self.limit)} of memory"
+        return (
+            f"max_memory: of {readable_bytes(self.limit + self.used)} the process has "
+            f"{readable_bytes(self.used)} already"
+        )
 
 
 @dataclass(frozen=True)
@@ -162,7 +175,7 @@ class Planner:
                 return tile
         raise UsageError(
             f"image of {height}x{width} | not even tiles of {TILE_SIDES[-1]}x{TILE_SIDES[-1]} fit "
-            f"{self.backend.name} and {_said(bounds.limit)} | allow more memory"
+            f"{self.backend.name} and {bounds} | allow more memory"
         )
 
     def _run_shape(
@@ -199,7 +212,3 @@ def _times(shape: Shape, count: int) -> Shape:
 
 def _clipped(side: int, padded: tuple[int, int]) -> tuple[int, int]:
     return min(side, padded[0]), min(side, padded[1])
-
-
-def _said(limit: int | None) -> str:
-    return "the sizes that it takes" if limit is None else f"{readable_bytes(limit)} of memory"

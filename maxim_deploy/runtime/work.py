@@ -62,7 +62,7 @@ class Workplace:
 
     def plan(self, height: int, width: int) -> Plan:
         """How an image of a size would be run now. Raises UsageError if it cannot be."""
-        bounds = Bounds(self._limit(), self._most)
+        bounds = self._bounds()
         plan = self._planner.plan(height, width, bounds)
         return replace(plan, largest_side=self._planner.largest_side(bounds.limit))
 
@@ -87,8 +87,7 @@ class Workplace:
         height, width, _ = images[0].shape
         # Planned in turn: while another is running, what it takes would count as taken and held.
         with self._turns.one():
-            bounds = Bounds(self._limit(), self._most, eight)
-            plan = self._planner.plan(height, width, bounds, len(images))
+            plan = self._planner.plan(height, width, self._bounds(eight), len(images))
             some = images[: plan.images]
             try:
                 finish = self._run(plan, some, rounding, eight)
@@ -119,18 +118,17 @@ class Workplace:
         if backend is not None:
             backend.close()
 
-    def _limit(self) -> int | None:
-        """Bytes that a run may take.
+    def _bounds(self, eight: bool = False) -> Bounds:
+        """Of a run.
 
         On a CPU what the process does not have yet, and what the backend keeps from earlier runs:
         the next run uses that again, or the second image would be tiled where the first was not.
         """
         backend = self.opened()
         if self._max_memory is None:
-            return backend.free_bytes()
-        if backend.device != "cpu":
-            return self._max_memory
-        return self._max_memory - resident_bytes() + backend.held_bytes()
+            return Bounds(backend.free_bytes(), self._most, eight)
+        used = resident_bytes() - backend.held_bytes() if backend.device == "cpu" else 0
+        return Bounds(self._max_memory - used, self._most, eight, used)
 
     def _run(
         self, plan: Plan, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool

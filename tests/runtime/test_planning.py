@@ -96,3 +96,13 @@ def test_the_ensemble_asks_for_the_turned_size_before_it_runs() -> None:
     backend.shapes = []
     assert np.abs(restorer(image, self_ensemble=True) - 2 * image).max() < 1e-6
     assert set(backend.shapes) == {(1, 3, 448, 512), (1, 3, 512, 448)}
+
+
+def test_the_error_says_what_the_process_has_already(monkeypatch) -> None:
+    class OnTheCpu(Doubling):
+        device = "cpu"
+
+    monkeypatch.setattr("maxim_deploy.runtime.work.resident_bytes", lambda: 123_000_000)
+    words = r"tiles of 128x128 fit .*max_memory: of 100 MB the process has 123 MB already \| allow"
+    with pytest.raises(UsageError, match=words):
+        restorer_of(OnTheCpu(), limit=100_000_000).plan(900, 900)
