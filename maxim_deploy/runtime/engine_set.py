@@ -12,7 +12,7 @@ from maxim_deploy.errors import BackendError
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.spec.engines import EngineEntry, engine_for
-from maxim_deploy.spec.profiles import Shape
+from maxim_deploy.spec.profiles import Profile, Shape
 
 
 class EngineSet:
@@ -82,9 +82,14 @@ class EngineSet:
             backend.close()
 
     @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """Those of all engines."""
+        return tuple(profile for entry in self._entries for profile in entry.profiles)
+
+    @property
     def sizes(self) -> str:
         """The profiles of all engines, in words."""
-        return ", ".join(str(profile) for entry in self._entries for profile in entry.profiles)
+        return ", ".join(map(str, self.profiles))
 
     def _for(self, shape: Shape) -> Backend:
         return self._backend(self._entry_for(shape))

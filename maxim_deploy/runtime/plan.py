@@ -15,7 +15,7 @@ class Plan:
         height: of the image.
         width: of the image.
         padded: height and width that the network sees, or that tiles cover.
-        tile: height and width of a tile, or None to run the image whole.
+        tile: height and width of a tile, to which smaller images are padded up; None to run whole.
         overlap: pixels that tiles share at least.
         tiles: into how many it is cut; 1 if it runs whole.
         together: images, or tiles of one image, that one run of the network takes.
@@ -49,6 +49,8 @@ class Plan:
         how = "whole"
         if self.tile:
             sides = f"{self.tile[0]}x{self.tile[1]}"
+            how = f"padded to {sides}"
+        if self.tile and self.tiles > 1:
             how = f"{self.tiles} tiles of {sides} that share {self.overlap} pixels"
         if self.together > 1:
             how += f", {self.together} at a time"

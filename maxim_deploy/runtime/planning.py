@@ -10,15 +10,20 @@ from maxim_deploy.imaging.padding import Padding
 from maxim_deploy.imaging.tiling import Tiling
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.plan import Plan
+from maxim_deploy.runtime.tile_sizes import (
+    TILE_SIDES,
+    Sides,
+    area,
+    covered_by,
+    smallest,
+    tiles_for,
+)
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.profiles import Shape
 from maxim_deploy.spec.quantities import readable_bytes
 
 DEFAULT_OVERLAP = 64
 """Pixels that tiles share unless asked otherwise; the numbers are in `benchmarks/README.md`."""
-
-TILE_SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128)
-"""Sides of square tiles to choose from; MAXIM was trained on 256 and more."""
 
 MOST_TOGETHER = 16
 """Images in one run at most."""
@@ -51,8 +56,10 @@ class Bounds:
 
     def __str__(self) -> str:
         """The limit in words."""
+        if self.most is not None:
+            return f"the {self.most} pixels in a run that are left after more ran out of memory"
         if self.limit is None:
-            return "the sizes that it takes"
+            return "the memory there is"
         if not self.used:
             return f"{readable_bytes(self.limit)} of memory"
         return (
@@ -101,16 +108,18 @@ class Planner:
         padding = Padding(height, width)
         padded = padding.padded_height, padding.padded_width
         tile = self._tile(height, width, padded, bounds)
+        if tile:
+            padded = covered_by(tile, padded)
         one = self._run_shape(height, width, padded, tile)
         tiles = self.tiling(*padded, tile).count if tile else 1
-        covered = _area(padded) if tile else 0
+        covered = area(padded) if tile else 0
         together = self._together(one, tiles if tile else images, covered, bounds)
         return Plan(
             height=height,
             width=width,
             padded=padded,
             tile=tile,
-            overlap=self._overlap() if tile else 0,
+            overlap=self._overlap() if tiles > 1 else 0,
             tiles=tiles,
             together=together,
             bytes=self._bytes(_times(one, together), covered),
@@ -119,7 +128,7 @@ class Planner:
             precision=self.backend.precision,
         )
 
-    def tiling(self, height: int, width: int, tile: tuple[int, int]) -> Tiling:
+    def tiling(self, height: int, width: int, tile: Sides) -> Tiling:
         """Tiles over a padded image."""
         return Tiling(height, width, tile, self._overlap())
 
@@ -154,12 +163,9 @@ class Planner:
             return self.overlap
         return 0 if self.tile == MULTIPLE_OF else DEFAULT_OVERLAP
 
-    def _tile(
-        self, height: int, width: int, padded: tuple[int, int], bounds: Bounds
-    ) -> tuple[int, int] | None:
+    def _tile(self, height: int, width: int, padded: Sides, bounds: Bounds) -> Sides | None:
         whole = self._run_shape(height, width, padded, None)
-        fits_whole = self._fits(whole, 0, bounds)
-        if self.tile == "off" or (self.tile == "auto" and fits_whole):
+        if self.tile == "off":
             if not self._takes(whole, bounds):
                 raise UsageError(
                     f"image of {height}x{width}, padded to {padded[0]}x{padded[1]} | "
@@ -167,20 +173,41 @@ class Planner:
                     "engine with a --profile for it"
                 )
             return None
-        if isinstance(self.tile, int):
-            return None if max(padded) <= self.tile else _clipped(self.tile, padded)
-        for side in TILE_SIDES:
-            tile = _clipped(side, padded)
-            if tile != padded and self._fits(Shape(1, *tile), _area(padded), bounds):
+        if isinstance(self.tile, int):  # as one likes, whatever memory there is
+            bounds = Bounds(turned=bounds.turned)
+        may_be_whole = self.tile == "auto" or max(padded) <= self.tile
+        if may_be_whole and self._fits(whole, 0, bounds):
+            return None
+        tiles = self._taken_tiles(padded, bounds)
+        for tile in tiles:
+            if self._fits(Shape(1, *tile), area(covered_by(tile, padded)), bounds):
                 return tile
+        image = f"image of {height}x{width}"
+        if not tiles:
+            raise UsageError(
+                f"{image} | {self.backend.name} takes no tiles that it could be cut into, only "
+                f"{getattr(self.backend, 'sizes', 'other sizes')} | choose another tile, or build "
+                "an engine with a --profile for it"
+            )
         raise UsageError(
-            f"image of {height}x{width} | not even tiles of {TILE_SIDES[-1]}x{TILE_SIDES[-1]} fit "
-            f"{self.backend.name} and {bounds} | allow more memory"
+            f"{image} | not even tiles of {smallest(tiles)} fit {self.backend.name} and {bounds} | "
+            "allow more memory"
         )
 
-    def _run_shape(
-        self, height: int, width: int, padded: tuple[int, int], tile: tuple[int, int] | None
-    ) -> Shape:
+    def _taken_tiles(self, padded: Sides, bounds: Bounds) -> list[Sides]:
+        """Those that the backend takes, and that leave room for the overlap."""
+        profiles = getattr(self.backend, "profiles", ())
+        one_side = self.tile if isinstance(self.tile, int) else None
+        least = self._overlap() + MULTIPLE_OF
+        return [
+            tile
+            for tile in tiles_for(padded, profiles, one_side)
+            if all(side >= min(least, of) for side, of in zip(tile, padded, strict=True))
+            and min(tile) > 0
+            and self._takes(Shape(1, *tile), bounds)
+        ]
+
+    def _run_shape(self, height: int, width: int, padded: Sides, tile: Sides | None) -> Shape:
         if tile is None and self.backend.io == "image":
             return Shape(1, height, width)  # that graph pads by itself
         return Shape(1, *(tile or padded))
@@ -202,13 +229,5 @@ class Planner:
         return self.backend.bytes_for(shape) + (host if self.backend.device == "cpu" else 0)
 
 
-def _area(sides: tuple[int, int]) -> int:
-    return sides[0] * sides[1]
-
-
 def _times(shape: Shape, count: int) -> Shape:
     return Shape(shape.batch * count, shape.height, shape.width)
-
-
-def _clipped(side: int, padded: tuple[int, int]) -> tuple[int, int]:
-    return min(side, padded[0]), min(side, padded[1])

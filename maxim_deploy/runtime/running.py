@@ -24,13 +24,16 @@ Pixels = NDArray[np.float32]
 Network = Callable[[Pixels], Pixels]
 
 
-def stack_of(images: Sequence[NDArray[Any]]) -> Stack:
-    """Images `[H, W, 3]` of one padded size, padded."""
+def stack_of(images: Sequence[NDArray[Any]], padded: tuple[int, int] | None = None) -> Stack:
+    """Images `[H, W, 3]` of one size, padded, and then reflected on at the end up to `padded`."""
     padding = Padding(*images[0].shape[:2])
     stack = np.empty((len(images), 3, padding.padded_height, padding.padded_width), np.float32)
     for image, planes in zip(images, stack, strict=True):
         padded_planes(image, planes)
-    return stack
+    if padded is None or padded == stack.shape[2:]:
+        return stack
+    rest = [(0, side - has) for side, has in zip(padded, stack.shape[2:], strict=True)]
+    return np.pad(stack, [(0, 0), (0, 0), *rest], mode="reflect")
 
 
 def images_of(stack: Stack, like: Sequence[NDArray[Any]], rounding: Rounding) -> list[NDArray[Any]]:

@@ -59,6 +59,7 @@ class TensorRtBackend:
         self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, *, stream: int | None = None
     ) -> None:
         self.name, self.precision, self.io = entry.library, entry.precision, entry.io
+        self.profiles = entry.profiles
         self.lanes = LANES if stream is None else 1
         self._entry, self._cuda, self._is_external = entry, cuda, stream is not None
         streams = None if stream is None else [cuda.wrap_stream(stream)]

@@ -138,7 +138,7 @@ class Workplace:
             pixels = np.stack(images) if len(images) > 1 else np.ascontiguousarray(images[0][None])
             restored = self.opened().run(pixels)
             return lambda: list(restored)
-        stack, network = stack_of(images), network_of(self.opened())
+        stack, network = stack_of(images, plan.padded), network_of(self.opened())
         if plan.tile:
             network = self._tiled(network, plan, plan.tile)
         stack = ensemble(network, stack, (-2, -1)) if eight else network(stack)

@@ -106,3 +106,46 @@ def test_the_error_says_what_the_process_has_already(monkeypatch) -> None:
     words = r"tiles of 128x128 fit .*max_memory: of 100 MB the process has 123 MB already \| allow"
     with pytest.raises(UsageError, match=words):
         restorer_of(OnTheCpu(), limit=100_000_000).plan(900, 900)
+
+
+SIZES = {
+    "720p": ((704, 1280), (704, 1280), (768, 1280)),
+    "photo": ((256, 256), (1024, 1536), (2048, 2048)),
+    "tile512": ((512, 512),) * 3,
+}
+
+
+@pytest.mark.parametrize("io", ["tensor", "image"])
+@pytest.mark.parametrize(
+    ("name", "options", "size", "tile", "padded", "tiles"),
+    [
+        ("720p", {}, (1080, 1920), (768, 1280), (1088, 1920), 4),
+        ("720p", {}, (600, 1300), (704, 1280), (704, 1344), 2),
+        ("photo", {}, (100, 100), (256, 256), (256, 256), 1),
+        ("photo", {}, (3000, 100), (2048, 256), (3008, 256), 2),
+        ("photo", {"tile": 512}, (100, 600), (256, 512), (256, 640), 2),
+        ("tile512", {}, (1, 1), (512, 512), (512, 512), 1),
+        ("tile512", {"tile": 512}, (300, 300), (512, 512), (512, 512), 1),
+        ("tile512", {"tile": 512}, (1000, 300), (512, 512), (1024, 512), 3),
+    ],
+)
+def test_any_size_finds_the_engine(io, name, options, size, tile, padded, tiles) -> None:
+    profile = Profile(name, *(Shape(1, *sides) for sides in SIZES[name]))
+    restorer = restorer_of(Doubling(profile=profile, io=io), **options)
+    plan = restorer.plan(*size)
+    assert (plan.tile, plan.padded, plan.tiles) == (tile, padded, tiles)
+    assert (f"padded to {tile[0]}x{tile[1]}" in str(plan)) == (tiles == 1)
+    image = np.random.default_rng(0).integers(0, 128, (*size, 3), np.uint8)
+    assert np.array_equal(restorer(image), 2 * image)
+
+
+def test_a_size_that_no_tile_serves_says_what_the_engine_takes() -> None:
+    profile = Profile("700x700", *[Shape(1, 700, 700)] * 3)
+    backend = Doubling(profile=profile, io="image")
+    backend.sizes = "700x700 (700x700)"
+    assert restorer_of(backend).plan(700, 700).tile is None
+    with pytest.raises(UsageError, match=r"takes no tiles .* only 700x700 \(700x700\) \| choose"):
+        restorer_of(backend).plan(800, 800)
+    tile512 = Profile("tile512", *[Shape(1, 512, 512)] * 3)
+    with pytest.raises(UsageError, match="takes no tiles"):
+        restorer_of(Doubling(profile=tile512), tile=256).plan(300, 300)

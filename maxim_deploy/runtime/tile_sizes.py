@@ -1,0 +1,67 @@
+"""Tiles that a backend may take, of the sizes that its profiles have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from maxim_deploy.spec.architecture import MULTIPLE_OF
+from maxim_deploy.spec.profiles import Profile, Shape
+
+Sides = tuple[int, int]
+"""Height and width, multiples of 64."""
+
+TILE_SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128)
+"""Sides of square tiles to choose from; MAXIM was trained on 256 and more."""
+
+
+def tiles_for(padded: Sides, profiles: Sequence[Profile], side: int | None = None) -> list[Sides]:
+    """Tiles in the order of choice: those that add least to the image, then large before small.
+
+    A tile is no larger than the image where a profile takes such; else it is as small as the
+    profile allows, and the image is padded up to it.
+
+    Args:
+        padded: the image.
+        profiles: ranges that tiles must lie in; none for a backend that takes any size.
+        side: of square tiles, beyond which none may be; None to choose.
+    """
+    squares = [(each, each) for each in (TILE_SIDES if side is None else (side,))]
+    if not profiles:
+        found = {_each(min, square, padded) for square in squares}
+    else:
+        found = set()
+        for profile in profiles:
+            low, tuned, high = _up(profile.min), _down(profile.opt), _down(profile.max)
+            for wanted in [*squares, tuned, high]:
+                found.add(_each(min, high, _each(max, low, _each(min, wanted, padded))))
+    allowed = [tile for tile in found if side is None or max(tile) <= side]
+    return sorted(allowed, key=lambda tile: (area(covered_by(tile, padded)), -area(tile), tile))
+
+
+def covered_by(tile: Sides, padded: Sides) -> Sides:
+    """What tiles cover: the image, padded up where it is smaller than one of them."""
+    return _each(max, padded, tile)
+
+
+def area(sides: Sides) -> int:
+    """Pixels."""
+    return sides[0] * sides[1]
+
+
+def smallest(tiles: Iterable[Sides]) -> str:
+    """The one of the fewest pixels, in words."""
+    return "{}x{}".format(*min(tiles, key=area))
+
+
+def _each(choose: Callable[[int, int], int], a: Sides, b: Sides) -> Sides:
+    return choose(a[0], b[0]), choose(a[1], b[1])
+
+
+def _down(shape: Shape) -> Sides:
+    return shape.height // MULTIPLE_OF * MULTIPLE_OF, shape.width // MULTIPLE_OF * MULTIPLE_OF
+
+
+def _up(shape: Shape) -> Sides:
+    return -(-shape.height // MULTIPLE_OF) * MULTIPLE_OF, -(
+        -shape.width // MULTIPLE_OF
+    ) * MULTIPLE_OF
