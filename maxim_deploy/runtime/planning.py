@@ -56,8 +56,6 @@ class Bounds:
 
     def __str__(self) -> str:
         """The limit in words."""
-        if self.most is not None:
-            return f"the {self.most} pixels in a run that are left after more ran out of memory"
         if self.limit is None:
             return "the memory there is"
         if not self.used:

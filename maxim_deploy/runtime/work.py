@@ -63,7 +63,7 @@ class Workplace:
     def plan(self, height: int, width: int) -> Plan:
         """How an image of a size would be run now. Raises UsageError if it cannot be."""
         bounds = self._bounds()
-        plan = self._planner.plan(height, width, bounds)
+        plan = self._planned(height, width, bounds)
         return replace(plan, largest_side=self._planner.largest_side(bounds.limit))
 
     def restore(
@@ -87,12 +87,12 @@ class Workplace:
         height, width, _ = images[0].shape
         # Planned in turn: while another is running, what it takes would count as taken and held.
         with self._turns.one():
-            plan = self._planner.plan(height, width, self._bounds(eight), len(images))
+            plan = self._planned(height, width, self._bounds(eight), len(images))
             some = images[: plan.images]
             try:
                 finish = self._run(plan, some, rounding, eight)
             except OutOfMemoryError as error:
-                self._go_smaller(plan, error)
+                self._go_smaller(plan, eight, error)
                 return []
         return finish()
 
@@ -155,24 +155,35 @@ class Workplace:
 
         return run
 
-    def _go_smaller(self, plan: Plan, error: OutOfMemoryError) -> None:
+    def _planned(self, height: int, width: int, bounds: Bounds, images: int = 1) -> Plan:
+        try:
+            return self._planner.plan(height, width, bounds, images)
+        except UsageError:
+            if bounds.most is None:
+                raise
+        self._most = None  # smaller images left too little for this one: as if nothing had been
+        return self._planner.plan(height, width, replace(bounds, most=None), images)
+
+    def _go_smaller(self, plan: Plan, eight: bool, error: OutOfMemoryError) -> None:
         """After running out of memory at most half the padded pixels in a run; said once.
 
         Fewer than this plan had, or one image: no plan comes back.
         """
         one = Shape(1, *(plan.tile or plan.padded)).pixels
         pixels = plan.together * one
-        alone_is_too_much = plan.together == 1 and (
-            self._planner.tile != "auto" or pixels // 2 < SMALLEST_RETRY
-        )
-        if alone_is_too_much:
-            raise BackendError(
-                f"{error} | leave tile at 'auto', or choose smaller tiles"
-            ) from error
+        most = max(pixels // 2, one if plan.together > 1 else 0)
+        if plan.together == 1:
+            advice = f"{error} | leave tile at 'auto', or choose smaller tiles"
+            if self._planner.tile != "auto" or most < SMALLEST_RETRY:
+                raise BackendError(advice) from error
+            try:
+                self._planner.plan(plan.height, plan.width, Bounds(None, most, eight))
+            except UsageError:  # the engine has no smaller ones
+                raise BackendError(advice) from error
         if self._most is None:
             how = "in tiles" if plan.together == 1 else "with fewer at a time"
             logger.warning("out of memory at %dx%d; going on %s", plan.height, plan.width, how)
-        self._most = min(self._most or pixels, max(pixels // 2, one if plan.together > 1 else 0))
+        self._most = min(self._most or pixels, most)
 
 
 def groups_of(images: Iterable[NDArray[Any]], io: str) -> list[list[int]]:

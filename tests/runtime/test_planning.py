@@ -41,6 +41,23 @@ def test_small_images_of_the_image_form_run_alone_if_they_must() -> None:
     assert [shape[0] for shape in backend.shapes] == [8, 4, 2] + [1] * 8
 
 
+def test_running_out_of_memory_once_closes_no_way_for_good() -> None:
+    backend = Patient(room=64 * 64)
+    restorer = restorer_of(backend)
+    assert len(restorer.batch([np.zeros((64, 64, 3), np.uint8)] * 4)) == 4
+    backend.room, backend.shapes = 10**9, []
+    assert restorer(np.zeros((640, 640, 3), np.uint8)).shape == (640, 640, 3)
+
+    tile512 = Profile("tile512", *[Shape(1, 512, 512)] * 3)
+    engine = Patient(room=0, profile=tile512)
+    restorer = restorer_of(engine)
+    for size in (512, 900):
+        with pytest.raises(BackendError, match="no room for"):
+            restorer(np.zeros((size, size, 3), np.uint8))
+    engine.room = 10**9
+    assert restorer(np.zeros((900, 900, 3), np.uint8)).shape == (900, 900, 3)
+
+
 # ------------------------------------------------------------------ engines of few sizes
 
 
