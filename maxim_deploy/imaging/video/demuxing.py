@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
 from maxim_deploy.imaging._words import reason
+from maxim_deploy.imaging.video.endings import may_lack_end, missing_end
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
     from av.container import InputContainer
 
+logger = logging.getLogger(__name__)
+
 _LIVE = frozenset({"mpegts", "mpeg"})
 """Formats of broadcasts, whose clocks start anywhere: their times are counted from the start."""
 
-_EXACT_DURATION = frozenset({"mov", "matroska", "avi"})
+_EXACT_DURATION = frozenset({"mov", "matroska", "avi", "flv"})
 """Formats whose headers say how long a file is; libav guesses it for others."""
 
 _MISSING_SECONDS = 0.25
@@ -33,10 +38,12 @@ class Demuxer:
     Args:
         container: the open file.
         stream: of it, to decode.
+        path: of the file.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container, self._stream = container, stream
+    def __init__(self, container: InputContainer, stream: VideoStream, path: Path) -> None:
+        self._container, self._stream, self._path = container, stream, path
+        self._formats = frozenset(container.format.name.split(","))
         self._errors: tuple[type[Exception], ...] = (require("av", "video").FFmpegError,)
         self.rest: list[Packet[Any]] = []
         self.longest_frame = Fraction(0)
@@ -57,7 +64,7 @@ class Demuxer:
     @property
     def start(self) -> Fraction:
         """What is subtracted from all times, in seconds."""
-        is_live = not _LIVE.isdisjoint(self._container.format.name.split(","))
+        is_live = not _LIVE.isdisjoint(self._formats)
         return Fraction(self._container.start_time or 0, 1_000_000) if is_live else Fraction(0)
 
     def frames(self) -> Generator[tuple[VideoFrame, list[Packet[Any]]]]:
@@ -95,10 +102,23 @@ class Demuxer:
         packet.dts = None if packet.dts is None else packet.dts - start
 
     def _check_end(self) -> None:
-        """Some formats just end; that it was too early shows in the time that they promised."""
+        """Some formats just end; that it was too early shows in their promises and their layout."""
+        self._stopped = (
+            self._stopped or self._missing_time() or missing_end(self._path, self._formats)
+        )
+        if not self.damage and may_lack_end(self._path, self._formats, self._stream.id):
+            logger.warning(
+                "video '%s': nothing says that its last frame is whole; MPEG-TS may end anywhere",
+                self._path,
+            )
+
+    def _missing_time(self) -> str | None:
         promised = self._container.duration
-        if promised is None or _EXACT_DURATION.isdisjoint(self._container.format.name.split(",")):
-            return
-        whole = Fraction(promised + (self._container.start_time or 0), 1_000_000)
-        if whole - self._end > _MISSING_SECONDS + self.longest_frame:
-            self._stopped = f"it ends after {float(self._end):.2f} of {float(whole):.2f} s"
+        if promised is None or _EXACT_DURATION.isdisjoint(self._formats):
+            return None
+        # FLV counts from zero, whenever its first frame is.
+        start = 0 if "flv" in self._formats else self._container.start_time or 0
+        whole = Fraction(promised + start, 1_000_000)
+        if whole - self._end <= _MISSING_SECONDS + self.longest_frame:
+            return None
+        return f"it ends after {float(self._end):.2f} of {float(whole):.2f} s"

@@ -79,7 +79,7 @@ class VideoReader:
         self.stream: VideoStream = stream
         assert self.stream.time_base is not None
         self.time_base: Fraction = self.stream.time_base
-        self._demuxer = Demuxer(self.container, self.stream)
+        self._demuxer = Demuxer(self.container, self.stream, path)
         self._decoded = self._demuxer.frames()
         self._first = next(self._decoded, None)
         if self._first is None:

@@ -1,0 +1,120 @@
+"""Videos whose end is missing, cut at many places, and whole ones of every container."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clips import clip
+
+from maxim_deploy.imaging.video import VideoReader
+
+pytest.importorskip("av")
+
+EVEN = tuple(range(0, 12 * 3600, 3600))
+UNEVEN = (0, 3600, 10800, 14400, 21600, 25200, 36000, 90000, 93600, 180000, 181000, 200000)
+COUNTED: dict[str, Any] = {"time_base": Fraction(1, 25)}
+FAST = {"container_options": {"movflags": "faststart"}}
+LIVE = {"container_options": {"live": "1"}}
+
+CLIPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mp4": ("a.mp4", FAST),
+    "mp4-uneven": ("a.mp4", {"pts": UNEVEN, **FAST}),
+    "mov-silent": ("a.mov", {"sound": False, **FAST}),
+    "3gp": ("a.3gp", {"sound": False, **FAST}),
+    "mkv": ("a.mkv", {}),
+    "mkv-uneven": ("a.mkv", {"pts": UNEVEN}),
+    "webm": ("a.webm", {"codec": "libvpx", "sound": False}),
+    "webm-uneven": ("a.webm", {"pts": UNEVEN, "codec": "libvpx", "sound": False}),
+    "mkv-live": ("a.mkv", {"sound": False, **LIVE}),
+    "webm-live": ("a.webm", {"codec": "libvpx", "sound": False, **LIVE}),
+    "avi": ("a.avi", {"codec": "mpeg4", "pts": range(12), "max_b_frames": 0, **COUNTED}),
+    "flv": ("a.flv", {"sound": False}),
+    "flv-uneven": ("a.flv", {"pts": UNEVEN}),
+    "wmv": ("a.wmv", {"codec": "wmv2"}),
+    "ogv": ("a.ogv", {"codec": "libvpx", "sound": False}),
+    "mpg": ("a.mpg", {"codec": "mpeg2video", "pts": range(12), "sound": False, **COUNTED}),
+    "ts": ("a.ts", {}),
+    "ts-uneven": ("a.ts", {"pts": UNEVEN, "sound": False}),
+    "ts-hevc": (
+        "a.ts",
+        {"codec": "libx265", "sound": False, "options": {"x265-params": "log-level=0"}},
+    ),
+    "m2ts": ("a.m2ts", {}),
+}
+WITHOUT_FRAMES = {"avi": 8, "flv": 24, "flv-uneven": 24, "wmv": 2000, "mpg": 2048}
+"""Bytes at the end that hold no frame, and whose loss need not show."""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def made(kind: str) -> Path:
+    name, options = CLIPS[kind]
+    pts = options.get("pts", EVEN)
+    noise = np.random.default_rng(0).integers(0, 256, (len(pts), 64, 96, 3), dtype=np.uint8)
+    return clip(name, **{"pts": pts, "frames": noise, "size": (96, 64), **options})
+
+
+def damage_of(path: Path) -> tuple[int, str | None]:
+    """How many frames there are, and what is wrong."""
+    reader = VideoReader(path)
+    count = sum(1 for _ in reader)
+    reader.close()
+    return count, reader.damage
+
+
+def part(path: Path, length: int) -> Path:
+    """A file of its first bytes."""
+    shorter = path.with_stem("part")
+    shorter.write_bytes(path.read_bytes()[:length])
+    return shorter
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_only_a_whole_video_is_whole(kind: str, caplog: pytest.LogCaptureFixture):
+    path = made(kind)
+    assert damage_of(path) == (12, None)
+    assert not caplog.records
+    size = path.stat().st_size
+    for length in np.linspace(size * 0.4, size - 1 - WITHOUT_FRAMES.get(kind, 0), 15).astype(int):
+        if "ts" in path.suffix:  # between two packets is another test
+            length += 5 * (length % (192 if kind == "m2ts" else 188) < 5)
+        count, damage = damage_of(part(path, length))
+        assert damage, f"{count} frames in {length} of {size} bytes"
+
+
+@pytest.mark.parametrize("kind", ["ts-uneven", "ts-hevc"])
+def test_mpeg_ts_that_is_cut_between_two_packets_is_damaged_or_doubted(
+    kind: str, caplog: pytest.LogCaptureFixture
+):
+    path = made(kind)
+    content = path.read_bytes()
+    for end in range(len(content) // 2 // 188 * 188, len(content), 2 * 188):
+        caplog.clear()
+        _, damage = damage_of(part(path, end))
+        doubts = [record.getMessage() for record in caplog.records]
+        is_inside = content[end + 1] & 0x40 == 0  # the next packet starts no frame or table
+        assert damage or doubts or not is_inside, end
+        if is_inside and kind == "ts-hevc":  # of which the decoder notices nothing
+            assert "nothing says that its last frame is whole" in doubts[0]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "wmv", "flv"])
+@pytest.mark.parametrize("more", [b"\0" * 100, b"a line of text\n" * 9, b"\xff" * 300])
+def test_what_is_appended_is_no_damage(kind: str, more: bytes):
+    path = made(kind)
+    with path.open("ab") as file:
+        file.write(more)
+    assert damage_of(path) == (12, None)
+
+
+def test_flv_that_starts_late_promises_its_time_from_zero(folder: Path):
+    path = clip("a.flv", tuple(range(900_000, 945_000, 3600)), sound=False)
+    assert damage_of(path) == (13, None)
