@@ -302,6 +302,23 @@ def test_a_damaged_frame_costs_no_other(folder: Path, network: Inverter):
     assert [time for time, _ in shown("out/clip.incomplete.mov")] == [*pts[:3], *pts[4:]]
 
 
+def test_a_stream_that_a_damaged_file_announces_late_stops_nothing_else(
+    folder: Path, network: Inverter
+):
+    path = clip("a.flv", range(0, 400 * 3600, 3600), sound=False)
+    content, tags, at = bytearray(path.read_bytes()), [], 13
+    while at < len(content):
+        tags.append(at)
+        at += 15 + int.from_bytes(content[at + 1 : at + 4])
+    content[tags[-4]] = 8  # was 9, video; of sound nothing was said when the file was opened
+    path.write_bytes(content)
+    picture("b.png")
+    result = maxim_run("a.flv", "b.png", "-o", "out")
+    assert (result.exit_code, result.stdout) == (1, "out/b.png\n")
+    assert "it cannot be read any further" in result.stderr
+    assert files("out") == ["a.incomplete.mkv", "b.png"]
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [(BackendError("it broke"), "it broke"), (MemoryError(), "not enough memory")],

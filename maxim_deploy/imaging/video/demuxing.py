@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maxim_deploy._optional import require
 from maxim_deploy.imaging._words import reason
 from maxim_deploy.imaging.video.endings import may_lack_end, missing_end
 
@@ -44,7 +43,6 @@ class Demuxer:
     def __init__(self, container: InputContainer, stream: VideoStream, path: Path) -> None:
         self._container, self._stream, self._path = container, stream, path
         self._formats = frozenset(container.format.name.split(","))
-        self._errors: tuple[type[Exception], ...] = (require("av", "video").FFmpegError,)
         self.rest: list[Packet[Any]] = []
         self.longest_frame = Fraction(0)
         self._end = Fraction(0)
@@ -74,7 +72,9 @@ class Demuxer:
             if packet.stream.index == self._stream.index:
                 try:
                     frames: list[Any] = packet.decode()
-                except self._errors:
+                except MemoryError:
+                    raise
+                except Exception:
                     frames, is_damaged = [], True
                 for frame in frames:
                     is_damaged |= frame.is_corrupt
@@ -93,7 +93,9 @@ class Demuxer:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                     self._end = max(self._end, end)
                 yield packet
-        except self._errors as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # a stream that is announced late is an IndexError in PyAV
             self._stopped = f"it cannot be read any further: {reason(error)}"
 
     def _shift(self, packet: Packet[Any]) -> None:

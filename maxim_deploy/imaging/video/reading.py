@@ -69,7 +69,9 @@ class VideoReader:
         try:
             # The prefix: a colon in a name would otherwise name a protocol.
             self.container: InputContainer = av.open(f"file:{path}", metadata_errors="replace")
-        except av.FFmpegError as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged files make PyAV raise more than libav's errors
             raise self._failure(
                 f"is no video, or ends before it says what it holds: {reason(error)}"
             ) from error
