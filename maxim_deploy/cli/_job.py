@@ -121,6 +121,10 @@ class Job(ABC):
     def write(self) -> None:
         """Put what was restored, if anything was, under its final name."""
 
+    @abstractmethod
+    def discard(self) -> None:
+        """Let go of what was read or restored; what is under its final name stays."""
+
     def _note_success(self) -> None:
         """The outputs are whole under their names."""
         if self.record and self.fingerprint:
@@ -171,3 +175,7 @@ class ImageJob(Job):
                 both = np.concatenate([self.picture.rgb, self.restored], axis=1)
                 files.write_image(self.comparison, both, like=replace(self.picture, alpha=None))
             self._note_success()
+
+    def discard(self) -> None:
+        """Free the memory."""
+        self.picture = self.restored = None

@@ -21,11 +21,13 @@ def restore_all(jobs: Sequence[Job], network: Network, report: Callable[[Result]
     with (
         shell.progress_bar(len(jobs)) as bar,
         _patience() as asked_to_stop,
+        _nothing_left(jobs),  # before the threads, so that they have ended when it cleans up
         ThreadPoolExecutor(max_workers=1) as background,
     ):
 
         def finish(job: Job) -> None:
             job.write()
+            job.discard()
             report(job.result)
             bar.advance()
 
@@ -41,6 +43,16 @@ def restore_all(jobs: Sequence[Job], network: Network, report: Callable[[Result]
         if finishing:
             finishing.result()
         return asked_to_stop()
+
+
+@contextmanager
+def _nothing_left(jobs: Sequence[Job]) -> Iterator[None]:
+    """However the block ends, discard what was read or restored, and not written."""
+    try:
+        yield
+    finally:
+        for job in jobs:
+            job.discard()
 
 
 @contextmanager

@@ -60,13 +60,11 @@ class VideoJob(Job):
             with self._step():
                 self._restore(self.reader, run)
         except BaseException:
-            self._discard()
+            self.discard()
             raise
-        finally:
-            self.reader.close()
-            self.reader = None
+        self._close()
         if self.result.error:
-            self._discard()
+            self.discard()
         logger.info("'%s': %.3f s in the network", self.source, self.result.network_seconds)
 
     def write(self) -> None:
@@ -83,9 +81,21 @@ class VideoJob(Job):
                     publish(self._partials.pop(path), path)
                 incomplete.unlink(missing_ok=True)
                 self._note_success()
-        self._discard()
+        self.discard()
         if self.result.frames:
             self.result.fps = self.result.frames / self.result.seconds
+
+    def discard(self) -> None:
+        """Close the input and remove what is under hidden names."""
+        self._close()
+        for partial in self._partials.values():
+            partial.unlink(missing_ok=True)
+        self._partials = {}
+
+    def _close(self) -> None:
+        if self.reader:
+            self.reader.close()
+            self.reader = None
 
     def _restore(self, reader: VideoReader, run: Run) -> None:
         """Leave whole files under hidden names, or raise."""
@@ -145,8 +155,3 @@ class VideoJob(Job):
                 self.result.frames += 1
                 advance()
         return True
-
-    def _discard(self) -> None:
-        for partial in self._partials.values():
-            partial.unlink(missing_ok=True)
-        self._partials = {}

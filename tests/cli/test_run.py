@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -389,6 +390,21 @@ def test_the_demo_network_end_to_end(folder: Path, demo_bundle: Path):
     assert not np.array_equal(expected, rgb)
     for name in ("out/a.png", "out/b.png"):
         assert np.array_equal(read_image(Path(name)).rgb, expected)
+
+
+def test_a_picture_is_let_go_of_as_soon_as_it_is_written(folder: Path, network: Inverter):
+    for index in range(12):
+        picture(f"in/{index}.png")
+    seen: list[weakref.ref[np.ndarray]] = []
+    alive = []
+
+    def count(image: np.ndarray) -> None:
+        seen.append(weakref.ref(image))
+        alive.append(sum(picture() is not None for picture in seen))
+
+    network.on_image = count
+    assert maxim_run("in", "-o", "out").exit_code == 0
+    assert len(alive) == 12 and max(alive) <= 3  # one in the network, two that wait
 
 
 # How it would run

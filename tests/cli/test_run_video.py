@@ -16,8 +16,11 @@ from cli.running import INVERTING, ROOT, Inverter, child, files, level, maxim_ru
 from clips import VARIABLE, clip, cut, levels, packets, shown
 
 import maxim_deploy
+from maxim_deploy.cli import _video_job
+from maxim_deploy.cli._running import restore_all
+from maxim_deploy.cli._video_job import VideoJob
 from maxim_deploy.errors import BackendError, UsageError
-from maxim_deploy.imaging.video import CODECS
+from maxim_deploy.imaging.video import CODECS, VideoReader
 
 RESUMED = ".maxim-run.jsonl"
 
@@ -426,6 +429,33 @@ def test_a_full_disk_fails_the_video_and_leaves_nothing_of_it(folder: Path):
     assert done.returncode == 1
     assert "video 'a.mp4' | output 'out/a.mp4' | cannot be written: File too large" in done.stderr
     assert files("out") == ["b.png"]
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), KeyboardInterrupt()])
+def test_whatever_ends_the_run_leaves_no_hidden_file_and_no_open_one(
+    folder: Path, network: Inverter, error, monkeypatch: pytest.MonkeyPatch
+):
+    """The first result cannot be told while the second waits to be renamed, the third is open."""
+    opened: list[VideoReader] = []
+
+    class Reader(VideoReader):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            opened.append(self)
+
+    def report(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(_video_job, "VideoReader", Reader)
+    jobs = [VideoJob(clip(f"{name}.mp4"), Path(f"out/{name}.mp4")) for name in "abc"]
+    Path("out").mkdir()
+    with pytest.raises(type(error)):
+        restore_all(jobs, lambda rgb: rgb, report)
+    assert files("out") == ["a.mp4"]
+    assert len(opened) == 3
+    for reader in opened:
+        with pytest.raises(AssertionError, match="Container is not open"):
+            reader.container.dumps_format()
 
 
 def test_two_processes_in_one_folder_do_no_harm(folder: Path):
