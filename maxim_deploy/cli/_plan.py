@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,13 +30,13 @@ class Plan:
 
 
 def plan_runs(
-    inputs: list[Path], output: str, *, recursive: bool = False, compare: bool = False
+    inputs: list[Path], output: str | None, *, recursive: bool = False, compare: bool = False
 ) -> Plan:
     """Give each source its target; refuse those that would overwrite each other or an input.
 
     Args:
         inputs: files, folders, and patterns for files.
-        output: a file or a folder.
+        output: a file or a folder; None if nothing will be written, and a source is its own target.
         recursive: folders mean what is in their sub-folders too, which `output` then has as well.
         compare: each source also becomes a before/after, `comparison_beside` its target.
 
@@ -44,15 +44,20 @@ def plan_runs(
         UsageError: there is nothing to do, or `output` is a file of an unknown suffix.
     """
     plan = Plan()
-    is_file = _means_file(inputs, output)
+    target_of = _naming(inputs, output)
     wishes: dict[tuple[Path, str], Path] = {}
+    named: set[Path] = set()
     for given in dict.fromkeys(inputs):
-        for source, folder in _sources(given, plan, Path(output) if recursive else None):
-            target = Path(output) if is_file else Path(output) / folder / _result_name(source)
+        for source, folder in _sources(given, plan, recursive, output):
             # Keyed by the true path: an input that is listed twice is done once.
-            if source not in wishes.values():
-                wishes.setdefault((target, os.path.realpath(source)), source)
-    _settle(plan, [(source, target) for (target, _), source in wishes.items()], compare)
+            if source not in named:
+                key = target_of(source, folder), os.path.realpath(source)
+                named.add(wishes.setdefault(key, source))
+    targets = {source: target for (target, _), source in wishes.items()}
+    if output is None:
+        plan.targets = targets
+    else:
+        _settle(plan, targets, compare)
     if not plan.targets and not plan.failures:
         listed = ", ".join(f"'{given}'" for given in inputs)
         raise UsageError(
@@ -77,6 +82,15 @@ def and_skipped(count: int) -> str:
     return f"; skipped {count} of other suffixes" if count else ""
 
 
+def _naming(inputs: list[Path], output: str | None) -> Callable[[Path, Path], Path]:
+    """The target of a source, by its path and the folder below the output that it belongs in."""
+    if output is None:
+        return lambda source, _: source.resolve()
+    if _means_file(inputs, output):
+        return lambda _source, _folder: Path(output)
+    return lambda source, folder: Path(output) / folder / _result_name(source)
+
+
 def _means_file(inputs: list[Path], output: str) -> bool:
     one_file = len({os.path.realpath(given) for given in inputs}) == 1 and inputs[0].is_file()
     ends_as_folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
@@ -91,7 +105,9 @@ def _result_name(source: Path) -> str:
     return f"{source.stem}{result_suffix(source) if is_video(source) else '.png'}"
 
 
-def _sources(given: Path, plan: Plan, skip: Path | None) -> Iterator[tuple[Path, Path]]:
+def _sources(
+    given: Path, plan: Plan, recursive: bool, output: str | None
+) -> Iterator[tuple[Path, Path]]:
     """The files that an input stands for, and the folder below the output that each belongs in.
 
     Those that cannot be read go to `plan.failures`.
@@ -99,10 +115,11 @@ def _sources(given: Path, plan: Plan, skip: Path | None) -> Iterator[tuple[Path,
     Args:
         given: a file, a folder or a pattern.
         plan: takes failures, and how many files were skipped.
-        skip: the output, if sub-folders are to be searched: earlier results are no inputs.
+        recursive: whether sub-folders are searched.
+        output: is not: earlier results are no inputs.
     """
     if given.is_dir():
-        entries = _files_in(given, plan, skip)
+        entries = _files_in(given, plan, recursive, Path(output).resolve() if output else None)
     elif glob.has_magic(str(given)) and not os.path.lexists(given):
         entries = _matches(given, plan)
     else:
@@ -116,7 +133,7 @@ def _sources(given: Path, plan: Plan, skip: Path | None) -> Iterator[tuple[Path,
             plan.refuse(entry, error)
 
 
-def _files_in(folder: Path, plan: Plan, skip: Path | None) -> Iterator[Path]:
+def _files_in(folder: Path, plan: Plan, recursive: bool, skip: Path | None) -> Iterator[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -127,8 +144,8 @@ def _files_in(folder: Path, plan: Plan, skip: Path | None) -> Iterator[Path]:
             continue
         if not entry.is_dir():
             yield from _if_known(entry, plan)
-        elif skip and not entry.is_symlink() and entry.resolve() != skip.resolve():
-            yield from _files_in(entry, plan, skip)
+        elif recursive and not entry.is_symlink() and entry.resolve() != skip:
+            yield from _files_in(entry, plan, recursive, skip)
 
 
 def _matches(pattern: Path, plan: Plan) -> Iterator[Path]:
@@ -149,15 +166,15 @@ def _if_known(path: Path, plan: Plan) -> Iterator[Path]:
         plan.skipped += 1
 
 
-def _settle(plan: Plan, wishes: list[tuple[Path, Path]], compare: bool) -> None:
+def _settle(plan: Plan, wishes: dict[Path, Path], compare: bool) -> None:
     """Grant each target to its only claimant, unless it is one of the inputs."""
-    originals = {os.path.realpath(source) for source, _ in wishes}
+    originals = {os.path.realpath(source) for source in wishes}
     originals.update(os.path.realpath(failure.input) for failure in plan.failures)
     claims: dict[Path, list[Path]] = {}
-    for source, target in wishes:
+    for source, target in wishes.items():
         for path in _written(target, compare):
             claims.setdefault(path, []).append(source)
-    for source, target in wishes:
+    for source, target in wishes.items():
         for path in _written(target, compare):
             others = ", ".join(f"'{rival}'" for rival in claims[path] if rival != source)
             if others:

@@ -41,7 +41,7 @@ _CODECS = ("h264", "ffv1")
 @click.command("maxim-run")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="OUT", help="File or folder to write; with --plan, none.")
+@click.option("-o", "--output", metavar="OUT", help="File or folder to write; --plan needs none.")
 @click.option("--backend", type=click.Choice(_BACKENDS), default="auto")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto")
 @click.option(
@@ -130,12 +130,12 @@ def run(
     }
     encoding = Encoding(codec, crf)
     sources = [Path(name) for name in inputs]
-    if only_plan:
-        show_plans(bundle, plan_runs(sources, "plan", recursive=recursive), load_options, as_json)
-        return
-    if output is None:
+    if output is None and not only_plan:
         raise UsageError("name the file or folder to write with -o OUT")
     plan = plan_runs(sources, output, recursive=recursive, compare=compare)
+    if only_plan:
+        show_plans(bundle, plan, load_options, as_json)
+        return
     for folder in {target.parent for target in plan.targets.values()}:
         _make_writable(folder)
     what = {"rounding": rounding, "ensemble": ensemble, **load_options}

@@ -428,3 +428,37 @@ def test_plans(demo_bundle: Path, folder: Path) -> None:
     result = CliRunner().invoke(run, small)
     assert result.exit_code == 1 and "not even tiles of 128x128 fit" in result.stderr
     assert files(".") == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "planned"),
+    [
+        (("plan/a.png",), ("plan/a.png",), ["plan/a.png"]),
+        (("plan/a.png", "b.png"), (".", "--recursive"), ["b.png", "plan/a.png"]),
+        (("b.png", "b.jpg"), ("b.png", "b.jpg"), ["b.png", "b.jpg"]),
+        (("b.png",), ("b.png", "./b.png", "../{folder}/b.png"), ["b.png"]),
+        (("plan/a.png", "b.png"), (".", "--recursive", "-o", "plan"), ["b.png"]),
+    ],
+)
+def test_a_plan_without_an_output_knows_of_none(
+    demo_bundle: Path, folder: Path, names, options, planned: list[str]
+):
+    for name in names:
+        picture(name)
+    arguments = [option.format(folder=folder.name) for option in options]
+    result = CliRunner().invoke(run, [str(demo_bundle), *arguments, "--plan"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == planned
+
+
+def test_a_plan_with_an_output_finds_what_is_wrong_with_it(demo_bundle: Path, folder: Path):
+    for name in ("a.png", "b.png", "b.jpg"):
+        picture(name)
+    for arguments, words in (
+        (["a.png", "-o", "out.xyz"], "output 'out.xyz' | suffix '.xyz'"),
+        (["a.png", "-o", "a.png"], "output 'a.png' would overwrite an input"),
+        (["b.png", "b.jpg", "-o", "out"], "output 'out/b.png' is claimed by 'b.jpg' too"),
+    ):
+        result = CliRunner().invoke(run, [str(demo_bundle), *arguments, "--plan"])
+        assert result.exit_code and words in result.stderr
+    assert files(".") == ["a.png", "b.jpg", "b.png"]
