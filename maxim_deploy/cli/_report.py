@@ -41,10 +41,10 @@ def show_plans(bundle: Path, plan: Plan, options: dict[str, Any], as_json: bool)
         for source in plan.targets:
             try:
                 how = restorer.plan(*_size_of(source))
-            except MaximDeployError as error:
+            except (MaximDeployError, MemoryError, OSError) as error:
                 result = Result(str(source))
-                result.fail(error)
-                shell.say(f"failed: {result.error}")
+                result.fail(str(error) or "not enough memory")
+                show(result, as_json)
                 failed = True
                 continue
             record = {"input": str(source), **asdict(how)}

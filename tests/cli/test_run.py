@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -462,3 +463,36 @@ def test_a_plan_with_an_output_finds_what_is_wrong_with_it(demo_bundle: Path, fo
         result = CliRunner().invoke(run, [str(demo_bundle), *arguments, "--plan"])
         assert result.exit_code and words in result.stderr
     assert files(".") == ["a.png", "b.jpg", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory"),
+        (OSError("it went away"), "it went away"),
+        (BackendError("it broke"), "it broke"),
+    ],
+)
+def test_a_plan_in_json_has_a_record_of_what_fails_too(
+    folder: Path, network: Inverter, monkeypatch: pytest.MonkeyPatch, error, words: str
+):
+    @dataclass
+    class Whole:
+        height: int
+
+    def plan(height: int, width: int) -> Whole:
+        if width == 7:
+            raise error
+        return Whole(height)
+
+    monkeypatch.setattr(network, "plan", plan, raising=False)
+    picture("a.png", size=(7, 5))
+    picture("b.png", size=(6, 4))
+    Path("c.png").write_bytes(b"no picture")
+    result = maxim_run("a.png", "b.png", "c.png", "none.png", "--plan", "--json")
+    records = {record["input"]: record for record in map(json.loads, result.stdout.splitlines())}
+    assert result.exit_code == 1 and len(records) == 4
+    assert records["a.png"]["error"] == f"image 'a.png' | {words}"
+    assert records["b.png"] == {"input": "b.png", "height": 4}
+    assert "damaged or not an image" in records["c.png"]["error"]
+    assert records["none.png"]["status"] == "failed"
