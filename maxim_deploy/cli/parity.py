@@ -175,7 +175,12 @@ def parity(
     limit = threshold_named(threshold) if threshold else None
     arrows = _arrows(stages, precision)
     if maps:
-        maps.mkdir(parents=True, exist_ok=True)
+        try:
+            maps.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"--maps '{maps}' | {error.strerror} | expected a folder to write, or to make"
+            ) from error
     if locate:
         _refuse_beside("locate", threshold=threshold, rounding=rounding, ensemble=ensemble)
         inside = arrows if len(stages) == 2 else with_tensors(arrows)

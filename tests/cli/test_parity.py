@@ -240,6 +240,16 @@ def test_pictures_that_were_rounded_to_nearest_are_measured_as_they_are(dataset:
     assert psnr("--rounding", "nearest") == [None] * 3  # infinite
 
 
+@pytest.mark.parametrize("maps", ["file", "file/maps"])
+def test_maps_that_cannot_be_a_folder(dataset: Path, tmp_path: Path, maps: str) -> None:
+    (tmp_path / "file").touch()
+    result = maxim_parity(dataset / "input", dataset / "target", "--maps", tmp_path / maps)
+    assert result.exit_code == 2
+    assert (
+        f"--maps '{tmp_path / maps}' | " in result.stderr and "expected a folder" in result.stderr
+    )
+
+
 def test_what_is_needed(demo_bundle: Path, dataset: Path) -> None:
     """A data set needs the runtime only; what needs more says the pip line."""
     script = (
