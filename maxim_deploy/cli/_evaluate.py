@@ -46,8 +46,8 @@ def evaluate(
     from maxim_deploy.parity.stages import open_stage
 
     pairs, alone = pairs_in(dataset)
-    failed = [{"name": Path(text.split("'")[1]).stem, "error": text} for text in alone]
-    for text in alone:
+    failed = [{"name": name, "error": text} for name, text in alone.items()]
+    for text in alone.values():
         shell.say(f"failed: {text}")
     with closing(open_stage(name, precision)) as stage:
         check_truncation(stage, rounding)
@@ -85,9 +85,13 @@ def _measure(
                     before = fingerprints(pair.name, files)
                     found = score(stage, pair, conventions)
                     memory.note(pair.name, before, found)
-            except MaximDeployError as error:
-                failed.append({"name": pair.name, "error": str(error)})
-                shell.say(f"failed: {error}")
+            except (MaximDeployError, MemoryError) as error:
+                text = str(error) or "not enough memory"
+                text = (
+                    text if isinstance(error, MaximDeployError) else f"pair {pair.name!r} | {text}"
+                )
+                failed.append({"name": pair.name, "error": text})
+                shell.say(f"failed: {text}")
             else:
                 scores.append((pair.name, found))
                 if not as_json:

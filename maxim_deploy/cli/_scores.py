@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,8 @@ from maxim_deploy.errors import ImageError
 if TYPE_CHECKING:
     from maxim_deploy.parity.dataset import Pair, Score
     from maxim_deploy.parity.stages import Stage
+
+logger = logging.getLogger(__name__)
 
 
 class Memory:
@@ -71,17 +74,28 @@ class Memory:
         return None
 
     def note(self, name: str, before: dict[str, Any], score: Score) -> None:
-        """Remember a score; `before` has the files as they were before they were read."""
+        """Remember a score; `before` has the files as they were before they were read.
+
+        If it cannot be written, that is said, and no more is remembered: the score still counts.
+        """
         if self._path is None:
             return
         line = {"settings": self._settings, "name": name, "files": before, "score": score}
         # The line break before it ends what a killed process may have left.
         text = f"\n{json.dumps(line)}\n".encode()
-        file = os.open(self._path, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
         try:
-            os.write(file, text)
-        finally:
-            os.close(file)
+            file = os.open(self._path, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+            try:
+                os.write(file, text)
+            finally:
+                os.close(file)
+        except OSError as error:
+            logger.warning(
+                "record '%s' | %s | what is measured from here on is not remembered",
+                self._path,
+                error.strerror,
+            )
+            self._path = None
 
 
 def files_of(pair: Pair, stage: Stage) -> dict[str, Path]:

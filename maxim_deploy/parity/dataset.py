@@ -92,8 +92,8 @@ def channel_of(task: str | None) -> str:
     return "y" if task == "deraining" else "rgb"
 
 
-def pairs_in(folder: Path) -> tuple[list[Pair], list[str]]:
-    """All pairs of a data set, and what has no counterpart, in words.
+def pairs_in(folder: Path) -> tuple[list[Pair], dict[str, str]]:
+    """All pairs of a data set, and by name what has no counterpart, in words.
 
     Raises:
         UsageError: a folder is missing or has no picture, or nothing forms a pair.
@@ -101,8 +101,12 @@ def pairs_in(folder: Path) -> tuple[list[Pair], list[str]]:
     """
     inputs, targets = (image_files(folder / name) for name in ("input", "target"))
     pairs = [Pair(name, inputs[name], targets[name]) for name in inputs if name in targets]
-    alone = [f"'{path}' | has no target" for name, path in inputs.items() if name not in targets]
-    alone += [f"'{path}' | has no input" for name, path in targets.items() if name not in inputs]
+    alone = {
+        name: f"'{path}' | has no {missing}"
+        for files, others, missing in ((inputs, targets, "target"), (targets, inputs, "input"))
+        for name, path in files.items()
+        if name not in others
+    }
     if not pairs:
         raise UsageError(f"data set '{folder}' | no file of input/ has its name in target/")
     return pairs, alone

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -335,6 +337,43 @@ def test_what_is_wrong_with_pairs_is_listed_and_does_not_stop_the_rest(dataset: 
     assert "has no target" in errors["x"] and "has no input" in errors["y"]
     assert "30x41 and 30x40 pixels" in errors["b"] and "damaged" in errors["a"]
     assert result.stderr.count("failed: ") == 4
+
+
+def test_a_name_with_an_apostrophe_is_told_whole(dataset: Path) -> None:
+    saved(dataset / "input", "it's alone", np.zeros((20, 20, 3), np.uint8))
+    result = maxim_parity("--dataset", dataset, dataset.parent / "results", "--json")
+    (failure,) = json.loads(result.stdout)["failed"]
+    assert failure["name"] == "it's alone" and "has no target" in failure["error"]
+
+
+def test_no_memory_for_one_pair_does_not_stop_the_rest(dataset: Path, monkeypatch) -> None:
+    from maxim_deploy.parity import dataset as measuring
+
+    real = measuring.score
+
+    def short_of_memory(stage, pair, conventions):
+        if pair.name == "b":
+            raise MemoryError
+        return real(stage, pair, conventions)
+
+    monkeypatch.setattr(measuring, "score", short_of_memory)
+    result = maxim_parity("--dataset", dataset, dataset.parent / "results", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 1 and [image["name"] for image in report["images"]] == ["a", "c"]
+    assert report["failed"] == [{"name": "b", "error": "pair 'b' | not enough memory"}]
+
+
+def test_a_record_that_cannot_be_written_costs_no_score(
+    dataset: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    state = tmp_path / "state"
+    monkeypatch.setattr("maxim_deploy.cli._scores.os.write", full)
+    result = maxim_parity("--dataset", dataset, dataset.parent / "results", "--resume", state)
+    assert result.exit_code == 0 and "mean of 3" in result.stdout
+    assert result.stderr.count(f"record '{state}' | No space left on device") == 1
 
 
 def test_a_data_set_goes_on_where_it_stopped(dataset: Path, tmp_path: Path, monkeypatch) -> None:
