@@ -116,7 +116,7 @@ def bench(
     from maxim_deploy.benchmarks.tables import table_of
     from maxim_deploy.cli._bench_runs import runs_asked_for
 
-    here = {**environment(), "busy": busy()}
+    here = environment()
     runs = runs_asked_for(bundles, suites, plan_name, cache, options, here)
     earlier = _earlier(baseline, here) if baseline else []
     # Better to fail now than after half an hour.
@@ -126,6 +126,7 @@ def bench(
         check_writable(report)
     if pictures:
         check_pictures(pictures)
+    here["busy"] = busy()
     records: list[Record] = []
     for group in (group for run in runs for group in run.records()):
         records += group

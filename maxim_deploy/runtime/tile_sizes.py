@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from maxim_deploy.imaging.padding import Padding
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.profiles import Profile, Shape
 
@@ -62,6 +63,5 @@ def _down(shape: Shape) -> Sides:
 
 
 def _up(shape: Shape) -> Sides:
-    return -(-shape.height // MULTIPLE_OF) * MULTIPLE_OF, -(
-        -shape.width // MULTIPLE_OF
-    ) * MULTIPLE_OF
+    padding = Padding(shape.height, shape.width)
+    return padding.padded_height, padding.padded_width

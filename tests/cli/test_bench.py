@@ -58,7 +58,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         yield from measured.records
 
     monkeypatch.setattr(measuring.Run, "records", fake)
-    monkeypatch.setattr(environment, "environment", lambda: ENVIRONMENT)
+    monkeypatch.setattr(environment, "environment", lambda: {**ENVIRONMENT})
     yield measured
 
 
@@ -336,6 +336,7 @@ def test_all_runs_of_a_call_belong_together(runs: Any, suite: Path) -> None:
     assert maxim_bench("--suite", suite).exit_code == 0
     first, second = runs
     assert first.call == second.call and first.environment is second.environment
+    assert 0 <= first.environment["busy"] <= 1
     runs.clear()
     assert maxim_bench("--suite", suite).exit_code == 0
     assert runs[0].call != first.call
