@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from maxim_deploy._cgroup import available_in_group
 from maxim_deploy.errors import BackendError
 
 _STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
 _SYSTEM = Path("/proc/meminfo")
 
 
@@ -23,7 +25,7 @@ def resident_bytes() -> int:
 
 
 def peak_resident_bytes() -> int:
-    """The largest memory that this process has ever had resident.
+    """The largest memory that this process has had resident, ever or since `forget_peak`.
 
     On Linux this is VmHWM and not `ru_maxrss`, which a child takes over from the process that
     started it: of a small child of a large parent it reports the parent.
@@ -32,6 +34,16 @@ def peak_resident_bytes() -> int:
         BackendError: this system does not tell.
     """
     return _from_status("VmHWM")
+
+
+def forget_peak() -> None:
+    """Let `peak_resident_bytes` begin anew, so that it tells of a run and not of loading before it.
+
+    No effect on a system that does not let a process do that (Linux does, unless it was built
+    without it).
+    """
+    with suppress(OSError):
+        _CLEAR.write_text("5", "ascii")  # proc(5): resets VmHWM to what is resident now
 
 
 def available_bytes() -> int | None:

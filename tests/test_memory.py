@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from maxim_deploy._memory import (
+    forget_peak,
     kibibytes,
     peak_resident_bytes,
     per_pixel,
@@ -33,6 +34,13 @@ def test_the_peak_stays_when_the_memory_is_given_back() -> None:
     block = np.ones(8_000_000)
     del block
     assert peak_resident_bytes() >= before + 60_000_000
+    forget_peak()
+    assert peak_resident_bytes() <= before + 30_000_000
+
+
+def test_a_system_that_keeps_the_peak_is_no_error(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("maxim_deploy._memory._CLEAR", tmp_path / "none" / "clear_refs")
+    forget_peak()
 
 
 @linux_only

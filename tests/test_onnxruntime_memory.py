@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from benchmarks.graphs import node, write
 
-from maxim_deploy._run_memory import measured_run_memory
+from maxim_deploy._run_memory import RunMemory, measured_run_memory
 from maxim_deploy.errors import BackendError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
@@ -73,10 +73,35 @@ def test_the_bytes_of_a_graph(tmp_path: Path) -> None:
     measured = measured_run_memory(graph)
     assert measured is not None
     assert 2 * 192 - 20 < measured.bytes_per_pixel < 3 * 192 + 20
-    assert 0 <= measured.fixed_bytes < 10e6
-    assert measured.bytes_for(1000) == pytest.approx(
-        measured.fixed_bytes + 1000 * measured.bytes_per_pixel, abs=1
+    assert [pixels for pixels, _ in measured.measured] == [64**2, 128**2, 192**2, 256**2]
+    assert all(
+        2 * 192 * pixels < taken < 3 * 192 * pixels + 10e6 for pixels, taken in measured.measured
     )
+
+
+def test_between_two_sizes_lies_a_line_and_beyond_the_last_another() -> None:
+    memory = RunMemory([(100, 1000), (200, 1200), (400, 4000)], 10.5)
+    assert [memory.bytes_for(pixels) for pixels in (100, 150, 200, 300, 400)] == [
+        1000, 1100, 1200, 2600, 4000,
+    ]  # fmt: skip
+    assert memory.bytes_for(402) == 4021
+
+
+LOADED_IN_MORE = """
+import pathlib, sys, numpy
+import maxim_deploy._run_memory as measuring
+session_of = measuring.cpu_session
+def costly(graph):
+    session = session_of(graph)
+    numpy.ones(8_000_000)
+    return session
+measuring.cpu_session = costly
+print(measuring.run_memory(pathlib.Path(sys.argv[1]), 64, 64))
+"""
+
+
+def test_what_loading_took_at_its_peak_is_not_of_the_run(demo_bundle: Path) -> None:
+    assert run(LOADED_IN_MORE, demo_bundle / "fp16.tensor.onnx") < 10e6  # not 64 MB
 
 
 EXACT = """
@@ -133,6 +158,7 @@ height, width = int(sys.argv[2]), int(sys.argv[3])
 image = numpy.random.default_rng(0).integers(0, 256, (height, width, 3), numpy.uint8)
 restorer = maxim_deploy.load(sys.argv[1], precision=sys.argv[4])
 before, planned = resident_bytes(), restorer.plan(height, width).bytes
+forget_peak()
 restorer(image)
 print(json.dumps(dict(planned=planned, measured=peak_resident_bytes() - before)))
 """
@@ -141,9 +167,12 @@ print(json.dumps(dict(planned=planned, measured=peak_resident_bytes() - before))
 @pytest.mark.parametrize(
     ("size", "precision"),
     [
+        ((64, 64), "fp32"),
         ((128, 128), "fp32"),
         ((512, 512), "fp32"),
         ((500, 700), "fp32"),
+        ((64, 64), "fp16"),
+        ((192, 192), "fp16"),
         ((192, 256), "fp16"),
         ((480, 640), "fp16"),
     ],

@@ -137,6 +137,6 @@ class GraphWriter:
             opset,
             node_count(path),
             parity,
+            run_bytes=[list(run) for run in memory.measured] if memory else None,
             run_bytes_per_pixel=memory.bytes_per_pixel if memory else None,
-            run_bytes_fixed=memory.fixed_bytes if memory else None,
         )

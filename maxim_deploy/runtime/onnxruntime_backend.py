@@ -25,7 +25,7 @@ feature of a network of one stage and of more. From measurements on the demo mod
 FIXED_BYTES = 4_000_000
 """What it takes whatever its size, likewise: code and tables that are first touched in it."""
 
-NOT_KNOWN = RunMemory(0, 0.0)
+NOT_KNOWN = RunMemory([(0, 0)], 0.0)
 
 BATCH_PIXELS = 2 * 128 * 128
 """Two cores, demo model: eight images of 64x64 in one run take 6.6 ms each, alone 9.2; two of
@@ -41,6 +41,11 @@ def typical_bytes_per_pixel(architecture: Architecture) -> float:
     """Memory that a run in float32 takes per padded pixel, for a graph that nobody measured."""
     per_feature = BYTES_PER_FEATURE[min(architecture.stages, 2) - 1]
     return BYTES_PER_PIXEL + architecture.features * per_feature
+
+
+def typical_run_memory(architecture: Architecture) -> RunMemory:
+    """The same with what a run takes beside."""
+    return RunMemory([(0, FIXED_BYTES)], typical_bytes_per_pixel(architecture))
 
 
 class OnnxRuntimeCpu:

@@ -28,8 +28,12 @@ DEFAULT_OVERLAP = 64
 MOST_TOGETHER = 16
 """Images in one run at most."""
 
-RUN_BYTES_PER_PIXEL = 12
-"""Of the host arrays that go into a run, float32 RGB. What comes out is the backend's to count."""
+RUN_BYTES = 500_000
+"""Beside a graph's run on a CPU, whatever its size: code and tables first touched in a call."""
+
+RUN_BYTES_PER_PIXEL = 15
+"""Likewise: the float32 RGB that goes into a run (12), and the image of 8 bits that comes of it.
+The float32 RGB that comes out is the backend's to count."""
 
 COVERED_BYTES_PER_PIXEL = 27
 """Beside the tiles, of an image that they cover: itself and their blend as float32 RGB (24), and
@@ -223,7 +227,7 @@ class Planner:
 
     def _bytes(self, shape: Shape, covered: int) -> int:
         """Memory of a run, and of the pixels that tiles cover; 0 of them for a whole image."""
-        host = RUN_BYTES_PER_PIXEL * shape.pixels + COVERED_BYTES_PER_PIXEL * covered
+        host = RUN_BYTES + RUN_BYTES_PER_PIXEL * shape.pixels + COVERED_BYTES_PER_PIXEL * covered
         return self.backend.bytes_for(shape) + (host if self.backend.device == "cpu" else 0)
 
 

@@ -18,9 +18,8 @@ from maxim_deploy.errors import (
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.engine_set import EngineSet
 from maxim_deploy.runtime.onnxruntime_backend import (
-    FIXED_BYTES,
     OnnxRuntimeCpu,
-    typical_bytes_per_pixel,
+    typical_run_memory,
 )
 from maxim_deploy.runtime.registry import opener_of, registered_names
 from maxim_deploy.spec.engines import EngineEntry
@@ -155,11 +154,16 @@ def _onnxruntime(request: Request) -> Backend:
     if request.precision not in ("auto", *CPU_PRECISIONS):
         raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
     entry = _best_graph(request, CPU_PRECISIONS)
-    fixed, per_pixel = entry.run_bytes_fixed, entry.run_bytes_per_pixel
-    if per_pixel is None:
-        per_pixel = typical_bytes_per_pixel(request.bundle.manifest.architecture)
-    memory = RunMemory(FIXED_BYTES if fixed is None else fixed, per_pixel)
+    memory = _run_memory(entry) or typical_run_memory(request.bundle.manifest.architecture)
     return OnnxRuntimeCpu(_checked(request.bundle, entry), request.threads, memory)
+
+
+def _run_memory(entry: GraphEntry) -> RunMemory | None:
+    if entry.run_bytes is None or entry.run_bytes_per_pixel is None:
+        return None
+    return RunMemory(
+        [(pixels, taken) for pixels, taken in entry.run_bytes], entry.run_bytes_per_pixel
+    )
 
 
 def _best_graph(request: Request, best_first: tuple[str, ...]) -> GraphEntry:

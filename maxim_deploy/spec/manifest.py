@@ -52,9 +52,9 @@ class GraphEntry:
         nodes: number of nodes.
         parity: how far the graph was at export from what it stands for, one record per input;
             empty if the check was skipped.
-        run_bytes_per_pixel: memory that a run with ONNX Runtime on a CPU takes per padded pixel,
-            measured at export; None if it was not.
-        run_bytes_fixed: what such a run takes beside, whatever its size; None in older bundles.
+        run_bytes: memory that runs with ONNX Runtime on a CPU take, measured at export: for some
+            numbers of padded pixels, the smallest first, those and the bytes; None if it was not.
+        run_bytes_per_pixel: what each pixel beyond the last of them takes; None likewise.
     """
 
     file: str
@@ -64,8 +64,8 @@ class GraphEntry:
     opset: int
     nodes: int
     parity: list[dict[str, Any]] = field(default_factory=list)
+    run_bytes: list[list[int]] | None = None
     run_bytes_per_pixel: float | None = None
-    run_bytes_fixed: int | None = None
 
 
 @dataclass(frozen=True)

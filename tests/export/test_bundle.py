@@ -210,7 +210,9 @@ def test_manifest(demo_bundle: Path) -> None:
     if sys.platform == "linux":
         taken = {entry["precision"]: entry["run_bytes_per_pixel"] for entry in manifest["graphs"]}
         assert 400 < taken["fp32"] < 460 < taken["fp16"] < 600
-        assert all(0 <= entry["run_bytes_fixed"] < 10e6 for entry in manifest["graphs"])
+        small = {entry["precision"]: dict(entry["run_bytes"]) for entry in manifest["graphs"]}
+        assert list(small["fp32"]) == [64**2, 128**2, 192**2, 256**2]
+        assert 5e6 < small["fp32"][64**2] < 10e6 and 1e6 < small["fp16"][64**2] < 5e6
     exact = graphs["fp32.tensor.onnx"]["parity"]
     assert [tuple(record["shape"]) for record in exact] == list(UNSEEN_SHAPES)
     assert 0 < max(record["max_error"] for record in exact) <= MAX_ERROR

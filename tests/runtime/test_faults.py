@@ -183,7 +183,7 @@ def test_an_old_bundle_has_no_measured_memory(demo_bundle: Path, tmp_path: Path)
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
     document = json.loads((folder / "manifest.json").read_text())
     for graph in document["graphs"]:
-        del graph["run_bytes_per_pixel"], graph["run_bytes_fixed"]
+        del graph["run_bytes"], graph["run_bytes_per_pixel"]
     (folder / "manifest.json").write_text(json.dumps(document))
     with maxim_deploy.load(folder) as restorer:
         assert restorer.plan(512, 512).bytes == pytest.approx(512 * 512 * 470, rel=0.2)

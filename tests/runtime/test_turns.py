@@ -107,7 +107,7 @@ def arena() -> Iterator[Arena]:
 def test_after_running_out_of_memory_nothing_is_held(
     arena: Arena, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = OnnxRuntimeCpu(demo_bundle / "fp32.tensor.onnx", memory=RunMemory(0, 400))
+    backend = OnnxRuntimeCpu(demo_bundle / "fp32.tensor.onnx", memory=RunMemory([(0, 0)], 400))
     image = np.zeros((1, 3, 64, 64), np.float32)
     backend.run(image)
     assert backend.held_bytes() == 400 * 64 * 64

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from maxim_deploy.imaging._words import reason
 from maxim_deploy.imaging.video.endings import may_lack_end, missing_end
+from maxim_deploy.imaging.video.last_frame import LastFrame
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
@@ -43,6 +44,7 @@ class Demuxer:
     def __init__(self, container: InputContainer, stream: VideoStream, path: Path) -> None:
         self._container, self._stream, self._path = container, stream, path
         self._formats = frozenset(container.format.name.split(","))
+        self._last_frame = LastFrame(stream.codec_context) if "mpegts" in self._formats else None
         self.rest: list[Packet[Any]] = []
         self.longest_frame = Fraction(0)
         self._end = Fraction(0)
@@ -70,6 +72,8 @@ class Demuxer:
         for packet in self._packets():
             is_damaged = packet.is_corrupt
             if packet.stream.index == self._stream.index:
+                if self._last_frame and packet.size:
+                    self._last_frame.add(packet)
                 try:
                     frames: list[Any] = packet.decode()
                 except MemoryError:
@@ -108,11 +112,12 @@ class Demuxer:
         self._stopped = (
             self._stopped or self._missing_time() or missing_end(self._path, self._formats)
         )
-        if not self.damage and may_lack_end(self._path, self._formats, self._stream.id):
-            logger.warning(
-                "video '%s': nothing says that its last frame is whole; MPEG-TS may end anywhere",
-                self._path,
-            )
+        if self._last_frame and not self.damage and may_lack_end(self._path, self._stream.id):
+            is_cut = self._last_frame.is_cut()
+            if is_cut is None:
+                logger.warning("video '%s': nothing says that its last frame is whole", self._path)
+            elif is_cut:
+                self._stopped = "its last frame is cut off"
 
     def _missing_time(self) -> str | None:
         promised = self._container.duration

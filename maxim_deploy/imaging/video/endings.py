@@ -11,9 +11,8 @@ been cut:
   than a frame and a quarter of a second.
 - Ogg: a cut inside a page, or a packet, shows; one between two packets does not.
 - MPEG-TS: a cut inside a packet (188 bytes, with a time before it or parity behind it more) shows.
-  Of one between two packets that is inside a frame there is often no proof: video of unbounded
-  length just ends. There is a sign, that the last packet of the stream is full; so is that of one
-  whole frame in 184.
+  Of one between two packets that is inside a frame there is only a sign, that the last packet of
+  the stream is full, and so is that of one whole frame in 184: `last_frame` looks closer.
 - MPEG-PS is not looked at here; libav reports what is cut inside a packet.
 """
 
@@ -58,14 +57,12 @@ def missing_end(path: Path, formats: Collection[str]) -> str | None:
     return None
 
 
-def may_lack_end(path: Path, formats: Collection[str], stream_id: int) -> bool:
+def may_lack_end(path: Path, stream_id: int) -> bool:
     """Whether an MPEG-TS ends with a full packet of this stream, as it would inside a frame.
 
     Raises:
         OSError: it cannot be read.
     """
-    if "mpegts" not in formats:
-        return False
     with path.open("rb") as file:
         for packet in reversed(_ts_packets(file)):
             has_payload = packet[3] & 0x10
