@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,16 +55,6 @@ def available_bytes() -> int | None:
     system = kibibytes(_SYSTEM.read_text("utf-8"), "MemAvailable") * 1024
     group = available_in_group()
     return system if group is None else min(system, group)
-
-
-def per_pixel(memory: Mapping[str, int], size: tuple[int, int]) -> float:
-    """Bytes per pixel that a run added to a process that was loaded and idle.
-
-    Args:
-        memory: `peak_bytes` after the run and `baseline_bytes` before it.
-        size: height and width of the one image.
-    """
-    return (memory["peak_bytes"] - memory["baseline_bytes"]) / (size[0] * size[1])
 
 
 def _from_status(field: str) -> int:

@@ -10,7 +10,6 @@ from maxim_deploy._memory import (
     forget_peak,
     kibibytes,
     peak_resident_bytes,
-    per_pixel,
     resident_bytes,
 )
 
@@ -22,10 +21,6 @@ def test_a_line_of_proc() -> None:
     assert kibibytes(text, "VmHWM") == 1234
     with pytest.raises(KeyError, match="VmSwap"):
         kibibytes(text, "VmSwap")
-
-
-def test_bytes_per_pixel() -> None:
-    assert per_pixel({"baseline_bytes": 1000, "peak_bytes": 1000 + 64 * 128 * 7}, (64, 128)) == 7
 
 
 @linux_only

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy._memory import per_pixel
 from maxim_deploy.benchmarks.load import SHARES
 from maxim_deploy.benchmarks.runners import Job
 from maxim_deploy.benchmarks.subjects import Subject
@@ -151,14 +150,13 @@ class Contender:
 
     def memory(self, size: tuple[int, int], batch: int) -> dict[str, Any]:
         """`memory` of a record; `size` is what the network sees."""
-        memory = {
-            "baseline_bytes": self._worker.loaded["baseline_bytes"],
-            "peak_bytes": self.first["peak_bytes"],
-        }
+        baseline = self._worker.loaded["baseline_bytes"]
+        added = self.first["run_peak_bytes"] - baseline
         return {
             "size": list(size),
-            **memory,
-            "bytes_per_pixel": round(per_pixel(memory, size) / batch, 1),
+            "baseline_bytes": baseline,
+            "peak_bytes": self.first["peak_bytes"],
+            "bytes_per_pixel": round(added / (batch * size[0] * size[1]), 1),
             "device_bytes": self.first["device_bytes"],
         }
 

@@ -18,8 +18,8 @@ Fields, units in their names; None where something was not measured:
   `warmup_runs`, and whether they became `stable`
 - `start`: `load_s` (imports, reading, deserialization) and `first_call_ms` (with any compilation)
 - `memory`: of a fresh process that has loaded the network and run it once at `size`, padded:
-  `baseline_bytes` before the run, `peak_bytes`, `bytes_per_pixel` that running added;
-  `device_bytes` taken from the GPU, None on a CPU
+  `baseline_bytes` before the run, `peak_bytes` with what loading took for a while,
+  `bytes_per_pixel` that running added at its peak; `device_bytes` taken from the GPU, None on a CPU
 - `graph`: `nodes`, `transposes`, `live_bytes_per_pixel` and `live_at`, the node of the largest set
 - `cost`: of the graph, or for PyTorch of the literal one: `operations_per_pixel` (two per
   multiply-add), `bytes_per_pixel` and `fused_bytes_per_pixel`, of pixels that the network sees;

@@ -6,8 +6,9 @@ stderr. An answer may be `{"error": ...}` instead; after that of loading the pro
 
 - at once: `library`, `device`, `io`, `brackets`; `load_s`; `baseline_bytes`, resident once loaded,
   with the pictures in memory
-- `first`: the first run of the network: `first_call_ms`; `peak_bytes` of the process so far;
-  `device_bytes` that loading and running took from the GPU, None on a CPU
+- `first`: the first run of the network: `first_call_ms`; `peak_bytes` of the process so far, and
+  `run_peak_bytes` without loading; `device_bytes` that loading and running took from the GPU, None
+  on a CPU
 - `save`, `file`: the result of the network's last run, as .npy
 - `warm_up`, `bracket`, `longest_s`: `runs`, `stable`
 - `turn`, `bracket`, `least_s`: `runs`, a list of [wall ms, GPU ms]; `idle_cpu_s`, processor time
@@ -27,7 +28,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from maxim_deploy._memory import peak_resident_bytes, resident_bytes
+from maxim_deploy._memory import forget_peak, peak_resident_bytes, resident_bytes
 from maxim_deploy.benchmarks.load import under_load
 from maxim_deploy.benchmarks.runners import DEVICE, Job, Runner, runner_of
 from maxim_deploy.benchmarks.timing import turn, warm_up
@@ -69,12 +70,16 @@ class Service:
 
     def first(self) -> dict[str, Any]:
         """Run the network for the first time."""
+        loading_peak = peak_resident_bytes()
+        forget_peak()
         took = self._runner.brackets["network"]().wall_ms
+        run_peak = peak_resident_bytes()
         free, cuda = self._free_before, self._runner.cuda
         device_bytes = None if free is None or cuda is None else free - cuda.memory()[0]
         return {
             "first_call_ms": took,
-            "peak_bytes": peak_resident_bytes(),
+            "peak_bytes": max(loading_peak, run_peak),
+            "run_peak_bytes": run_peak,
             "device_bytes": device_bytes,
         }
 
