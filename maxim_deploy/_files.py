@@ -72,8 +72,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """A new directory, filled in the block, that takes the place of `path` if the block ends well.
 
     The previous directory is moved aside, the new one renamed in, the old one removed. Whoever
-    looks between the two renames, or after a kill there, finds the old one with `settled`.
+    looks between the two renames, or after a kill there, finds the old one with `settled`. Of a
+    symbolic link, what it points at is replaced.
     """
+    path = _real(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_sibling(path)
     partial.mkdir()
@@ -92,8 +94,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 def settled(path: Path) -> Path:
     """`path`, or its predecessor that a swap cut short has left: where the whole directory is."""
-    aside = _aside(path)
-    return aside if not path.exists() and aside.exists() else path
+    if path.exists():
+        return path
+    aside = _aside(_real(path))
+    return aside if aside.exists() else path
+
+
+def _real(path: Path) -> Path:
+    """The directory itself: `.` has no name to put another beside, and a link another folder."""
+    return Path(os.path.realpath(path))  # not `resolve`, which raises on a link to itself
 
 
 def _aside(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,18 +49,20 @@ def export_bundle(
         (the bundle, whether it was exported now).
 
     Raises:
-        BundleError: `folder` is something else, a bundle of other weights or settings, or cannot
-            be written.
+        BundleError: `folder` is something else, a bundle of other weights or settings or with
+            damaged files, or cannot be written.
         ExportError: the graph is not valid, or differs from the network.
     """
     settings = settings or BundleSettings()
     if table is not None:
         settings = settings.with_table(table)
-    if _holds_bundle(folder) and not force:
-        existing = Bundle.open(folder)
-        _check_same(existing, checkpoint, settings, more_is_fine)
-        return existing, False
     try:
+        folder = Path(os.path.realpath(folder))  # may be `.`, which is replaced with the rest
+        if _holds_bundle(folder) and not force:
+            existing = Bundle.open(folder)
+            _check_same(existing, checkpoint, settings, more_is_fine)
+            _check_whole(existing)
+            return existing, False
         with atomic_directory(folder) as partial:
             _fill(partial, checkpoint, settings, table, command, say)
     except OSError as error:
@@ -137,6 +140,12 @@ def _check_same(
             f"{str(existing.path)!r} was exported with other settings ({'; '.join(differing)}). "
             "Choose another name, or pass --force to export anew"
         )
+
+
+def _check_whole(existing: Bundle) -> None:
+    """Refuse to call a bundle up to date whose files are not those that were exported."""
+    for name in existing.manifest.files:
+        existing.checked(name)
 
 
 def _file_records(folder: Path) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,7 @@ from maxim_deploy.spec.engines import ENGINE_FOLDER, EngineEntry
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_EXPORT_AGAIN = "export the bundle again, with --force"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Manifest:
             if version != FORMAT:
                 raise BundleError(
                     f"this bundle has format {version}; this maxim-deploy reads format {FORMAT}: "
-                    "upgrade maxim-deploy, or export the bundle again"
+                    f"upgrade maxim-deploy, or {_EXPORT_AGAIN}"
                 )
             return cls(
                 model=Descriptor.from_json(document["model"]),
@@ -129,9 +130,7 @@ class Manifest:
                 engines=[EngineEntry.from_json(entry) for entry in document["engines"]],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(
-                f"{MANIFEST} is damaged ({error!r}): export the bundle again"
-            ) from error
+            raise BundleError(f"{MANIFEST} is damaged ({error!r}): {_EXPORT_AGAIN}") from error
 
 
 @dataclass(frozen=True)
@@ -148,8 +147,9 @@ class Bundle:
         Raises:
             BundleError: there is no directory, no manifest in it, or the manifest cannot be read.
         """
-        folder = settled(Path(path))
+        folder = Path(path)
         try:
+            folder = settled(folder)
             return cls(folder, Manifest.from_json((folder / MANIFEST).read_text("utf-8")))
         except FileNotFoundError:
             found = f"there is no {MANIFEST} in it" if folder.is_dir() else "no such directory"
@@ -187,9 +187,7 @@ class Bundle:
         record = self.manifest.files.get(name)
         if record is None or Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"the manifest of {str(self.path)!r} lists no file {name!r}")
-        return _unchanged(
-            self.path / name, record["sha256"], "the export", "export the bundle again"
-        )
+        return _unchanged(self.path / name, record["sha256"], "the export", _EXPORT_AGAIN)
 
     def stale(self, entry: EngineEntry) -> list[str]:
         """Why an engine is none of this bundle: it was built from other files than are here now.

@@ -319,6 +319,55 @@ def test_a_damaged_bundle_can_be_replaced(tmp_path: Path, no_tracing: list[str])
     Bundle.open(tmp_path / "bundle")
 
 
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_a_bundle_with_a_damaged_file_is_not_up_to_date(
+    tmp_path: Path, no_tracing: list[str], how: str
+) -> None:
+    demo, folder = open_model("demo-denoise"), tmp_path / "bundle"
+    export_bundle(demo, folder)
+    weights = folder / "fp16.weights"
+    if how == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        weights.unlink()
+    with pytest.raises(BundleError, match=r"fp16\.weights.*export the bundle again, with --force"):
+        export_bundle(demo, folder)
+    export_bundle(demo, folder, force=True)
+    assert not export_bundle(demo, folder)[1]
+
+
+def test_the_folder_that_one_is_in(tmp_path: Path, no_tracing, monkeypatch) -> None:
+    demo = open_model("demo-denoise")
+    (tmp_path / "bundle").mkdir()
+    monkeypatch.chdir(tmp_path / "bundle")
+    bundle, is_new = export_bundle(demo, Path())
+    assert is_new and bundle.path == tmp_path / "bundle"
+    monkeypatch.chdir(tmp_path / "bundle")  # it is another folder now
+    assert Bundle.open(".").manifest == bundle.manifest
+    assert not export_bundle(demo, Path())[1]
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", "/"):
+        monkeypatch.chdir(path)
+        with pytest.raises(BundleError, match="is not a bundle: there is no manifest"):
+            Bundle.open("")
+
+
+@pytest.mark.parametrize("there", ["a bundle", "nothing"])
+def test_what_a_link_points_at_is_replaced(tmp_path: Path, no_tracing, there: str) -> None:
+    demo, link = open_model("demo-denoise"), tmp_path / "link"
+    (tmp_path / "disk").mkdir()
+    link.symlink_to(tmp_path / "disk" / "bundle")
+    if there == "a bundle":
+        export_bundle(demo, tmp_path / "disk" / "bundle", BundleSettings(source=False))
+    assert export_bundle(demo, link, force=True)[1]
+    assert link.is_symlink() and (tmp_path / "disk/bundle/source.safetensors").exists()
+    everything = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*")}
+    assert everything == {"disk", "link"}
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["bundle"]
+    (tmp_path / "disk/bundle").rename(tmp_path / "disk/.bundle.previous")  # a kill at this moment
+    assert Bundle.open(link).manifest.source == "source.safetensors"
+
+
 def test_a_failed_export_leaves_the_old_bundle(tmp_path: Path, no_tracing, monkeypatch) -> None:
     demo, folder = open_model("demo-denoise"), tmp_path / "bundle"
     export_bundle(demo, folder)
