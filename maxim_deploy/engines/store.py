@@ -122,7 +122,7 @@ def _say_what_differs(job: Job, engines: list[EngineEntry]) -> None:
     compared = [
         (differences(entry.made_of, job.made_of), entry.file)
         for entry in engines
-        if entry.made_of["profiles"] == job.made_of["profiles"]
+        if entry.made_of.get("profiles") == job.made_of["profiles"]
     ]
     if compared:
         differing, file = min(compared, key=lambda found: len(found[0]))

@@ -35,9 +35,9 @@ def reasons_against(entry: EngineEntry, path: Path, gpu: Gpu | None) -> list[str
             f"built by {entry.library} {entry.version}, installed is {trt.__version__}: build it "
             "again, or install that version"
         )
-    system = platform.system().lower()
-    if entry.library == "tensorrt" and not entry.made_of["system"].startswith(system):
-        reasons.append(f"built on {entry.made_of['system']}, this is {system}")
+    system, built_on = platform.system().lower(), str(entry.made_of.get("system"))
+    if entry.library == "tensorrt" and not built_on.startswith(system):
+        reasons.append(f"built on {built_on}, this is {system}")
     if gpu is None:
         return [*reasons, "no NVIDIA GPU or driver here"]
     if not _runs_on(entry, gpu, trt):
@@ -51,7 +51,7 @@ def reasons_against(entry: EngineEntry, path: Path, gpu: Gpu | None) -> list[str
 
 
 def _version_fits(entry: EngineEntry, installed: str) -> bool:
-    if entry.made_of["version_compatible"]:
+    if entry.made_of.get("version_compatible"):
         return entry.version.split(".")[0] == installed.split(".")[0] and _numbers(
             entry.version
         ) <= _numbers(installed)

@@ -128,7 +128,9 @@ def _check_same(
     before, after = existing.manifest.settings, settings.to_json()
     if more_is_fine:
         after |= {
-            key: before[key] for key in ("precision", "io") if set(after[key]) <= set(before[key])
+            key: before[key]
+            for key in ("precision", "io")
+            if set(after[key]) <= set(before.get(key, []))
         }
     differing = [
         f"{key}: {before.get(key)} there, {after.get(key)} now"

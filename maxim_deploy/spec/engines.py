@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from maxim_deploy.spec.decoding import decoded
 from maxim_deploy.spec.profiles import Profile, Shape, tightest
 
 ENGINE_FOLDER = "engines"
@@ -72,9 +73,9 @@ class EngineEntry:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> EngineEntry:
-        """The inverse of `to_json`; raises KeyError, TypeError or ValueError."""
-        profiles = tuple(Profile.from_json(profile) for profile in record["profiles"])
-        return cls(**{**record, "profiles": profiles, "targets": tuple(record["targets"])})
+        """The inverse of `to_json`; raises TypeError."""
+        entry: EngineEntry = decoded(cls, record, "engine")
+        return entry
 
     def profile_for(self, shape: Shape) -> int | None:
         """Index of the profile to run a shape with; None if it takes no such shape."""

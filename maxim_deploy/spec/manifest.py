@@ -29,6 +29,7 @@ from typing import Any
 from maxim_deploy._files import settled, sha256_of, write_text
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.decoding import decoded
 from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.engines import ENGINE_FOLDER, EngineEntry
 
@@ -67,6 +68,12 @@ class GraphEntry:
     parity: list[dict[str, Any]] = field(default_factory=list)
     run_bytes: list[list[int]] | None = None
     run_bytes_per_pixel: float | None = None
+
+
+@dataclass(frozen=True)
+class _FileRecord:
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -117,20 +124,34 @@ class Manifest:
                     f"this bundle has format {version}; this maxim-deploy reads format {FORMAT}: "
                     f"upgrade maxim-deploy, or {_EXPORT_AGAIN}"
                 )
-            return cls(
-                model=Descriptor.from_json(document["model"]),
-                architecture=Architecture.from_json(document["architecture"]),
-                settings=dict(document["settings"]),
-                graphs=[GraphEntry(**entry) for entry in document["graphs"]],
-                source=document["source"],
-                files=dict(document["files"]),
-                tools=dict(document["tools"]),
-                command=document["command"],
-                created=document["created"],
-                engines=[EngineEntry.from_json(entry) for entry in document["engines"]],
-            )
+            return cls._checked(document)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{MANIFEST} is damaged ({error!r}): {_EXPORT_AGAIN}") from error
+
+    @classmethod
+    def _checked(cls, document: dict[str, Any]) -> Manifest:
+        """The manifest; raises KeyError, TypeError or ValueError."""
+
+        def read(kind: Any, name: str) -> Any:
+            return decoded(kind, document[name], name)
+
+        graphs, source = read(list[GraphEntry], "graphs"), read(str | None, "source")
+        files = read(dict[str, _FileRecord], "files")
+        for name in (*(name for graph in graphs for name in (graph.file, graph.weights)), source):
+            if name is not None and name not in files:
+                raise ValueError(f"files lists no {name!r}")
+        return cls(
+            model=Descriptor.from_json(read(dict[str, str], "model")),
+            architecture=Architecture.from_json(read(dict[str, int], "architecture")),
+            settings=read(dict[str, Any], "settings"),
+            graphs=graphs,
+            source=source,
+            files={name: asdict(record) for name, record in files.items()},
+            tools=read(dict[str, str], "tools"),
+            command=read(str, "command"),
+            created=read(str, "created"),
+            engines=read(list[EngineEntry], "engines"),
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +171,7 @@ class Bundle:
         folder = Path(path)
         try:
             folder = settled(folder)
-            return cls(folder, Manifest.from_json((folder / MANIFEST).read_text("utf-8")))
+            text = (folder / MANIFEST).read_text("utf-8")
         except FileNotFoundError:
             found = f"there is no {MANIFEST} in it" if folder.is_dir() else "no such directory"
             raise BundleError(
@@ -159,6 +180,10 @@ class Bundle:
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"cannot read the bundle {str(path)!r}: {error}") from error
+        try:
+            return cls(folder, Manifest.from_json(text))
+        except BundleError as error:
+            raise BundleError(f"bundle {str(path)!r}: {error}") from error
 
     def write(self) -> None:
         """Write the manifest into the directory."""
@@ -179,7 +204,7 @@ class Bundle:
         )
 
     def checked(self, name: str) -> Path:
-        """The path of a file of the bundle, after comparing it with its recorded size and hash.
+        """The path of a file of the bundle, after comparing it with its recorded hash.
 
         Raises:
             BundleError: the file is not listed, missing, or not the one that was exported.
@@ -201,7 +226,7 @@ class Bundle:
         return [
             f"built from other {name} than the bundle has now: build it again"
             for name, digest in now.items()
-            if entry.made_of[name] != digest
+            if entry.made_of.get(name) != digest
         ]
 
     def checked_engine(self, entry: EngineEntry) -> Path:
@@ -221,7 +246,10 @@ class Bundle:
 def _unchanged(path: Path, sha256: str, made: str, advice: str) -> Path:
     if not path.is_file():
         raise BundleError(f"{str(path)!r} is missing: {advice}")
-    found = sha256_of(path)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise BundleError(f"cannot read {str(path)!r}: {error}") from error
     if found != sha256:
         raise BundleError(
             f"{str(path)!r} has changed since {made}: SHA-256 {found}, the manifest says {sha256}; "

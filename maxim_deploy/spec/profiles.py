@@ -25,6 +25,7 @@ from typing import Any
 
 from maxim_deploy.errors import UsageError, nearest
 from maxim_deploy.spec.architecture import MULTIPLE_OF
+from maxim_deploy.spec.decoding import decoded
 
 MAX_ELEMENTS = 2**31 - 1
 """TensorRT refuses a tensor with more; the widest of ours has this many channels per pixel: 64."""
@@ -116,8 +117,9 @@ class Profile:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Profile:
-        """The inverse of `to_json`."""
-        return cls(record["name"], *(Shape(**record[key]) for key in ("min", "opt", "max")))
+        """The inverse of `to_json`; raises TypeError."""
+        profile: Profile = decoded(cls, record, "profile")
+        return profile
 
     def __str__(self) -> str:
         shapes = f"{self.opt}" if self.fixed else f"{self.min} to {self.max}, tuned for {self.opt}"

@@ -152,7 +152,7 @@ def test_changed_and_missing_files(bundle, name) -> None:
         ({"graphs": []}, "has no fp32 graph"),
         ({"graphs": [{"file": "x"}]}, "damaged"),
         ({"architecture": {}}, "damaged"),
-        ({"files": {}}, "lists no file"),
+        ({"files": {}}, "files lists no 'fp32"),
     ],
 )
 def test_damaged_manifest(bundle, change, message) -> None:

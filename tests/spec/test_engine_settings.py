@@ -112,6 +112,11 @@ def test_amounts() -> None:
 def entry(name: str, *specs: str, created: str = "1", **values: object) -> EngineEntry:
     known = {
         **dict.fromkeys(EngineEntry.__dataclass_fields__, ""),
+        **dict.fromkeys(["bytes", "parsed_layers", "layers", "optimization_level"], 1),
+        **{key: {} for key in ["made_of", "runtime", "built_on"]},
+        "build_seconds": 1.5,
+        "stripped": False,
+        "notes": [],
         "file": name,
         "profiles": profiles_from_specs(specs, "image"),
         "targets": ("8.6",),

@@ -1,0 +1,116 @@
+"""A manifest with anything wrong in it is an error that says so, or does no harm."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bundles import write_manifest
+from spec.test_engine_settings import asked, entry
+
+from maxim_deploy.engines import inspect_bundle, inspection_text
+from maxim_deploy.engines.identity import ingredients
+from maxim_deploy.errors import BundleError
+from maxim_deploy.spec.decoding import decoded
+from maxim_deploy.spec.engines import engine_for
+from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.profiles import Shape
+
+WRONG: tuple[Any, ...] = (None, True, 3, 1.5, "x", [], ["x"], {}, {"x": 1})
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> dict[str, Any]:
+    for name in ("g.onnx", "g.weights"):
+        (tmp_path / name).write_text(name)
+    graph = GraphEntry("g.onnx", "fp16", "image", "g.weights", 20, 1, [{"shape": [1]}], [[1, 2]], 2)
+    write_manifest(tmp_path, graph, {"precision": ["fp16"], "io": ["image"]})
+    bundle = Bundle.open(tmp_path)
+    made_of = ingredients(bundle, graph, asked(), "1.7", None)
+    engine = entry(
+        "engines/x.engine", "photo", "64x64", library="tensorrt", precision="fp16", io="image",
+        made_of=made_of, memory={"activation_bytes": 7}, runtime=asked().for_runtime(),
+    )  # fmt: skip
+    bundle.manifest.engines.append(engine)
+    bundle.write()
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines/x.engine").touch()
+    loaded: dict[str, Any] = json.loads((tmp_path / "manifest.json").read_text())
+    return loaded
+
+
+def spoilt(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Every place in a document, and what may stand there by mistake; a place may also be gone."""
+    places = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in list(places):
+        yield from (((*path, key), wrong) for wrong in WRONG if type(wrong) is not type(value))
+        yield (*path, key), ...
+        if isinstance(value, (dict, list)):
+            yield from spoilt(value, (*path, key))
+
+
+def put(document: Any, path: tuple[Any, ...], value: Any) -> None:
+    for key in path[:-1]:
+        document = document[key]
+    if value is ...:
+        del document[path[-1]]
+    else:
+        document[path[-1]] = value
+
+
+def use(folder: Path) -> None:
+    bundle = Bundle.open(folder)
+    for name in bundle.manifest.files:
+        bundle.checked(name)
+    inspection_text(inspect_bundle(folder))
+    ingredients(bundle, bundle.graph("fp16", "image"), asked(), "1", None)
+    found = engine_for(bundle.manifest.engines, Shape(1, 512, 512), library="tensorrt")
+    if found:
+        found[0].bytes_for(Shape(1, 512, 512))
+        bundle.stale(found[0])
+
+
+def test_whatever_is_wrong(document: dict[str, Any], tmp_path: Path) -> None:
+    use(tmp_path)
+    refused = tried = 0
+    for path, wrong in spoilt(document):
+        damaged = copy.deepcopy(document)
+        put(damaged, path, wrong)
+        (tmp_path / "manifest.json").write_text(json.dumps(damaged))
+        tried += 1
+        try:
+            use(tmp_path)
+        except BundleError as error:
+            refused += 1
+            assert str(tmp_path) in str(error), error
+        except Exception as error:
+            pytest.fail(f"{path} as {wrong!r}: {error!r}")
+    assert tried > 900 and refused > 600  # the rest is free text, or numbers that say nothing
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model": "x"}, r"TypeError\(\"model must be of type dict, not 'x'\"\)"),
+        ({"files": {"g.onnx": "x"}}, r"files\.g\.onnx must be of type dict"),
+        ({"files": {}}, "files lists no 'g.onnx'"),
+        ({"graphs": [3]}, r"graphs\[0\] must be of type dict, not 3"),
+    ],
+)
+def test_where_it_is_wrong(document, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(document | change))
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(tmp_path)
+
+
+def test_decoded() -> None:
+    assert decoded(dict[str, list[float]], {"a": [1, 2.5]}) == {"a": [1, 2.5]}
+    assert decoded(tuple[str, ...], ["a"]) == ("a",) == decoded(tuple[str, ...], ("a",))
+    assert decoded(str | None, None) is None and decoded(int | None, 3) == 3
+    for kind, value in ((int, True), (int, 1.5), (float, "1"), (str | None, 3), (list[int], "12")):
+        with pytest.raises(TypeError, match=f"it must be of type .*, not {value!r}"):
+            decoded(kind, value)
