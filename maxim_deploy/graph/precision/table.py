@@ -25,6 +25,7 @@ import onnx_ir as ir
 from maxim_deploy.errors import ExportError, nearest
 from maxim_deploy.graph.precision.roles import ROLES
 from maxim_deploy.graph.precision.slots import is_border, is_float, require_types
+from maxim_deploy.spec.decoding import decoded
 
 FORMAT = 1
 LOW_TYPES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
@@ -116,7 +117,8 @@ class PrecisionTable:
                     f"precision table of format {document['format']}; this maxim-deploy reads "
                     f"format {FORMAT}"
                 )
-            return cls(document["type"], tuple(map(_decision, document["decisions"])))
+            decisions = decoded(list[dict[str, Any]], document["decisions"], "decisions")
+            return cls(decoded(str, document["type"], "type"), tuple(map(_decision, decisions)))
         except (KeyError, TypeError, ValueError) as error:
             raise ExportError(f"not a precision table: {error!r}") from error
 
@@ -127,7 +129,9 @@ def _decision(record: dict[str, Any]) -> Decision:
         raise ExportError(
             f"precision table: unknown key {key!r}{nearest(key, known)}; known: {sorted(known)}"
         )
-    return Decision(**{key: value for key, value in record.items() if key != "nodes"})
+    given = {key: value for key, value in record.items() if key != "nodes"}
+    decision: Decision = decoded(Decision, given, "decision")
+    return decision
 
 
 def _matches(graph: ir.Graph, pattern: str) -> list[ir.Node]:

@@ -130,6 +130,23 @@ def test_a_damaged_table(old: str, new: str, message: str) -> None:
         PrecisionTable.from_json(text.replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ("decisions", "message"),
+    [
+        (["x"], r"decisions\[0\] must be of type dict, not 'x'"),
+        (None, "decisions must be of type list"),
+        ([{"pattern": 5, "type": "float32", "reason": ""}], "pattern must be of type str, not 5"),
+        ([{"pattern": "*", "type": "float32", "reason": None}], "reason must be of type str"),
+        ([{"pattern": "*", "type": [], "reason": ""}], "type must be of type str"),
+        ([{"pattern": "*", "type": "float32", "reason": "", "value": "1"}], "value must be of"),
+    ],
+)
+def test_a_table_of_wrong_types(decisions: object, message: str) -> None:
+    text = json.dumps({"format": 1, "type": "float16", "decisions": decisions})
+    with pytest.raises(ExportError, match=f"not a precision table: .*{message}"):
+        PrecisionTable.from_json(text)
+
+
 def test_an_unknown_precision() -> None:
     with pytest.raises(UsageError, match=r"'fp61' \(did you mean 'fp16'\?\).*fp16, bf16"):
         default_table("fp61")
