@@ -28,7 +28,10 @@ from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.decoding import decoded
 
 MAX_ELEMENTS = 2**31 - 1
-"""TensorRT refuses a tensor with more; the widest of ours has this many channels per pixel: 64."""
+"""TensorRT refuses a tensor with more."""
+
+WIDEST = 64
+"""Channels of the widest tensor at full resolution, for 32 features, the paper's S."""
 
 Triple = tuple[int, int, int]
 
@@ -217,11 +220,12 @@ def _check(profile: Profile, io: str) -> None:
                     f"{where}: the tensor form takes sides in multiples of {MULTIPLE_OF}, "
                     f"not {side}; the next is {_up(side)}"
                 )
-    if profile.max.pixels * MULTIPLE_OF > MAX_ELEMENTS:
+    if profile.max.padded_pixels * WIDEST > MAX_ELEMENTS:
         raise UsageError(
-            f"{where}: {profile.max} is {profile.max.pixels / 1e6:.0f} megapixels; tensors of 64 "
-            f"channels would have more than 2^31 - 1 elements, TensorRT's limit: "
-            f"at most {MAX_ELEMENTS // MULTIPLE_OF / 1e6:.0f}"
+            f"{where}: {profile.max} is {profile.max.padded_pixels / 1e6:.1f} megapixels with "
+            f"sides padded to multiples of {MULTIPLE_OF}; tensors of {WIDEST} channels would have "
+            f"more than 2^31 - 1 elements, TensorRT's limit: at most "
+            f"{MAX_ELEMENTS / WIDEST / 1e6:.1f}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from maxim_deploy.errors import UsageError
@@ -20,7 +21,7 @@ def bytes_from(amount: int | str, what: str) -> int:
     Raises:
         UsageError: it is not such an amount, or not positive; the message names `what`.
     """
-    return int(_scaled(amount, _BYTES, what, "4GiB, 500MB, or a number of bytes"))
+    return math.ceil(_scaled(amount, _BYTES, what, "4GiB, 500MB, or a number of bytes"))
 
 
 def seconds_from(amount: float | str, what: str) -> float:
@@ -36,12 +37,9 @@ def decibels_from(amount: float | str, what: str) -> float:
 def readable_bytes(number: int) -> str:
     """A number of bytes for people, in decimal units."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if number >= size:
-            return (
-                f"{number / size:.3g} {unit}"
-                if number < 1000 * size
-                else f"{number // size} {unit}"
-            )
+        if number >= 0.9995 * size:  # what three digits round up to the unit
+            amount = number / size
+            return f"{amount:.3g} {unit}" if amount < 999.5 else f"{amount:.0f} {unit}"
     return f"{number} bytes"
 
 

@@ -107,6 +107,10 @@ def test_amounts() -> None:
     assert [readable_bytes(n) for n in (999, 1500, 20_048_788, 369_099_264, 5_300_000_000)] == [
         "999 bytes", "1.5 kB", "20 MB", "369 MB", "5.3 GB",
     ]  # fmt: skip
+    assert [readable_bytes(n) for n in (999_499, 999_500, 999_999_999, 999_600 * 10**6)] == [
+        "999 kB", "1 MB", "1 GB", "1000 GB",
+    ]  # fmt: skip
+    assert bytes_from("0.1", "x") == 1  # nothing that is more than zero is zero bytes
 
 
 def entry(name: str, *specs: str, created: str = "1", **values: object) -> EngineEntry:

@@ -33,6 +33,7 @@ def sizes(spec: str, io: str = "image") -> list[tuple[int, int, int]]:
         ("tile512", [(1, 512, 512), (8, 512, 512), (8, 512, 512)]),
         ("1080p-portrait", [(1, 1920, 1024), (1, 1920, 1080), (1, 1920, 1088)]),
         ("1x1", [(1, 1, 1)] * 3),
+        ("5760x5760", [(1, 5760, 5760)] * 3),
         ("100x200@4", [(4, 100, 200)] * 3),
         ("64x64:96X128:256x512@1:2:8", [(1, 64, 64), (2, 96, 128), (8, 256, 512)]),
         (" 720p@2 ", [(2, 704, 1280), (2, 720, 1280), (2, 768, 1280)]),
@@ -66,8 +67,10 @@ def test_the_tensor_form_takes_the_next_multiples_of_64() -> None:
         ("64x64:32x128:256x256", "min 64x64, opt 32x128, max 256x256 must not descend"),
         ("128x64:128x64:64x128", "must not descend"),
         ("64x64@4:2:8", "must not descend"),
-        ("8000x8000", "64 megapixels; tensors of 64 channels would have more than 2.31 - 1"),
-        ("4k@8", "at most 34"),
+        ("8000x8000", "64.0 megapixels with.*tensors of 64 channels would have more than 2.31 - 1"),
+        ("4k@8", "at most 33.6"),
+        ("5780x5780", "is 33.9 megapixels with sides padded to multiples of 64; .* at most 33.6"),
+        ("1x999999", "is 64.0 megapixels with sides padded"),
     ],
 )
 def test_bad_specs(spec: str, message: str) -> None:
