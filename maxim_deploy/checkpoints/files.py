@@ -109,5 +109,10 @@ def _read_pytorch(path: Path) -> Stored:
         value = content[name]
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             raise not_floating(name, getattr(value, "dtype", type(value).__name__))
-        arrays[short] = as_float32(value.detach().to(torch.float32).numpy())
+        try:
+            arrays[short] = as_float32(value.to(torch.float32).numpy(force=True))
+        except (TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"parameter {name!r} is no plain tensor in memory: {error} Save dense tensors"
+            ) from error
     return Stored(arrays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,9 +87,16 @@ def _published(stored: Arrays, variant: str | None) -> tuple[Arrays, Architectur
 
 
 def _described(path: Path, digest: str, stored: Stored, given: Descriptor | None) -> Descriptor:
+    file = {"source": _text(path.name), "source_sha256": digest}
     if given is not None:
-        return replace(given, source=given.source or path.name, source_sha256=digest)
-    facts = {"name": path.stem, **stored.metadata}
+        own = file | ({"source": given.source} if given.source else {})
+        return replace(given, name=_text(given.name), **own)
+    facts = {"name": _text(path.stem), **stored.metadata}
     if not {"source", "source_sha256"} <= facts.keys():
-        facts |= {"source": path.name, "source_sha256": digest}
+        facts |= file
     return Descriptor.from_json(facts)
+
+
+def _text(name: str) -> str:
+    """A name as files hold it, in UTF-8; the file system may have other bytes in names."""
+    return os.fsencode(name).decode("utf-8", "replace")

@@ -88,7 +88,7 @@ def read_safetensors(path: Path) -> Stored:
             f"a truncated or damaged safetensors file ({error}); copy or download the file again"
         ) from error
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header.get("__metadata__", {})
+    metadata = header.get("__metadata__") or {}  # null is fine with the library
     if metadata.get(FORMAT_KEY, FORMAT) != FORMAT:
         raise CheckpointError(
             f"its {FORMAT_KEY} is {metadata[FORMAT_KEY]}, this maxim-deploy reads {FORMAT}: "

@@ -119,6 +119,15 @@ def test_pytorch_file_without_a_state_dict(tmp_path):
     assert_says(message(tmp_path / "w.pt"), "'model' is of type dict")
 
 
+@pytest.mark.parametrize("kind", ["sparse", "meta"])
+def test_pytorch_tensors_that_are_not_plain(weights, tmp_path, kind):
+    torch = pytest.importorskip("torch")
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    tensors[NORM] = tensors[NORM].to_sparse() if kind == "sparse" else tensors[NORM].to("meta")
+    torch.save(tensors, tmp_path / "w.pt")
+    assert_says(message(tmp_path / "w.pt"), f"parameter {NORM!r} is no plain tensor", "Save dense")
+
+
 @pytest.mark.parametrize("keep", [20, -1000])
 def test_truncated_safetensors(keep, weights, tmp_path):
     path = tmp_path / "w.safetensors"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -72,6 +74,27 @@ def test_other_memory_layouts_and_widths_become_float32(weights, save_npz):
 def test_safetensors_from_the_library(arrange, weights, tmp_path):
     save_file(arrange(weights), tmp_path / "w.safetensors")
     assert_same(read_checkpoint(tmp_path / "w.safetensors"), weights)
+
+
+def test_safetensors_whose_metadata_is_null(weights, tmp_path):
+    save_file(weights, tmp_path / "plain.safetensors")
+    content = (tmp_path / "plain.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = b'{"__metadata__":null,' + content[9 : 8 + length]
+    null = len(header).to_bytes(8, "little") + header + content[8 + length :]
+    (tmp_path / "w.safetensors").write_bytes(null)
+    assert_same(read_checkpoint(tmp_path / "w.safetensors"), weights)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such file names")
+@pytest.mark.parametrize("given", [None, Descriptor(os.fsdecode(b"caf\xe9"))])
+def test_a_file_name_that_is_not_utf8(weights, save_npz, tmp_path, given):
+    """The name goes into graphs and safetensors, which hold UTF-8 only."""
+    path = save_npz(weights).rename(tmp_path / os.fsdecode(b"caf\xe9.npz"))
+    found = read_checkpoint(path, descriptor=given)
+    assert (found.descriptor.name, found.descriptor.source) == ("caf\ufffd", "caf\ufffd.npz")
+    write_safetensors(tmp_path / "copy.safetensors", found)
+    assert read_checkpoint(tmp_path / "copy.safetensors").descriptor == found.descriptor
 
 
 @pytest.mark.parametrize("arrange", [dict, under_prefix, as_state_dict])
