@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import click
 from maxim_deploy.cli import shell
 
 if TYPE_CHECKING:
-    from maxim_deploy.engines import Progress
+    from maxim_deploy.engines import BuildOptions, Progress
     from maxim_deploy.spec.engine_settings import EngineSettings
     from maxim_deploy.spec.engines import EngineEntry
 
@@ -136,26 +137,38 @@ def engine_settings(
 _OPTION_NAMES = {"profiles": "profile", "targets": "target"}
 
 
+def check_build(settings: EngineSettings, options: dict[str, Any]) -> None:
+    """Everything that can be wrong with a build before there is a bundle; raises as it does."""
+    from maxim_deploy.engines import check_buildable
+
+    check_buildable(settings, _build_options(options))
+
+
 def build(folder: Path, settings: EngineSettings, options: dict[str, Any]) -> None:
     """Build the engine into a bundle and say what it is.
 
     Ctrl-C ends the process: the library may not end its build before minutes have passed, and the
     interpreter's own exit would wait for it. By then nothing half done is left in the bundle.
     """
-    from maxim_deploy.engines import BuildOptions, add_engine
-    from maxim_deploy.spec.quantities import seconds_from
+    from maxim_deploy.engines import add_engine
 
-    budget = options["budget"]
-    seconds = None if budget is None else seconds_from(budget, "--budget")
+    asked = _build_options(options)
     try:
         with _builder_progress() as (say, show):
-            entry, is_new = add_engine(
-                folder, settings, BuildOptions(seconds, options["timing_cache"], say, show)
-            )
+            entry, is_new = add_engine(folder, settings, replace(asked, say=say, show=show))
     except KeyboardInterrupt:
         shell.say("Interrupted")
         os._exit(130)
     shell.say(_summary(entry, is_new))
+
+
+def _build_options(options: dict[str, Any]) -> BuildOptions:
+    from maxim_deploy.engines import BuildOptions
+    from maxim_deploy.spec.quantities import seconds_from
+
+    budget = options["budget"]
+    seconds = None if budget is None else seconds_from(budget, "--budget")
+    return BuildOptions(seconds, options["timing_cache"])
 
 
 @contextmanager

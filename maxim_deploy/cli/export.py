@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._engine import build, engine_options, engine_settings
+from maxim_deploy.cli._engine import build, check_build, engine_options, engine_settings
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.recipes import ExportRecipe
 
@@ -119,7 +119,9 @@ def export(
             source=not no_source,
             verify=not no_verify,
         )
-        _check_engine_has_graph(engine_asked, settings)
+        if engine_asked:  # better now than after the export
+            _check_engine_has_graph(engine_asked, settings)
+            check_build(engine_asked, engine)
         bundle = _export(asked, output, settings, precision_table, force, bool(engine_asked))
     if engine_asked:
         build(bundle.path, engine_asked, engine)
@@ -152,11 +154,10 @@ def _is_bundle(folder: Path) -> bool:
     return (settled(folder) / MANIFEST).is_file()
 
 
-def _check_engine_has_graph(engine: EngineSettings | None, settings: BundleSettings) -> None:
-    """Better now than after the export."""
+def _check_engine_has_graph(engine: EngineSettings, settings: BundleSettings) -> None:
     from maxim_deploy.errors import UsageError
 
-    if engine and not (engine.precision in settings.precision and engine.io in settings.io):
+    if not (engine.precision in settings.precision and engine.io in settings.io):
         raise UsageError(
             f"the engine is to be of the {engine.precision} {engine.io} graph; the export makes "
             f"--precision {','.join(settings.precision)} --io {','.join(settings.io)}"

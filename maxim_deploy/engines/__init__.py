@@ -3,12 +3,13 @@
 from maxim_deploy.engines.inspection import inspect_bundle, inspection_text
 from maxim_deploy.engines.making import BuildOptions
 from maxim_deploy.engines.progress import Progress
-from maxim_deploy.engines.store import add_engine
+from maxim_deploy.engines.store import add_engine, check_buildable
 
 __all__ = [
     "BuildOptions",
     "Progress",
     "add_engine",
+    "check_buildable",
     "inspect_bundle",
     "inspection_text",
 ]

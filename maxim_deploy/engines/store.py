@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from maxim_deploy._gpu import Gpu, find_gpu
@@ -54,9 +55,19 @@ def add_engine(
         raise EngineError(f"cannot write the engine into {str(job.folder)!r}: {error}") from error
 
 
-def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> Job:
-    """Everything that can be checked at once is, the hashes of graph and weights included."""
-    graph = bundle.graph(settings.precision, settings.io)
+def check_buildable(
+    settings: EngineSettings, options: BuildOptions
+) -> tuple[ModuleType, Gpu | None, str | None]:
+    """Everything that can be checked without a bundle.
+
+    Returns:
+        (the library's module, the GPU at hand, the one that the engine is for if it is for one).
+
+    Raises:
+        UsageError: a target that the library refuses, an option that it does not have.
+        MissingDependencyError: the library is not installed.
+        EngineError: there is no GPU to build for.
+    """
     trt, gpu = load_library(settings.library), find_gpu()
     if options.timing_cache is not None and settings.library == "tensorrt-rtx":
         raise UsageError(
@@ -66,7 +77,13 @@ def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> Job
         )
     if settings.library == "tensorrt-rtx":
         check_targets(trt, settings.targets)
-    for_gpu = _gpu_to_build_for(settings, gpu)
+    return trt, gpu, _gpu_to_build_for(settings, gpu)
+
+
+def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> Job:
+    """Everything that can be checked at once is, the hashes of graph and weights included."""
+    graph = bundle.graph(settings.precision, settings.io)
+    trt, gpu, for_gpu = check_buildable(settings, options)
     for name in (graph.file, graph.weights):
         if name:
             bundle.checked(name)

@@ -126,3 +126,19 @@ def test_export_and_engine_in_one_call(tmp_path: Path) -> None:
     again = export(*arguments)
     assert again.returncode == 0 and "tracing" not in again.stderr
     assert "up to date, nothing to build" in again.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([*RTX, "--budget", "soon"], "--budget must be an amount such as"),
+        ([*RTX, "--target", "9.0"], "its list: 7.5, 8.0, 8.6, 8.9, 12.0"),
+        ([*RTX, "--timing-cache", "x"], "a timing cache does nothing there"),
+        ([*RTX, "--precision", "fp32", "--io", "tensor", "--profile", "1x1"], "multiples of 64"),
+        (["--engine", "tensorrt"], "pip install 'maxim-deploy[tensorrt]'"),
+    ],
+)
+def test_bad_input_is_told_before_an_export(tmp_path: Path, arguments, message: str) -> None:
+    result = export("demo-denoise", "-o", tmp_path / "new", *arguments, "--profile", "64x64")
+    assert result.returncode == 2 and message in result.stderr, result.stderr
+    assert "tracing" not in result.stderr and not (tmp_path / "new").exists()
