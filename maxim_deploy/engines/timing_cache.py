@@ -6,7 +6,8 @@ error: the build goes on without.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +35,30 @@ class TimingCacheFile:
 
         Raises:
             UsageError: the file cannot be read.
+            EngineError: it could not be written after the build.
         """
-        return config.create_timing_cache(self._payload())
+        with self._locked():
+            return config.create_timing_cache(self._payload())
 
     def merge(self, config: Any, cache: Any) -> None:
-        """Add what a build has learned to what is in the file by now, under a lock.
+        """Add what a build has learned to what is in the file by now.
 
         Raises:
             EngineError: the file cannot be written.
         """
+        with self._locked():
+            on_disk = self._payload()
+            if on_disk:
+                cache.combine(config.create_timing_cache(on_disk), False)
+            self._file.write(bytes(memoryview(cache.serialize())))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """A lock between processes: a file beside the cache, where whoever has it can write."""
         filelock = require("filelock", "tensorrt")
         try:
             with filelock.FileLock(self._path.with_name(self._path.name + ".lock")):
-                on_disk = self._payload()
-                if on_disk:
-                    cache.combine(config.create_timing_cache(on_disk), False)
-                self._file.write(bytes(memoryview(cache.serialize())))
+                yield
         except OSError as error:
             raise EngineError(
                 f"cannot write the timing cache {str(self._path)!r}: {error}"

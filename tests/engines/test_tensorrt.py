@@ -168,8 +168,11 @@ def test_a_foreign_timing_cache_is_set_aside(tmp_path: Path, spoil, why: str) ->
 
 def test_a_timing_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "no").write_text("a file, not a folder")
+    file = cache_file(tmp_path / "no" / "cache", [])
     with pytest.raises(EngineError, match="cannot write the timing cache"):
-        cache_file(tmp_path / "no" / "cache", []).merge(CONFIG, FakeCache(b""))
+        file.merge(CONFIG, FakeCache(b""))
+    with pytest.raises(EngineError, match="cannot write the timing cache"):
+        file.load(CONFIG)  # before the build, which would be lost
 
 
 def test_a_build_uses_and_extends_the_cache(tensorrt, bundle: Path, monkeypatch) -> None:
