@@ -65,6 +65,11 @@ def export_bundle(
             return existing, False
         with atomic_directory(folder) as partial:
             _fill(partial, checkpoint, settings, table, command, say)
+            if not force and _holds_bundle(folder):
+                raise BundleError(
+                    f"another process has exported into {str(folder)!r} in the meantime; run again "
+                    "to compare with what is there"
+                )
     except OSError as error:
         raise BundleError(f"cannot write the bundle {str(folder)!r}: {error}") from error
     return Bundle.open(folder), True

@@ -319,6 +319,24 @@ def test_a_damaged_bundle_can_be_replaced(tmp_path: Path, no_tracing: list[str])
     Bundle.open(tmp_path / "bundle")
 
 
+def test_what_another_process_exported_meanwhile_stays(tmp_path: Path, no_tracing, monkeypatch):
+    demo, folder = open_model("demo-denoise"), tmp_path / "bundle"
+    fill = bundle_module._fill
+
+    def slowly(*arguments):
+        fill(*arguments)
+        monkeypatch.setattr(bundle_module, "_fill", fill)
+        export_bundle(demo, folder, BundleSettings(source=False))
+
+    monkeypatch.setattr(bundle_module, "_fill", slowly)
+    with pytest.raises(BundleError, match="another process has exported into .*; run again"):
+        export_bundle(demo, folder)
+    assert Bundle.open(folder).manifest.source is None
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    export_bundle(demo, folder, force=True)
+    assert Bundle.open(folder).manifest.source == "source.safetensors"
+
+
 @pytest.mark.parametrize("how", ["cut", "gone"])
 def test_a_bundle_with_a_damaged_file_is_not_up_to_date(
     tmp_path: Path, no_tracing: list[str], how: str
