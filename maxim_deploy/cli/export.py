@@ -268,7 +268,8 @@ def _measured(graph: GraphEntry) -> str:
     if not graph.parity:
         return ", not checked"
     if "psnr" in graph.parity[0]:
-        return f", {graph.parity[0]['psnr']:.1f} dB from float32"
+        psnr = graph.parity[0]["psnr"]
+        return ", equal to float32" if psnr is None else f", {psnr:.1f} dB from float32"
     if "max_levels" in graph.parity[0]:
         worst = max(record["max_levels"] for record in graph.parity)
         return f", within {worst} of 255 levels of the tensor form"

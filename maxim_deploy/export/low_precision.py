@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class Lowering:
                     f"{advice if precision == 'fp16' else ''}"
                 )
         return [
-            {"picture": name, "size": list(SMALL), **asdict(difference)}
+            {"picture": name, "size": list(SMALL), **difference.to_json()}
             for name, difference in found.items()
         ]
 

@@ -14,13 +14,15 @@ import pytest
 import reference
 
 import maxim_deploy
+from maxim_deploy.cli.export import _measured
 from maxim_deploy.errors import BundleError, ExportError, UsageError
 from maxim_deploy.export import BundleSettings, export_bundle, read_precision_table
 from maxim_deploy.export import low_precision as low_precision_module
 from maxim_deploy.export.low_precision import Lowering
 from maxim_deploy.graph import check_no_example_sizes
-from maxim_deploy.graph.precision import PrecisionTable, default_table
+from maxim_deploy.graph.precision import Decision, PrecisionTable, default_table
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.manifest import GraphEntry
 
 TINY = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
 
@@ -151,6 +153,16 @@ def test_a_table_of_ones_own(core, small_pictures, tmp_path) -> None:
     table = PrecisionTable("float16", default_table("fp16").decisions[:3])
     parity = Lowering(core, tmp_path, table, verify=True).lowered("fp16").parity
     assert parity[0]["psnr"] > 60
+
+
+def test_a_graph_that_loses_nothing(core, small_pictures, tmp_path) -> None:
+    """No error at all is infinitely many dB, and JSON has no such number."""
+    table = PrecisionTable("float16", (Decision("*", "float32", "all of it"),))
+    parity = Lowering(core, tmp_path, table, verify=True).lowered("fp16").parity
+    assert [record["psnr"] for record in parity] == [None] * 5
+    json.dumps(parity, allow_nan=False)
+    graph = GraphEntry("fp16.tensor.onnx", "fp16", "tensor", None, 20, 1, parity)
+    assert _measured(graph) == ", equal to float32"
 
 
 @pytest.mark.parametrize("size", [7, 704, 832, 44, 13])

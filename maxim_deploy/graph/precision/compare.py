@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -27,6 +27,10 @@ class Difference:
     max_error: float
     mean_error: float
     psnr: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """The numbers by name; None for an infinite one, which JSON does not have."""
+        return {key: x if math.isfinite(x) else None for key, x in asdict(self).items()}
 
 
 def difference(found: NDArray[np.floating], expected: NDArray[np.floating]) -> Difference:
