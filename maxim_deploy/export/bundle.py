@@ -130,7 +130,7 @@ def _check_same(
             f"{str(existing.path)!r} was made from another checkpoint: it has SHA-256 {old}, this "
             f"one {new}. Choose another name, or pass --force to export anew"
         )
-    before, after = existing.manifest.settings, settings.to_json()
+    before, after = map(_in_any_order, (existing.manifest.settings, settings.to_json()))
     if more_is_fine:
         after |= {
             key: before[key]
@@ -147,6 +147,11 @@ def _check_same(
             f"{str(existing.path)!r} was exported with other settings ({'; '.join(differing)}). "
             "Choose another name, or pass --force to export anew"
         )
+
+
+def _in_any_order(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings to compare: no list of them says in which order."""
+    return {key: sorted(x) if isinstance(x, list) else x for key, x in settings.items()}
 
 
 def _check_whole(existing: Bundle) -> None:

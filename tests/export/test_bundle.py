@@ -277,6 +277,8 @@ def test_an_equal_bundle_is_left_alone(tmp_path: Path, no_tracing: list[str]) ->
     stamp = (folder / "manifest.json").stat().st_mtime_ns
     assert not export_bundle(demo, folder)[1] and len(no_tracing) == 1
     assert (folder / "manifest.json").stat().st_mtime_ns == stamp
+    same = BundleSettings(precision=("fp16", "fp32"), io=("tensor", "image"))
+    assert not export_bundle(demo, folder, same)[1]
     assert export_bundle(demo, folder, force=True)[1] and len(no_tracing) == 2
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
 
