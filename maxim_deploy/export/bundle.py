@@ -108,17 +108,24 @@ def _holds_bundle(folder: Path) -> bool:
         BundleError: something is there that we did not write, so that we must not replace it.
     """
     found = settled(folder)
-    if (found / MANIFEST).is_file() and all(map(_is_ours, found.iterdir())):
-        return True
-    if found.exists() and not (found.is_dir() and not any(found.iterdir())):
+    if not found.exists() or (found.is_dir() and not any(found.iterdir())):
+        return False
+    if not (found / MANIFEST).is_file():
         raise BundleError(f"{str(folder)!r} exists and is not a bundle; choose another name")
-    return False
+    if strange := sorted(path.name for path in found.iterdir() if not _is_ours(path)):
+        raise BundleError(
+            f"{str(folder)!r} has files that no bundle has ({', '.join(strange)}); choose another "
+            "name, or move them away"
+        )
+    return True
 
 
 def _is_ours(path: Path) -> bool:
     """Whether a bundle has files of this name; other programs write a `manifest.json` too."""
     endings = (".onnx", ".weights", ".table.txt", ".table.json")
-    return path.name in (MANIFEST, SOURCE, "engines") or path.name.endswith(endings)
+    left_by_a_kill = path.name.startswith(f".{MANIFEST}.") and path.suffix == ".partial"
+    is_known = path.name in (MANIFEST, SOURCE, "engines") or path.name.endswith(endings)
+    return is_known or left_by_a_kill
 
 
 def _check_same(
@@ -151,7 +158,7 @@ def _check_same(
 
 def _in_any_order(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings to compare: no list of them says in which order."""
-    return {key: sorted(x) if isinstance(x, list) else x for key, x in settings.items()}
+    return {key: sorted(x, key=str) if isinstance(x, list) else x for key, x in settings.items()}
 
 
 def _check_whole(existing: Bundle) -> None:

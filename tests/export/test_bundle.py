@@ -283,6 +283,14 @@ def test_an_equal_bundle_is_left_alone(tmp_path: Path, no_tracing: list[str]) ->
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
 
 
+def test_what_a_kill_has_left_in_a_bundle_is_ours(tmp_path: Path, no_tracing) -> None:
+    demo, folder = open_model("demo-denoise"), tmp_path / "bundle"
+    export_bundle(demo, folder)
+    (folder / ".manifest.json.0123456789ab.partial").touch()  # an engine was being listed
+    assert not export_bundle(demo, folder)[1]
+    assert export_bundle(demo, folder, force=True)[1]
+
+
 def test_another_checkpoint_or_setting_is_refused(tmp_path: Path, no_tracing: list[str]) -> None:
     demo, folder = open_model("demo-denoise"), tmp_path / "bundle"
     export_bundle(demo, folder)
@@ -305,9 +313,14 @@ def test_something_else_is_never_replaced(tmp_path: Path, no_tracing: list[str])
     website.mkdir()
     for name in ("manifest.json", "index.html"):
         (website / name).write_text("{}")
-    for folder in (tmp_path, tmp_path / "photo.jpg", website):
+    refused = {
+        tmp_path: "is not a bundle; choose another name",
+        tmp_path / "photo.jpg": "is not a bundle; choose another name",
+        website: r"files that no bundle has \(index\.html\); choose another name",
+    }
+    for folder, message in refused.items():
         for force in (False, True):
-            with pytest.raises(BundleError, match="is not a bundle; choose another name"):
+            with pytest.raises(BundleError, match=message):
                 export_bundle(open_model("demo-denoise"), folder, force=force)
     assert not no_tracing and (website / "index.html").exists()
 
