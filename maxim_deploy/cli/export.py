@@ -109,7 +109,7 @@ def export(
     cli = ExportRecipe(model, checkpoint, variant, _listed(precision), _listed(io_forms))
     asked = _with_recipes(cli, recipes)
     engine_asked = engine_settings(engine, recipes, cli.precision, cli.io)
-    if engine_asked and _is_bundle(output) and not (asked.model or asked.checkpoint or force):
+    if engine_asked and not (asked.model or asked.checkpoint or force):
         bundle = Bundle.open(output)
     else:
         settings = _settings(
@@ -145,13 +145,6 @@ def _with_recipes(asked: ExportRecipe, recipes: tuple[Path, ...]) -> ExportRecip
     for recipe in reversed(recipes):
         asked = asked.over(read_export_recipe(recipe))
     return asked
-
-
-def _is_bundle(folder: Path) -> bool:
-    from maxim_deploy._files import settled
-    from maxim_deploy.spec.manifest import MANIFEST
-
-    return (settled(folder) / MANIFEST).is_file()
 
 
 def _check_engine_has_graph(engine: EngineSettings, settings: BundleSettings) -> None:

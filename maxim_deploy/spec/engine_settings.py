@@ -176,10 +176,11 @@ def read_engine_recipe(path: Path) -> dict[str, Any]:
         UsageError: the file cannot be read, is not TOML, or has an unknown key or a wrong value.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8")).get("engine", {})
+        recipe = tomllib.loads(path.read_text("utf-8"))
+        table = recipe.get("engine", {})
         if not isinstance(table, dict):
             raise UsageError("engine must be a table: [engine]")
-        if table:
+        if "engine" in recipe:
             engine_settings_from({"profiles": ["photo"], **table})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
         raise UsageError(f"recipe {str(path)!r}: {error}") from error

@@ -102,8 +102,6 @@ def test_bad_input(bundle: Path, arguments: list[str], code: int, message: str) 
 def test_more_bad_input(bundle: Path, tmp_path: Path) -> None:
     result = export(*RTX, "--profile", "64x64")
     assert result.returncode == 2 and "name the directory to write with -o BUNDLE" in result.stderr
-    result = export("-o", tmp_path / "none", *RTX, "--profile", "64x64")
-    assert result.returncode == 2 and "name a model (demo-denoise, " in result.stderr
     result = export("--inspect", tmp_path / "none")
     assert result.returncode == 1 and "is not a bundle: no such directory" in result.stderr
     result = export("demo-denoise", "-o", bundle, *RTX, "--profile", "64x64")
@@ -142,3 +140,16 @@ def test_bad_input_is_told_before_an_export(tmp_path: Path, arguments, message: 
     result = export("demo-denoise", "-o", tmp_path / "new", *arguments, "--profile", "64x64")
     assert result.returncode == 2 and message in result.stderr, result.stderr
     assert "tracing" not in result.stderr and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("bundel", "bundel' is not a bundle: no such directory. Make one with: maxim-export MODEL"),
+        ("b" * 300, "cannot read the bundle"),
+    ],
+)
+def test_an_engine_for_a_bundle_that_is_not_there(tmp_path: Path, name: str, message: str) -> None:
+    result = export("-o", tmp_path / name, *RTX, "--profile", "64x64")
+    assert result.returncode == 1 and message in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr

@@ -54,6 +54,7 @@ def test_every_setting_is_a_key_of_recipes() -> None:
         ("[engine]\nlibrary = 'tensorrt-rtx'\nprofile = ['photo']",
          r"unknown key 'profile' \(did you mean 'profiles'\?\); known: library, profiles, "),
         ("[engine]\nprofiles = ['photo']", "name the engine library: tensorrt, tensorrt-rtx"),
+        ("[engine]", "name the engine library: tensorrt, tensorrt-rtx"),
         ("[engine]\nlibrary = 'tensorrt_rtx'", r"unknown engine library 'tensorrt_rtx' \(did you"),
         ("[engine]\nlibrary = 'tensorrt'\nprofiles = 'photo'", "profiles must be a list of"),
         ("[engine]\nlibrary = 'tensorrt'\nprofiles = []", "needs at least one profile"),
