@@ -110,6 +110,16 @@ def export(
     asked = _with_recipes(cli, recipes)
     engine_asked = engine_settings(engine, recipes, cli.precision, cli.io)
     if engine_asked and not (asked.model or asked.checkpoint or force):
+        _refuse_all(
+            {
+                "--variant": asked.variant,
+                "--literal": literal,
+                "--single-file": single_file,
+                "--precision-table": precision_table,
+                "--no-source": no_source,
+                "--no-verify": no_verify,
+            }
+        )
         bundle = Bundle.open(output)
     else:
         settings = _settings(
@@ -145,6 +155,14 @@ def _with_recipes(asked: ExportRecipe, recipes: tuple[Path, ...]) -> ExportRecip
     for recipe in reversed(recipes):
         asked = asked.over(read_export_recipe(recipe))
     return asked
+
+
+def _refuse_all(for_an_export: dict[str, Any]) -> None:
+    """Refuse options that would do nothing, because only an engine is built."""
+    from maxim_deploy.errors import UsageError
+
+    if given := [name for name, value in for_an_export.items() if value]:
+        raise UsageError(f"{', '.join(given)}: for an export; name a MODEL or a --checkpoint")
 
 
 def _check_engine_has_graph(engine: EngineSettings, settings: BundleSettings) -> None:

@@ -90,6 +90,8 @@ def test_building_needs_neither_torch_nor_onnx(bundle: Path) -> None:
         (["--engine", "tensorrt", "--profile", "64x64"], 2, "pip install 'maxim-deploy[tensorrt]'"),
         (["--profile", "64x64", "--tf32"], 2, "--profile, --tf32: for an engine; name its library"),
         (["--budget", "5m"], 2, "--budget: for an engine; name its library with --engine"),
+        ([*RTX, "--profile", "64x64", "--variant", "S-2", "--no-verify"], 2,
+         "--variant, --no-verify: for an export; name a MODEL"),
     ],
 )  # fmt: skip
 def test_bad_input(bundle: Path, arguments: list[str], code: int, message: str) -> None:
