@@ -194,7 +194,9 @@ def _export(
             table=table,
             force=force,
             more_is_fine=for_engine,
-            command=shlex.join(["maxim-export", *sys.argv[1:]]),
+            command=shlex.join(
+                [str(click.get_current_context().find_root().info_name), *sys.argv[1:]]
+            ),
             say=say,
         )
     shell.say(_summary(bundle, is_new))

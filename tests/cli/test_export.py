@@ -14,6 +14,7 @@ import reference
 
 import maxim_deploy
 from maxim_deploy.cli import main
+from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
 
 ROOT = Path(maxim_deploy.__file__).parents[1]
@@ -138,6 +139,22 @@ def test_missing_torch_is_a_pip_line(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.returncode == 2
     assert "torch is not installed; run: pip install 'maxim-deploy[export]'" in result.stderr
+
+
+@pytest.mark.parametrize("start", ["maxim-export", "maxim-deploy -v export"])
+def test_the_manifest_gets_the_command_line_as_it_was(monkeypatch, start: str) -> None:
+    seen = []
+
+    def export_bundle(*_, command: str, **__) -> None:
+        seen.append(command)
+        raise BundleError("that is enough")
+
+    monkeypatch.setattr("maxim_deploy.export.export_bundle", export_bundle)
+    arguments = [*start.split(), "demo-denoise", "-o", "a b"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit):
+        (main.export if start == "maxim-export" else main.main)()
+    assert seen == [f"{start} demo-denoise -o 'a b'"]
 
 
 def test_console_scripts_exist() -> None:
