@@ -69,7 +69,7 @@ def measured_run_memory(graph: Path) -> RunMemory | None:
 
 
 def _measured(graph: Path, height: int, width: int, heap: int = _LEAST_HEAP) -> int:
-    command = [sys.executable, "-m", __name__, str(graph), str(height), str(width)]
+    command = [sys.executable, "-P", "-m", __name__, str(graph), str(height), str(width)]
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(heap)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:

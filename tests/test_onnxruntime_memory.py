@@ -143,6 +143,13 @@ def test_loading_leaves_nothing_that_could_be_given_back(demo_bundle: Path) -> N
     assert run(LOADED, demo_bundle / "fp16.tensor.onnx")["left"] < 5e5
 
 
+def test_nothing_is_imported_from_the_folder_one_is_in(tmp_path: Path, monkeypatch) -> None:
+    graph = write(tmp_path / "g.onnx", node("Neg", "image", "restored"))
+    (tmp_path / "numpy.py").write_text("raise SystemExit('this is not NumPy')")
+    monkeypatch.chdir(tmp_path)
+    assert measured_run_memory(graph) is not None
+
+
 def test_a_graph_that_does_not_run(tmp_path: Path) -> None:
     side = np.array([7])
     graph = write(tmp_path / "g.onnx", node("Reshape", "image side", "restored"), side=side)
