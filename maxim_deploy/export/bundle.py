@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maxim_deploy._files import atomic_directory, settled, sha256_of
 from maxim_deploy._version import __version__
-from maxim_deploy.checkpoints import Checkpoint, write_safetensors
+from maxim_deploy.checkpoints import Checkpoint, read_checkpoint, write_safetensors
 from maxim_deploy.errors import BundleError
 from maxim_deploy.export.graphs import GraphWriter
 from maxim_deploy.export.settings import BundleSettings
@@ -62,6 +64,7 @@ def export_bundle(
             existing = Bundle.open(folder)
             _check_same(existing, checkpoint, settings, more_is_fine)
             _check_whole(existing)
+            _check_same_weights(existing, checkpoint)
             return existing, False
         with atomic_directory(folder) as partial:
             _fill(partial, checkpoint, settings, table, command, say)
@@ -165,6 +168,20 @@ def _check_whole(existing: Bundle) -> None:
     """Refuse to call a bundle up to date whose files are not those that were exported."""
     for name in existing.manifest.files:
         existing.checked(name)
+
+
+def _check_same_weights(existing: Bundle, checkpoint: Checkpoint) -> None:
+    """Weights that were changed may still name the file that they first came from."""
+    if existing.manifest.source is None:
+        return
+    kept = read_checkpoint(existing.path / existing.manifest.source).arrays
+    if kept.keys() != checkpoint.arrays.keys() or not all(
+        np.array_equal(array, kept[path]) for path, array in checkpoint.arrays.items()
+    ):
+        raise BundleError(
+            f"{str(existing.path)!r} was made from other weights, which name the same source. "
+            "Choose another name, or pass --force to export anew"
+        )
 
 
 def _file_records(folder: Path) -> dict[str, dict[str, Any]]:

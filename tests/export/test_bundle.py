@@ -307,6 +307,15 @@ def test_another_checkpoint_or_setting_is_refused(tmp_path: Path, no_tracing: li
     assert not (folder / "source.safetensors").exists()
 
 
+def test_changed_weights_that_name_the_same_source_are_refused(tmp_path: Path, no_tracing) -> None:
+    demo, folder = open_model("demo-denoise"), tmp_path / "bundle"
+    export_bundle(demo, folder)
+    name = next(iter(demo.arrays))
+    tuned = dataclasses.replace(demo, arrays={**demo.arrays, name: demo.arrays[name] + 1})
+    with pytest.raises(BundleError, match="made from other weights, which name the same source"):
+        export_bundle(tuned, folder)
+
+
 def test_something_else_is_never_replaced(tmp_path: Path, no_tracing: list[str]) -> None:
     (tmp_path / "photo.jpg").touch()
     website = tmp_path / "website"  # has a manifest.json, but not of ours
