@@ -132,6 +132,16 @@ def test_of_a_last_frame_far_from_any_keyframe_nobody_can_tell(
     assert record.getMessage() == "video 'a.ts': nothing says that its last frame is whole"
 
 
+def test_of_a_codec_whose_decoder_varies_nobody_can_tell(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("maxim_deploy.imaging.video.demuxing.may_lack_end", lambda *_: True)
+    path = clip("a.ts", range(12), codec="mpeg4", sound=False, max_b_frames=0, **COUNTED)
+    assert damage_of(path) == (12, None)
+    (record,) = caplog.records
+    assert record.getMessage() == "video 'a.ts': nothing says that its last frame is whole"
+
+
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "wmv", "flv"])
 @pytest.mark.parametrize("more", [b"\0" * 100, b"a line of text\n" * 9, b"\xff" * 300])
 def test_what_is_appended_is_no_damage(kind: str, more: bytes):

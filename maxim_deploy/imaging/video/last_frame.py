@@ -3,10 +3,12 @@
 A decoder shows what it can of a frame that was cut off, and two things give that away. Neither
 changes a whole frame:
 
-- libav conceals the blocks that it could not decode (H.264, MPEG-1, MPEG-2, MPEG-4); without that
-  the picture is another one.
+- libav conceals the blocks that it could not decode (H.264, MPEG-1, MPEG-2); without that the
+  picture is another one.
 - Bytes behind the last are read as if they were of the frame (H.264, HEVC); with others there it
   is another one.
+
+Of other codecs nobody can tell: libav decodes some whole frames of MPEG-4 now so, now so.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from av import Packet, VideoCodecContext, VideoFrame
 
 logger = logging.getLogger(__name__)
+
+_CODECS = ("h264", "hevc", "mpeg1video", "mpeg2video")
 
 _MOST_PACKETS = 1000
 """From one keyframe to the next; so much of a file is kept in memory."""
@@ -62,7 +66,8 @@ class LastFrame:
         Decodes what is kept four times. Seen: all cuts inside a frame of H.264 and HEVC between two
         packets of an MPEG-TS, but for those that lost a slice and no part of one in HEVC.
         """
-        if any(len(group) > _MOST_PACKETS for group in self._groups):
+        is_too_long = any(len(group) > _MOST_PACKETS for group in self._groups)
+        if is_too_long or self._context.name not in _CODECS:
             return None
         packets = [bytes(packet) for group in self._groups for packet in group]
         concealed = self._picture(packets, b"", {})
