@@ -142,6 +142,18 @@ def test_of_a_codec_whose_decoder_varies_nobody_can_tell(
     assert record.getMessage() == "video 'a.ts': nothing says that its last frame is whole"
 
 
+def test_where_a_whole_frame_shows_the_same_nobody_can_tell(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("maxim_deploy.imaging.video.demuxing.may_lack_end", lambda *_: True)
+    slices = "slices=2:wpp=1:pools=1:ctu=32:keyint=1:log-level=0"  # libav takes none but the first
+    options = {"preset": "superfast", "x265-params": slices}
+    path = clip("a.ts", EVEN, size=(64, 64), codec="libx265", sound=False, options=options)
+    assert damage_of(path) == (12, None)
+    (record,) = caplog.records
+    assert record.getMessage() == "video 'a.ts': nothing says that its last frame is whole"
+
+
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "wmv", "flv"])
 @pytest.mark.parametrize("more", [b"\0" * 100, b"a line of text\n" * 9, b"\xff" * 300])
 def test_what_is_appended_is_no_damage(kind: str, more: bytes):

@@ -63,13 +63,19 @@ class LastFrame:
     def is_cut(self) -> bool | None:
         """Whether the frame of the last packet lacks something; None if nobody can tell.
 
-        Decodes what is kept four times. Seen: all cuts inside a frame of H.264 and HEVC between two
-        packets of an MPEG-TS, but for those that lost a slice and no part of one in HEVC.
+        Decodes what is kept four times, and again if something is found. Seen: all cuts inside a
+        frame of H.264 and HEVC between two packets of an MPEG-TS, but for those that lost a slice
+        and no part of one in HEVC.
         """
         is_too_long = any(len(group) > _MOST_PACKETS for group in self._groups)
         if is_too_long or self._context.name not in _CODECS:
             return None
         packets = [bytes(packet) for group in self._groups for packet in group]
+        lacks = self._lacks_end(packets)
+        # What shows of the frame before too, which is whole, is of the stream or of its decoder.
+        return None if lacks and self._lacks_end(packets[:-1]) else lacks
+
+    def _lacks_end(self, packets: Sequence[bytes]) -> bool | None:
         concealed = self._picture(packets, b"", {})
         if concealed is None:
             return None
@@ -85,7 +91,8 @@ class LastFrame:
         context = av.CodecContext.create(self._context.name, "r")
         context.extradata, context.options = self._context.extradata, options
         context.thread_count = 1  # several do not always come to the same picture of what is cut
-        numbered = [av.Packet(data) for data in [*packets[:-1], packets[-1] + behind]]
+        last = [data + behind for data in packets[-1:]]
+        numbered = [av.Packet(data) for data in [*packets[:-1], *last]]
         for number, packet in enumerate(numbered):
             packet.pts = number
         for frame in _frames(context, numbered):
