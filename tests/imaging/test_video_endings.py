@@ -122,10 +122,12 @@ def test_a_whole_last_frame_that_fills_its_packets_is_whole(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("limit", [{"_MOST_PACKETS": 8}, {"_MOST_BYTES": 20_000}])
 def test_of_a_last_frame_far_from_any_keyframe_nobody_can_tell(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    limit: dict[str, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("maxim_deploy.imaging.video.last_frame._MOST_PACKETS", 8)
+    for name, most in limit.items():
+        monkeypatch.setattr(f"maxim_deploy.imaging.video.last_frame.{name}", most)
     monkeypatch.setattr("maxim_deploy.imaging.video.demuxing.may_lack_end", lambda *_: True)
     assert damage_of(made("ts")) == (12, None)
     (record,) = caplog.records

@@ -17,6 +17,7 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 _CODECS = ("h264", "hevc", "mpeg1video", "mpeg2video")
 
-_MOST_PACKETS = 1000
-"""From one keyframe to the next; so much of a file is kept in memory."""
+_MOST_PACKETS, _MOST_BYTES = 1000, 64 * 1024**2
+"""From one keyframe to the next; twice so much of a file is kept in memory."""
 
 _BEHIND: list[bytes] = [
     np.random.default_rng(seed).integers(1, 256, 64, np.uint8).tobytes() for seed in (0, 1)
@@ -57,7 +58,7 @@ class LastFrame:
         """The next packet of the stream, which has data."""
         if packet.is_keyframe:
             self._groups.append([])
-        if len(self._groups[-1]) <= _MOST_PACKETS:
+        if not _is_too_long(self._groups[-1]):
             self._groups[-1].append(packet)
 
     def is_cut(self) -> bool | None:
@@ -67,8 +68,7 @@ class LastFrame:
         frame of H.264 and HEVC between two packets of an MPEG-TS, but for those that lost a slice
         and no part of one in HEVC.
         """
-        is_too_long = any(len(group) > _MOST_PACKETS for group in self._groups)
-        if is_too_long or self._context.name not in _CODECS:
+        if any(map(_is_too_long, self._groups)) or self._context.name not in _CODECS:
             return None
         packets = [bytes(packet) for group in self._groups for packet in group]
         lacks = self._lacks_end(packets)
@@ -92,18 +92,29 @@ class LastFrame:
         context.extradata, context.options = self._context.extradata, options
         context.thread_count = 1  # several do not always come to the same picture of what is cut
         last = [data + behind for data in packets[-1:]]
-        numbered = [av.Packet(data) for data in [*packets[:-1], *last]]
-        for number, packet in enumerate(numbered):
-            packet.pts = number
-        for frame in _frames(context, numbered):
+        for frame in _frames(context, _numbered([*packets[:-1], *last])):
             if frame.pts == len(packets) - 1:
                 return hashlib.sha256(rgb_from_frame(frame, coding_of(frame)).tobytes()).digest()
         return None
 
 
+def _is_too_long(group: Sequence[Packet[Any]]) -> bool:
+    size = sum(packet.size for packet in group)
+    return len(group) > _MOST_PACKETS or size > _MOST_BYTES
+
+
+def _numbered(packets: Sequence[bytes]) -> Iterator[Packet[Any]]:
+    """Packets with their numbers as times, one at a time in memory."""
+    av = require("av", "video")
+    for number, data in enumerate(packets):
+        packet = av.Packet(data)
+        packet.pts = number
+        yield packet
+
+
 def _frames(context: Any, packets: Iterable[Packet[Any]]) -> Iterator[VideoFrame]:
     """All that can be decoded; what cannot was counted as damage when the file was read."""
-    for packet in (*packets, None):  # None: what the decoder still has
+    for packet in chain(packets, [None]):  # None: what the decoder still has
         try:
             yield from context.decode(packet)
         except MemoryError:
