@@ -291,6 +291,15 @@ def test_a_size_that_changes_on_the_way():
         list(reader)
 
 
+def test_fields_that_begin_on_the_way():
+    clip("a.ts", range(0, 4 * 3600, 3600), sound=False)
+    interlaced = {"x264-params": "tff=1"}
+    clip("b.ts", range(4 * 3600, 8 * 3600, 3600), sound=False, options=interlaced)
+    Path("c.ts").write_bytes(Path("a.ts").read_bytes() + Path("b.ts").read_bytes())
+    with pytest.raises(VideoError, match="becomes interlaced on the way . deinterlace it first"):
+        list(VideoReader(Path("c.ts")))
+
+
 def test_a_wrong_codec_or_quality():
     with pytest.raises(UsageError, match="codec 'vp9' | expected one of h264, ffv1"):
         Encoding("vp9")

@@ -131,7 +131,7 @@ class VideoReader:
         """The frames in the order of their time.
 
         Raises:
-            VideoError: the size or the pixel format changes on the way.
+            VideoError: the size or the pixel format changes on the way, or fields begin.
         """
         assert self._first is not None
         frame, others = self._first
@@ -156,6 +156,8 @@ class VideoReader:
         if shape != self._shape:
             old, new = (f"{name} {height}x{width}" for name, height, width in (self._shape, shape))
             raise self._failure(f"changes from {old} to {new} on the way | split it there")
+        if frame.interlaced_frame:
+            raise self._failure("becomes interlaced on the way | deinterlace it first")
         return self._orientation.upright(rgb_from_frame(frame, self.coding))
 
     def _time_of(self, frame: VideoFrame, last: int | None) -> int:
