@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -326,6 +327,17 @@ def test_frames_before_the_cut_and_why_there_are_no_more(name: str, options, sha
     assert reader.damage is not None
     for frame, expected in zip(frames[:-1], whole, strict=False):  # the last may be half there
         assert np.array_equal(frame.rgb, expected)
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mpg"])
+def test_a_second_broadcast_in_the_same_file_is_not_squeezed_into_the_first(name: str):
+    clip(name, range(40), codec="mpeg2video", time_base=Fraction(1, 25), sound=name == "a.ts")
+    times = [frame.pts for frame in VideoReader(Path(name))]
+    Path(name).write_bytes(Path(name).read_bytes() * 2)
+    reader = VideoReader(Path(name))
+    assert [frame.pts for frame in reader] == times
+    assert reader.damage is not None
+    assert re.search(r"its times begin anew after 1\.\d\d s$", reader.damage)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.ts", "a.avi"])

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maxim_deploy._optional import require
 from maxim_deploy.imaging._words import reason
 from maxim_deploy.imaging.video.endings import may_lack_end, missing_end
 from maxim_deploy.imaging.video.last_frame import LastFrame
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 _LIVE = frozenset({"mpegts", "mpeg"})
 """Formats of broadcasts, whose clocks start anywhere: their times are counted from the start."""
+
+_JUMP_SECONDS = 1
+"""Where the time of a stream goes back by more, another broadcast was appended."""
 
 _EXACT_DURATION = frozenset({"mov", "matroska", "avi", "flv"})
 """Formats whose headers say how long a file is; libav guesses it for others."""
@@ -48,6 +52,7 @@ class Demuxer:
         self.rest: list[Packet[Any]] = []
         self.longest_frame = Fraction(0)
         self._end = Fraction(0)
+        self._times: dict[int, Fraction] = {}
         self._bad_packets = 0
         self._stopped: str | None = None
 
@@ -96,11 +101,29 @@ class Demuxer:
                 if packet.pts is not None:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                     self._end = max(self._end, end)
+                if self._jumps_back(packet):
+                    seconds = float(self._end - self.start)
+                    self._stopped = f"its times begin anew after {seconds:.2f} s"
+                    break
                 yield packet
+            else:
+                return
         except MemoryError:
             raise
         except Exception as error:  # a stream that is announced late is an IndexError in PyAV
             self._stopped = f"it cannot be read any further: {reason(error)}"
+        end_of_stream = require("av", "video").Packet()
+        end_of_stream.stream = self._stream
+        yield end_of_stream
+
+    def _jumps_back(self, packet: Packet[Any]) -> bool:
+        is_shown = packet.stream.index == self._stream.index or packet.stream.type == "audio"
+        if packet.dts is None or not is_shown or _LIVE.isdisjoint(self._formats):
+            return False
+        time = packet.dts * packet.time_base
+        before = self._times.get(packet.stream.index, time)
+        self._times[packet.stream.index] = time
+        return before - time > _JUMP_SECONDS
 
     def _shift(self, packet: Packet[Any]) -> None:
         start = round(self.start / packet.time_base)
