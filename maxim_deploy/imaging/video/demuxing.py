@@ -28,6 +28,9 @@ _JUMP_SECONDS = 1
 _EXACT_DURATION = frozenset({"mov", "matroska", "avi", "flv"})
 """Formats whose headers say how long a file is; libav guesses it for others."""
 
+_FROM_ZERO = frozenset({"matroska", "flv"})
+"""Those that count it from zero, whenever their first frame is."""
+
 _MISSING_SECONDS = 0.25
 """A file that ends so much before its time, and as long a frame as it has, ends too early."""
 
@@ -146,8 +149,8 @@ class Demuxer:
         promised = self._container.duration
         if promised is None or _EXACT_DURATION.isdisjoint(self._formats):
             return None
-        # FLV counts from zero, whenever its first frame is.
-        start = 0 if "flv" in self._formats else self._container.start_time or 0
+        from_zero = not _FROM_ZERO.isdisjoint(self._formats)
+        start = 0 if from_zero else self._container.start_time or 0
         whole = Fraction(promised + start, 1_000_000)
         if whole - self._end <= _MISSING_SECONDS + self.longest_frame:
             return None
