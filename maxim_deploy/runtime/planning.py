@@ -125,7 +125,7 @@ class Planner:
             tiles=tiles,
             together=together,
             bytes=self._bytes(_times(one, together), covered),
-            limit=bounds.limit,
+            limit=None if bounds.limit is None else max(0, bounds.limit),
             backend=self.backend.name,
             precision=self.backend.precision,
         )

@@ -24,7 +24,7 @@ from maxim_deploy.parity.metrics import psnr
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.runtime.info import RestorerInfo
-from maxim_deploy.runtime.planning import Planner
+from maxim_deploy.runtime.planning import Bounds, Planner
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.running import ensemble, in_tiles, orientations
 from maxim_deploy.spec.descriptor import Descriptor
@@ -101,6 +101,12 @@ def test_what_does_not_fit_runs_in_the_largest_tiles_that_do() -> None:
     assert "6 tiles of 768x768 that share 64 pixels" in str(plan)
     narrow = restorer_of(Doubling(), limit=100 * 800 * 800).plan(5000, 100)
     assert narrow.tile == (2048, 128)
+
+
+def test_a_plan_of_tiles_that_one_insists_on_names_no_less_than_no_memory() -> None:
+    planner = Planner(Doubling(), tile=64)
+    plan = planner.plan(300, 200, Bounds(limit=-1000, used=2000))
+    assert plan.tile == (64, 64) and plan.limit == 0
 
 
 def test_tiles_of_a_side_of_ones_own() -> None:
