@@ -22,7 +22,7 @@ Not checked: that a graph computes what its entry says; that is what hashes and 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,10 @@ class GraphEntry:
     parity: list[dict[str, Any]] = field(default_factory=list)
     run_bytes: list[list[int]] | None = None
     run_bytes_per_pixel: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.run_bytes is not None and {len(run) for run in self.run_bytes} != {2}:
+            raise ValueError(f"run_bytes must be pairs, not {self.run_bytes}")
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,12 @@ class Manifest:
         def read(kind: Any, name: str) -> Any:
             return decoded(kind, document[name], name)
 
-        graphs, source = read(list[GraphEntry], "graphs"), read(str | None, "source")
+        # What only other versions say of a graph is passed over.
+        known = {one.name for one in fields(GraphEntry)}
+        records = read(list[dict[str, Any]], "graphs")
+        known_only = [{key: x for key, x in record.items() if key in known} for record in records]
+        graphs = decoded(list[GraphEntry], known_only, "graphs")
+        source = read(str | None, "source")
         files = read(dict[str, _FileRecord], "files")
         for name in (*(name for graph in graphs for name in (graph.file, graph.weights)), source):
             if name is not None and name not in files:

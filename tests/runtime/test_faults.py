@@ -179,11 +179,15 @@ def _summed() -> bytes:
     return onnx.parser.parse_model(text).SerializeToString()
 
 
-def test_an_old_bundle_has_no_measured_memory(demo_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"run_bytes_per_pixel": 425.0, "run_bytes_fixed": 5_000_000}])
+def test_an_old_bundle_has_no_measured_memory(
+    more: dict[str, float], demo_bundle: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
     document = json.loads((folder / "manifest.json").read_text())
     for graph in document["graphs"]:
         del graph["run_bytes"], graph["run_bytes_per_pixel"]
+        graph.update(more)
     (folder / "manifest.json").write_text(json.dumps(document))
     with maxim_deploy.load(folder) as restorer:
         assert restorer.plan(512, 512).bytes == pytest.approx(512 * 512 * 470, rel=0.2)

@@ -107,6 +107,14 @@ def test_where_it_is_wrong(document, tmp_path: Path, change: dict[str, Any], mes
         Bundle.open(tmp_path)
 
 
+@pytest.mark.parametrize("runs", [[], [[4096]], [[4096, 7, 8]]])
+def test_measured_runs_are_pairs(document: dict[str, Any], tmp_path: Path, runs: list[Any]) -> None:
+    document["graphs"][0]["run_bytes"] = runs
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(BundleError, match="run_bytes must be pairs"):
+        Bundle.open(tmp_path)
+
+
 def test_decoded() -> None:
     assert decoded(dict[str, list[float]], {"a": [1, 2.5]}) == {"a": [1, 2.5]}
     assert decoded(tuple[str, ...], ["a"]) == ("a",) == decoded(tuple[str, ...], ("a",))
