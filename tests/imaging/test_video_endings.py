@@ -156,6 +156,15 @@ def test_where_a_whole_frame_shows_the_same_nobody_can_tell(
     assert record.getMessage() == "video 'a.ts': nothing says that its last frame is whole"
 
 
+@pytest.mark.parametrize("box", [b"moof", b"mdat"])
+def test_a_cut_right_behind_the_name_of_a_box_shows(box: bytes):
+    fragments = {"movflags": "frag_every_frame+empty_moov"}
+    path = clip("a.mp4", EVEN, sound=False, container_options=fragments)
+    length = path.read_bytes().rindex(box) + 4
+    _, damage = damage_of(part(path, length))
+    assert damage is not None and damage.endswith("bytes are missing at its end")
+
+
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "wmv", "flv"])
 @pytest.mark.parametrize("more", [b"\0" * 100, b"a line of text\n" * 9, b"\xff" * 300])
 def test_what_is_appended_is_no_damage(kind: str, more: bytes):

@@ -86,7 +86,7 @@ def _lacking(file: BinaryIO, element: Callable[[bytes], _Element | None]) -> int
 def _box(head: bytes) -> _Element | None:
     """Of ISO base media: length (1: it follows; 0: to the end), name."""
     length, name = int.from_bytes(head[:4]), head[4:8]
-    if len(head) < 16 or not name.isascii():
+    if len(head) < 8 or not name.isascii():
         return None
     return name in (b"mdat", b"moov", b"moof"), int.from_bytes(
         head[8:16]
