@@ -28,7 +28,7 @@ def clip(
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
     frames: Iterable[np.ndarray] | None = None,
-    sound: bool = True,
+    sound: bool | str = True,
     subtitles: bool = False,
     rotation: tuple[float, bool] | None = None,
     options: dict[str, str] | None = None,
@@ -38,7 +38,7 @@ def clip(
 ) -> Path:
     """Write a video of `size` (width, height), grey unless `frames` has RGB arrays.
 
-    `context` are attributes of the codec context, such as `color_range`.
+    `sound` may name a codec. `context` are attributes of the codec context, such as `color_range`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def clip(
             setattr(video.codec_context, name, value)
         if rotation:
             video.set_display_rotation(rotation[0], hflip=rotation[1])
-        audio = _sound(output) if sound else None
+        audio = _sound(output, "aac" if sound is True else sound) if sound else None
         texts = _subtitles(output, path) if subtitles else []
         if subtitles:
             output.set_chapters([_CHAPTER])
@@ -103,9 +103,9 @@ def _swscale_matrix(tag: int) -> int:
     return {2: 5, 6: 5}.get(tag, tag)
 
 
-def _sound(output: Any) -> Any:
-    audio = output.add_stream("aac", rate=8000)
-    audio.layout = "mono"
+def _sound(output: Any, codec: str) -> Any:
+    audio = output.add_stream(codec, rate=8000)
+    audio.layout = "mono" if codec == "aac" else "stereo"
     audio.metadata["language"] = "deu"
     return audio
 

@@ -218,6 +218,22 @@ def test_sound_subtitles_titles_and_chapters():
     ]
 
 
+def test_channels_without_names_get_those_that_so_many_usually_have():
+    rate = Fraction(1, 25)
+    clip("a.avi", range(8), codec="mpeg4", time_base=rate, max_b_frames=0, sound="pcm_s16le")
+    copy("a.avi", "b.mp4", Encoding())
+    with av.open("b.mp4") as made:
+        assert made.streams.audio[0].layout.name == "stereo"
+    samples = [b"".join(data for _, data in packets(path, "audio")) for path in ("a.avi", "b.mp4")]
+    assert len(samples[0]) > 4000 and samples[0] == samples[1]
+
+
+def test_a_codec_that_a_container_does_not_take_is_named():
+    clip("a.mkv", sound="flac")
+    with pytest.raises(VideoError, match=r"'b.mov' \| .mov cannot hold .*, audio in flac \| write"):
+        copy("a.mkv", "b.mov", Encoding())
+
+
 def test_what_a_container_cannot_hold_is_refused_or_said(caplog: pytest.LogCaptureFixture):
     clip("a.mkv", subtitles=True)
     with pytest.raises(VideoError, match=r"'b.mp4' \| .mp4 cannot hold stream 2 .* write .mkv"):

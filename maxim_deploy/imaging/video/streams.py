@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy.errors import VideoError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from av.audio.layout import AudioChannel
     from av.container import OutputContainer
     from av.stream import Stream
 
@@ -51,17 +54,33 @@ def copied_streams(source: VideoReader, output: OutputContainer, path: Path) -> 
 
 def _copy_of(stream: Any, output: OutputContainer, path: Path) -> Stream:
     try:
-        copy: Stream = output.add_stream_from_template(stream)
+        copy: Any = output.add_stream_from_template(stream)
     except ValueError as error:
-        codec = stream.codec_context.name if stream.codec_context else "an unknown codec"
-        advice = "leave it out, or re-encode it" if path.suffix == ".mkv" else "write .mkv"
-        raise VideoError(
-            f"output '{path}' | {path.suffix} cannot hold stream {stream.index} of the input, "
-            f"{stream.type} in {codec} | {advice}"
-        ) from error
+        raise not_held([stream], path) from error
+    if stream.type == "audio" and not any(map(_is_named, stream.layout.channels)):
+        # AVI and others say only how many there are. MP4 must know which, and fails at its end.
+        with suppress(ValueError):  # there is no usual layout of so many
+            copy.layout = f"{stream.layout.nb_channels}c"
     copy.disposition = stream.disposition
     copy.metadata.update(described(stream.metadata))
-    return copy
+    added: Stream = copy
+    return added
+
+
+def _is_named(channel: AudioChannel) -> bool:
+    return channel.name != "NONE"
+
+
+def not_held(streams: Iterable[Any], path: Path) -> VideoError:
+    """The error where an output cannot hold one of these streams of the input."""
+    named = [
+        f"stream {stream.index} of the input, {stream.type} in "
+        f"{stream.codec_context.name if stream.codec_context else 'an unknown codec'}"
+        for stream in streams
+    ]
+    advice = "leave it out, or re-encode it" if path.suffix == ".mkv" else "write .mkv"
+    found = " or ".join(named)
+    return VideoError(f"output '{path}' | {path.suffix} cannot hold {found} | {advice}")
 
 
 def copy_description(source: VideoReader, output: OutputContainer, video: Stream) -> None:

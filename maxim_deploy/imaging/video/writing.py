@@ -13,7 +13,7 @@ from maxim_deploy.imaging._words import reason
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.coding import frame_from_rgb
 from maxim_deploy.imaging.video.names import CONTAINERS
-from maxim_deploy.imaging.video.streams import copied_streams, copy_description
+from maxim_deploy.imaging.video.streams import copied_streams, copy_description, not_held
 
 if TYPE_CHECKING:
     from av import Packet, VideoStream
@@ -104,9 +104,13 @@ class VideoWriter:
             if copy_streams:
                 self._copies = copied_streams(like, self._container, name)
                 copy_description(like, self._container, self._video)
-            self._container.start_encoding()  # what cannot be held shows here
         except self._errors as error:
             raise self._failure(error) from error
+        try:
+            self._container.start_encoding()
+        except self._errors as error:
+            streams = [like.container.streams[index] for index in self._copies]
+            raise (not_held(streams, name) if streams else self._failure(error)) from error
 
     def write(self, rgb: Pixels, pts: int, duration: int, others: list[Packet[Any]]) -> None:
         """Add a frame, after the packets of other streams that come before it.
