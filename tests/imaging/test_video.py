@@ -356,6 +356,23 @@ def test_a_second_broadcast_in_the_same_file_is_not_squeezed_into_the_first(name
     assert re.search(r"its times begin anew after 1\.\d\d s$", reader.damage)
 
 
+def test_sound_that_overlaps_what_was_before_fails_no_video(caplog: pytest.LogCaptureFixture):
+    clip("a.ts", range(0, 30 * 3600, 3600))
+    with av.open("a.ts") as source, av.open("b.ts", "w") as output:
+        streams = [output.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.pts, packet.dts = packet.pts + 90_000, packet.dts + 90_000
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    Path("c.ts").write_bytes(Path("a.ts").read_bytes() + Path("b.ts").read_bytes())
+    with caplog.at_level(logging.WARNING):
+        assert len(copy("c.ts", "d.mp4", Encoding())) == 60
+    assert caplog.messages == ["video 'c.ts': sound whose time has passed is left out"]
+    times = [time for time, _ in packets("d.mp4", "audio")]
+    assert times == sorted(times) and times[-1] > 2
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.ts", "a.avi"])
 def test_a_whole_video_has_no_damage(name: str):
     if name == "a.avi":

@@ -56,6 +56,8 @@ class Demuxer:
         self.longest_frame = Fraction(0)
         self._end = Fraction(0)
         self._times: dict[int, Fraction] = {}
+        self._latest: dict[int, int] = {}
+        self._is_sound_left_out = False
         self._bad_packets = 0
         self._stopped: str | None = None
 
@@ -92,7 +94,7 @@ class Demuxer:
                     is_damaged |= frame.is_corrupt
                     others, self.rest = self.rest, []
                     yield frame, others
-            elif packet.dts is not None:
+            elif packet.dts is not None and self._goes_on(packet):
                 self._shift(packet)
                 self.rest.append(packet)
             self._bad_packets += is_damaged
@@ -127,6 +129,19 @@ class Demuxer:
         before = self._times.get(packet.stream.index, time)
         self._times[packet.stream.index] = time
         return before - time > _JUMP_SECONDS
+
+    def _goes_on(self, packet: Packet[Any]) -> bool:
+        """Whether it is no sound from shortly before other sound: no container takes that."""
+        if packet.stream.type != "audio" or packet.dts is None:
+            return True
+        latest = self._latest.get(packet.stream.index, packet.dts)
+        self._latest[packet.stream.index] = max(latest, packet.dts)
+        if not 0 < (latest - packet.dts) * packet.time_base <= _JUMP_SECONDS:
+            return True
+        if not self._is_sound_left_out:
+            logger.warning("video '%s': sound whose time has passed is left out", self._path)
+        self._is_sound_left_out = True
+        return False
 
     def _shift(self, packet: Packet[Any]) -> None:
         start = round(self.start / packet.time_base)
