@@ -108,7 +108,7 @@ def run(
 
     Videos keep the time of each frame, their colours and bits; sound, subtitles, titles and
     chapters are copied. If one is damaged or ends too early, if the network fails or Ctrl-C is
-    pressed, it has failed, and the frames up to there are kept in STEM.incomplete.SUFFIX.
+    pressed, it has failed, and the frames that were restored are kept in STEM.incomplete.SUFFIX.
 
     With --resume a record of what is finished is kept beside the results, .maxim-run.jsonl. A
     later run with --resume leaves alone what is whole and was made from the same input by the
