@@ -318,7 +318,7 @@ def test_a_stream_that_a_damaged_file_announces_late_stops_nothing_else(
     picture("b.png")
     result = maxim_run("a.flv", "b.png", "-o", "out")
     assert (result.exit_code, result.stdout) == (1, "out/b.png\n")
-    assert "it cannot be read any further" in result.stderr
+    assert "a stream begins in it that its head does not name" in result.stderr
     assert files("out") == ["a.incomplete.mkv", "b.png"]
 
 

@@ -115,7 +115,13 @@ class Demuxer:
                 return
         except MemoryError:
             raise
-        except Exception as error:  # a stream that is announced late is an IndexError in PyAV
+        except IndexError:  # PyAV's, behind the last packet: a stream began on the way
+            if _LIVE.isdisjoint(self._formats):
+                self._stopped = "a stream begins in it that its head does not name"
+            else:
+                logger.warning("video '%s': a stream that begins later is left out", self._path)
+            return
+        except Exception as error:  # PyAV raises more than libav's errors
             self._stopped = f"it cannot be read any further: {reason(error)}"
         end_of_stream = require("av", "video").Packet()
         end_of_stream.stream = self._stream
