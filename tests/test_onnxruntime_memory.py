@@ -163,11 +163,15 @@ from maxim_deploy._memory import *
 import maxim_deploy
 height, width = int(sys.argv[2]), int(sys.argv[3])
 image = numpy.random.default_rng(0).integers(0, 256, (height, width, 3), numpy.uint8)
+options = json.loads(sys.argv[5])
 restorer = maxim_deploy.load(sys.argv[1], precision=sys.argv[4])
-before, planned = resident_bytes(), restorer.plan(height, width).bytes
-forget_peak()
-restorer(image)
-print(json.dumps(dict(planned=planned, measured=peak_resident_bytes() - before)))
+before, planned = resident_bytes(), restorer.plan(height, width, **options).bytes
+measured = []
+for _ in range(1 if options else 3):
+    forget_peak()
+    restorer(image, **options)
+    measured.append(peak_resident_bytes() - before)
+print(json.dumps(dict(planned=planned, measured=measured)))
 """
 
 
@@ -185,5 +189,16 @@ print(json.dumps(dict(planned=planned, measured=peak_resident_bytes() - before))
     ],
 )
 def test_the_plan_is_within_a_tenth_of_the_peak(demo_bundle: Path, size, precision) -> None:
-    memory = run(PLANNED, demo_bundle, *size, precision)
-    assert abs(memory["planned"] / memory["measured"] - 1) < 0.1, memory
+    _check_plan(demo_bundle, size, precision)
+
+
+def test_the_plan_of_an_ensemble_is_within_a_tenth_of_the_peak(demo_bundle: Path) -> None:
+    """The sum and the orientations were missing: 17 %."""
+    _check_plan(demo_bundle, (384, 384), "fp32", self_ensemble=True)
+
+
+def _check_plan(bundle: Path, size: tuple[int, int], precision: str, **options: object) -> None:
+    """Of the first call and of the next ones, for which the arena may be packed differently."""
+    memory = run(PLANNED, bundle, *size, precision, json.dumps(options))
+    for measured in memory["measured"]:
+        assert abs(memory["planned"] / measured - 1) < 0.1, memory

@@ -28,7 +28,9 @@ def show(result: Result, as_json: bool) -> None:
         shell.emit(result.output)
 
 
-def show_plans(bundle: Path, plan: Plan, options: dict[str, Any], as_json: bool) -> None:
+def show_plans(
+    bundle: Path, plan: Plan, options: dict[str, Any], ensemble: bool, as_json: bool
+) -> None:
     """For each input a line of text or JSON that says how it, or a frame of it, would be run.
 
     Raises:
@@ -40,7 +42,7 @@ def show_plans(bundle: Path, plan: Plan, options: dict[str, Any], as_json: bool)
     with maxim_deploy.load(bundle, **options) as restorer:
         for source in plan.targets:
             try:
-                how = restorer.plan(*_size_of(source))
+                how = restorer.plan(*_size_of(source), self_ensemble=ensemble)
             except (MaximDeployError, MemoryError, OSError) as error:
                 result = Result(str(source))
                 result.fail(str(error) or "not enough memory")

@@ -134,7 +134,7 @@ def run(
         raise UsageError("name the file or folder to write with -o OUT")
     plan = plan_runs(sources, output, recursive=recursive, compare=compare)
     if only_plan:
-        show_plans(bundle, plan, load_options, as_json)
+        show_plans(bundle, plan, load_options, ensemble, as_json)
         return
     for folder in {target.parent for target in plan.targets.values()}:
         _make_writable(folder)

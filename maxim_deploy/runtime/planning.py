@@ -39,6 +39,10 @@ COVERED_BYTES_PER_PIXEL = 27
 """Beside the tiles, of an image that they cover: itself and their blend as float32 RGB (24), and
 the result of 8 bits (3)."""
 
+SUM_BYTES_PER_PIXEL = 12
+"""Likewise, of an image that runs in eight orientations: their sum as float32 RGB. Each of them is
+as large again while it runs whole; tiles are cut from it as it lies."""
+
 TileOption = int | Literal["auto", "off"]
 
 
@@ -49,7 +53,7 @@ class Bounds:
     Attributes:
         limit: bytes that it may take, or None.
         most: padded pixels that it may have at most, after more ran out of memory; or None.
-        turned: whether the image runs on its side as well, for a self-ensemble.
+        turned: whether the image runs in eight orientations, for a self-ensemble.
         used: bytes that the process has, which were taken off the limit.
     """
 
@@ -124,7 +128,7 @@ class Planner:
             overlap=self._overlap() if tiles > 1 else 0,
             tiles=tiles,
             together=together,
-            bytes=self._bytes(_times(one, together), covered),
+            bytes=self._bytes(_times(one, together), covered, bounds),
             limit=None if bounds.limit is None else max(0, bounds.limit),
             backend=self.backend.name,
             precision=self.backend.precision,
@@ -134,8 +138,8 @@ class Planner:
         """Tiles over a padded image."""
         return Tiling(height, width, tile, self._overlap())
 
-    def largest_side(self, limit: int | None) -> int:
-        """Of the largest square image that would run whole within so many bytes.
+    def largest_side(self, bounds: Bounds) -> int:
+        """Of the largest square image that would run whole within these bounds.
 
         By halving the steps: memory and profiles are monotonous in the side, or nearly so. Asks the
         backend about sizes that nobody has: not for every call.
@@ -143,7 +147,7 @@ class Planner:
         side, step = 0, 16384
         while step >= MULTIPLE_OF:
             larger = side + step
-            if self._fits(Shape(1, larger, larger), 0, Bounds(limit)):
+            if self._fits(Shape(1, larger, larger), 0, bounds):
                 side = larger
             step //= 2
         return side
@@ -222,12 +226,14 @@ class Planner:
         return (
             self._takes(shape, bounds)
             and (bounds.most is None or shape.padded_pixels <= bounds.most)
-            and (bounds.limit is None or self._bytes(shape, covered) <= bounds.limit)
+            and (bounds.limit is None or self._bytes(shape, covered, bounds) <= bounds.limit)
         )
 
-    def _bytes(self, shape: Shape, covered: int) -> int:
+    def _bytes(self, shape: Shape, covered: int, bounds: Bounds) -> int:
         """Memory of a run, and of the pixels that tiles cover; 0 of them for a whole image."""
         host = RUN_BYTES + RUN_BYTES_PER_PIXEL * shape.pixels + COVERED_BYTES_PER_PIXEL * covered
+        if bounds.turned:
+            host += SUM_BYTES_PER_PIXEL * (covered or 2 * shape.pixels)
         return self.backend.bytes_for(shape) + (host if self.backend.device == "cpu" else 0)
 
 

@@ -193,8 +193,13 @@ class Restorer:
                 for future in [self.submit(black) for _ in range(backend.lanes)]:
                     future.result()
 
-    def plan(self, height: int, width: int) -> Plan:
+    def plan(self, height: int, width: int, *, self_ensemble: bool = False) -> Plan:
         """How an image of this size would be run now, and in how much memory.
+
+        Args:
+            height: of the image.
+            width: likewise.
+            self_ensemble: as in a call; it takes more memory.
 
         Raises:
             UsageError: it cannot be run within the memory there is.
@@ -212,7 +217,7 @@ class Restorer:
         self._work.opened()
         if height < 1 or width < 1:
             raise UsageError(f"an image has at least 1x1 pixels, not {height}x{width}")
-        return self._work.plan(height, width)
+        return self._work.plan(height, width, self_ensemble)
 
     def close(self) -> None:
         """Finish what was submitted and give all memory back; calls are errors from then on."""

@@ -60,11 +60,12 @@ class Workplace:
             raise BackendError(CLOSED)
         return self._backend
 
-    def plan(self, height: int, width: int) -> Plan:
+    def plan(self, height: int, width: int, eight: bool = False) -> Plan:
         """How an image of a size would be run now. Raises UsageError if it cannot be."""
-        bounds = self._bounds()
+        bounds = self._bounds(eight)
         plan = self._planned(height, width, bounds)
-        return replace(plan, largest_side=self._planner.largest_side(bounds.limit))
+        largest_side = self._planner.largest_side(replace(bounds, most=None))
+        return replace(plan, largest_side=largest_side)
 
     def restore(
         self, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool

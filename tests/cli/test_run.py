@@ -425,6 +425,8 @@ def test_plans(demo_bundle: Path, folder: Path) -> None:
     record = json.loads(line)
     assert record["input"] == "b.png" and record["tile"] == [256, 256] and record["tiles"] == 20
     assert record["padded"] == [704, 1024] and record["bytes"] > 0
+    (line,) = CliRunner().invoke(run, [*arguments, "--ensemble"]).stdout.splitlines()
+    assert json.loads(line)["bytes"] == record["bytes"] + 12 * 704 * 1024
     small = [str(demo_bundle), "b.png", "--plan", "--max-memory", "1MB"]
     result = CliRunner().invoke(run, small)
     assert result.exit_code == 1 and "not even tiles of 128x128 fit" in result.stderr
@@ -480,7 +482,8 @@ def test_a_plan_in_json_has_a_record_of_what_fails_too(
     class Whole:
         height: int
 
-    def plan(height: int, width: int) -> Whole:
+    def plan(height: int, width: int, *, self_ensemble: bool) -> Whole:
+        assert not self_ensemble
         if width == 7:
             raise error
         return Whole(height)

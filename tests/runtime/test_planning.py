@@ -125,6 +125,25 @@ def test_the_error_says_what_the_process_has_already(monkeypatch) -> None:
         restorer_of(OnTheCpu(), limit=100_000_000).plan(900, 900)
 
 
+def test_an_ensemble_takes_the_memory_of_its_sum_and_orientations() -> None:
+    class OnTheCpu(Doubling):
+        device = "cpu"
+
+        def free_bytes(self) -> int:
+            return 130 * 1024 * 1024
+
+    restorer = restorer_of(OnTheCpu())
+    alone = restorer.plan(1024, 1024)
+    assert alone.tile is None and alone.largest_side == 1024
+    eight = restorer.plan(1024, 1024, self_ensemble=True)
+    assert eight.tile == (768, 768) and eight.largest_side == 960
+    whole = [restorer.plan(640, 640, self_ensemble=each).bytes for each in (False, True)]
+    assert whole[1] - whole[0] == 24 * 640 * 640
+    tiled = restorer_of(OnTheCpu(), tile=256)
+    whole = [tiled.plan(1024, 1024, self_ensemble=each).bytes for each in (False, True)]
+    assert whole[1] - whole[0] == 12 * 1024 * 1024
+
+
 SIZES = {
     "720p": ((704, 1280), (704, 1280), (768, 1280)),
     "photo": ((256, 256), (1024, 1536), (2048, 2048)),
