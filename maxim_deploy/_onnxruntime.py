@@ -115,7 +115,7 @@ class Arena:
                 self.held_bytes = size
 
     def forget(self) -> None:
-        """Call after a run that ran out of memory: nobody knows what of it was taken."""
+        """Give back what no run uses; also after one that ran out of memory, and took who knows."""
         with self._lock:
             self._release()
             self.held_bytes = 0

@@ -202,3 +202,29 @@ def _check_plan(bundle: Path, size: tuple[int, int], precision: str, **options: 
     memory = run(PLANNED, bundle, *size, precision, json.dumps(options))
     for measured in memory["measured"]:
         assert abs(memory["planned"] / measured - 1) < 0.1, memory
+
+
+LIMITED = """
+import json, sys, numpy
+from maxim_deploy._memory import *
+import maxim_deploy
+def image(side): return numpy.zeros((side, side, 3), numpy.uint8)
+with maxim_deploy.load(sys.argv[1]) as restorer:
+    restorer(image(64))
+    limit = resident_bytes() + restorer.plan(384, 384).bytes + 5_000_000
+with maxim_deploy.load(sys.argv[1], max_memory=limit) as restorer:
+    whole, tiled = restorer.plan(384, 384).tile is None, restorer.plan(1200, 1200).tile is not None
+    forget_peak()
+    restorer(image(384))
+    restorer(image(1200))
+print(json.dumps(dict(whole=whole, tiled=tiled, limit=limit, peak=peak_resident_bytes())))
+"""
+
+
+def test_what_a_large_run_leaves_is_given_back_before_a_larger_image_in_tiles(
+    demo_bundle: Path,
+) -> None:
+    """The tiles are smaller runs, which use what is kept; the image around them comes on top."""
+    memory = run(LIMITED, demo_bundle)
+    assert memory["whole"] and memory["tiled"]
+    assert memory["peak"] < memory["limit"] + 8e6, memory

@@ -59,7 +59,10 @@ class Backend(Protocol):
         ...
 
     def held_bytes(self) -> int:
-        """Memory that it keeps from earlier runs, and that the next uses again."""
+        """Memory that it keeps from earlier runs, and that the next uses again.
+
+        A backend on a CPU that keeps any has a method `release`, which gives it back.
+        """
         ...
 
     def close(self) -> None:

@@ -124,6 +124,10 @@ class OnnxRuntimeCpu:
         """Memory kept from earlier runs, of all such backends of this process."""
         return self._arena.held_bytes
 
+    def release(self) -> None:
+        """Give back what is kept, of all such backends, and that no run uses now."""
+        self._arena.forget()
+
     def close(self) -> None:
         """Give the session and its memory back."""
         del self._session

@@ -88,7 +88,9 @@ class Workplace:
         height, width, _ = images[0].shape
         # Planned in turn: while another is running, what it takes would count as taken and held.
         with self._turns.one():
-            plan = self._planned(height, width, self._bounds(eight), len(images))
+            bounds = self._bounds(eight)
+            plan = self._planned(height, width, bounds, len(images))
+            self._make_room(plan, bounds)
             some = images[: plan.images]
             try:
                 finish = self._run(plan, some, rounding, eight)
@@ -130,6 +132,19 @@ class Workplace:
             return Bounds(backend.free_bytes(), self._most, eight)
         used = resident_bytes() - backend.held_bytes() if backend.device == "cpu" else 0
         return Bounds(self._max_memory - used, self._most, eight, used)
+
+    def _make_room(self, plan: Plan, bounds: Bounds) -> None:
+        """Have what is kept from earlier runs given back where this one could not be beside it.
+
+        The run itself uses it again, and replaces it if it is larger; but it does not shrink if the
+        run is a tile, and the image around it is large.
+        """
+        backend: Any = self.opened()
+        if backend.device != "cpu" or bounds.limit is None:
+            return
+        kept = backend.held_bytes()
+        if kept and kept + self._planner.beside(plan) > bounds.limit:
+            backend.release()
 
     def _run(
         self, plan: Plan, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool
