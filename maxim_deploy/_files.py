@@ -34,7 +34,8 @@ def sha256_of_sources(*folders: Path) -> str:
 
 def partial_sibling(path: Path) -> Path:
     """A new hidden name beside `path` for something that is not finished."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+    start = path.name[:40]  # with all of a name that is as long as names may be, it would be longer
+    return path.with_name(f".{start}.{uuid.uuid4().hex[:12]}.partial")
 
 
 def publish(partial: Path, path: Path) -> None:

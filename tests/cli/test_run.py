@@ -310,6 +310,13 @@ os.fsync = kill_at_second
     assert partial.endswith(".partial")
 
 
+def test_a_name_as_long_as_the_file_system_takes(folder: Path, network: Inverter):
+    name = "\u00e9" * 125 + ".png"  # 254 bytes
+    picture("a.png").rename(name)
+    assert maxim_run(name, "-o", "out").exit_code == 0
+    assert files("out") == [name]
+
+
 def test_a_full_disk_fails_the_file_and_leaves_nothing_of_it(folder: Path):
     picture("a.png")
     noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
