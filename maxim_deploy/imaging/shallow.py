@@ -33,6 +33,8 @@ def picture_from_image(path: Path, image: Image.Image) -> Picture:
     exif = turn_upright(path, image)
     if image.mode == "CMYK":
         image, icc_profile = _rgb_from_cmyk(image, icc_profile), None
+    elif image.mode == "LAB":
+        icc_profile = None  # it is of Lab, which Pillow converts to sRGB
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
         rgb, alpha = rgba[..., :3].copy(), rgba[..., 3].copy()

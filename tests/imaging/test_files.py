@@ -148,6 +148,13 @@ def test_cmyk_goes_through_its_profile_or_plainly(tmp_path: Path):
         read_image(tmp_path / "bad.tif")
 
 
+def test_a_profile_of_lab_does_not_describe_what_becomes_srgb(tmp_path: Path):
+    lab = Image.new("RGB", (4, 3), (200, 30, 60)).convert("LAB")
+    picture = read_image(saved(tmp_path / "a.tif", lab, icc_profile=lab.info["icc_profile"]))
+    assert np.abs(picture.rgb[0, 0].astype(int) - (200, 30, 60)).max() <= 4
+    assert picture.icc_profile is None
+
+
 @pytest.mark.parametrize("name", ["P2", "P3", "P5", "P6"])
 def test_pnm_files_of_any_small_range(tmp_path: Path, name: str):
     count = 3 if name in ("P3", "P6") else 1
