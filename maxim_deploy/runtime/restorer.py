@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -55,6 +56,7 @@ class Restorer:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
         self._is_closing = False
+        self._here = threading.local()
         self.info = info
 
     def __call__(
@@ -173,7 +175,8 @@ class Restorer:
                 raise BackendError(CLOSED)
             lanes = self._work.opened().lanes
             if self._pool is None:  # one before and one after those that are in the network
-                self._pool = ThreadPoolExecutor(lanes + 2, thread_name_prefix="maxim-deploy")
+                mark = partial(setattr, self._here, "is_of_the_pool", True)
+                self._pool = ThreadPoolExecutor(lanes + 2, "maxim-deploy", mark)
             return self._pool.submit(self, image, **options)
 
     def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
@@ -220,7 +223,16 @@ class Restorer:
         return self._work.plan(height, width, self_ensemble)
 
     def close(self) -> None:
-        """Finish what was submitted and give all memory back; calls are errors from then on."""
+        """Finish what was submitted and give all memory back; calls are errors from then on.
+
+        Raises:
+            UsageError: called in a callback of one of its own futures, for which it would wait.
+        """
+        if hasattr(self._here, "is_of_the_pool"):
+            raise UsageError(
+                "close() in a callback of a future of this Restorer would wait for its own end; "
+                "call it in another thread"
+            )
         with self._pool_lock:
             self._is_closing = True
             pool, self._pool = self._pool, None

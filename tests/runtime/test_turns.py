@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from runtime.test_tiles import Doubling, image_of, restorer_of
 
-from maxim_deploy import BackendError, MaximDeployError, _onnxruntime
+from maxim_deploy import BackendError, MaximDeployError, UsageError, _onnxruntime
 from maxim_deploy._onnxruntime import Arena, arena_of_this_process
 from maxim_deploy._run_memory import RunMemory
 from maxim_deploy.runtime import selection
@@ -75,6 +76,27 @@ def test_nothing_is_submitted_once_it_is_closing() -> None:
     backend.let_go.set()
     closing.join(20)
     assert accepted.result().shape == (64, 64, 3) and backend.closed
+
+
+def test_closing_in_a_callback_of_its_own_says_so_and_changes_nothing() -> None:
+    """It would wait for its own thread."""
+    backend, errors = Blocked(), Queue[Exception]()
+
+    def close(_: object) -> None:
+        try:
+            restorer.close()
+        except Exception as error:
+            errors.put(error)
+
+    restorer = restorer_of(backend)
+    future = restorer.submit(image_of(64, 64))
+    assert backend.running.wait(20)
+    future.add_done_callback(close)
+    backend.let_go.set()
+    assert isinstance(errors.get(timeout=20), UsageError)
+    assert restorer.submit(image_of(64, 64)).result(20).shape == (64, 64, 3)
+    restorer.close()
+    assert backend.closed
 
 
 def test_out_of_memory_is_an_error_of_the_backend_and_a_memory_error() -> None:
