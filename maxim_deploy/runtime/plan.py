@@ -43,7 +43,7 @@ class Plan:
     @property
     def images(self) -> int:
         """Of several images, how many are done together."""
-        return 1 if self.tile else self.together
+        return 1 if self.tiles > 1 else self.together
 
     def __str__(self) -> str:
         how = "whole"

@@ -118,8 +118,8 @@ class Planner:
             padded = covered_by(tile, padded)
         one = self._run_shape(height, width, padded, tile)
         tiles = self.tiling(*padded, tile).count if tile else 1
-        covered = area(padded) if tile else 0
-        together = self._together(one, tiles if tile else images, covered, bounds)
+        covered = area(padded) if tiles > 1 else 0
+        together = self._together(one, tiles if tiles > 1 else images, covered, bounds)
         return Plan(
             height=height,
             width=width,

@@ -155,7 +155,7 @@ class Workplace:
             restored = self.opened().run(pixels)
             return lambda: list(restored)
         stack, network = stack_of(images, plan.padded), network_of(self.opened())
-        if plan.tile:
+        if plan.tile and plan.tiles > 1:
             network = self._tiled(network, plan, plan.tile)
         stack = ensemble(network, stack, (-2, -1)) if eight else network(stack)
         return lambda: images_of(stack, images, rounding)

@@ -73,6 +73,20 @@ def test_an_engine_takes_the_batches_that_it_was_built_for() -> None:
     assert [shape[0] for shape in backend.shapes] == [5, 5]
 
 
+def test_images_that_are_padded_up_to_an_engine_run_together() -> None:
+    size = (512, 512)
+    only = Profile("tile512", Shape(1, *size), Shape(1, *size), Shape(8, *size))
+    for io in ("tensor", "image"):
+        backend = Gaining(profile=only, io=io)
+        restorer = restorer_of(backend)
+        images = [np.full((300, 300, 3), k, np.uint8) for k in range(10)]
+        for image, restored in zip(images, restorer.batch(images), strict=True):
+            assert np.array_equal(restored, 2 * image)
+        assert [shape[0] for shape in backend.shapes] == [5, 5]
+    eight = restorer_of(Gaining(profile=only)).batch(images, self_ensemble=True)
+    assert all(np.array_equal(one, 2 * k * np.ones_like(one)) for k, one in enumerate(eight))
+
+
 def test_tiles_of_one_image_go_together() -> None:
     size = (512, 512)
     only = Profile("tile512", Shape(1, *size), Shape(1, *size), Shape(8, *size))
