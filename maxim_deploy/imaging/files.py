@@ -126,8 +126,8 @@ def check_output_holds(path: Path, picture: Picture) -> None:
 def read_image(path: Path) -> Picture:
     """The picture in a file.
 
-    CMYK becomes sRGB, through the embedded profile if there is one; Lab and palettes become RGB. Reads of
-    several threads take turns.
+    CMYK becomes sRGB, through the embedded profile if there is one; Lab and palettes become RGB.
+    Reads of several threads take turns.
 
     Raises:
         ImageError: the file cannot be read, is damaged, has more than one frame, more bits per
