@@ -138,11 +138,6 @@ class Planner:
         """Tiles over a padded image."""
         return Tiling(height, width, tile, self._overlap())
 
-    def beside(self, plan: Plan) -> int:
-        """Of a plan's bytes, those that are not the backend's."""
-        one = self._run_shape(plan.height, plan.width, plan.padded, plan.tile)
-        return plan.bytes - self.backend.bytes_for(_times(one, plan.together))
-
     def largest_side(self, bounds: Bounds) -> int:
         """Of the largest square image that would run whole within these bounds.
 

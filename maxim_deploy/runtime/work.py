@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -88,9 +89,7 @@ class Workplace:
         height, width, _ = images[0].shape
         # Planned in turn: while another is running, what it takes would count as taken and held.
         with self._turns.one():
-            bounds = self._bounds(eight)
-            plan = self._planned(height, width, bounds, len(images))
-            self._make_room(plan, bounds)
+            plan = self._plan_to_run(height, width, eight, len(images))
             some = images[: plan.images]
             try:
                 finish = self._run(plan, some, rounding, eight)
@@ -133,18 +132,26 @@ class Workplace:
         used = resident_bytes() - backend.held_bytes() if backend.device == "cpu" else 0
         return Bounds(self._max_memory - used, self._most, eight, used)
 
-    def _make_room(self, plan: Plan, bounds: Bounds) -> None:
-        """Have what is kept from earlier runs given back where this one could not be beside it.
+    def _plan_to_run(self, height: int, width: int, eight: bool, images: int) -> Plan:
+        """The plan for images now. What earlier runs have left is given back before tiles are.
 
-        The run itself uses it again, and replaces it if it is larger; but it does not shrink if the
-        run is a tile, and the image around it is large.
+        More may have been left than is known, so that equal images would be run whole and then in
+        tiles; and tiles, which are smaller runs, would not replace it and have their image on top.
         """
         backend: Any = self.opened()
-        if backend.device != "cpu" or bounds.limit is None:
-            return
-        kept = backend.held_bytes()
-        if kept and kept + self._planner.beside(plan) > bounds.limit:
+        plan = None
+        if backend.device == "cpu" and backend.held_bytes():
+            with contextlib.suppress(UsageError):
+                plan = self._planned(height, width, self._bounds(eight), images)
+                if plan.tile is None:
+                    return plan
             backend.release()
+        try:
+            return self._planned(height, width, self._bounds(eight), images)
+        except UsageError:
+            if plan is None:
+                raise
+            return plan  # somebody else's run has taken what was given back
 
     def _run(
         self, plan: Plan, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool

@@ -163,6 +163,34 @@ def test_memory_kept_from_earlier_runs_is_there_for_the_next(monkeypatch) -> Non
         assert restorer.plan(900, 900).tile is not None
 
 
+def test_more_may_be_kept_than_is_known_and_equal_images_still_run_equally(monkeypatch) -> None:
+    class Keeping(Doubling):
+        device, resident, released = "cpu", 0, 0
+
+        def run(self, image: np.ndarray) -> np.ndarray:
+            self.resident = max(self.resident, 114 * image.size // 3)
+            return super().run(image)
+
+        def held_bytes(self) -> int:
+            return self.resident * 100 // 114
+
+        def release(self) -> None:
+            self.resident, self.released = 0, self.released + 1
+
+    backend = Keeping()
+    monkeypatch.setattr("maxim_deploy.runtime.work.resident_bytes", lambda: backend.resident)
+    restorer = restorer_of(backend, limit=(100 + 15) * 640 * 640 + 500_000)
+    for _ in range(4):
+        restorer(image_of(640, 640))
+    assert backend.shapes == [(1, 3, 640, 640)] * 4 and backend.released
+    backend.shapes, backend.released = [], 0
+    for _ in range(4):
+        restorer(image_of(320, 320))
+    assert backend.shapes == [(1, 3, 320, 320)] * 4 and not backend.released
+    with pytest.raises(UsageError, match="not even tiles"):
+        restorer(image_of(3000, 3000))
+
+
 # ------------------------------------------------------------------ running
 
 
