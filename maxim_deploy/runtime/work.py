@@ -143,7 +143,7 @@ class Workplace:
         if backend.device == "cpu" and backend.held_bytes():
             with contextlib.suppress(UsageError):
                 plan = self._planned(height, width, self._bounds(eight), images)
-                if plan.tile is None:
+                if plan.tile is None or self._planner.tile != "auto":  # not for the memory
                     return plan
             backend.release()
         try:

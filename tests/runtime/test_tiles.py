@@ -189,6 +189,11 @@ def test_more_may_be_kept_than_is_known_and_equal_images_still_run_equally(monke
     assert backend.shapes == [(1, 3, 320, 320)] * 4 and not backend.released
     with pytest.raises(UsageError, match="not even tiles"):
         restorer(image_of(3000, 3000))
+    forced = restorer_of(backend, tile=128)
+    backend.released = 0
+    for _ in range(2):
+        forced(image_of(200, 200))
+    assert not backend.released
 
 
 # ------------------------------------------------------------------ running
