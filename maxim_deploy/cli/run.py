@@ -59,7 +59,7 @@ _CODECS = ("h264", "ffv1")
 @click.option("--device", type=click.IntRange(min=0), help="Index of the GPU.  [default: 0]")
 @click.option(
     "--tile",
-    callback=lambda _ctx, _param, tile: int(tile) if tile and tile.isdigit() else tile,
+    callback=lambda _ctx, _param, tile: int(tile) if tile and tile.isdecimal() else tile,
     metavar="auto|off|N",
     help="Run in tiles what does not fit the memory; never; or what is larger than N.",
 )

@@ -101,6 +101,12 @@ def test_options_reach_the_runtime(folder: Path, network: Inverter):
     assert network.calls == ["truncate", "nearest", "nearest ensemble"]
 
 
+def test_what_only_looks_like_a_number_is_the_runtimes_to_refuse(folder: Path, network: Inverter):
+    picture("a.png")
+    assert maxim_run("a.png", "-o", "b.png", "--tile", "\u00b2").exit_code == 0
+    assert network.loaded[0][1]["tile"] == "\u00b2"
+
+
 # What is refused before the network is loaded
 
 
