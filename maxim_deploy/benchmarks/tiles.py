@@ -37,9 +37,9 @@ class Step:
     """How the error (tiled minus whole) jumps from one pixel to the next, in levels of 255.
 
     Attributes:
-        mean: across the border where the mean of all pixels along it is largest.
+        mean: of all pixels along a border, the one where it is most above what is around it.
         mean_around: the same of the lines around that border.
-        largest: of any pixel across any border.
+        largest: of any pixel across a border, likewise the one where it stands out most.
         largest_around: of any pixel of the lines around that border.
     """
 
@@ -66,7 +66,13 @@ def step_of(error: NDArray[Any], tiling: Tiling) -> Step:
             around += [*range(end, min(end + AROUND, length - 1))]
             means.append((float(mean[end - 1]), float(mean[around].mean())))
             largest.append((float(most[end - 1]), float(most[around].max())))
-    return Step(*max(means), *max(largest))
+    return Step(*max(means, key=_excess), *max(largest, key=_excess))
+
+
+def _excess(steps: tuple[float, float]) -> float:
+    """Of the step across a border over those around it."""
+    across, around = steps
+    return across - around
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,17 @@ def test_steps() -> None:
     assert np.isclose(step_of(error, tiling).largest_around, 0)
 
 
+def test_the_border_that_stands_out_most_counts_not_that_of_the_largest_step() -> None:
+    tiling = Tiling(64, 256, (64, 128), 64)  # borders of windows at columns 64, 128 and 192
+    error = np.zeros((64, 256, 3))
+    error[:, 64:] += 9 / 255
+    error[:, 66:] += 9 / 255  # as large, and near
+    error[:, 128:] += 3 / 255
+    step = step_of(error, tiling)
+    assert np.isclose(step.largest, 3) and np.isclose(step.largest_around, 0)
+    assert np.isclose(step.mean, 9)  # the other lines around it have none
+
+
 def test_the_table(demo_bundle: Path, tmp_path: Path) -> None:
     with Image.open(PHOTO) as photo:
         photo.crop((100, 60, 356, 188)).save(tmp_path / "a.png")

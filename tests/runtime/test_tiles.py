@@ -398,7 +398,7 @@ def test_the_ensemble_gains_on_the_demo_model(demo_bundle: Path) -> None:
 # ------------------------------------------------------------------ seams
 
 
-@pytest.mark.parametrize("tile", [128, 256])
+@pytest.mark.parametrize("tile", [128, 256, 384])
 def test_no_seam_shows(demo_bundle: Path, tile: int) -> None:
     """Tiles against the whole, at the default overlap: a step at a seam is as those around it."""
     photo = read_image(ASSETS / "chelsea.png").rgb.astype(np.float32) / 255
