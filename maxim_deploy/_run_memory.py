@@ -1,7 +1,7 @@
 """How much memory a run takes, measured in a process of its own.
 
 `python -m maxim_deploy._run_memory GRAPH HEIGHT WIDTH` runs a graph of the tensor form, with ONNX
-Runtime on the CPU, and prints the bytes that this adds to the process.
+Runtime on the CPU, and prints the bytes that the first run and later ones add to the process.
 """
 
 from __future__ import annotations
@@ -55,43 +55,49 @@ class RunMemory(NamedTuple):
 def measured_run_memory(graph: Path) -> RunMemory | None:
     """From runs at small sizes and two large ones; None where nobody can tell.
 
+    It is the middle between the least and the most that a run takes, by what ran before.
+
     Raises:
         BackendError: the graph does not run.
     """
     if sys.platform != "linux":
         return None
     small = [(math.prod(size), _measured(graph, *size)) for size in _SMALL]
-    pixels, taken = small[-1]
-    slopes = [(_measured(graph, *size) - taken) / (math.prod(size) - pixels) for size in _LARGE]
-    mean = fmean((1, _measured(graph, *_SMALL[-1], _MOST_HEAP) / taken))
-    measured = [(pixels, round(taken * mean)) for pixels, taken in small]
-    return RunMemory(measured, round(fmean(slopes) * mean, 1))
+    large = [(math.prod(size), _measured(graph, *size)) for size in _LARGE]
+    pixels, peaks = small[-1]
+    slopes = [(fmean(more) - fmean(peaks)) / (size - pixels) for size, more in large]
+    every = (*peaks, *_measured(graph, *_SMALL[-1], _MOST_HEAP))
+    middle = fmean((min(every), max(every))) / fmean(peaks)
+    measured = [(pixels, round(fmean(peaks) * middle)) for pixels, peaks in small]
+    return RunMemory(measured, round(fmean(slopes) * middle, 1))
 
 
-def _measured(graph: Path, height: int, width: int, heap: int = _LEAST_HEAP) -> int:
+def _measured(graph: Path, height: int, width: int, heap: int = _LEAST_HEAP) -> tuple[int, int]:
+    """`run_memory` in a process of its own."""
     command = [sys.executable, "-P", "-m", __name__, str(graph), str(height), str(width)]
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(heap)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise BackendError(f"measuring the memory of {graph.name} failed: {done.stderr.strip()}")
-    return int(done.stdout)
+    first, later = done.stdout.split()
+    return int(first), int(later)
 
 
-def run_memory(graph: Path, height: int, width: int) -> int:
-    """Bytes that runs add to this process, which must not have been larger before.
+def run_memory(graph: Path, height: int, width: int) -> tuple[int, int]:
+    """Bytes that the first run and that three in a row add to this process at their peak.
 
-    The mean of three in a row. Those after the first find other blocks in the arena than it did,
-    and may need one more: 15 % more for the demo model in float32, from then on.
+    Those after the first find other blocks in the arena than it did, and may need one more: 15 %
+    more for the demo model in float32, from then on. The process must not have been larger before.
     """
     session = cpu_session(graph)
     image = np.random.default_rng(0).random((1, 3, height, width), np.float32)
     before, peaks = resident_bytes(), []
+    forget_peak()
     for _ in range(3):
-        forget_peak()
         session.run(["restored"], {"image": image})
         peaks.append(peak_resident_bytes() - before)
-    return round(fmean(peaks))
+    return peaks[0], peaks[-1]
 
 
 if __name__ == "__main__":
-    print(run_memory(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))  # noqa: T201
+    print(*run_memory(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))  # noqa: T201
