@@ -1,7 +1,7 @@
 """How much memory a run takes, measured in a process of its own.
 
-`python -m maxim_deploy._run_memory GRAPH HEIGHT WIDTH` runs a graph of the tensor form, with ONNX
-Runtime on the CPU, and prints the bytes that the first run and later ones add to the process.
+`python -m maxim_deploy._run_memory GRAPH HEIGHT WIDTH RUNS` runs a graph of the tensor form, with
+ONNX Runtime on the CPU, and prints the bytes that this had added to the process after each run.
 """
 
 from __future__ import annotations
@@ -62,29 +62,33 @@ def measured_run_memory(graph: Path) -> RunMemory | None:
     """
     if sys.platform != "linux":
         return None
-    small = [(math.prod(size), _measured(graph, *size)) for size in _SMALL]
-    large = [(math.prod(size), _measured(graph, *size)) for size in _LARGE]
+    small = [(math.prod(size), _measured(graph, *size, 3)) for size in _SMALL]
     pixels, peaks = small[-1]
-    slopes = [(fmean(more) - fmean(peaks)) / (size - pixels) for size, more in large]
-    every = (*peaks, *_measured(graph, *_SMALL[-1], _MOST_HEAP))
-    middle = fmean((min(every), max(every))) / fmean(peaks)
-    measured = [(pixels, round(fmean(peaks) * middle)) for pixels, peaks in small]
-    return RunMemory(measured, round(fmean(slopes) * middle, 1))
+    large = [(math.prod(size), _measured(graph, *size, 1)) for size in _LARGE]
+    slope = fmean((more[0] - peaks[0]) / (size - pixels) for size, more in large)
+    middle = _middle(peaks + _measured(graph, *_SMALL[-1], 3, _MOST_HEAP))
+    measured = [(pixels, round(_middle(one) * middle / _middle(peaks))) for pixels, one in small]
+    return RunMemory(measured, round(slope * middle / peaks[0], 1))
 
 
-def _measured(graph: Path, height: int, width: int, heap: int = _LEAST_HEAP) -> tuple[int, int]:
+def _middle(peaks: Sequence[int]) -> float:
+    return fmean((min(peaks), max(peaks)))
+
+
+def _measured(
+    graph: Path, height: int, width: int, runs: int, heap: int = _LEAST_HEAP
+) -> list[int]:
     """`run_memory` in a process of its own."""
-    command = [sys.executable, "-P", "-m", __name__, str(graph), str(height), str(width)]
+    command = [sys.executable, "-P", "-m", __name__, str(graph), *map(str, (height, width, runs))]
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(heap)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise BackendError(f"measuring the memory of {graph.name} failed: {done.stderr.strip()}")
-    first, later = done.stdout.split()
-    return int(first), int(later)
+    return [int(peak) for peak in done.stdout.split()]
 
 
-def run_memory(graph: Path, height: int, width: int) -> tuple[int, int]:
-    """Bytes that the first run and that three in a row add to this process at their peak.
+def run_memory(graph: Path, height: int, width: int, runs: int) -> list[int]:
+    """Bytes that runs add to this process at their peak, after each of them.
 
     Those after the first find other blocks in the arena than it did, and may need one more: 15 %
     more for the demo model in float32, from then on. The process must not have been larger before.
@@ -93,11 +97,11 @@ def run_memory(graph: Path, height: int, width: int) -> tuple[int, int]:
     image = np.random.default_rng(0).random((1, 3, height, width), np.float32)
     before, peaks = resident_bytes(), []
     forget_peak()
-    for _ in range(3):
+    for _ in range(runs):
         session.run(["restored"], {"image": image})
         peaks.append(peak_resident_bytes() - before)
-    return peaks[0], peaks[-1]
+    return peaks
 
 
 if __name__ == "__main__":
-    print(*run_memory(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))  # noqa: T201
+    print(*run_memory(Path(sys.argv[1]), *map(int, sys.argv[2:])))  # noqa: T201

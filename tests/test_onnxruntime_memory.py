@@ -96,7 +96,7 @@ def costly(graph):
     numpy.ones(8_000_000)
     return session
 measuring.cpu_session = costly
-print(measuring.run_memory(pathlib.Path(sys.argv[1]), 64, 64)[0])
+print(measuring.run_memory(pathlib.Path(sys.argv[1]), 64, 64, 1)[0])
 """
 
 
