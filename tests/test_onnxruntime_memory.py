@@ -123,7 +123,8 @@ def test_the_arena_asks_for_what_a_tensor_needs(tmp_path: Path) -> None:
     wide = node("Concat", "image " * 16, "wide", axis=1)
     graph = write(tmp_path / "g.onnx", wide, node("Neg", "wide", "restored"))
     memory = run(EXACT, graph)
-    assert memory["needed"] < memory["reserved"] < memory["needed"] + 10e6
+    # glibc reserves 64 MB of addresses for each thread that allocates.
+    assert memory["needed"] < memory["reserved"] < memory["needed"] + 100e6
 
 
 LOADED = """
