@@ -9,8 +9,6 @@ import pytest
 from maxim_deploy._memory import (
     forget_peak,
     kibibytes,
-    peak_resident_bytes,
-    resident_bytes,
 )
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
@@ -23,14 +21,24 @@ def test_a_line_of_proc() -> None:
         kibibytes(text, "VmSwap")
 
 
+PEAKS = """
+import numpy
+from maxim_deploy._memory import *
+before = resident_bytes()
+block = numpy.ones(8_000_000)
+del block
+stays = peak_resident_bytes() - before
+forget_peak()
+print(stays, peak_resident_bytes() - before)
+"""
+
+
 @linux_only
-def test_the_peak_stays_when_the_memory_is_given_back() -> None:
-    before = resident_bytes()
-    block = np.ones(8_000_000)
-    del block
-    assert peak_resident_bytes() >= before + 60_000_000
-    forget_peak()
-    assert peak_resident_bytes() <= resident_bytes() + 5_000_000
+def test_the_peak_stays_when_the_memory_is_given_back_until_it_is_forgotten() -> None:
+    """In a process of its own: one that has freed much keeps such a block for later."""
+    child = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True)
+    stays, forgotten = map(int, child.stdout.split())
+    assert stays >= 60_000_000 and forgotten <= 30_000_000
 
 
 def test_a_system_that_keeps_the_peak_is_no_error(tmp_path, monkeypatch) -> None:
