@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.benchmarks.load import SHARES
-from maxim_deploy.benchmarks.runners import Job
+from maxim_deploy.benchmarks.runners import Workload
 from maxim_deploy.benchmarks.subjects import Subject
 from maxim_deploy.benchmarks.summary import summary, throughput
 from maxim_deploy.benchmarks.timing import Timed, Warmup
@@ -42,7 +42,7 @@ class Contender:
         graph: that computes the same, for its cost, and the form of it; None if there is none.
         worker: its process, once loaded.
         error: why there are no numbers; nothing more is asked of it then.
-        first: what the first run gave, see `serving`.
+        first: what the first run gave, see `worker_main`.
         agreement: with the first subject.
         warmups: by bracket.
         turns: by bracket, one list per round.
@@ -70,7 +70,7 @@ class Contender:
             self.error = str(error)
             return None
 
-    def start(self, job: Job, stack: ExitStack) -> None:
+    def start(self, job: Workload, stack: ExitStack) -> None:
         """Load it, and run it once."""
 
         def load() -> None:

@@ -12,9 +12,9 @@ from statistics import median
 from typing import Any
 
 from maxim_deploy._optional import require
-from maxim_deploy.benchmarks.sensors import GpuSensors
 from maxim_deploy.benchmarks.summary import percentile, spread
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS
+from maxim_deploy.machine.sensors import GpuSensors
 
 TOO_NOISY = 0.05
 """Of `spread`: with a middle half this wide, the median of seven rounds is known to about 5 %."""

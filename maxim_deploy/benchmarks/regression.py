@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from maxim_deploy.benchmarks.environment import machine_of
 from maxim_deploy.benchmarks.noise import moved
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS, Ratio, median_interval
 from maxim_deploy.errors import MaximDeployError, UsageError
+from maxim_deploy.machine.facts import machine_of
 
 BETWEEN_RUNS = 0.05
 """Two runs of the same on an idle machine agree within this share, or have a warning."""

@@ -40,7 +40,7 @@ Bracket = Callable[[], Timed]
 
 
 @dataclass(frozen=True)
-class Job:
+class Workload:
     """What a worker is to load; it travels as JSON.
 
     Attributes:
@@ -117,7 +117,7 @@ class Runner(Protocol):
         ...
 
 
-def runner_of(job: Job) -> Runner:
+def runner_of(job: Workload) -> Runner:
     """Load what a job names.
 
     Raises:
@@ -150,7 +150,7 @@ class Opened:
     stream: Any = field(default=None)
 
 
-def _open(job: Job) -> Opened:
+def _open(job: Workload) -> Opened:
     cuda = open_cuda(device=DEVICE) if job.on_gpu else None
     if Path(job.file).suffix == ".onnx":
         return Opened(_graph_backend(job), cuda=cuda)
@@ -162,7 +162,7 @@ def _open(job: Job) -> Opened:
     return Opened(open_backend(in_stream, job.runner)[0], request, cuda, stream)
 
 
-def _graph_backend(job: Job) -> Backend:
+def _graph_backend(job: Workload) -> Backend:
     """A graph of the tensor form that is in no bundle."""
     if job.runner == OnnxRuntimeCpu.name:
         return OnnxRuntimeCpu(Path(job.file), job.threads)
@@ -189,7 +189,7 @@ class _BackendRunner:
     its own.
     """
 
-    def __init__(self, job: Job, opened: Opened) -> None:
+    def __init__(self, job: Workload, opened: Opened) -> None:
         backend = opened.backend
         self._job, self._opened, self._backend = job, opened, backend
         self.library, self.device = backend.library, backend.device
@@ -218,7 +218,7 @@ class _BackendRunner:
 class HostRunner(_BackendRunner):
     """A backend on the CPU: its network runs from host memory to host memory."""
 
-    def __init__(self, job: Job, opened: Opened) -> None:
+    def __init__(self, job: Workload, opened: Opened) -> None:
         super().__init__(job, opened)
         self._restored = self._inputs
         self.brackets["network"] = by_wall(self._run)
@@ -234,7 +234,7 @@ class HostRunner(_BackendRunner):
 class DeviceRunner(_BackendRunner):
     """A backend on a GPU; not yet run on hardware."""
 
-    def __init__(self, job: Job, opened: Opened) -> None:
+    def __init__(self, job: Workload, opened: Opened) -> None:
         super().__init__(job, opened)
         assert opened.cuda is not None
         self._cuda = opened.cuda

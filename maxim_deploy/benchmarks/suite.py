@@ -1,10 +1,10 @@
 """Suites: what to measure and how, as a TOML file.
 
-Each table is a plan with the keys of `Plan`. A size is "HxW". A model is a name that `maxim-export`
-knows, a variant such as "S-2" (random weights), or a table of an architecture's fields; bundles on
-the command line take their place. A baseline is "torch", "torch-compile", "literal", "none" or a
-rewrite, with a precision behind it unless that is fp32: "torch fp16"; "each" is every rewrite
-alone.
+Each table is a plan with the keys of `SuitePlan`. A size is "HxW". A model is a name that
+`maxim-export` knows, a variant such as "S-2" (random weights), or a table of an architecture's
+fields; bundles on the command line take their place. A baseline is "torch", "torch-compile",
+"literal", "none" or a rewrite, with a precision behind it unless that is fp32: "torch fp16"; "each"
+is every rewrite alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BRACKETS = ("network", "transfer", "image")
 
 
 @dataclass(frozen=True)
-class Plan:
+class SuitePlan:
     """One comparison, at each size and batch.
 
     Attributes:
@@ -82,7 +82,7 @@ class Plan:
         return bool(set(self.backends) - {CPU_BACKEND})
 
 
-def read_suite(path: Path) -> dict[str, Plan]:
+def read_suite(path: Path) -> dict[str, SuitePlan]:
     """Read and check a suite; its plans by name.
 
     Raises:
@@ -97,20 +97,20 @@ def read_suite(path: Path) -> dict[str, Plan]:
         raise UsageError(f"suite {str(path)!r}: {error}") from error
 
 
-def plan_from(table: dict[str, Any]) -> Plan:
+def plan_from(table: dict[str, Any]) -> SuitePlan:
     """A plan from the keys and values of a table.
 
     Raises:
         UsageError: a key is unknown, a value wrong, or there is nothing to measure.
     """
-    plan = Plan(**read_keys(table))
+    plan = SuitePlan(**read_keys(table))
     if not plan.subjects:
         raise UsageError("there is nothing to measure: name backends or baselines")
     return plan
 
 
 def read_keys(table: dict[str, Any]) -> dict[str, Any]:
-    """Checked values for some of the fields of `Plan`.
+    """Checked values for some of the fields of `SuitePlan`.
 
     Raises:
         UsageError: a key is unknown, or a value wrong.
@@ -135,7 +135,7 @@ def size_from(key: str, value: object) -> Size:
     return int(match[1]), int(match[2])
 
 
-def _in_table(name: str, table: dict[str, Any]) -> Plan:
+def _in_table(name: str, table: dict[str, Any]) -> SuitePlan:
     try:
         return plan_from(table)
     except UsageError as error:
@@ -204,4 +204,4 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "pause_s": _at_least(0, float),
     "load_s": _at_least(0.1, float),
 }
-assert set(_READERS) == {field.name for field in fields(Plan)}
+assert set(_READERS) == {field.name for field in fields(SuitePlan)}

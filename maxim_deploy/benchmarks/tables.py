@@ -8,11 +8,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.benchmarks.environment import machine_of
 from maxim_deploy.benchmarks.records import Record, read_records
 from maxim_deploy.benchmarks.suite import BRACKETS
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS, ratio
 from maxim_deploy.imaging import Padding
+from maxim_deploy.machine.facts import machine_of
 
 ANCHORS = ("torch", "literal")
 """Subjects, in float32, whose speed the others' is given in."""

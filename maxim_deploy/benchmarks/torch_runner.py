@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import maxim_deploy
 from maxim_deploy._optional import require
-from maxim_deploy.benchmarks.runners import DEVICE, Bracket, Job, by_wall
+from maxim_deploy.benchmarks.runners import DEVICE, Bracket, Workload, by_wall
 from maxim_deploy.benchmarks.timing import Timed
 from maxim_deploy.errors import BackendError, MissingDependencyError
 from maxim_deploy.runtime.cuda import Cuda, open_cuda
@@ -38,7 +38,7 @@ class TorchRunner:
 
     io: str | None = None
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Workload) -> None:
         torch = self._torch = require("torch", "export")
         from maxim_deploy.checkpoints import read_checkpoint
         from maxim_deploy.model import module_from_checkpoint

@@ -2,7 +2,7 @@
 
 One process per subject keeps the subjects out of each other's way: no shared thread pool, no
 shared allocator, and the peak memory is the subject's alone. The other end, and what the two say to
-each other, is in `serving`.
+each other, is in `worker_main`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from maxim_deploy.benchmarks.runners import Job
+from maxim_deploy.benchmarks.runners import Workload
 from maxim_deploy.benchmarks.timing import Timed, Warmup
 from maxim_deploy.errors import BackendError
 
@@ -38,7 +38,7 @@ class Worker:
         BackendError: the subject cannot be loaded.
     """
 
-    def __init__(self, job: Job, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, job: Workload, patience_s: float = PATIENCE_S) -> None:
         self._name = f"{job.runner} on {Path(job.file).name}"
         self._patience_s = patience_s
         path = os.pathsep.join(filter(None, sys.path))
@@ -47,7 +47,7 @@ class Worker:
                 sys.executable,
                 "-P",
                 "-m",
-                "maxim_deploy.benchmarks.serving",
+                "maxim_deploy.benchmarks.worker_main",
                 json.dumps(asdict(job)),
             ],
             stdin=subprocess.PIPE,

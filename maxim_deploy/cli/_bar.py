@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from maxim_deploy.cli.shell import Bar
+from maxim_deploy.jobs.progress import Bar
 
 _RATE_WINDOW_S = 3600
 """The rate is a mean over so long; a large frame alone may take a minute."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.benchmarks.measuring import Run, backends_here, named
-from maxim_deploy.benchmarks.suite import Plan, read_keys, read_suite
+from maxim_deploy.benchmarks.suite import SuitePlan, read_keys, read_suite
+from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.checkpoints.download import cache_folder
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import UsageError, nearest
@@ -23,7 +23,7 @@ def runs_asked_for(
     cache: Path | None,
     options: dict[str, Any],
     environment: dict[str, Any],
-) -> list[Run]:
+) -> list[SuiteRun]:
     """Check everything that was asked for before anything slow starts.
 
     Args:
@@ -44,7 +44,7 @@ def runs_asked_for(
     if not paths and not suites:
         raise UsageError("name a BUNDLE to measure, or a --suite of models")
     bundles: list[Bundle] = [Bundle.open(path) for path in paths]
-    plans = _plans(suites, plan_name) if suites else {"command line": Plan(precisions=())}
+    plans = _plans(suites, plan_name) if suites else {"command line": SuitePlan(precisions=())}
     given = {key: value for key, value in options.items() if value not in (None, ())}
     asked = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items()}
     plans = {name: replace(plan, **read_keys(asked)) for name, plan in plans.items()}
@@ -59,14 +59,14 @@ def runs_asked_for(
     folder, by_name = cache or cache_folder() / "benchmarks", named(bundles)
     call = uuid.uuid4().hex[:12]
     return [
-        Run(name, plan, by_name, folder, shell.say, environment, call)
+        SuiteRun(name, plan, by_name, folder, shell.say, environment, call)
         for name, plan in plans.items()
     ]
 
 
-def _plans(suites: tuple[Path, ...], name: str | None) -> dict[str, Plan]:
+def _plans(suites: tuple[Path, ...], name: str | None) -> dict[str, SuitePlan]:
     """The plans of the suites, or one of them."""
-    plans: dict[str, Plan] = {}
+    plans: dict[str, SuitePlan] = {}
     for suite in suites:
         own = read_suite(suite)
         if twice := plans.keys() & own.keys():
@@ -82,7 +82,7 @@ def _plans(suites: tuple[Path, ...], name: str | None) -> dict[str, Plan]:
     return {name: plans[name]}
 
 
-def _only(plans: dict[str, Plan], names: tuple[str, ...]) -> dict[str, Plan]:
+def _only(plans: dict[str, SuitePlan], names: tuple[str, ...]) -> dict[str, SuitePlan]:
     """Plans with these of their models; one that has none of them is left out."""
     known = [model for plan in plans.values() for model in plan.models if isinstance(model, str)]
     wanted = chosen("model", names, tuple(dict.fromkeys(known)))

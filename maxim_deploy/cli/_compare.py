@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maxim_deploy.benchmarks.environment import environment
 from maxim_deploy.cli import shell
+from maxim_deploy.machine.facts import environment
 
 if TYPE_CHECKING:
     from maxim_deploy.parity.arrows import Arrow, Judged, Options

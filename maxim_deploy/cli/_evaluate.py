@@ -107,7 +107,7 @@ def _show(
     provenance: dict[str, Any],
     as_json: bool,
 ) -> None:
-    from maxim_deploy.benchmarks.environment import environment
+    from maxim_deploy.machine.facts import environment
     from maxim_deploy.parity.dataset import report_of
 
     report = report_of(scores, failed, model.get("name"))

@@ -11,11 +11,11 @@ import click
 
 import maxim_deploy
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._job import Result
-from maxim_deploy.cli._plan import Plan
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.imaging.video import VideoReader, is_video
+from maxim_deploy.jobs.job import Result
+from maxim_deploy.jobs.naming import Assignment
 
 
 def show(result: Result, as_json: bool) -> None:
@@ -29,7 +29,7 @@ def show(result: Result, as_json: bool) -> None:
 
 
 def show_plans(
-    bundle: Path, plan: Plan, options: dict[str, Any], ensemble: bool, as_json: bool
+    bundle: Path, plan: Assignment, options: dict[str, Any], ensemble: bool, as_json: bool
 ) -> None:
     """For each input a line of text or JSON that says how it, or a frame of it, would be run.
 

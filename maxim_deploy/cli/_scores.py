@@ -19,8 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maxim_deploy.cli._record import Fingerprint
 from maxim_deploy.errors import ImageError
+from maxim_deploy.jobs.record import Fingerprint
 
 if TYPE_CHECKING:
     from maxim_deploy.parity.dataset import Pair, Score

@@ -12,9 +12,9 @@ from maxim_deploy.cli import shell
 from maxim_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from maxim_deploy.benchmarks.measuring import Run
-    from maxim_deploy.benchmarks.profile.profile import Profile
+    from maxim_deploy.benchmarks.profile.profile import LayerProfile
     from maxim_deploy.benchmarks.records import Record
+    from maxim_deploy.benchmarks.suite_run import SuiteRun
 
 _FILE = click.Path(path_type=Path)
 
@@ -110,11 +110,11 @@ def bench(
             raise UsageError("--layers measures, and --render does not: choose one of them")
         _render(bundles, baseline, report, as_json, extras)
         return
-    from maxim_deploy.benchmarks.environment import environment
     from maxim_deploy.benchmarks.noise import busy
     from maxim_deploy.benchmarks.records import append_records, line_of
     from maxim_deploy.benchmarks.tables import table_of
     from maxim_deploy.cli._bench_runs import runs_asked_for
+    from maxim_deploy.machine.facts import environment
 
     here = environment()
     runs = runs_asked_for(bundles, suites, plan_name, cache, options, here)
@@ -148,7 +148,7 @@ def bench(
     _finish(records, earlier, report, extras, failed=failed)
 
 
-def _profiles(runs: list[Run], as_json: bool) -> list[Profile]:
+def _profiles(runs: list[SuiteRun], as_json: bool) -> list[LayerProfile]:
     """Where the time goes; shown as soon as it is known."""
     from maxim_deploy.benchmarks.profile.tables import text_of_profile
 

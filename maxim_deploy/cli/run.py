@@ -22,10 +22,10 @@ from maxim_deploy.cli import shell
 from maxim_deploy.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
-    from maxim_deploy.cli._job import Job, Result
-    from maxim_deploy.cli._plan import Plan
     from maxim_deploy.imaging import Rounding
     from maxim_deploy.imaging.video import Encoding
+    from maxim_deploy.jobs.job import Job, Result
+    from maxim_deploy.jobs.naming import Assignment
 
 _BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "torch")
 _NO_MATTER = ("threads", "device")
@@ -118,10 +118,10 @@ def run(
     others; the exit code is then 1. Ctrl-C stops after the current image, or frame of a video, a
     second one at once.
     """
-    from maxim_deploy.cli._plan import and_skipped, plan_runs
     from maxim_deploy.cli._report import show, show_plans, summarise
-    from maxim_deploy.cli._running import restore_all
     from maxim_deploy.imaging.video import Encoding
+    from maxim_deploy.jobs.naming import and_skipped, plan_runs
+    from maxim_deploy.jobs.pipeline import restore_all
 
     load_options = {
         name: value
@@ -158,7 +158,8 @@ def run(
         with maxim_deploy.load(bundle, **load_options) as restorer:
             started = time.perf_counter()
             network = functools.partial(restorer, rounding=rounding, self_ensemble=ensemble)
-            interrupted = restore_all(jobs, network, report)
+            with shell.progress_bar(len(jobs)) as bar:
+                interrupted = restore_all(jobs, network, report, bar, shell.say)
     summarise(results, time.perf_counter() - started, and_skipped(plan.skipped))
     if interrupted:
         raise KeyboardInterrupt
@@ -167,7 +168,7 @@ def run(
 
 
 def _jobs(
-    plan: Plan, compare: bool, encoding: Encoding, settings: dict[str, Any] | None
+    plan: Assignment, compare: bool, encoding: Encoding, settings: dict[str, Any] | None
 ) -> list[Job]:
     """A job for each file.
 
@@ -177,16 +178,16 @@ def _jobs(
         encoding: of videos.
         settings: what results depend on, if a record is to be kept.
     """
-    from maxim_deploy.cli._job import ImageJob
-    from maxim_deploy.cli._plan import comparison_beside
-    from maxim_deploy.cli._record import Record
-    from maxim_deploy.cli._video_job import VideoJob
     from maxim_deploy.imaging.video import is_video
+    from maxim_deploy.jobs.job import ImageJob
+    from maxim_deploy.jobs.naming import comparison_beside
+    from maxim_deploy.jobs.record import ResumeRecord
+    from maxim_deploy.jobs.video import VideoJob
 
     for_images = for_videos = None
     if settings is not None:
-        for_images = Record(settings)
-        for_videos = Record({**settings, **asdict(encoding)})
+        for_images = ResumeRecord(settings)
+        for_videos = ResumeRecord({**settings, **asdict(encoding)})
     jobs: list[Job] = []
     for source, target in plan.targets.items():
         comparison = comparison_beside(target) if compare else None

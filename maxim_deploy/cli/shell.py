@@ -18,7 +18,9 @@ from typing import Any, TextIO
 
 import click
 
-from maxim_deploy import MaximDeployError, __version__
+from maxim_deploy._version import __version__
+from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.jobs.progress import Bar
 
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,23 +110,6 @@ def _write(stream: TextIO, line: str) -> None:
     # Not `click.echo`: it goes past the stand-in that makes lines appear above a progress bar.
     stream.write(f"{line}\n")
     stream.flush()
-
-
-class Bar:
-    """How far a command is; shows nothing."""
-
-    def advance(self) -> None:
-        """One more item is done."""
-
-    @contextmanager
-    def part(self, name: str, total: int | None) -> Iterator[Callable[[], object]]:  # noqa: ARG002
-        """While an item is worked on that has parts; call what it yields for each part done.
-
-        Args:
-            name: of the item.
-            total: how many parts it has, about, or None if nobody knows.
-        """
-        yield lambda: None
 
 
 @contextmanager

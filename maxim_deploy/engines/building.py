@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from maxim_deploy._tensorrt import ParsedGraph
 from maxim_deploy.engines.messages import failure
 from maxim_deploy.engines.progress import Progress, Stop, progress_monitor
 from maxim_deploy.errors import EngineError, UsageError
+from maxim_deploy.machine.tensorrt import ParsedGraph
 from maxim_deploy.spec.engine_settings import EngineSettings
 
 _VERBOSITY = {"none": "NONE", "names": "LAYER_NAMES_ONLY", "detailed": "DETAILED"}

@@ -6,10 +6,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy._gpu import Gpu, find_gpu
 from maxim_deploy.engines.layers import layers_from_json
 from maxim_deploy.engines.validity import reasons_against
 from maxim_deploy.errors import BundleError
+from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.quantities import readable_bytes

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy._tensorrt import ParsedGraph, type_name
 from maxim_deploy.errors import EngineError
+from maxim_deploy.machine.tensorrt import ParsedGraph, type_name
 
 _BINDINGS = {"image": ("uint8", (-1, -1, -1, 3)), "tensor": ("float32", (-1, 3, -1, -1))}
 """Type and axes of both the input `image` and the output `restored`, by form; -1 is free."""

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from maxim_deploy._gpu import Gpu, find_gpu
 from maxim_deploy._optional import require
-from maxim_deploy._tensorrt import load_library
 from maxim_deploy.engines.building import check_targets
+from maxim_deploy.engines.engine_file import BuildOptions, EngineJob, make_engine
 from maxim_deploy.engines.identity import differences, identity_of, ingredients
-from maxim_deploy.engines.making import BuildOptions, Job, make_engine
 from maxim_deploy.errors import BundleError, EngineError, UsageError
+from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.machine.tensorrt import load_library
 from maxim_deploy.spec.engine_settings import EngineSettings
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
@@ -80,7 +80,7 @@ def check_buildable(
     return trt, gpu, _gpu_to_build_for(settings, gpu)
 
 
-def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> Job:
+def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> EngineJob:
     """Everything that can be checked at once is, the hashes of graph and weights included."""
     graph = bundle.graph(settings.precision, settings.io)
     trt, gpu, for_gpu = check_buildable(settings, options)
@@ -88,7 +88,7 @@ def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> Job
         if name:
             bundle.checked(name)
     made_of = ingredients(bundle, graph, settings, trt.__version__, for_gpu)
-    return Job(bundle, graph, settings, options, trt, gpu, made_of, identity_of(made_of))
+    return EngineJob(bundle, graph, settings, options, trt, gpu, made_of, identity_of(made_of))
 
 
 def _gpu_to_build_for(settings: EngineSettings, gpu: Gpu | None) -> str | None:
@@ -104,7 +104,7 @@ def _gpu_to_build_for(settings: EngineSettings, gpu: Gpu | None) -> str | None:
     return f"{gpu.name}, {gpu.compute_capability}"
 
 
-def _locked(job: Job, name: str, waiting: str = "") -> AbstractContextManager[Any]:
+def _locked(job: EngineJob, name: str, waiting: str = "") -> AbstractContextManager[Any]:
     """A lock between processes; the system lets go of it if its holder is killed."""
     filelock = require("filelock", "rtx")
     lock = filelock.FileLock(job.folder / f".{name}.lock")
@@ -116,7 +116,7 @@ def _locked(job: Job, name: str, waiting: str = "") -> AbstractContextManager[An
         return lock.acquire()  # type: ignore[no-any-return]  # imported by name
 
 
-def _stored(job: Job) -> EngineEntry | None:
+def _stored(job: EngineJob) -> EngineEntry | None:
     """The engine, if the bundle has it whole; its runtime settings are brought up to date."""
     engines = Bundle.open(job.bundle.path).manifest.engines  # another process may have added some
     found = next((entry for entry in engines if entry.identity == job.identity), None)
@@ -134,7 +134,7 @@ def _stored(job: Job) -> EngineEntry | None:
     return found
 
 
-def _say_what_differs(job: Job, engines: list[EngineEntry]) -> None:
+def _say_what_differs(job: EngineJob, engines: list[EngineEntry]) -> None:
     """Name what keeps the most similar engine of the same profiles from being this one."""
     compared = [
         (differences(entry.made_of, job.made_of), entry.file)
@@ -146,7 +146,7 @@ def _say_what_differs(job: Job, engines: list[EngineEntry]) -> None:
         job.options.say(f"{file} is another engine ({'; '.join(differing)})")
 
 
-def _list(job: Job, entry: EngineEntry) -> None:
+def _list(job: EngineJob, entry: EngineEntry) -> None:
     """Put the entry into the manifest, in place of one of the same identity."""
     with _locked(job, "manifest"):
         bundle = Bundle.open(job.bundle.path)

@@ -6,10 +6,10 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy._gpu import Gpu
-from maxim_deploy._tensorrt import collecting_logger, load_library
 from maxim_deploy.engines.building import known_targets
 from maxim_deploy.errors import MissingDependencyError
+from maxim_deploy.machine.gpu import Gpu
+from maxim_deploy.machine.tensorrt import collecting_logger, load_library
 from maxim_deploy.spec.engines import PORTABLE, EngineEntry
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from maxim_deploy._run_memory import RunMemory, measured_run_memory
 from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint
 from maxim_deploy.export.deployment import DeploymentMaxim
@@ -27,6 +26,7 @@ from maxim_deploy.graph import (
     save_graph,
 )
 from maxim_deploy.graph.precision import PrecisionTable
+from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory
 from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.spec.manifest import GraphEntry
 

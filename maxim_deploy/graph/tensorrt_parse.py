@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy._tensorrt import load_library, parse_graph, type_name
 from maxim_deploy.errors import ExportError, MissingDependencyError
+from maxim_deploy.machine.tensorrt import load_library, parse_graph, type_name
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from maxim_deploy._files import atomic_file
 from maxim_deploy.errors import ImageError, MissingDependencyError, UsageError, nearest
-from maxim_deploy.imaging import deep, deep_tiff, shallow
+from maxim_deploy.imaging import eight_bit, sixteen_bit, sixteen_bit_tiff
 from maxim_deploy.imaging._words import reason
 from maxim_deploy.imaging.metadata import too_many_frames
 from maxim_deploy.imaging.picture import Picture, Pixels
@@ -52,7 +52,7 @@ _FORMAT_OF_SUFFIX = {
     ".bmp": "BMP",
 }
 _FORMATS_WITH_ALPHA = ("PNG", "WEBP", "TIFF")
-_DEEP_FORMATS = {"PNG": deep.png_from_pixels, "TIFF": deep_tiff.tiff_from_pixels}
+_DEEP_FORMATS = {"PNG": sixteen_bit.png_from_pixels, "TIFF": sixteen_bit_tiff.tiff_from_pixels}
 _LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}  # of libjpeg, and of the WebP format
 
 # `warnings.catch_warnings` swaps a list of the whole process, so one thread at a time.
@@ -186,8 +186,8 @@ def write_image(path: Path, rgb: Pixels, like: Picture | None = None) -> None:
 
 
 def _picture(path: Path) -> Picture:
-    if deep_tiff.is_deep_tiff(path):
-        return deep_tiff.picture_from_tiff(path)
+    if sixteen_bit_tiff.is_deep_tiff(path):
+        return sixteen_bit_tiff.picture_from_tiff(path)
     with Image.open(path, formats=_READ_FORMATS) as image:
         # The further pictures of an MPO (a phone's JPEG) are previews or depth maps of the first.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -195,13 +195,13 @@ def _picture(path: Path) -> Picture:
             raise ImageError(too_many_frames(path, frames))
         bits = _bits_per_channel(path, image)
         if bits == 16 and image.format == "PNG":
-            return deep.picture_from_png(path, image)
+            return sixteen_bit.picture_from_png(path, image)
         if bits > 8:
             raise ImageError(
                 f"image '{path}' | has {bits} bits per channel, and reading 8 would silently drop "
                 f"the rest | 16 bits are read from {' and '.join(_DEEP_FORMATS)} | convert the file"
             )
-        return shallow.picture_from_image(path, image)
+        return eight_bit.picture_from_image(path, image)
 
 
 def _bits_per_channel(path: Path, image: Image.Image) -> int:
@@ -236,6 +236,6 @@ def _check_arrays(picture: Picture) -> None:
 
 def _encoded(image_format: str, picture: Picture) -> bytes | memoryview:
     if picture.rgb.dtype == np.uint8:
-        return shallow.encoded(image_format, picture)
-    pixels = deep.pixels_from_picture(picture)
+        return eight_bit.encoded(image_format, picture)
+    pixels = sixteen_bit.pixels_from_picture(picture)
     return _DEEP_FORMATS[image_format](pixels, picture.icc_profile, picture.exif)

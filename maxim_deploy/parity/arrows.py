@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maxim_deploy._gpu import find_gpu
 from maxim_deploy.errors import MaximDeployError, UsageError
 from maxim_deploy.imaging import Rounding, to_unit
 from maxim_deploy.imaging.files import write_image
+from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.parity.comparison import LEVELS, Comparison, compare, error_map
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.roundings import check_rounding, comparable, is_one_truncated

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from maxim_deploy.errors import UsageError
 from maxim_deploy.imaging import Padding, to_unit
 from maxim_deploy.parity.comparison import json_number
+from maxim_deploy.parity.inspected import InspectedStage, open_subject, reference_twin
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.probes import ModuleProbe, Probe, as_rows
-from maxim_deploy.parity.subjects import Subject, open_subject, reference_twin
 
 FACTOR = 4
 """How much more than the measured rounding an error may be. Seen on S-2, the demo model and small
@@ -123,7 +123,9 @@ def locate(a: str, b: str, sample: Sample, precision: str | None = None) -> Loca
     return Located(a, b, sample.name, walk(*subjects, _batch(sample)))
 
 
-def walk(first: Subject, second: Subject, image: NDArray[np.float32]) -> list[PointError]:
+def walk(
+    first: InspectedStage, second: InspectedStage, image: NDArray[np.float32]
+) -> list[PointError]:
     """Every point of A against B's, for a batch `[N, 3, H, W]` in [0, 1].
 
     Raises:
@@ -146,7 +148,7 @@ Pairs = list[tuple[str, str, str]]
 """Name of a point, and of its tensor in A and in B."""
 
 
-def _pairs(a: Subject, b: Subject, image: NDArray[np.float32]) -> Pairs:
+def _pairs(a: InspectedStage, b: InspectedStage, image: NDArray[np.float32]) -> Pairs:
     for subject in (a, b):
         if isinstance(subject.probe, ModuleProbe):
             subject.probe.run(image)  # only then are its names complete and in order
@@ -179,7 +181,9 @@ def _error(name: str, found: NDArray[Any], expected: NDArray[Any]) -> float:
     return math.sqrt(difference / scale) if scale else math.inf
 
 
-def _rounding(a: Subject, b: Subject, pairs: Pairs, image: NDArray[np.float32]) -> dict[str, float]:
+def _rounding(
+    a: InspectedStage, b: InspectedStage, pairs: Pairs, image: NDArray[np.float32]
+) -> dict[str, float]:
     """The error that rounding alone makes at each point, where it can be measured."""
     names = [point for point, _, _ in pairs]
     if a.precision == b.precision == "fp32":
@@ -199,7 +203,7 @@ def _rounding(a: Subject, b: Subject, pairs: Pairs, image: NDArray[np.float32]) 
     return dict(zip(shared, errors, strict=True))
 
 
-def _allowed(a: Subject, b: Subject, rounding: dict[str, float], name: str) -> float:
+def _allowed(a: InspectedStage, b: InspectedStage, rounding: dict[str, float], name: str) -> float:
     lower = max(a.precision, b.precision, key=tuple(UNMEASURED).index)
     if name in rounding:
         return (FACTOR if lower == "fp32" else LOW_FACTOR) * rounding[name] + UNIT

@@ -13,7 +13,7 @@ from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError, ExportError
 from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.stages import ImageGraphStage, NetworkStage, Stage
-from maxim_deploy.runtime.running import Network
+from maxim_deploy.runtime.batching import Network
 
 
 def module_of(path: Path, form: str) -> Any:
@@ -134,7 +134,7 @@ def precision_of(model: Any) -> str:
 
 
 def _session(name: str, model: Any) -> Any:
-    from maxim_deploy.graph.precision.running import open_session
+    from maxim_deploy.graph.precision.session import open_session
 
     try:
         return open_session(model)

@@ -114,7 +114,7 @@ class GraphProbe:
         self, model: Any, points: Iterable[Point], *, literal: bool, twin: bool = False
     ) -> None:
         from maxim_deploy.graph.precision import float32_twin
-        from maxim_deploy.graph.precision.slots import is_border, is_float
+        from maxim_deploy.graph.precision.type_constraints import is_border, is_float
 
         self._literal = literal
         nodes = [node for node in model.graph if is_float(node) and not is_border(node)]
@@ -173,7 +173,7 @@ def _output_name(node: Any, index: int) -> str:
 
 def _session_on(model: Any, tensors: set[str]) -> Any:
     """A session on a graph that returns the given tensors as well."""
-    from maxim_deploy.graph.precision.running import open_session
+    from maxim_deploy.graph.precision.session import open_session
 
     outputs = {value.name for value in model.graph.outputs}
     for node in model.graph:

@@ -31,9 +31,9 @@ from maxim_deploy.imaging import Padding, from_unit, to_unit
 from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.stored import Folder, StoredOutputs
+from maxim_deploy.runtime.batching import Network, ensemble
 from maxim_deploy.runtime.loading import BACKENDS, load
 from maxim_deploy.runtime.restorer import Restorer
-from maxim_deploy.runtime.running import Network, ensemble
 from maxim_deploy.spec.manifest import MANIFEST, Bundle
 from maxim_deploy.spec.recipes import PRECISIONS
 

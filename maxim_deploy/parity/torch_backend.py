@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maxim_deploy._memory import available_bytes
 from maxim_deploy.checkpoints import read_checkpoint
 from maxim_deploy.errors import BackendError, BundleError, UsageError
+from maxim_deploy.machine.memory import available_bytes
 from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.selection import Request

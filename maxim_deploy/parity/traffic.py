@@ -12,8 +12,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from maxim_deploy.graph.precision.running import open_session
-from maxim_deploy.graph.precision.slots import (
+from maxim_deploy.graph.precision.session import open_session
+from maxim_deploy.graph.precision.type_constraints import (
     bound_inputs,
     bound_outputs,
     insert_behind,

@@ -25,7 +25,7 @@ from maxim_deploy.graph.precision import (
     float32_twin,
     low_precision,
 )
-from maxim_deploy.graph.precision.running import open_session
+from maxim_deploy.graph.precision.session import open_session
 from maxim_deploy.parity.blocks import Block, Names, cover
 
 FORMAT = 1

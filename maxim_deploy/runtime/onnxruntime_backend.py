@@ -7,11 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from maxim_deploy._memory import available_bytes
-from maxim_deploy._onnxruntime import arena_of_this_process, cpu_session
 from maxim_deploy._optional import require
-from maxim_deploy._run_memory import RunMemory
 from maxim_deploy.errors import BackendError, MissingDependencyError
+from maxim_deploy.machine.memory import available_bytes
+from maxim_deploy.machine.onnxruntime import arena_of_this_process, cpu_session
+from maxim_deploy.machine.run_memory import RunMemory
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.onnxruntime_session import check_form
 from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture

@@ -11,9 +11,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from maxim_deploy._gpu import find_gpu
 from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError, MissingDependencyError
+from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
 from maxim_deploy.runtime.onnxruntime_backend import (

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy._gpu import find_gpu
 from maxim_deploy._optional import require
-from maxim_deploy._tensorrt import LIBRARIES, load_library, parse_graph
-from maxim_deploy._tiny_graph import TINY_GRAPH
 from maxim_deploy.errors import BackendError
+from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.tensorrt import LIBRARIES, load_library, parse_graph
+from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 
 NO_GPU = "no NVIDIA GPU or driver here"
 _CUDA_LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]'"

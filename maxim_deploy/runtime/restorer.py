@@ -17,10 +17,10 @@ from maxim_deploy.imaging import Rounding
 from maxim_deploy.runtime.arguments import as_array, check_call, check_images
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import device_array_from, is_device_array
+from maxim_deploy.runtime.executor import CLOSED, Executor, groups_of
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Planner
-from maxim_deploy.runtime.work import CLOSED, Workplace, groups_of
 
 
 class Restorer:
@@ -52,7 +52,7 @@ class Restorer:
         planner: Planner | None = None,
         max_memory: int | None = None,
     ) -> None:
-        self._work = Workplace(backend, planner or Planner(backend), max_memory)
+        self._work = Executor(backend, planner or Planner(backend), max_memory)
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
         self._is_closing = False

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from maxim_deploy._gpu import find_gpu
-from maxim_deploy._run_memory import RunMemory
 from maxim_deploy.errors import (
     BackendError,
     BundleError,
@@ -15,6 +13,8 @@ from maxim_deploy.errors import (
     MissingDependencyError,
     UsageError,
 )
+from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.run_memory import RunMemory
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.engine_set import EngineSet
 from maxim_deploy.runtime.onnxruntime_backend import (

@@ -12,12 +12,12 @@ from collections import deque
 from types import ModuleType
 from typing import Any
 
-from maxim_deploy._gpu import Gpu, find_gpu
-from maxim_deploy._tensorrt import collecting_logger, load_library
 from maxim_deploy.engines.messages import failure
 from maxim_deploy.engines.refit import refit_from_graph
 from maxim_deploy.engines.validity import reasons_against
 from maxim_deploy.errors import BackendError
+from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.machine.tensorrt import collecting_logger, load_library
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.runtime.tensorrt_pool import Pool

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maxim_deploy._files import sha256_of
-from maxim_deploy.benchmarks.making import random_checkpoint
+from maxim_deploy.benchmarks.artifacts import random_checkpoint
 from maxim_deploy.checkpoints import write_safetensors
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import Bundle, Manifest

@@ -10,8 +10,8 @@ from benchmarks.conftest import TINY
 from benchmarks.graphs import SHAPE, UNIT, node, write
 from torch.utils.flop_counter import FlopCounterMode
 
+from maxim_deploy.benchmarks.artifacts import baseline_file, random_checkpoint
 from maxim_deploy.benchmarks.cost import Cost, NodeCost, cost_of
-from maxim_deploy.benchmarks.making import baseline_file, random_checkpoint
 from maxim_deploy.benchmarks.subjects import Subject
 from maxim_deploy.benchmarks.values import Value, values_of
 from maxim_deploy.checkpoints import open_model

@@ -15,18 +15,17 @@ from benchmarks.graphs import node
 from onnx import helper
 
 from maxim_deploy._files import sha256_of
-from maxim_deploy._gpu import Gpu, find_gpu
-from maxim_deploy.benchmarks.profile import running
+from maxim_deploy.benchmarks.profile import bundle_profile
 from maxim_deploy.benchmarks.profile.attribution import sources_of
+from maxim_deploy.benchmarks.profile.bundle_profile import profile_bundle
 from maxim_deploy.benchmarks.profile.kinds import KINDS, kind_of, strongest
 from maxim_deploy.benchmarks.profile.onnxruntime_trace import matched, runs_in
 from maxim_deploy.benchmarks.profile.places import INPUT, Place, place_of_name, places_of
 from maxim_deploy.benchmarks.profile.profile import (
+    LayerProfile,
     NodeTimes,
-    Profile,
     grouped,
 )
-from maxim_deploy.benchmarks.profile.running import profile_bundle
 from maxim_deploy.benchmarks.profile.tables import rows_of, table_of_profile, text_of_profile
 from maxim_deploy.benchmarks.profile.tensorrt_layers import (
     layer_profiler,
@@ -35,6 +34,7 @@ from maxim_deploy.benchmarks.profile.tensorrt_layers import (
 )
 from maxim_deploy.engines.layers import Layer, layers_to_json
 from maxim_deploy.errors import BackendError, BundleError, UsageError
+from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
@@ -87,7 +87,7 @@ def test_a_name_tells_the_published_block(name: str, published: str, block: str)
 
 def test_every_module_of_both_forms_has_a_place() -> None:
     """What fails here is a module that was renamed."""
-    from maxim_deploy.benchmarks.making import random_checkpoint
+    from maxim_deploy.benchmarks.artifacts import random_checkpoint
     from maxim_deploy.export.deployment import DeploymentMaxim
     from maxim_deploy.model import module_from_checkpoint
 
@@ -229,7 +229,7 @@ def test_a_trace_that_is_not_of_the_saved_graph_is_refused() -> None:
             matched(runs_in(wrong), nodes, sources)
 
 
-def sample() -> Profile:
+def sample() -> LayerProfile:
     groups, unattributed = grouped([
         NodeTimes(Place(1, "encoder", 0, "opening"), "convolution", [1.0, 2.0, 30.0]),
         NodeTimes(Place(1, "encoder", 0, "opening"), "convolution", [3.0, 3.0, 3.0]),
@@ -237,7 +237,7 @@ def sample() -> Profile:
         NodeTimes(Place(1, "decoder", 0), "mean", [0.01, 0.01, 0.01]),
         NodeTimes(None, "other", [0.5, 0.5, 0.5]),
     ], run=1)  # fmt: skip
-    return Profile(
+    return LayerProfile(
         "2026-01-01T00:00:00+00:00", "demo", "S-1", "onnxruntime", "onnxruntime 1.32.0", "cpu",
         "fp32", "image", (100, 130), 1, 2, {"cpu": "x"}, 3, 12.0, 10.0, groups, unattributed, 2.49,
     )  # fmt: skip
@@ -256,9 +256,9 @@ def test_groups_are_sums_over_the_nodes_of_one_run() -> None:
 
 def test_profiles_come_back_from_json() -> None:
     line = json.dumps(sample().to_json())
-    assert Profile.from_json(json.loads(line)) == sample()
+    assert LayerProfile.from_json(json.loads(line)) == sample()
     with pytest.raises(ValueError, match="schema 9, this version reads 1"):
-        Profile.from_json(sample().to_json() | {"schema": 9})
+        LayerProfile.from_json(sample().to_json() | {"schema": 9})
 
 
 def test_the_table_adds_up() -> None:
@@ -302,7 +302,7 @@ def test_onnxruntime_by_block(demo_bundle: Path, precision: str, io: str) -> Non
     # three norms in a gMLP block; its Gelus, each taken apart, are still those of the block
     assert groups["encoder", 0, "multi-axis gMLP", "LayerNorm"] == 5
     assert groups["encoder", 0, "multi-axis gMLP", "GELU"] == 6 * (1 if precision == "fp32" else 9)
-    assert Profile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
+    assert LayerProfile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
 
 
 def test_what_cannot_be_profiled_is_refused(demo_bundle: Path) -> None:
@@ -318,9 +318,9 @@ def test_what_cannot_be_profiled_is_refused(demo_bundle: Path) -> None:
 
 
 def test_the_picture_is_as_the_form_wants_it(demo_bundle: Path) -> None:
-    tensor = running.random_image(running._shape((65, 100), 2, "tensor"), "tensor")
+    tensor = bundle_profile.random_image(bundle_profile._shape((65, 100), 2, "tensor"), "tensor")
     assert (tensor.shape, tensor.dtype) == ((2, 3, 128, 128), "float32")
-    image = running.random_image(running._shape((65, 100), 2, "image"), "image")
+    image = bundle_profile.random_image(bundle_profile._shape((65, 100), 2, "image"), "image")
     assert (image.shape, image.dtype, image.max()) == ((2, 65, 100, 3), "uint8", 254)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from benchmarks.samples import record
 
-from maxim_deploy.benchmarks import environment as environment_module
-from maxim_deploy.benchmarks.environment import environment, machine_of
 from maxim_deploy.benchmarks.records import append_records, read_records
 from maxim_deploy.errors import UsageError
+from maxim_deploy.machine import facts as environment_module
+from maxim_deploy.machine.facts import environment, machine_of
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 RECORD = record()

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from maxim_deploy.benchmarks.profile.places import Place
-from maxim_deploy.benchmarks.profile.profile import Group, Profile
+from maxim_deploy.benchmarks.profile.profile import Group, LayerProfile
 from maxim_deploy.benchmarks.records import Record, read_records
 from maxim_deploy.benchmarks.report.markup import Markup, element, escaped, short_number, together
 from maxim_deploy.benchmarks.report.page import page, write_report
@@ -52,10 +52,10 @@ def record(subject: str = "onnxruntime", ms: float = 100.0, **changes: Any) -> R
     return replace(made, **changes)
 
 
-def profile() -> Profile:
+def profile() -> LayerProfile:
     places = [Place(1, "encoder", 0, "opening"), Place(1, "decoder", 0, "multi-axis gMLP")]
     groups = tuple(Group(place, "convolution", 4.0, 3) for place in places)
-    return Profile(
+    return LayerProfile(
         "2026-01-02T03:04:05+00:00", "demo", "S-1", "onnxruntime", "onnxruntime 1.32.0", "cpu",
         "fp32", "image", (64, 64), 1, 2, {"cpu": "Example CPU"}, 3, 9.0, 8.5, groups, 0.25, 0.75,
     )  # fmt: skip

@@ -10,17 +10,17 @@ from runtime import fake_tensorrt
 from runtime.cuda.fakes import FakeRuntime
 
 from maxim_deploy.benchmarks import torch_runner
-from maxim_deploy.benchmarks.runners import Job, runner_of
+from maxim_deploy.benchmarks.runners import Workload, runner_of
 from maxim_deploy.errors import BackendError
 from maxim_deploy.spec.manifest import Bundle
 
 
 def test_pictures_are_the_same_everywhere_and_padded_as_published() -> None:
-    job = Job("onnxruntime", "x", (70, 64), batch=2)
+    job = Workload("onnxruntime", "x", (70, 64), batch=2)
     first, second = job.pictures()
     assert first.shape == (70, 64, 3) and first.dtype == np.uint8
     assert not np.array_equal(first, second)
-    assert np.array_equal(first, Job("torch", "y", (70, 64), batch=2).pictures()[0])
+    assert np.array_equal(first, Workload("torch", "y", (70, 64), batch=2).pictures()[0])
     assert job.inputs("image").shape == (2, 70, 64, 3)
     tensor = job.inputs("tensor")
     assert tensor.shape == (2, 3, 128, 64) and tensor.flags.c_contiguous
@@ -31,7 +31,7 @@ def test_pictures_are_the_same_everywhere_and_padded_as_published() -> None:
 
 def test_a_graph_on_the_cpu(tmp_path: Path) -> None:
     graph = write(tmp_path / "fp32.tensor.onnx", node("Neg", "image", "restored"))
-    job = Job("onnxruntime", str(graph), (64, 128))
+    job = Workload("onnxruntime", str(graph), (64, 128))
     runner = runner_of(job)
     assert (runner.device, runner.io, runner.cuda) == ("cpu", "tensor", None)
     assert list(runner.brackets) == ["network"]  # without a bundle there is no image path
@@ -43,7 +43,7 @@ def test_a_graph_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_a_bundle_on_the_cpu(demo_bundle: Path) -> None:
-    job = Job("onnxruntime", str(demo_bundle), (60, 64), "fp16", batch=2, threads=1)
+    job = Workload("onnxruntime", str(demo_bundle), (60, 64), "fp16", batch=2, threads=1)
     runner = runner_of(job)
     assert set(runner.brackets) == {"network", "image"}
     runner.brackets["network"]()
@@ -56,8 +56,8 @@ def test_a_bundle_on_the_cpu(demo_bundle: Path) -> None:
 
 def test_pytorch_agrees_with_the_graph(demo_bundle: Path) -> None:
     source = str(demo_bundle / "source.safetensors")
-    eager = runner_of(Job("torch", source, (64, 100), threads=2))
-    ours = runner_of(Job("onnxruntime", str(demo_bundle), (64, 100)))
+    eager = runner_of(Workload("torch", source, (64, 100), threads=2))
+    ours = runner_of(Workload("onnxruntime", str(demo_bundle), (64, 100)))
     assert list(eager.brackets) == ["network"]
     for runner in (eager, ours):
         runner.brackets["network"]()
@@ -74,7 +74,7 @@ def test_pytorch_without_a_gpu_says_so(tiny_bundle: Bundle) -> None:
         pytest.skip("there is a GPU")
     source = str(tiny_bundle.path / "source.safetensors")
     with pytest.raises(BackendError, match="cannot use a GPU here"):
-        runner_of(Job("torch", source, (64, 64), on_gpu=True))
+        runner_of(Workload("torch", source, (64, 64), on_gpu=True))
 
 
 class FakeEvents:
@@ -102,7 +102,7 @@ def test_gpu_time_of_pytorch_is_between_events(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = torch_runner.TorchRunner(
-        Job("torch", str(tiny_bundle.path / "source.safetensors"), (64, 64))
+        Workload("torch", str(tiny_bundle.path / "source.safetensors"), (64, 64))
     )
     order: list[str] = []
     monkeypatch.setattr(runner._torch, "cuda", FakeEvents(order))
@@ -135,7 +135,7 @@ def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_an_engine_runs_in_each_bracket(fake_engine) -> None:
     bundle, api = fake_engine
-    job = Job("tensorrt", str(bundle.path), (64, 96), "fp16", on_gpu=True)
+    job = Workload("tensorrt", str(bundle.path), (64, 96), "fp16", on_gpu=True)
     runner = runner_of(job)
     assert set(runner.brackets) == {"network", "transfer", "image"}
     assert runner.device == "cuda:0 NVIDIA L4"
@@ -173,7 +173,7 @@ def test_onnxruntime_on_a_gpu_has_no_gpu_time(
 
     bundle, _ = fake_engine
     monkeypatch.setattr(onnxruntime_cuda, "require", lambda *_: FakeOrt())
-    job = Job("onnxruntime-cuda", str(bundle.path), (24, 32), "fp16", on_gpu=True)
+    job = Workload("onnxruntime-cuda", str(bundle.path), (24, 32), "fp16", on_gpu=True)
     runner = runner_of(job)
     assert set(runner.brackets) == {"network", "transfer", "image"}
     timed = runner.brackets["network"]()
@@ -190,8 +190,8 @@ def test_on_a_gpu(demo_bundle: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU that PyTorch can use")
     source = str(demo_bundle / "source.safetensors")
-    reference = runner_of(Job("torch", source, (256, 256)))
-    eager = runner_of(Job("torch", source, (256, 256), "fp16", on_gpu=True))
+    reference = runner_of(Workload("torch", source, (256, 256)))
+    eager = runner_of(Workload("torch", source, (256, 256), "fp16", on_gpu=True))
     for runner in (reference, eager):
         runner.brackets["network"]()
     timed = eager.brackets["network"]()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from maxim_deploy.benchmarks.subjects import Subject
-from maxim_deploy.benchmarks.suite import Plan, read_suite
+from maxim_deploy.benchmarks.suite import SuitePlan, read_suite
 from maxim_deploy.errors import UsageError
 from maxim_deploy.export.deployment import REWRITES
 from maxim_deploy.spec.architecture import Architecture
@@ -24,7 +24,7 @@ def suite(folder: Path, text: str) -> Path:
 
 def test_defaults(tmp_path: Path) -> None:
     assert read_suite(suite(tmp_path, f"[quick]\n{GOOD}")) == {
-        "quick": Plan(models=("S-1",), backends=("onnxruntime",), sizes=((64, 128),))
+        "quick": SuitePlan(models=("S-1",), backends=("onnxruntime",), sizes=((64, 128),))
     }
 
 
@@ -51,7 +51,7 @@ def test_everything_said(tmp_path: Path) -> None:
     plan = read_suite(suite(tmp_path, text))["small"]
     torch = (Subject("torch", "fp32", True), Subject("torch", "fp16", True))
     graphs = tuple(Subject(name, "fp32", True) for name in ("literal", "none", *REWRITES))
-    assert plan == Plan(
+    assert plan == SuitePlan(
         models=("demo-denoise", Architecture(4, 1, 1, 1)),
         backends=("onnxruntime", "tensorrt"),
         precisions=("fp32", "fp16"),

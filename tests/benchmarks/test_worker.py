@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from benchmarks.graphs import node, write
 
-from maxim_deploy.benchmarks import serving
-from maxim_deploy.benchmarks.runners import Job
+from maxim_deploy.benchmarks import worker_main
+from maxim_deploy.benchmarks.runners import Workload
 from maxim_deploy.benchmarks.worker import Worker
 from maxim_deploy.errors import BackendError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 
 
-def job(graph: Path, **changes: object) -> Job:
-    return Job("onnxruntime", str(graph), (64, 128), threads=1, **changes)
+def job(graph: Path, **changes: object) -> Workload:
+    return Workload("onnxruntime", str(graph), (64, 128), threads=1, **changes)
 
 
 def negation(folder: Path) -> Path:
@@ -109,7 +109,7 @@ def test_a_worker_brings_no_torch_and_no_onnx(tmp_path: Path) -> None:
     import subprocess
 
     code = (
-        "import sys, maxim_deploy.benchmarks.serving\n"
+        "import sys, maxim_deploy.benchmarks.worker_main\n"
         "print({'torch', 'onnx', 'matplotlib', 'psutil'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -126,14 +126,14 @@ def test_what_libraries_print_is_no_answer(tmp_path: Path) -> None:
             sys.executable,
             "-c",
             "import os, sys\n"
-            "from maxim_deploy.benchmarks import serving\n"
-            "real = serving.runner_of\n"
+            "from maxim_deploy.benchmarks import worker_main\n"
+            "real = worker_main.runner_of\n"
             "def noisy(job):\n"
             "    os.system('echo noise')\n"
             "    print('noise', flush=True)\n"
             "    return real(job)\n"
-            "serving.runner_of = noisy\n"
-            "serving.main()",
+            "worker_main.runner_of = noisy\n"
+            "worker_main.main()",
             json.dumps(asdict(job(negation(tmp_path)))),
         ],
         input='{"do": "first"}\n',
@@ -149,16 +149,16 @@ def test_what_libraries_print_is_no_answer(tmp_path: Path) -> None:
 def test_an_unexpected_error_belongs_into_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: Job) -> None:
+    def broken(_: Workload) -> None:
         raise OverflowError("too large")
 
-    monkeypatch.setattr(serving, "runner_of", broken)
+    monkeypatch.setattr(worker_main, "runner_of", broken)
     answers = io.StringIO()
-    assert serving.serve(job(tmp_path), io.StringIO(), answers, 0.0) == 1
+    assert worker_main.serve(job(tmp_path), io.StringIO(), answers, 0.0) == 1
     assert json.loads(answers.getvalue()) == {"error": "OverflowError: too large"}
 
 
 def test_a_restorer_under_load(demo_bundle: Path) -> None:
-    with Worker(Job("onnxruntime", str(demo_bundle), (64, 64))) as worker:
+    with Worker(Workload("onnxruntime", str(demo_bundle), (64, 64))) as worker:
         entry = worker.load(mode="closed", callers=2, seconds=0.2)
         assert entry["images_per_s"] > 0 and entry["latency"]["count"] >= 2

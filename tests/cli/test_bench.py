@@ -12,12 +12,13 @@ import pytest
 from benchmarks.samples import ENVIRONMENT, handoff, record
 from click.testing import CliRunner, Result
 
-from maxim_deploy.benchmarks import environment, measuring
-from maxim_deploy.benchmarks.measuring import Run
-from maxim_deploy.benchmarks.profile.profile import Profile
+from maxim_deploy.benchmarks import suite_run
+from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.records import Record, append_records, read_records
+from maxim_deploy.benchmarks.suite_run import SuiteRun
 from maxim_deploy.cli.bench import bench
 from maxim_deploy.imaging.files import write_image
+from maxim_deploy.machine import facts
 
 SUITE = """
 [first]
@@ -48,17 +49,17 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The runs that were asked for; they give what is put behind them as `records`."""
     asked: list[Any] = []
 
-    class Measured(list[Run]):
+    class Measured(list[SuiteRun]):
         records = ([record("torch", *[100] * 7)], [record("onnxruntime", *[50] * 7)])
 
     measured = Measured(asked)
 
-    def fake(self: Run) -> Iterator[list[Record]]:
+    def fake(self: SuiteRun) -> Iterator[list[Record]]:
         measured.append(self)
         yield from measured.records
 
-    monkeypatch.setattr(measuring.Run, "records", fake)
-    monkeypatch.setattr(environment, "environment", lambda: {**ENVIRONMENT})
+    monkeypatch.setattr(suite_run.SuiteRun, "records", fake)
+    monkeypatch.setattr(facts, "environment", lambda: {**ENVIRONMENT})
     yield measured
 
 
@@ -288,7 +289,7 @@ def test_layers_as_json(runs: Any, demo_bundle: Path) -> None:
     result = maxim_bench(demo_bundle, "--size", "64x64", "--layers", "--json")
     *_, fp32, fp16 = (json.loads(line) for line in result.stdout.splitlines())
     assert [one["profile"]["precision"] for one in (fp32, fp16)] == ["fp32", "fp16"]
-    assert Profile.from_json(fp32["profile"]).wall_ms > 0
+    assert LayerProfile.from_json(fp32["profile"]).wall_ms > 0
 
 
 def test_what_cannot_be_profiled_is_said(runs: Any, demo_bundle: Path) -> None:

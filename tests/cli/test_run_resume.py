@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli.running import INVERTING, ROOT, Inverter, child, files, level, maxim_run, picture
 
-from maxim_deploy.cli._record import NAME
+from maxim_deploy.jobs.record import NAME
 
 OUT = ("-o", "out", "--resume")
 

@@ -16,11 +16,12 @@ from cli.running import INVERTING, ROOT, Inverter, child, files, level, maxim_ru
 from clips import VARIABLE, clip, cut, levels, packets, shown
 
 import maxim_deploy
-from maxim_deploy.cli import _video_job
-from maxim_deploy.cli._running import restore_all
-from maxim_deploy.cli._video_job import VideoJob
 from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging.video import CODECS, VideoReader
+from maxim_deploy.jobs import video
+from maxim_deploy.jobs.pipeline import restore_all
+from maxim_deploy.jobs.progress import Bar
+from maxim_deploy.jobs.video import VideoJob
 
 RESUMED = ".maxim-run.jsonl"
 
@@ -446,11 +447,11 @@ def test_whatever_ends_the_run_leaves_no_hidden_file_and_no_open_one(
     def report(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(_video_job, "VideoReader", Reader)
+    monkeypatch.setattr(video, "VideoReader", Reader)
     jobs = [VideoJob(clip(f"{name}.mp4"), Path(f"out/{name}.mp4")) for name in "abc"]
     Path("out").mkdir()
     with pytest.raises(type(error)):
-        restore_all(jobs, lambda rgb: rgb, report)
+        restore_all(jobs, lambda rgb: rgb, report, Bar(), print)
     assert files("out") == ["a.mp4"]
     assert len(opened) == 3
     for reader in opened:

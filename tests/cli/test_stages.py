@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from maxim_deploy.cli._stages import ahead, behind
+from maxim_deploy.jobs.overlap import ahead, behind
 
 
 @pytest.fixture(autouse=True)

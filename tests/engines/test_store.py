@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import maxim_deploy
-from maxim_deploy.engines import BuildOptions, add_engine, inspect_bundle, making, store
+from maxim_deploy.engines import BuildOptions, add_engine, engine_file, inspect_bundle, store
 from maxim_deploy.engines.identity import differences, identity_of, ingredients
 from maxim_deploy.errors import BundleError, EngineError, MissingDependencyError, UsageError
 from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
@@ -174,7 +174,7 @@ def test_an_engine_lies_in_its_folder(bundle: Path, file: str) -> None:
 @pytest.mark.parametrize("name", ["fp16.weights", "fp16.image.onnx"])
 def test_changed_files_never_reach_the_library(trt, bundle: Path, monkeypatch, name: str) -> None:
     (bundle / name).write_bytes((bundle / name).read_bytes() + b"\0")
-    monkeypatch.setattr(making, "parse_graph", lambda *_: pytest.fail("the library saw it"))
+    monkeypatch.setattr(engine_file, "parse_graph", lambda *_: pytest.fail("the library saw it"))
     with pytest.raises(BundleError, match=f"{name}.*has changed since the export"):
         add_engine(bundle, settings("64x64"))
 
@@ -183,7 +183,7 @@ def test_a_full_disk(trt, bundle: Path, monkeypatch) -> None:
     def full(path: Path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(making, "atomic_file", full)
+    monkeypatch.setattr(engine_file, "atomic_file", full)
     with pytest.raises(EngineError, match=r"cannot write the engine into .*No space left"):
         add_engine(bundle, settings("64x64"))
     assert engines(bundle) == [] and Bundle.open(bundle).manifest.engines == []
@@ -227,7 +227,7 @@ def test_without_the_library(bundle: Path, monkeypatch) -> None:
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     prelude = (
         "import sys; from pathlib import Path; from engines.conftest import settings; "
-        "from maxim_deploy.engines import BuildOptions, add_engine, making\n"
+        "from maxim_deploy.engines import BuildOptions, add_engine, engine_file\n"
     )
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return subprocess.Popen(
@@ -253,10 +253,10 @@ def test_two_processes_build_one_engine_once(trt, bundle: Path) -> None:
 def test_a_killed_build_leaves_nothing_and_blocks_nobody(trt, bundle: Path) -> None:
     script = (
         "def write(job, parsed, built):\n"
-        "    with making.atomic_file(job.folder / 'x.engine') as file:\n"
+        "    with engine_file.atomic_file(job.folder / 'x.engine') as file:\n"
         "        file.write(built.plan[:1000]); file.flush(); print('half', flush=True)\n"
         "        import time; time.sleep(600)\n"
-        "making._write = write\n"
+        "engine_file._write = write\n"
         "add_engine(Path(sys.argv[1]), settings('64x64'))"
     )
     process = start(script, bundle)
@@ -330,8 +330,8 @@ def test_the_demo_model(trt, demo_bundle: Path, tmp_path: Path) -> None:
 
 
 S2 = """
-from maxim_deploy._memory import peak_resident_bytes
-from maxim_deploy.benchmarks.making import random_checkpoint
+from maxim_deploy.machine.memory import peak_resident_bytes
+from maxim_deploy.benchmarks.artifacts import random_checkpoint
 from maxim_deploy.export import BundleSettings, export_bundle
 from maxim_deploy.spec.architecture import architecture_of
 if sys.argv[2] == "export":

@@ -15,8 +15,6 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from engines.conftest import settings
 
-from maxim_deploy import _gpu
-from maxim_deploy._gpu import Gpu, find_gpu
 from maxim_deploy.engines import (
     BuildOptions,
     add_engine,
@@ -30,6 +28,8 @@ from maxim_deploy.engines import (
 from maxim_deploy.engines.refit import refit_from_graph
 from maxim_deploy.engines.timing_cache import TimingCacheFile
 from maxim_deploy.errors import EngineError
+from maxim_deploy.machine import gpu
+from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.spec.manifest import Bundle
 
 L4 = Gpu("NVIDIA L4", "8.9", 24 * 10**9, "13.0")
@@ -269,11 +269,11 @@ def fake_driver(failing: str = "") -> SimpleNamespace:
 
 
 def test_find_gpu(monkeypatch) -> None:
-    monkeypatch.setattr(_gpu, "require", lambda *_: fake_driver())
+    monkeypatch.setattr(gpu, "require", lambda *_: fake_driver())
     assert find_gpu() == L4
-    monkeypatch.setattr(_gpu, "require", lambda *_: fake_driver("cuDeviceGet"))
+    monkeypatch.setattr(gpu, "require", lambda *_: fake_driver("cuDeviceGet"))
     assert find_gpu() is None
-    monkeypatch.setattr(_gpu, "require", _gpu.require)
+    monkeypatch.setattr(gpu, "require", gpu.require)
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
     assert find_gpu() is None
@@ -285,8 +285,8 @@ def test_on_a_gpu(trt, bundle: Path) -> None:
     gpu = find_gpu()
     if gpu is None:
         pytest.skip("no NVIDIA GPU or driver here")
-    from maxim_deploy._tensorrt import collecting_logger
     from maxim_deploy.engines.layers import layers_from_inspector
+    from maxim_deploy.machine.tensorrt import collecting_logger
 
     logger = collecting_logger(trt)
     runtime = trt.Runtime(logger)

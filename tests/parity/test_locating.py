@@ -27,14 +27,14 @@ from maxim_deploy.graph.precision import (
     low_precision,
     verify_types,
 )
-from maxim_deploy.graph.precision.running import open_session
+from maxim_deploy.graph.precision.session import open_session
 from maxim_deploy.model import Maxim
 from maxim_deploy.parity.comparison import compare
+from maxim_deploy.parity.inspected import subject_of_graph, subject_of_module
 from maxim_deploy.parity.locating import Located, PointError, locate, walk
 from maxim_deploy.parity.networks import network_of_module, read_graph
 from maxim_deploy.parity.plots import plot_growth
 from maxim_deploy.parity.points import points_of
-from maxim_deploy.parity.subjects import subject_of_graph, subject_of_module
 from maxim_deploy.parity.thresholds import THRESHOLDS
 from maxim_deploy.spec.manifest import Bundle
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from maxim_deploy._gpu import Gpu
+from maxim_deploy.machine.gpu import Gpu
 from maxim_deploy.runtime import doctor
 from maxim_deploy.runtime.doctor import LIBRARIES, Report, examine, report_text
 from maxim_deploy.runtime.probes import PROBES, Verdict

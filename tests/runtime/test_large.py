@@ -17,7 +17,7 @@ SCRIPT = """
 import json, pathlib, sys
 import numpy
 import maxim_deploy
-from maxim_deploy._memory import peak_resident_bytes, resident_bytes
+from maxim_deploy.machine.memory import peak_resident_bytes, resident_bytes
 from maxim_deploy.imaging.files import read_image
 photo = read_image(pathlib.Path(sys.argv[2])).rgb
 mirrored = numpy.concatenate([photo, photo[:, ::-1]], axis=1)

@@ -119,7 +119,7 @@ def test_the_error_says_what_the_process_has_already(monkeypatch) -> None:
     class OnTheCpu(Doubling):
         device = "cpu"
 
-    monkeypatch.setattr("maxim_deploy.runtime.work.resident_bytes", lambda: 123_000_000)
+    monkeypatch.setattr("maxim_deploy.runtime.executor.resident_bytes", lambda: 123_000_000)
     words = r"tiles of 128x128 fit .*max_memory: of 100 MB the process has 123 MB already \| allow"
     with pytest.raises(UsageError, match=words):
         restorer_of(OnTheCpu(), limit=100_000_000).plan(900, 900)

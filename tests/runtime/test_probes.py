@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maxim_deploy._gpu import Gpu, find_gpu
+from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.runtime import probes
 from maxim_deploy.runtime.probes import TINY_GRAPH, verdict_on
 

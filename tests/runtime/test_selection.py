@@ -13,7 +13,7 @@ from spec.test_engine_settings import entry
 
 import maxim_deploy
 from maxim_deploy import BackendError, BundleError, UsageError
-from maxim_deploy._gpu import Gpu
+from maxim_deploy.machine.gpu import Gpu
 from maxim_deploy.runtime import selection, tensorrt_backend
 from maxim_deploy.runtime.engine_set import EngineSet
 from maxim_deploy.spec.manifest import Bundle

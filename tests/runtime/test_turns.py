@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from runtime.test_tiles import Doubling, image_of, restorer_of
 
-from maxim_deploy import BackendError, MaximDeployError, UsageError, _onnxruntime
-from maxim_deploy._onnxruntime import Arena, arena_of_this_process
-from maxim_deploy._run_memory import RunMemory
+from maxim_deploy import BackendError, MaximDeployError, UsageError
+from maxim_deploy.machine import onnxruntime
+from maxim_deploy.machine.onnxruntime import Arena, arena_of_this_process
+from maxim_deploy.machine.run_memory import RunMemory
 from maxim_deploy.runtime import selection
 from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
@@ -174,11 +175,11 @@ def test_two_first_sessions_share_one_arena(monkeypatch: pytest.MonkeyPatch) -> 
             made.append(self)
             time.sleep(0.05)
 
-    monkeypatch.setattr(_onnxruntime, "Arena", Slow)
-    _onnxruntime._made.cache_clear()
+    monkeypatch.setattr(onnxruntime, "Arena", Slow)
+    onnxruntime._made.cache_clear()
     try:
         with ThreadPoolExecutor(8) as pool:
             found = set(pool.map(lambda _: arena_of_this_process(), range(8)))
     finally:
-        _onnxruntime._made.cache_clear()
+        onnxruntime._made.cache_clear()
     assert [*found] == made

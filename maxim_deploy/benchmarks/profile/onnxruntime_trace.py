@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import onnx
 from numpy.typing import NDArray
 
-from maxim_deploy._onnxruntime import session_options
 from maxim_deploy._optional import require
 from maxim_deploy.benchmarks.profile.attribution import Source, sources_of
 from maxim_deploy.benchmarks.profile.profile import NodeTimes
 from maxim_deploy.benchmarks.timing import stopwatch
 from maxim_deploy.errors import BackendError
+from maxim_deploy.machine.onnxruntime import session_options
 
 _NODE_SUFFIX = "_kernel_time"
 _ERRORS_ONLY = 3
@@ -37,7 +37,7 @@ class Trace(NamedTuple):
     library: str
 
 
-class Run(NamedTuple):
+class TracedRun(NamedTuple):
     """One run in a trace: its milliseconds, and (name, operator, milliseconds) of every node."""
 
     wall_ms: float
@@ -73,7 +73,7 @@ def trace_graph(
     return Trace(nodes, [run.wall_ms for run in kept], plain_ms, library)
 
 
-def runs_in(events: list[dict[str, Any]]) -> list[Run]:
+def runs_in(events: list[dict[str, Any]]) -> list[TracedRun]:
     """The runs of a trace, in order; what lies outside of all is left out."""
     walls = [event for event in events if event["name"] == "model_run"]
     nodes = [event for event in events if event["name"].endswith(_NODE_SUFFIX)]
@@ -83,12 +83,12 @@ def runs_in(events: list[dict[str, Any]]) -> list[Run]:
         inside = sorted(
             (event for event in nodes if start <= event["ts"] < end), key=lambda event: event["ts"]
         )
-        runs.append(Run(wall["dur"] / 1e3, [_node(event) for event in inside]))
+        runs.append(TracedRun(wall["dur"] / 1e3, [_node(event) for event in inside]))
     return runs
 
 
 def matched(
-    runs: list[Run], executed: list[onnx.NodeProto], sources: list[Source]
+    runs: list[TracedRun], executed: list[onnx.NodeProto], sources: list[Source]
 ) -> list[NodeTimes]:
     """The times of every node over all runs, with its source.
 
@@ -122,7 +122,7 @@ def _plain(
 
 def _traced(
     ort: Any, graph: Path, image: NDArray[Any], count: int, threads: int | None
-) -> tuple[list[Run], onnx.GraphProto]:
+) -> tuple[list[TracedRun], onnx.GraphProto]:
     """The runs, and the graph as it was executed."""
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder, "executed.onnx")

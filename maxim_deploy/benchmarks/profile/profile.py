@@ -44,7 +44,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Profile:
+class LayerProfile:
     """Where the time of one run goes; the fields are those of the line."""
 
     created: str
@@ -107,7 +107,7 @@ class Profile:
         return asdict(self) | {"groups": groups, "size": list(self.size)}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Profile:
+    def from_json(cls, fields: dict[str, Any]) -> LayerProfile:
         """The inverse of `to_json`; raises KeyError, TypeError or ValueError."""
         if fields.get("schema", SCHEMA) != SCHEMA:
             raise ValueError(f"schema {fields['schema']}, this version reads {SCHEMA}")

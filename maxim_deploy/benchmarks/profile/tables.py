@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maxim_deploy.benchmarks.profile.kinds import KINDS
-from maxim_deploy.benchmarks.profile.profile import Profile
+from maxim_deploy.benchmarks.profile.profile import LayerProfile
 
 MIN_SHARE = 0.005
 """Of all nodes. A kind that takes less has no column of its own: it is among "other"."""
 
 
-def table_of_profile(profile: Profile) -> str:
+def table_of_profile(profile: LayerProfile) -> str:
     """A row per block of the network, a column per kind of work, in milliseconds; Markdown."""
     rows = rows_of(profile)
     lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
@@ -19,7 +19,7 @@ def table_of_profile(profile: Profile) -> str:
     return f"**{profile.title}**: {method_of(profile)}\n\n{table}"
 
 
-def text_of_profile(profile: Profile) -> str:
+def text_of_profile(profile: LayerProfile) -> str:
     """The same, aligned for a terminal."""
     rows = rows_of(profile)
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
@@ -30,7 +30,7 @@ def text_of_profile(profile: Profile) -> str:
     return "\n".join([f"{profile.title}: {method_of(profile)}", "", *lines])
 
 
-def rows_of(profile: Profile) -> list[list[str]]:
+def rows_of(profile: LayerProfile) -> list[list[str]]:
     """Heads; a row per block; what is in no block; the sum. Empty cells are zeros."""
     kinds = shown_kinds(profile)
     rows = [["", "ms", "share", *kinds]]
@@ -51,14 +51,14 @@ def rows_of(profile: Profile) -> list[list[str]]:
     return rows
 
 
-def shown_kinds(profile: Profile) -> Sequence[str]:
+def shown_kinds(profile: LayerProfile) -> Sequence[str]:
     """Kinds with a column of their own, in the order of `KINDS`."""
     sums, total = profile.by_kind(), profile.nodes_ms
     large = [kind for kind in KINDS if sums.get(kind, 0.0) >= MIN_SHARE * total and kind != "other"]
     return large if len(large) == len(sums) else [*large, "other"]
 
 
-def method_of(profile: Profile) -> str:
+def method_of(profile: LayerProfile) -> str:
     """How it was measured, in a sentence."""
     threads = "" if profile.threads is None else f", {profile.threads} threads"
     plain = ""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from maxim_deploy.benchmarks.profile.kinds import KINDS
 from maxim_deploy.benchmarks.profile.places import Place
-from maxim_deploy.benchmarks.profile.profile import Profile
+from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.profile.tables import shown_kinds
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.report.markup import Markup, short_number
@@ -109,7 +109,7 @@ def load_plots(panel: Panel) -> Iterator[Markup]:
             yield figure(title, f"{y_label} by {x_label}, a line per subject", height, draw)
 
 
-def profile_plot(profile: Profile) -> Markup:
+def profile_plot(profile: LayerProfile) -> Markup:
     """Time by block of the network and kind of work."""
     places, kinds = profile.by_place(), list(shown_kinds(profile))
     parts = {

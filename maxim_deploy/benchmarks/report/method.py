@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from maxim_deploy.benchmarks.profile.profile import Profile
+from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.report.markup import Markup, element, facts, section
 from maxim_deploy.benchmarks.report.panels import Panel
 
@@ -22,7 +22,7 @@ _WORDS = {
 _OF_THE_MOMENT = ("busy", "load_average_1m")
 
 
-def method(panels: Sequence[Panel], profiles: Sequence[Profile]) -> Markup:
+def method(panels: Sequence[Panel], profiles: Sequence[LayerProfile]) -> Markup:
     """What was measured how, and where."""
     words = element(
         "ul",
@@ -41,7 +41,7 @@ def method(panels: Sequence[Panel], profiles: Sequence[Profile]) -> Markup:
 
 
 def _machines(
-    panels: Sequence[Panel], profiles: Sequence[Profile]
+    panels: Sequence[Panel], profiles: Sequence[LayerProfile]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Environments that differ in more than the load, with what was measured in each."""
     seen: dict[str, tuple[list[str], Mapping[str, Any]]] = {}

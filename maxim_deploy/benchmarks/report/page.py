@@ -11,7 +11,7 @@ from typing import Any
 
 from maxim_deploy._files import write_text
 from maxim_deploy._version import __version__
-from maxim_deploy.benchmarks.profile.profile import Profile
+from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.records import Record, line_of
 from maxim_deploy.benchmarks.report import method, overview, sections
 from maxim_deploy.benchmarks.report.markup import Markup, element, together
@@ -29,7 +29,7 @@ def write_report(
     records: Sequence[Record],
     path: Path,
     *,
-    profiles: Sequence[Profile] = (),
+    profiles: Sequence[LayerProfile] = (),
     parity: Sequence[Mapping[str, Any]] = (),
     pictures: Sequence[BeforeAfter] = (),
 ) -> None:
@@ -62,7 +62,7 @@ def write_report(
 def page(
     records: Sequence[Record],
     *,
-    profiles: Sequence[Profile] = (),
+    profiles: Sequence[LayerProfile] = (),
     parity: Sequence[Mapping[str, Any]] = (),
     pictures: Sequence[BeforeAfter] = (),
 ) -> str:
@@ -105,7 +105,7 @@ def _head(records: Sequence[Record]) -> Markup:
 
 
 def _header(
-    records: Sequence[Record], profiles: Sequence[Profile], present: Mapping[str, Markup]
+    records: Sequence[Record], profiles: Sequence[LayerProfile], present: Mapping[str, Markup]
 ) -> Markup:
     profiled = [profile.created for profile in profiles]
     dates = sorted(created[:10] for created in [r.created for r in records] + profiled)

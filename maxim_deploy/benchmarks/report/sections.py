@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from maxim_deploy.benchmarks.profile.profile import Profile
+from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.profile.tables import MIN_SHARE, method_of, rows_of
 from maxim_deploy.benchmarks.report.charts import (
     MIB,
@@ -82,7 +82,7 @@ def ceiling(panels: Sequence[Panel]) -> Markup | None:
     return _plots("ceiling", "Share of the ceiling", lead, panels, ceiling_plots, _cost_table)
 
 
-def blocks(profiles: Sequence[Profile]) -> Markup | None:
+def blocks(profiles: Sequence[LayerProfile]) -> Markup | None:
     """Where the time goes."""
     if not profiles:
         return None
@@ -220,7 +220,7 @@ def _cost_table(panel: Panel) -> Markup:
     return folded("All figures of the ceiling", table("Ceiling", heads, rows, words=2))
 
 
-def _profile(profile: Profile) -> Markup:
+def _profile(profile: LayerProfile) -> Markup:
     head, *rows = rows_of(profile)
     whole = table(f"Blocks, {profile.title}", ["Block", *head[1:]], rows)
     return element(
@@ -233,7 +233,7 @@ def _profile(profile: Profile) -> Markup:
     )
 
 
-def _kinds(profile: Profile) -> Markup:
+def _kinds(profile: LayerProfile) -> Markup:
     total = profile.nodes_ms or 1.0
 
     def rows(sums: Mapping[str, float]) -> list[tuple[object, ...]]:

@@ -101,7 +101,7 @@ def means_of(x: Tensor, height: int = 2) -> Tensor:
     return x.mean(dim=height + 1).mean(dim=height)
 
 
-class ChannelAttention(TensorModule):
+class DeploymentChannelAttention(TensorModule):
     """The weights of channel attention, from the means over an image."""
 
     def __init__(self, literal: attention.ChannelAttention, rewrites: Rewrites) -> None:
@@ -122,7 +122,7 @@ class ConvolutionalAttention(TensorModule):
         self.norm = Norm(literal.LayerNorm)
         self.conv1 = Convolution(Kernel.of(literal.conv1), padding=1)
         self.conv2 = Convolution(Kernel.of(literal.conv2), padding=1)
-        self.attention = ChannelAttention(literal.channel_attention, rewrites)
+        self.attention = DeploymentChannelAttention(literal.channel_attention, rewrites)
         self.shared = rewrites.shared_layouts
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
@@ -148,7 +148,7 @@ class DenseAttention(TensorModule):
         self.first = Matrix(first, rewrites)
         self.gelu = Gelu(rewrites)
         self.second = Matrix(Affine.of(mixing.Dense_1), rewrites)
-        self.attention = ChannelAttention(literal.channel_attention, rewrites)
+        self.attention = DeploymentChannelAttention(literal.channel_attention, rewrites)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """`[pixels, C]` to the same."""

@@ -56,7 +56,8 @@ class DeploymentMaxim(nn.Module):
         rewrites = rewrites or Rewrites()
         dtype = next(literal.parameters()).dtype
         self.stages = nn.ModuleList(
-            Stage(literal, stage, rewrites) for stage in range(literal.architecture.stages)
+            DeploymentStage(literal, stage, rewrites)
+            for stage in range(literal.architecture.stages)
         )
         self.to(dtype).eval().requires_grad_(False)
 
@@ -82,7 +83,7 @@ class DeploymentMaxim(nn.Module):
         return images[0] if len(images) == 1 else tuple(images)
 
 
-class Stage(nn.Module):
+class DeploymentStage(nn.Module):
     """One U-Net; lists are indexed by level."""
 
     def __init__(self, literal: Maxim, stage: int, rewrites: Rewrites) -> None:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import ExportError
-from maxim_deploy.graph.precision.running import open_session
+from maxim_deploy.graph.precision.session import open_session
 
 
 @dataclass(frozen=True)

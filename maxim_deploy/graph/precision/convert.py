@@ -19,7 +19,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
 from maxim_deploy.errors import ExportError
-from maxim_deploy.graph.precision.slots import (
+from maxim_deploy.graph.precision.table import PrecisionTable
+from maxim_deploy.graph.precision.type_constraints import (
     bound_inputs,
     bound_outputs,
     check_supported,
@@ -28,7 +29,6 @@ from maxim_deploy.graph.precision.slots import (
     retype,
     type_name,
 )
-from maxim_deploy.graph.precision.table import PrecisionTable
 
 BFLOAT16_OPSET = 22
 _BFLOAT16_IR_VERSION = 10  # of the ONNX release that brought opset 22

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from maxim_deploy.errors import ExportError
 from maxim_deploy.graph.precision.roles import MOVES
-from maxim_deploy.graph.precision.running import open_session
-from maxim_deploy.graph.precision.slots import (
+from maxim_deploy.graph.precision.session import open_session
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
+from maxim_deploy.graph.precision.type_constraints import (
     FLOATS,
     bound_inputs,
     bound_outputs,
@@ -20,7 +21,6 @@ from maxim_deploy.graph.precision.slots import (
     is_float,
     require_types,
 )
-from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 
 SAFETY = 8
 """A value may reach this fraction of what its type can hold: other pictures than those measured

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from maxim_deploy.graph.precision.slots import bound_inputs, is_border, is_float
+from maxim_deploy.graph.precision.type_constraints import bound_inputs, is_border, is_float
 
 # fmt: off
 MOVES = frozenset([

@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from maxim_deploy.errors import ExportError, nearest
 from maxim_deploy.graph.precision.roles import ROLES
-from maxim_deploy.graph.precision.slots import is_border, is_float, require_types
+from maxim_deploy.graph.precision.type_constraints import is_border, is_float, require_types
 from maxim_deploy.spec.decoding import decoded
 
 FORMAT = 1

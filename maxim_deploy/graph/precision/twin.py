@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from maxim_deploy.graph.precision.roles import MOVES
-from maxim_deploy.graph.precision.slots import insert_behind, retype
+from maxim_deploy.graph.precision.type_constraints import insert_behind, retype
 
 _LOW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 

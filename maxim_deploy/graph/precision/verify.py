@@ -8,14 +8,14 @@ import onnx
 import onnx_ir as ir
 
 from maxim_deploy.errors import ExportError
-from maxim_deploy.graph.precision.slots import (
+from maxim_deploy.graph.precision.table import PrecisionTable
+from maxim_deploy.graph.precision.type_constraints import (
     bound_inputs,
     bound_outputs,
     is_border,
     is_float,
     type_name,
 )
-from maxim_deploy.graph.precision.table import PrecisionTable
 
 _SHOWN = 5
 

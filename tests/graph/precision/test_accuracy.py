@@ -22,7 +22,7 @@ from maxim_deploy.graph.precision import (
     verify_types,
     with_safe_range,
 )
-from maxim_deploy.graph.precision.running import open_session
+from maxim_deploy.graph.precision.session import open_session
 
 ONE_STEP = 1 / 255
 

@@ -19,7 +19,7 @@ from maxim_deploy.graph.precision import (
     low_precision,
     verify_types,
 )
-from maxim_deploy.graph.precision.running import open_session
+from maxim_deploy.graph.precision.session import open_session
 
 FLOAT, LOW = ir.DataType.FLOAT, ir.DataType.FLOAT16
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from maxim_deploy._gpu import find_gpu
 from maxim_deploy.errors import UsageError
+from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime.cuda import DeviceArray, arrays, device_array_from, is_device_array
 
 INTERFACE = {"shape": (2, 3), "typestr": "<f4", "data": (4096, False), "version": 3}

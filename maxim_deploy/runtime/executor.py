@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy._memory import resident_bytes
 from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging import Padding, Rounding
+from maxim_deploy.machine.memory import resident_bytes
 from maxim_deploy.runtime.backend import Backend, OutOfMemoryError
-from maxim_deploy.runtime.cuda import DeviceArray
-from maxim_deploy.runtime.plan import Plan
-from maxim_deploy.runtime.planning import Bounds, Planner
-from maxim_deploy.runtime.running import (
+from maxim_deploy.runtime.batching import (
     Network,
     Stack,
     ensemble,
@@ -27,6 +24,9 @@ from maxim_deploy.runtime.running import (
     network_of,
     stack_of,
 )
+from maxim_deploy.runtime.cuda import DeviceArray
+from maxim_deploy.runtime.plan import Plan
+from maxim_deploy.runtime.planning import Bounds, Planner
 from maxim_deploy.runtime.turns import Turns
 from maxim_deploy.spec.profiles import Shape
 
@@ -39,7 +39,7 @@ SMALLEST_RETRY = 128 * 128
 CLOSED = "this Restorer is closed; load the bundle again"
 
 
-class Workplace:
+class Executor:
     """A backend, and who may use it when and with how much memory. Thread-safe.
 
     Args:

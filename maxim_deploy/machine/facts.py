@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy._gpu import find_gpu
-from maxim_deploy._memory import kibibytes
 from maxim_deploy._version import __version__
-from maxim_deploy.benchmarks.sensors import gpu_sensors
+from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.memory import kibibytes
+from maxim_deploy.machine.sensors import gpu_sensors
 
 LIBRARIES = (
     "torch",

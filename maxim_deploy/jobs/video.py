@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from maxim_deploy._files import partial_sibling, publish
-from maxim_deploy.cli._job import Job, Run
-from maxim_deploy.cli._plan import incomplete_beside
-from maxim_deploy.cli._stages import ahead, behind
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video import Encoding, Frame, VideoReader, VideoWriter
+from maxim_deploy.jobs.job import Job, JobContext
+from maxim_deploy.jobs.naming import incomplete_beside
+from maxim_deploy.jobs.overlap import ahead, behind
 
 ROOM = 2
 """Frames that wait before the network, and behind it."""
@@ -52,7 +52,7 @@ class VideoJob(Job):
         self.result.height, self.result.width = self.reader.height, self.reader.width
         self.result.frames = 0
 
-    def restore(self, run: Run) -> None:
+    def restore(self, run: JobContext) -> None:
         """Decode, restore and encode frame by frame, under hidden names."""
         if self.reader is None:
             return
@@ -97,7 +97,7 @@ class VideoJob(Job):
             self.reader.close()
             self.reader = None
 
-    def _restore(self, reader: VideoReader, run: Run) -> None:
+    def _restore(self, reader: VideoReader, run: JobContext) -> None:
         """Leave whole files under hidden names, or raise."""
         self._partials = {path: partial_sibling(path) for path in self.outputs}
         writers = [
@@ -129,7 +129,9 @@ class VideoJob(Job):
             of = f" of about {expected}" if expected else ""
             self._ended_early = f"{why} | {self.result.frames}{of} frames were restored"
 
-    def _restore_frames(self, reader: VideoReader, writers: list[VideoWriter], run: Run) -> bool:
+    def _restore_frames(
+        self, reader: VideoReader, writers: list[VideoWriter], run: JobContext
+    ) -> bool:
         """Whether all frames were restored, rather than only those before Ctrl-C."""
 
         def encode(both: tuple[Frame, Pixels]) -> None:

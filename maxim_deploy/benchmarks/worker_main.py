@@ -1,8 +1,8 @@
 """The worker's end of a measurement: load what the job says, then do what is asked.
 
-`python -m maxim_deploy.benchmarks.serving JOB`, a `runners.Job` as JSON, reads a line of JSON per
-question from stdin and writes one per answer to stdout. Whatever else writes to stdout is sent to
-stderr. An answer may be `{"error": ...}` instead; after that of loading the process ends.
+`python -m maxim_deploy.benchmarks.worker_main JOB`, a `runners.Workload` as JSON, reads a line of
+JSON per question from stdin and writes one per answer to stdout. Whatever else writes to stdout is
+sent to stderr. An answer may be `{"error": ...}` instead; after that of loading the process ends.
 
 - at once: `library`, `device`, `io`, `brackets`; `load_s`; `baseline_bytes`, resident once loaded,
   with the pictures in memory
@@ -28,11 +28,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from maxim_deploy._memory import forget_peak, peak_resident_bytes, resident_bytes
 from maxim_deploy.benchmarks.load import under_load
-from maxim_deploy.benchmarks.runners import DEVICE, Job, Runner, runner_of
+from maxim_deploy.benchmarks.runners import DEVICE, Runner, Workload, runner_of
 from maxim_deploy.benchmarks.timing import turn, warm_up
 from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.machine.memory import forget_peak, peak_resident_bytes, resident_bytes
 from maxim_deploy.runtime.cuda import open_cuda
 
 
@@ -50,7 +50,7 @@ class Service:
         MaximDeployError: it cannot be loaded.
     """
 
-    def __init__(self, job: Job, started: float) -> None:
+    def __init__(self, job: Workload, started: float) -> None:
         free = _free_bytes(job)
         self._runner: Runner = runner_of(job)
         self._free_before, self._job = free, job
@@ -103,7 +103,7 @@ class Service:
         return under_load(lambda: restorer(picture), **arguments)
 
 
-def serve(job: Job, questions: TextIO, answers: TextIO, started: float) -> int:
+def serve(job: Workload, questions: TextIO, answers: TextIO, started: float) -> int:
     """Load, then answer until the questions end; the exit code."""
 
     def answer(work: Callable[[], dict[str, Any]]) -> bool:
@@ -133,7 +133,7 @@ def serve(job: Job, questions: TextIO, answers: TextIO, started: float) -> int:
     return 0
 
 
-def _free_bytes(job: Job) -> int | None:
+def _free_bytes(job: Workload) -> int | None:
     """Of the GPU, before anything is on it but a context."""
     if not job.on_gpu:
         return None
@@ -150,7 +150,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # compilers and libraries write to stdout as they like
     fields = json.loads(sys.argv[1])
-    job = Job(**fields | {"size": tuple(fields["size"])})
+    job = Workload(**fields | {"size": tuple(fields["size"])})
     raise SystemExit(serve(job, sys.stdin, answers, started))
 
 

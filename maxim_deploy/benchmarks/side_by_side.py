@@ -16,14 +16,14 @@ from typing import Any
 
 from maxim_deploy.benchmarks.contender import Contender
 from maxim_deploy.benchmarks.handoff import handoff_ns
-from maxim_deploy.benchmarks.limits import Limits
 from maxim_deploy.benchmarks.noise import Watch, spread_of, warnings_of
 from maxim_deploy.benchmarks.records import Record
-from maxim_deploy.benchmarks.runners import Job
-from maxim_deploy.benchmarks.sensors import gpu_sensors
+from maxim_deploy.benchmarks.roofline import Roofline
+from maxim_deploy.benchmarks.runners import Workload
 from maxim_deploy.benchmarks.subjects import CPU_BACKEND, Subject
-from maxim_deploy.benchmarks.suite import Plan
+from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.timing import interleaved
+from maxim_deploy.machine.sensors import gpu_sensors
 
 Say = Callable[[str], None]
 
@@ -44,7 +44,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideBySide:
     """One model at one size and batch.
 
     Attributes:
@@ -58,12 +58,12 @@ class Comparison:
         recall: `handoff_history.recall` of the folder and machine.
     """
 
-    plan: Plan
+    plan: SuitePlan
     files: dict[Subject, Files]
     size: tuple[int, int]
     batch: int
     common: dict[str, Any]
-    limits: Limits
+    limits: Roofline
     say: Say
     recall: Callable[[float], tuple[float, float] | None] = lambda _: None
 
@@ -111,9 +111,9 @@ class Comparison:
                 contender.agree(own, *first)
         return contenders
 
-    def _job(self, subject: Subject, file: Path) -> Job:
+    def _job(self, subject: Subject, file: Path) -> Workload:
         on_gpu = self.plan.on_gpu if subject.is_baseline else subject.name != CPU_BACKEND
-        return Job(
+        return Workload(
             subject.runner(self.plan.on_gpu),
             str(file),
             self.size,

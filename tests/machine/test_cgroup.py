@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from maxim_deploy import _cgroup, _memory
-from maxim_deploy._cgroup import available_in_group
-from maxim_deploy._memory import available_bytes
+from maxim_deploy.machine import cgroup, memory
+from maxim_deploy.machine.cgroup import available_in_group
+from maxim_deploy.machine.memory import available_bytes
 
 GIB = 2**30
 
 
 @pytest.fixture
 def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(_cgroup, "_MOUNT", tmp_path / "cgroup")
-    monkeypatch.setattr(_cgroup, "_MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(cgroup, "_MOUNT", tmp_path / "cgroup")
+    monkeypatch.setattr(cgroup, "_MEMBERSHIP", tmp_path / "membership")
     return tmp_path / "cgroup"
 
 
@@ -68,7 +68,7 @@ def test_no_limit_and_no_groups(mount: Path) -> None:
 def test_available_is_the_less_of_system_and_container(monkeypatch: pytest.MonkeyPatch) -> None:
     if available_bytes() is None:
         pytest.skip("this system does not tell")
-    monkeypatch.setattr(_memory, "available_in_group", lambda: 1000)
+    monkeypatch.setattr(memory, "available_in_group", lambda: 1000)
     assert available_bytes() == 1000
-    monkeypatch.setattr(_memory, "available_in_group", lambda: 2**60)
+    monkeypatch.setattr(memory, "available_in_group", lambda: 2**60)
     assert 1000 < (available_bytes() or 0) < 2**60

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maxim_deploy.cli._job import Result
 from maxim_deploy.errors import ImageError, UsageError
 from maxim_deploy.imaging.files import INPUT_SUFFIXES, check_input_file, check_output_suffix
 from maxim_deploy.imaging.video.names import check_video_output, is_video, result_suffix
+from maxim_deploy.jobs.job import Result
 
 
 @dataclass
-class Plan:
+class Assignment:
     """Which file becomes which, what failed before anything ran, and how many were left alone."""
 
     targets: dict[Path, Path] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Plan:
 
 def plan_runs(
     inputs: list[Path], output: str | None, *, recursive: bool = False, compare: bool = False
-) -> Plan:
+) -> Assignment:
     """Give each source its target; refuse those that would overwrite each other or an input.
 
     Args:
@@ -43,7 +43,7 @@ def plan_runs(
     Raises:
         UsageError: there is nothing to do, or `output` is a file of an unknown suffix.
     """
-    plan = Plan()
+    plan = Assignment()
     target_of = _naming(inputs, output)
     wishes: dict[tuple[Path, str], Path] = {}
     named: set[Path] = set()
@@ -106,7 +106,7 @@ def _result_name(source: Path) -> str:
 
 
 def _sources(
-    given: Path, plan: Plan, recursive: bool, output: str | None
+    given: Path, plan: Assignment, recursive: bool, output: str | None
 ) -> Iterator[tuple[Path, Path]]:
     """The files that an input stands for, and the folder below the output that each belongs in.
 
@@ -133,7 +133,7 @@ def _sources(
             plan.refuse(entry, error)
 
 
-def _files_in(folder: Path, plan: Plan, recursive: bool, skip: Path | None) -> Iterator[Path]:
+def _files_in(folder: Path, plan: Assignment, recursive: bool, skip: Path | None) -> Iterator[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -148,7 +148,7 @@ def _files_in(folder: Path, plan: Plan, recursive: bool, skip: Path | None) -> I
             yield from _files_in(entry, plan, recursive, skip)
 
 
-def _matches(pattern: Path, plan: Plan) -> Iterator[Path]:
+def _matches(pattern: Path, plan: Assignment) -> Iterator[Path]:
     """As a folder is its images and videos, a pattern is those that it matches."""
     # `Path.glob` takes no absolute patterns.
     names = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207
@@ -159,14 +159,14 @@ def _matches(pattern: Path, plan: Plan) -> Iterator[Path]:
         yield from _if_known(path, plan)
 
 
-def _if_known(path: Path, plan: Plan) -> Iterator[Path]:
+def _if_known(path: Path, plan: Assignment) -> Iterator[Path]:
     if path.suffix.lower() in INPUT_SUFFIXES or is_video(path):
         yield path
     else:
         plan.skipped += 1
 
 
-def _settle(plan: Plan, wishes: dict[Path, Path], compare: bool) -> None:
+def _settle(plan: Assignment, wishes: dict[Path, Path], compare: bool) -> None:
     """Grant each target to its only claimant, unless it is one of the inputs."""
     originals = {os.path.realpath(source) for source in wishes}
     originals.update(os.path.realpath(failure.input) for failure in plan.failures)

@@ -8,19 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-from maxim_deploy.cli import shell
-from maxim_deploy.cli._job import Job, Network, Result, Run
+from maxim_deploy.jobs.job import Job, JobContext, Network, Result
+from maxim_deploy.jobs.progress import Bar
 
 
-def restore_all(jobs: Sequence[Job], network: Network, report: Callable[[Result], None]) -> bool:
+def restore_all(
+    jobs: Sequence[Job],
+    network: Network,
+    report: Callable[[Result], None],
+    bar: Bar,
+    say: Callable[[str], None],
+) -> bool:
     """Restore in order; one thread reads the next file and writes the one before.
 
     Returns:
         Whether Ctrl-C was pressed; then files may be left over.
     """
     with (
-        shell.progress_bar(len(jobs)) as bar,
-        _patience() as asked_to_stop,
+        _patience(say) as asked_to_stop,
         _nothing_left(jobs),  # before the threads, so that they have ended when it cleans up
         ThreadPoolExecutor(max_workers=1) as background,
     ):
@@ -31,7 +36,7 @@ def restore_all(jobs: Sequence[Job], network: Network, report: Callable[[Result]
             report(job.result)
             bar.advance()
 
-        run = Run(network, asked_to_stop, bar)
+        run = JobContext(network, asked_to_stop, bar)
         finishing: Future[None] | None = None
         for job in _read_ahead(jobs, background):
             if asked_to_stop():
@@ -56,14 +61,14 @@ def _nothing_left(jobs: Sequence[Job]) -> Iterator[None]:
 
 
 @contextmanager
-def _patience() -> Iterator[Callable[[], bool]]:
+def _patience(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """While the block runs, the first Ctrl-C only makes what it yields true, and says so."""
     asked = threading.Event()
 
     def ask(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         asked.set()
-        shell.say(
+        say(
             "interrupted: the current image, or frame of a video, will be finished; "
             "Ctrl-C again stops at once"
         )

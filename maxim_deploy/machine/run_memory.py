@@ -1,7 +1,8 @@
 """How much memory a run takes, measured in a process of its own.
 
-`python -m maxim_deploy._run_memory GRAPH HEIGHT WIDTH RUNS` runs a graph of the tensor form, with
-ONNX Runtime on the CPU, and prints the bytes that this had added to the process after each run.
+`python -m maxim_deploy.machine.run_memory GRAPH HEIGHT WIDTH RUNS` runs a graph of the tensor form,
+with ONNX Runtime on the CPU, and prints the bytes that this had added to the process after each
+run.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maxim_deploy._memory import forget_peak, peak_resident_bytes, resident_bytes
-from maxim_deploy._onnxruntime import cpu_session
 from maxim_deploy.errors import BackendError
+from maxim_deploy.machine.memory import forget_peak, peak_resident_bytes, resident_bytes
+from maxim_deploy.machine.onnxruntime import cpu_session
 
 _SMALL = ((64, 64), (128, 128), (192, 192), (256, 256))
 """As far as this a run's memory is no line."""

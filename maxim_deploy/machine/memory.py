@@ -6,8 +6,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from maxim_deploy._cgroup import available_in_group
 from maxim_deploy.errors import BackendError
+from maxim_deploy.machine.cgroup import available_in_group
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from maxim_deploy._memory import (
+from maxim_deploy.machine.memory import (
     forget_peak,
     kibibytes,
 )
@@ -23,7 +23,7 @@ def test_a_line_of_proc() -> None:
 
 PEAKS = """
 import numpy
-from maxim_deploy._memory import *
+from maxim_deploy.machine.memory import *
 before = resident_bytes()
 block = numpy.ones(8_000_000)
 del block
@@ -42,13 +42,13 @@ def test_the_peak_stays_when_the_memory_is_given_back_until_it_is_forgotten() ->
 
 
 def test_a_system_that_keeps_the_peak_is_no_error(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("maxim_deploy._memory._CLEAR", tmp_path / "none" / "clear_refs")
+    monkeypatch.setattr("maxim_deploy.machine.memory._CLEAR", tmp_path / "none" / "clear_refs")
     forget_peak()
 
 
 @linux_only
 def test_a_small_child_of_a_large_parent_reports_itself() -> None:
     block = np.ones(50_000_000)  # 400 MB
-    script = "from maxim_deploy._memory import *; print(peak_resident_bytes())"
+    script = "from maxim_deploy.machine.memory import *; print(peak_resident_bytes())"
     child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert int(child.stdout) < block.nbytes / 2, child.stderr

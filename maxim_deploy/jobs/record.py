@@ -48,7 +48,7 @@ class Fingerprint:
         return status.st_size == self.size and sha256_of(path) == self.sha256
 
 
-class Record:
+class ResumeRecord:
     """The finished results in any number of output folders.
 
     Args:

@@ -13,12 +13,12 @@ from typing import Self
 
 import numpy as np
 
-from maxim_deploy.cli._record import Fingerprint, Record
-from maxim_deploy.cli.shell import Bar
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.imaging import files
 from maxim_deploy.imaging.picture import Picture, Pixels
 from maxim_deploy.imaging.video.names import is_video
+from maxim_deploy.jobs.progress import Bar
+from maxim_deploy.jobs.record import Fingerprint, ResumeRecord
 
 Network = Callable[[Pixels], Pixels]
 
@@ -54,7 +54,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Run:
+class JobContext:
     """What files are restored with.
 
     Attributes:
@@ -82,7 +82,7 @@ class Job(ABC):
     source: Path
     target: Path
     comparison: Path | None = None
-    record: Record | None = None
+    record: ResumeRecord | None = None
     fingerprint: Fingerprint | None = None
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class Job(ABC):
     def _read(self) -> None: ...
 
     @abstractmethod
-    def restore(self, run: Run) -> None:
+    def restore(self, run: JobContext) -> None:
         """Restore what was read, if anything was."""
 
     @abstractmethod
@@ -155,7 +155,7 @@ class ImageJob(Job):
         files.check_output_holds(self.target, picture)
         self.picture = picture
 
-    def restore(self, run: Run) -> None:
+    def restore(self, run: JobContext) -> None:
         """Restore what was read."""
         if self.picture is None:
             return

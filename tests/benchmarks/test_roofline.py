@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from benchmarks.graphs import node, write
 
-from maxim_deploy.benchmarks import limits as subject
+from maxim_deploy.benchmarks import roofline as subject
 from maxim_deploy.benchmarks.ceilings import Ceilings
-from maxim_deploy.benchmarks.limits import SIDE, Limits
+from maxim_deploy.benchmarks.roofline import SIDE, Roofline
 from maxim_deploy.errors import BackendError
 
 
@@ -35,13 +35,13 @@ def graph(tmp_path: Path) -> Path:
     )
 
 
-def cost(limits: Limits, graph: Path, **changes: object) -> dict | None:
+def cost(limits: Roofline, graph: Path, **changes: object) -> dict | None:
     facts = {"pixels": 1000, "device": "cpu", "precision": "fp32", "p50_ms": 1.0}
     return limits.cost(graph, "tensor", **{**facts, **changes})  # type: ignore[arg-type]
 
 
 def test_bounds_and_shares_by_hand(asked: list, graph: Path) -> None:
-    found = cost(Limits(2, print), graph)
+    found = cost(Roofline(2, print), graph)
     assert found is not None
     weights = 81 * 4 / SIDE**2
     assert found["operations_per_pixel"] == 2 * 81
@@ -51,12 +51,12 @@ def test_bounds_and_shares_by_hand(asked: list, graph: Path) -> None:
     assert found["fused_bound_ms"] == pytest.approx(1000 * 162e-6)
     assert found["bound_ms"] == pytest.approx(1000 * (162 + 24) * 1e-6)
     assert found["share"] == pytest.approx(found["bound_ms"])
-    assert cost(Limits(2, print), graph, p50_ms=2.0)["share"] == found["share"] / 2  # type: ignore[index]
+    assert cost(Roofline(2, print), graph, p50_ms=2.0)["share"] == found["share"] / 2  # type: ignore[index]
     assert (found["gflops"], found["gbps"]) == (1.0, 1.0)
 
 
 def test_ceilings_are_those_of_the_arithmetic_and_measured_once(asked: list, graph: Path) -> None:
-    limits = Limits(2, print)
+    limits = Roofline(2, print)
     for device, precision in [("cpu", "fp32"), ("cpu", "fp16"), ("cuda", "fp16"), ("cuda", "bf16")]:
         cost(limits, graph, device=device, precision=precision)
     assert asked == [("cpu", "fp32"), ("cuda", "fp16")]
@@ -67,19 +67,19 @@ def test_what_cannot_be_had_is_said(
 ) -> None:
     said: list[str] = []
     einsum = write(tmp_path / "e.onnx", node("Einsum", "image", "restored", equation="nchw->nhwc"))
-    assert cost(Limits(1, said.append), einsum) is None
+    assert cost(Roofline(1, said.append), einsum) is None
     assert "no cost of e.onnx: no formula" in said[-1]
 
     def none(*_: object, **__: object) -> Ceilings:
         raise BackendError("this onnxruntime cannot use 'cuda' here")
 
     monkeypatch.setattr(subject, "ceilings", none)
-    assert cost(Limits(1, said.append), graph, device="cuda") is None
+    assert cost(Roofline(1, said.append), graph, device="cuda") is None
     assert said[-1] == "no ceilings of this machine: this onnxruntime cannot use 'cuda' here"
 
 
 def test_facts_of_a_graph(graph: Path) -> None:
-    found = Limits(1, print).graph_facts(graph, "tensor")
+    found = Roofline(1, print).graph_facts(graph, "tensor")
     assert found == {
         "nodes": 2, "transposes": 0, "live_bytes_per_pixel": 36.0, "live_at": "restored",
     }  # fmt: skip
@@ -90,5 +90,5 @@ def test_facts_that_cannot_be_had_are_said(tmp_path: Path) -> None:
     said: list[str] = []
     side = np.array([7])
     graph = write(tmp_path / "g.onnx", node("Reshape", "image side", "restored"), side=side)
-    assert Limits(None, said.append).graph_facts(graph, "tensor") is None
+    assert Roofline(None, said.append).graph_facts(graph, "tensor") is None
     assert said and said[0].startswith("no facts of g.onnx: ")

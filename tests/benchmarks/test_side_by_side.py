@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from benchmarks.samples import ENVIRONMENT
 
-from maxim_deploy.benchmarks import comparison, contender, measuring
-from maxim_deploy.benchmarks.comparison import Comparison, Files
+from maxim_deploy.benchmarks import artifacts, contender, side_by_side, suite_run
 from maxim_deploy.benchmarks.contender import ALLOWED, LEVEL, Contender
-from maxim_deploy.benchmarks.measuring import Run, backends_here, named
 from maxim_deploy.benchmarks.records import Record
-from maxim_deploy.benchmarks.runners import Job
+from maxim_deploy.benchmarks.runners import Workload
+from maxim_deploy.benchmarks.side_by_side import Files, SideBySide
 from maxim_deploy.benchmarks.subjects import Subject
-from maxim_deploy.benchmarks.suite import Plan
+from maxim_deploy.benchmarks.suite import SuitePlan
+from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.benchmarks.timing import Timed, Warmup
 from maxim_deploy.errors import BackendError, DownloadError, UsageError
 from maxim_deploy.spec.manifest import Bundle
@@ -31,10 +31,10 @@ class FakeWorker:
     "VALUE", "VALUE after WORK" to fail at some kind of work, "none" to fail while loading.
     """
 
-    jobs: ClassVar[list[Job]] = []
+    jobs: ClassVar[list[Workload]] = []
     order: ClassVar[list[tuple[str, str]]] = []
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Workload) -> None:
         self.name = Path(job.file).name
         if self.name == "none":
             raise BackendError("there is none")
@@ -101,20 +101,20 @@ COMMON = {
 
 def compared(files: dict[Subject, str], **changes: Any) -> list[Record]:
     graph = (Path("g.onnx"), "tensor")
-    plan = Plan(backends=("onnxruntime",), rounds=5, least_s=0, pause_s=0, **changes)
+    plan = SuitePlan(backends=("onnxruntime",), rounds=5, least_s=0, pause_s=0, **changes)
     by_subject = {subject: Files(Path(name), graph) for subject, name in files.items()}
     said: list[str] = []
     limits: Any = FakeLimits()
-    return Comparison(plan, by_subject, (60, 128), 1, COMMON, limits, said.append).records()
+    return SideBySide(plan, by_subject, (60, 128), 1, COMMON, limits, said.append).records()
 
 
 def test_the_processors_are_looked_at_between_all_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     samples: list[int | None] = []
-    monkeypatch.setattr(comparison, "handoff_ns", lambda count: samples.append(count) or 90.0)
-    plan = Plan(backends=("onnxruntime",), rounds=5, least_s=0, pause_s=0, threads=2)
+    monkeypatch.setattr(side_by_side, "handoff_ns", lambda count: samples.append(count) or 90.0)
+    plan = SuitePlan(backends=("onnxruntime",), rounds=5, least_s=0, pause_s=0, threads=2)
     files = {OURS: Files(Path("1"))}
     limits: Any = FakeLimits()
-    one = Comparison(plan, files, (64, 64), 1, COMMON, limits, print, lambda ns: (ns - 10, ns))
+    one = SideBySide(plan, files, (64, 64), 1, COMMON, limits, print, lambda ns: (ns - 10, ns))
     (found,) = one.records()
     assert samples == [2] * 5 * 2  # rounds and brackets
     assert found.handoff_ns == 90 and found.noise is not None
@@ -211,10 +211,10 @@ def test_low_precision_and_8_bits_may_differ_by_their_rounding(
     assert half.error is None and half.agreement is not None
     assert half.agreement["allowed"] == ALLOWED["fp16"]
     levels = Contender(OURS)
-    levels.start(Job("onnxruntime", "1.2", (2, 2)), ExitStack())
+    levels.start(Workload("onnxruntime", "1.2", (2, 2)), ExitStack())
     levels.worker.loaded["io"] = "image"  # type: ignore[union-attr]
     other = Contender(LITERAL)
-    other.start(Job("onnxruntime", "1.0", (2, 2)), ExitStack())
+    other.start(Workload("onnxruntime", "1.0", (2, 2)), ExitStack())
     own, its = np.full((1, 2, 2, 3), 1.2, np.float32), np.ones((1, 2, 2, 3), np.float32)
     levels.agree(its, other, own)  # the float result is clipped as the other is
     assert levels.error is None and levels.agreement is not None
@@ -222,10 +222,10 @@ def test_low_precision_and_8_bits_may_differ_by_their_rounding(
 
 
 def test_what_the_gpu_runs(workers: type[FakeWorker]) -> None:
-    plan = Plan(backends=("tensorrt", "onnxruntime"), threads=3)
+    plan = SuitePlan(backends=("tensorrt", "onnxruntime"), threads=3)
     files = {LITERAL: Files(Path("1")), Subject("tensorrt"): Files(Path("1")), OURS: Files()}
     limits: Any = FakeLimits()
-    one = Comparison(plan, files, (64, 64), 2, {}, limits, print)
+    one = SideBySide(plan, files, (64, 64), 2, {}, limits, print)
     jobs = [one._job(subject, Path("1")) for subject in files]
     assert [(job.runner, job.on_gpu) for job in jobs] == [
         ("onnxruntime-cuda", True), ("tensorrt", True), ("onnxruntime", False),
@@ -236,21 +236,21 @@ def test_what_the_gpu_runs(workers: type[FakeWorker]) -> None:
 # ------------------------------------------------------------------ runs
 
 
-def run_of(plan: Plan, bundles: dict[str, Bundle], said: list[str] | None = None) -> Run:
+def run_of(plan: SuitePlan, bundles: dict[str, Bundle], said: list[str] | None = None) -> SuiteRun:
     say = (said if said is not None else []).append
-    return Run("p", plan, bundles, Path("/nowhere"), say, ENVIRONMENT, "call")
+    return SuiteRun("p", plan, bundles, Path("/nowhere"), say, ENVIRONMENT, "call")
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[Comparison]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[SideBySide]:
     """The comparisons that a run makes, which are not carried out."""
-    found: list[Comparison] = []
-    monkeypatch.setattr(comparison.Comparison, "records", lambda self: found.append(self) or [])
+    found: list[SideBySide] = []
+    monkeypatch.setattr(side_by_side.SideBySide, "records", lambda self: found.append(self) or [])
     return found
 
 
-def test_every_model_size_and_batch(seen: list[Comparison], tiny_bundle: Bundle) -> None:
-    plan = Plan(backends=("onnxruntime",), sizes=((64, 64), (64, 128)), batches=(1, 2))
+def test_every_model_size_and_batch(seen: list[SideBySide], tiny_bundle: Bundle) -> None:
+    plan = SuitePlan(backends=("onnxruntime",), sizes=((64, 64), (64, 128)), batches=(1, 2))
     list(run_of(plan, {"a": tiny_bundle, "b": tiny_bundle}).records())
     assert [(one.common["model"], one.size, one.batch) for one in seen] == [
         (model, size, batch) for model in "ab" for size in plan.sizes for batch in plan.batches
@@ -260,37 +260,36 @@ def test_every_model_size_and_batch(seen: list[Comparison], tiny_bundle: Bundle)
 
 
 def test_precisions_are_those_of_the_bundle_unless_asked_for(
-    seen: list[Comparison], demo_bundle: Path
+    seen: list[SideBySide], demo_bundle: Path
 ) -> None:
     bundles = {"demo": Bundle.open(demo_bundle)}
-    list(run_of(Plan(backends=("onnxruntime",), precisions=()), bundles).records())
+    list(run_of(SuitePlan(backends=("onnxruntime",), precisions=()), bundles).records())
     assert [str(subject) for subject in seen[0].files] == ["onnxruntime", "onnxruntime fp16"]
     assert seen[0].files[HALF].graph == (demo_bundle / "fp16.tensor.onnx", "tensor")
-    list(run_of(Plan(backends=("onnxruntime",), precisions=("fp16",)), bundles).records())
+    list(run_of(SuitePlan(backends=("onnxruntime",), precisions=("fp16",)), bundles).records())
     assert [str(subject) for subject in seen[1].files] == ["onnxruntime fp16"]
 
 
-def test_a_baseline_without_weights_has_a_reason(seen: list[Comparison], demo_bundle: Path) -> None:
+def test_a_baseline_without_weights_has_a_reason(seen: list[SideBySide], demo_bundle: Path) -> None:
     from dataclasses import replace
 
     bundle = Bundle.open(demo_bundle)
     without = Bundle(bundle.path, replace(bundle.manifest, source=None))
-    list(run_of(Plan(baselines=(TORCH,), precisions=()), {"demo": without}).records())
+    list(run_of(SuitePlan(baselines=(TORCH,), precisions=()), {"demo": without}).records())
     assert "--no-source" in str(seen[0].files[TORCH].error)
-    list(run_of(Plan(baselines=(TORCH,), precisions=()), {"demo": bundle}).records())
+    list(run_of(SuitePlan(baselines=(TORCH,), precisions=()), {"demo": bundle}).records())
     assert seen[1].files[TORCH] == Files(demo_bundle / "source.safetensors")
 
 
 def test_a_model_that_cannot_be_made_is_in_the_records(
-    seen: list[Comparison], monkeypatch: pytest.MonkeyPatch
+    seen: list[SideBySide], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from maxim_deploy.benchmarks import making
 
     def unreachable(*_: object) -> Bundle:
         raise DownloadError("no answer from the bucket")
 
-    monkeypatch.setattr(making, "model_bundle", unreachable)
-    plan = Plan(models=("deblurring-gopro",), baselines=(TORCH,), backends=("onnxruntime",))
+    monkeypatch.setattr(artifacts, "model_bundle", unreachable)
+    plan = SuitePlan(models=("deblurring-gopro",), baselines=(TORCH,), backends=("onnxruntime",))
     (records,) = run_of(plan, {}).records()
     assert [(one.label, one.error) for one in records] == [
         ("torch", "no answer from the bucket"), ("onnxruntime", "no answer from the bucket"),
@@ -298,22 +297,21 @@ def test_a_model_that_cannot_be_made_is_in_the_records(
 
 
 def test_engines_are_built_for_models_of_a_suite(
-    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, seen: list[Comparison]
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, seen: list[SideBySide]
 ) -> None:
     from maxim_deploy import engines
-    from maxim_deploy.benchmarks import making
 
     built = []
-    monkeypatch.setattr(making, "model_bundle", lambda *_: tiny_bundle)
+    monkeypatch.setattr(artifacts, "model_bundle", lambda *_: tiny_bundle)
     monkeypatch.setattr(engines, "add_engine", lambda path, asked, _: built.append(asked))
-    plan = Plan(models=("S-1",), backends=("tensorrt-rtx",), precisions=("fp16",))
+    plan = SuitePlan(models=("S-1",), backends=("tensorrt-rtx",), precisions=("fp16",))
     engine = Subject("tensorrt-rtx", "fp16")
-    monkeypatch.setattr(measuring, "find_gpu", lambda: None)
+    monkeypatch.setattr(suite_run, "find_gpu", lambda: None)
     list(run_of(plan, {}).records())
     assert seen[0].files[engine].error == "there is no NVIDIA GPU or no driver here"
     assert not built
 
-    monkeypatch.setattr(measuring, "find_gpu", lambda: "some GPU")
+    monkeypatch.setattr(suite_run, "find_gpu", lambda: "some GPU")
     list(run_of(plan, {}).records())
     assert seen[1].files[engine].file == tiny_bundle.path
     (asked,) = built
@@ -336,7 +334,7 @@ def test_bundles_of_one_model_have_names_of_their_own(tiny_bundle: Bundle) -> No
 def test_what_is_measured_if_nobody_says(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "find_gpu", lambda: None)
+    monkeypatch.setattr(suite_run, "find_gpu", lambda: None)
     assert backends_here([tiny_bundle]) == ("onnxruntime",)
-    monkeypatch.setattr(measuring, "find_gpu", lambda: "some GPU")
+    monkeypatch.setattr(suite_run, "find_gpu", lambda: "some GPU")
     assert backends_here([tiny_bundle]) == ("onnxruntime-cuda",)

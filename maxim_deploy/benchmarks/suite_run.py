@@ -11,28 +11,28 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maxim_deploy._gpu import find_gpu
-from maxim_deploy.benchmarks.comparison import Comparison, Files
-from maxim_deploy.benchmarks.environment import machine_of
 from maxim_deploy.benchmarks.handoff_history import recall
-from maxim_deploy.benchmarks.limits import Limits
 from maxim_deploy.benchmarks.records import Record
+from maxim_deploy.benchmarks.roofline import Roofline
+from maxim_deploy.benchmarks.side_by_side import Files, SideBySide
 from maxim_deploy.benchmarks.subjects import CPU_BACKEND, LITERAL, Subject
-from maxim_deploy.benchmarks.suite import Plan
+from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.errors import BackendError, BundleError, MaximDeployError, UsageError
+from maxim_deploy.machine.facts import machine_of
+from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime.selection import CPU_PRECISIONS, FORMS, GPU_PRECISIONS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
 from maxim_deploy.spec.engine_settings import ENGINE_LIBRARIES, engine_settings_from
 from maxim_deploy.spec.manifest import Bundle
 
 if TYPE_CHECKING:
-    from maxim_deploy.benchmarks.profile.profile import Profile
+    from maxim_deploy.benchmarks.profile.profile import LayerProfile
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Run:
+class SuiteRun:
     """One call of the tool.
 
     Attributes:
@@ -47,7 +47,7 @@ class Run:
     """
 
     name: str
-    plan: Plan
+    plan: SuitePlan
     bundles: dict[str, Bundle]
     cache: Path
     say: Say
@@ -63,7 +63,7 @@ class Run:
             "environment": self.environment,
         }
         known = partial(recall, self.cache, machine_of(self.environment))
-        limits = Limits(self.plan.threads, self.say)
+        limits = Roofline(self.plan.threads, self.say)
         for name, find in self._models():
             common = before | {"model": name, "architecture": ""}
             try:
@@ -77,14 +77,14 @@ class Run:
             for size, batch in product(plan.sizes, plan.batches):
                 what = f"{name} {size[0]}x{size[1]}" + (f" x {batch}" if batch > 1 else "")
                 say = _prefixed(self.say, what)
-                yield Comparison(plan, files, size, batch, common, limits, say, known).records()
+                yield SideBySide(plan, files, size, batch, common, limits, say, known).records()
 
-    def profiles(self) -> Iterator[Profile]:
+    def profiles(self) -> Iterator[LayerProfile]:
         """Where the time goes, for each model, backend, precision, size and batch.
 
         What cannot be profiled is said and left out.
         """
-        from maxim_deploy.benchmarks.profile.running import profile_bundle
+        from maxim_deploy.benchmarks.profile.bundle_profile import profile_bundle
 
         plan = self.plan
         for name, find in self._models():
@@ -116,7 +116,7 @@ class Run:
 
     def _made(self, model: str | Architecture) -> Bundle:
         """The bundle of a model that has none, made now or before."""
-        from maxim_deploy.benchmarks.making import model_bundle
+        from maxim_deploy.benchmarks.artifacts import model_bundle
 
         say = _prefixed(self.say, _name_of(model))
         return model_bundle(model, self.plan.precisions or ("fp32",), self.cache, say)
@@ -140,7 +140,7 @@ class Run:
             return Files(error=str(error))
 
     def _baseline_files(self, subject: Subject, bundle: Bundle) -> Files:
-        from maxim_deploy.benchmarks.making import baseline_file
+        from maxim_deploy.benchmarks.artifacts import baseline_file
 
         file = baseline_file(subject, bundle, self.cache, self.say)
         if subject.is_graph:
@@ -226,7 +226,7 @@ def _graph_in(bundle: Bundle, precision: str) -> tuple[Path, str] | None:
     return None
 
 
-def _as_profiles(plan: Plan) -> list[str]:
+def _as_profiles(plan: SuitePlan) -> list[str]:
     return [
         f"{height}x{width}@{batch}" for (height, width), batch in product(plan.sizes, plan.batches)
     ]

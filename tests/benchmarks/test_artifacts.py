@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from benchmarks.conftest import TINY, weights_only
 
-from maxim_deploy.benchmarks import making
-from maxim_deploy.benchmarks.making import baseline_file, model_bundle, random_checkpoint
+from maxim_deploy.benchmarks import artifacts
+from maxim_deploy.benchmarks.artifacts import baseline_file, model_bundle, random_checkpoint
 from maxim_deploy.benchmarks.subjects import Subject, baseline_subjects
 from maxim_deploy.checkpoints import parameter_shapes
 from maxim_deploy.errors import BundleError, UsageError
@@ -35,7 +35,7 @@ def test_a_bundle_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         folder.mkdir()
         weights_only(folder)
 
-    monkeypatch.setattr(making, "export_bundle", export)
+    monkeypatch.setattr(artifacts, "export_bundle", export)
     for _ in range(2):
         bundle = model_bundle(TINY, ("fp32", "fp16"), tmp_path, lambda _: None)
         assert bundle.manifest.architecture == TINY
@@ -72,9 +72,9 @@ def test_names_of_baselines() -> None:
 
 
 def test_rewrites_of_baselines() -> None:
-    assert making._rewrites("literal") is None
-    assert making._rewrites("none") == Rewrites.only()
-    assert making._rewrites("gemms") == Rewrites.only("gemms")
+    assert artifacts._rewrites("literal") is None
+    assert artifacts._rewrites("none") == Rewrites.only()
+    assert artifacts._rewrites("gemms") == Rewrites.only("gemms")
 
 
 def test_what_runs_a_subject() -> None:

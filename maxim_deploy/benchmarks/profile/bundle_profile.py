@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.benchmarks.environment import environment
 from maxim_deploy.benchmarks.profile.onnxruntime_trace import trace_graph
-from maxim_deploy.benchmarks.profile.profile import NodeTimes, Profile, grouped
+from maxim_deploy.benchmarks.profile.profile import LayerProfile, NodeTimes, grouped
 from maxim_deploy.errors import BundleError, UsageError, nearest
 from maxim_deploy.imaging import Padding
+from maxim_deploy.machine.facts import environment
 from maxim_deploy.spec.engines import engine_for
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import Shape
@@ -47,7 +47,7 @@ def profile_bundle(
     io: str | None = None,
     runs: int = 7,
     warmup: int = 2,
-) -> Profile:
+) -> LayerProfile:
     """Where the time of one run of the network goes.
 
     Args:
@@ -74,7 +74,7 @@ def profile_bundle(
     wall = min(walls)
     groups, unattributed = grouped(measured.nodes, walls.index(wall))
     in_nodes = sum(group.ms for group in groups) + unattributed
-    return Profile(
+    return LayerProfile(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=bundle.manifest.model.name,
         architecture=str(bundle.manifest.architecture),

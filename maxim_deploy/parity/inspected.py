@@ -18,7 +18,7 @@ from maxim_deploy.spec.manifest import MANIFEST, Bundle
 
 
 @dataclass(frozen=True)
-class Subject:
+class InspectedStage:
     """A network whose tensors can be looked at.
 
     Attributes:
@@ -36,7 +36,7 @@ class Subject:
     graph: Any = None
 
 
-def open_subject(name: str, precision: str | None = None) -> Subject:
+def open_subject(name: str, precision: str | None = None) -> InspectedStage:
     """The subject of a stage's name; a low-precision graph as its float32 twin, on any machine.
 
     Raises:
@@ -61,7 +61,7 @@ def open_subject(name: str, precision: str | None = None) -> Subject:
     )
 
 
-def reference_twin(full: Subject, precision: str) -> GraphProbe:
+def reference_twin(full: InspectedStage, precision: str) -> GraphProbe:
     """The twin of a low-precision graph made anew from a float32 one, with the default table."""
     from maxim_deploy.graph.precision import default_table, low_precision
 
@@ -69,20 +69,22 @@ def reference_twin(full: Subject, precision: str) -> GraphProbe:
     return GraphProbe(low, full.points, literal=full.form == "literal", twin=True)
 
 
-def subject_of_module(module: Any, architecture: Architecture, form: str) -> Subject:
-    """A PyTorch module that is in memory, float32 on the CPU; `form` as in `Subject`."""
+def subject_of_module(module: Any, architecture: Architecture, form: str) -> InspectedStage:
+    """A PyTorch module that is in memory, float32 on the CPU; `form` as in `InspectedStage`."""
     points = points_of(architecture)
-    return Subject(form, "fp32", ModuleProbe(module, points, literal=form == "literal"), points)
+    return InspectedStage(
+        form, "fp32", ModuleProbe(module, points, literal=form == "literal"), points
+    )
 
 
-def subject_of_graph(model: Any, architecture: Architecture, form: str) -> Subject:
-    """A graph that is in memory, of the tensor form; `form` as in `Subject`."""
+def subject_of_graph(model: Any, architecture: Architecture, form: str) -> InspectedStage:
+    """A graph that is in memory, of the tensor form; `form` as in `InspectedStage`."""
     points, precision = points_of(architecture), precision_of(model)
     probe = GraphProbe(model, points, literal=form == "literal", twin=precision != "fp32")
-    return Subject(form, precision, probe, points, model)
+    return InspectedStage(form, precision, probe, points, model)
 
 
-def _module(path: Path, form: str) -> Subject:
+def _module(path: Path, form: str) -> InspectedStage:
     require("torch", "export")
     from maxim_deploy.checkpoints import read_checkpoint
 
@@ -90,7 +92,7 @@ def _module(path: Path, form: str) -> Subject:
     return subject_of_module(module_of(path, form), architecture, form)
 
 
-def _graph(path: Path) -> Subject:
+def _graph(path: Path) -> InspectedStage:
     require("onnx", "export")
     model = read_graph(path)
     facts = model.metadata_props

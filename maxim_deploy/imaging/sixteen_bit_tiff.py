@@ -12,9 +12,9 @@ from PIL import Image, TiffImagePlugin
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import ImageError
-from maxim_deploy.imaging.deep import picture_from_pixels
 from maxim_deploy.imaging.metadata import too_many_frames
 from maxim_deploy.imaging.picture import Picture
+from maxim_deploy.imaging.sixteen_bit import picture_from_pixels
 
 WHITE = 65535
 

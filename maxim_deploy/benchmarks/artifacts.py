@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from maxim_deploy._files import atomic_directory, sha256_of_sources
-from maxim_deploy.benchmarks.environment import library_versions
 from maxim_deploy.benchmarks.subjects import LITERAL, NONE, TORCH, Subject
 from maxim_deploy.checkpoints import (
     Checkpoint,
@@ -27,6 +26,7 @@ from maxim_deploy.errors import BundleError
 from maxim_deploy.export import BundleSettings, export_bundle, onnx_from_module
 from maxim_deploy.export.deployment import DeploymentMaxim, Rewrites
 from maxim_deploy.graph import save_graph
+from maxim_deploy.machine.facts import library_versions
 from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
 from maxim_deploy.spec.descriptor import Descriptor

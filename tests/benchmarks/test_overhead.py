@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import maxim_deploy
-from maxim_deploy.benchmarks.runtime import main, soak
+from maxim_deploy.benchmarks.overhead import main, soak
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 

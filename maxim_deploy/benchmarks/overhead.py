@@ -1,6 +1,6 @@
 """What a `Restorer` adds to the network: time, threads, memory.
 
-    python -m maxim_deploy.benchmarks.runtime BUNDLE [--side 512] [--rounds 15] [--soak 1000]
+    python -m maxim_deploy.benchmarks.overhead BUNDLE [--side 512] [--rounds 15] [--soak 1000]
 
 Markdown on stdout, progress on stderr. Linux only, for memory is read from `/proc`.
 """
@@ -17,11 +17,11 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy._memory import peak_resident_bytes, resident_bytes
 from maxim_deploy.benchmarks.timing import Ratio, interleaved, ratio, stopwatch
 from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.machine.memory import peak_resident_bytes, resident_bytes
 from maxim_deploy.runtime import Restorer, load
-from maxim_deploy.runtime.running import stack_of
+from maxim_deploy.runtime.batching import stack_of
 
 THREADS = 4
 WARMUP = 2

@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class Limits:
+class Roofline:
     """Knows graphs and ceilings; measures each ceiling once.
 
     Args:

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from maxim_deploy.benchmarks import environment, sensors
-from maxim_deploy.benchmarks.sensors import GpuSensors, gpu_sensors
 from maxim_deploy.errors import MissingDependencyError
+from maxim_deploy.machine import facts, sensors
+from maxim_deploy.machine.sensors import GpuSensors, gpu_sensors
 
 pynvml = pytest.importorskip("pynvml", reason="pip install 'maxim-deploy[bench]'")
 
@@ -92,17 +92,17 @@ def test_without_driver_or_package_nothing_is_said(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_environment_has_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from maxim_deploy._gpu import Gpu
+    from maxim_deploy.machine.gpu import Gpu
 
     gpu = Gpu("NVIDIA L4", "8.9", 24 * 10**9, "13.0")
-    monkeypatch.setattr(environment, "find_gpu", lambda device: gpu)
-    monkeypatch.setattr(environment, "gpu_sensors", lambda device: None)
-    found = environment.gpu_facts()
+    monkeypatch.setattr(facts, "find_gpu", lambda device: gpu)
+    monkeypatch.setattr(facts, "gpu_sensors", lambda device: None)
+    found = facts.gpu_facts()
     assert found == {
         "name": "NVIDIA L4", "compute_capability": "8.9", "memory_bytes": 24 * 10**9,
         "cuda": "13.0", "driver": None, "state": None,
     }  # fmt: skip
     installed(monkeypatch, FakeNvml(), None)
-    monkeypatch.setattr(environment, "gpu_sensors", gpu_sensors)
-    found = environment.gpu_facts()
+    monkeypatch.setattr(facts, "gpu_sensors", gpu_sensors)
+    found = facts.gpu_facts()
     assert found is not None and found["driver"] == "580.65" and found["state"]["sm_mhz"] == 1500

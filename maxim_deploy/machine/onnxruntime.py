@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from maxim_deploy._optional import require
-from maxim_deploy._tiny_graph import TINY_GRAPH
+from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 
 _AS_REQUESTED = 1
 """`arena_extend_strategy`: a block for what is asked for, rather than the next power of two."""

@@ -11,8 +11,6 @@ from types import ModuleType
 from typing import Any
 
 from maxim_deploy._files import atomic_file, sha256_of, write_text
-from maxim_deploy._gpu import Gpu
-from maxim_deploy._tensorrt import ParsedGraph, parse_graph
 from maxim_deploy.engines.budget import build_within
 from maxim_deploy.engines.building import BuiltEngine, build_engine
 from maxim_deploy.engines.layers import layers_from_log, layers_to_json
@@ -21,6 +19,8 @@ from maxim_deploy.engines.network import check_network, islands_of
 from maxim_deploy.engines.progress import Progress
 from maxim_deploy.engines.timing_cache import TimingCacheFile
 from maxim_deploy.errors import EngineError
+from maxim_deploy.machine.gpu import Gpu
+from maxim_deploy.machine.tensorrt import ParsedGraph, parse_graph
 from maxim_deploy.spec.engine_settings import EngineSettings
 from maxim_deploy.spec.engines import ENGINE_FOLDER, PORTABLE, EngineEntry
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
@@ -45,7 +45,7 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
-class Job:
+class EngineJob:
     """One engine to make.
 
     Attributes:
@@ -74,7 +74,7 @@ class Job:
         return self.bundle.path / ENGINE_FOLDER
 
 
-def make_engine(job: Job) -> EngineEntry:
+def make_engine(job: EngineJob) -> EngineEntry:
     """Parse, check, build and write an engine, with its log and list of layers beside it.
 
     Raises:
@@ -98,13 +98,13 @@ def make_engine(job: Job) -> EngineEntry:
     return _write(job, parsed, built)
 
 
-def _islands(job: Job) -> set[str]:
+def _islands(job: EngineJob) -> set[str]:
     if job.graph.precision == "fp32":
         return set()
     return islands_of(job.bundle.checked(f"{job.graph.precision}.table.json"))
 
 
-def _build(job: Job, parsed: ParsedGraph) -> BuiltEngine:
+def _build(job: EngineJob, parsed: ParsedGraph) -> BuiltEngine:
     settings, options = job.settings, job.options
     caching = _timing_cache(job)
     config = parsed.builder.create_builder_config() if caching else None
@@ -130,7 +130,7 @@ def _build(job: Job, parsed: ParsedGraph) -> BuiltEngine:
     return built
 
 
-def _timing_cache(job: Job) -> TimingCacheFile | None:
+def _timing_cache(job: EngineJob) -> TimingCacheFile | None:
     if job.options.timing_cache is None:
         return None
     assert job.gpu is not None  # whoever made the job saw to it
@@ -138,7 +138,7 @@ def _timing_cache(job: Job) -> TimingCacheFile | None:
     return TimingCacheFile(job.options.timing_cache, library, job.gpu.name, job.options.say)
 
 
-def _write(job: Job, parsed: ParsedGraph, built: BuiltEngine) -> EngineEntry:
+def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEntry:
     """The engine comes last, whole or not at all."""
     path, messages = job.folder / _file_name(job), parsed.logger.messages
     layers = layers_from_log(messages)
@@ -173,14 +173,14 @@ def _write(job: Job, parsed: ParsedGraph, built: BuiltEngine) -> EngineEntry:
     )
 
 
-def _file_name(job: Job) -> str:
+def _file_name(job: EngineJob) -> str:
     names = [profile.name.replace(":", "-") for profile in job.settings.profiles]
     shown = "+".join(names) if len(names) <= 3 else f"{len(names)}-profiles"
     stem, library = Path(job.graph.file).stem, job.settings.library
     return f"{stem}.{library}.{shown[:80]}.{job.identity[:12]}.engine"
 
 
-def _targets(job: Job) -> tuple[str, ...]:
+def _targets(job: EngineJob) -> tuple[str, ...]:
     settings = job.settings
     if settings.hardware_compatibility == "ampere-plus":
         return (PORTABLE,)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from benchmarks.graphs import node, write
 
-from maxim_deploy._run_memory import RunMemory, measured_run_memory
 from maxim_deploy.errors import BackendError
+from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
@@ -30,7 +30,7 @@ def run(script: str, *arguments: object, **env: str) -> dict:
 
 MIXED = """
 import json, sys, numpy
-from maxim_deploy._memory import *
+from maxim_deploy.machine.memory import *
 import maxim_deploy
 restorer = maxim_deploy.load(sys.argv[1])
 def call(side): return restorer(numpy.zeros((side, side, 3), numpy.uint8))
@@ -91,7 +91,7 @@ def test_between_two_sizes_lies_a_line_and_beyond_the_last_another() -> None:
 
 LOADED_IN_MORE = """
 import pathlib, sys, numpy
-import maxim_deploy._run_memory as measuring
+import maxim_deploy.machine.run_memory as measuring
 session_of = measuring.cpu_session
 def costly(graph):
     session = session_of(graph)
@@ -108,7 +108,7 @@ def test_what_loading_took_at_its_peak_is_not_of_the_run(demo_bundle: Path) -> N
 
 EXACT = """
 import json, pathlib, re, sys, numpy
-from maxim_deploy._onnxruntime import cpu_session
+from maxim_deploy.machine.onnxruntime import cpu_session
 def reserved():
     status = pathlib.Path("/proc/self/status").read_text()
     return 1024 * int(re.search(r"VmSize:\\s+(\\d+)", status)[1])
@@ -131,8 +131,8 @@ def test_the_arena_asks_for_what_a_tensor_needs(tmp_path: Path) -> None:
 
 LOADED = """
 import ctypes, json, pathlib, sys
-from maxim_deploy._memory import resident_bytes
-from maxim_deploy._onnxruntime import cpu_session
+from maxim_deploy.machine.memory import resident_bytes
+from maxim_deploy.machine.onnxruntime import cpu_session
 session = cpu_session(pathlib.Path(sys.argv[1]))
 before = resident_bytes()
 ctypes.CDLL(None).malloc_trim(0)
@@ -162,7 +162,7 @@ def test_a_graph_that_does_not_run(tmp_path: Path) -> None:
 
 PLANNED = """
 import json, sys, numpy
-from maxim_deploy._memory import *
+from maxim_deploy.machine.memory import *
 import maxim_deploy
 height, width = int(sys.argv[2]), int(sys.argv[3])
 image = numpy.random.default_rng(0).integers(0, 256, (height, width, 3), numpy.uint8)
@@ -209,7 +209,7 @@ def _check_plan(bundle: Path, size: tuple[int, int], precision: str, **options: 
 
 LIMITED = """
 import json, sys, numpy
-from maxim_deploy._memory import *
+from maxim_deploy.machine.memory import *
 import maxim_deploy
 def image(side): return numpy.zeros((side, side, 3), numpy.uint8)
 with maxim_deploy.load(sys.argv[1]) as restorer:

@@ -1,0 +1,1 @@
+"""Restoring files: images and videos, one by one or folders of them."""
