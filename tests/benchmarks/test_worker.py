@@ -83,11 +83,11 @@ def test_an_interrupted_parent_does_not_wait_for_its_patience(tmp_path: Path) ->
     """Ctrl-C once left a timer behind that the interpreter waited half an hour for."""
     script = (
         "import signal, sys, threading\n"
-        "from maxim_deploy.benchmarks.runners import Job\n"
+        "from maxim_deploy.benchmarks.runners import Workload\n"
         "from maxim_deploy.benchmarks.worker import Worker\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "interrupt = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)\n"
-        "with Worker(Job('onnxruntime', sys.argv[1], (64, 128), threads=1)) as worker:\n"
+        "with Worker(Workload('onnxruntime', sys.argv[1], (64, 128), threads=1)) as worker:\n"
         "    threading.Timer(0.3, interrupt).start()\n"
         "    worker.turn('network', 60)\n"
     )
