@@ -75,7 +75,7 @@ def bisect(
         as_json: print one JSON object.
     """
     from maxim_deploy._files import write_text
-    from maxim_deploy.export.low_precision import GATES
+    from maxim_deploy.graph.precision.lowering import GATES
     from maxim_deploy.parity.bisect_bundle import DEFAULT_SIZE, bisect_bundle
     from maxim_deploy.parity.pictures import samples_in
     from maxim_deploy.spec.manifest import Bundle

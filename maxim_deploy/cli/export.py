@@ -183,7 +183,8 @@ def _export(
     force: bool,
     for_engine: bool,
 ) -> Bundle:
-    from maxim_deploy.export import export_bundle, read_precision_table
+    from maxim_deploy.export import export_bundle
+    from maxim_deploy.graph.precision.lowering import read_precision_table
 
     table = read_precision_table(precision_table) if precision_table else None
     with shell.report_progress() as say:

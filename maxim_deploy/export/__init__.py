@@ -2,7 +2,6 @@
 
 from maxim_deploy.export.bundle import export_bundle
 from maxim_deploy.export.deployment import DeploymentMaxim, Rewrites
-from maxim_deploy.export.low_precision import read_precision_table
 from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.export.tracing import onnx_from_module
 
@@ -12,5 +11,4 @@ __all__ = [
     "Rewrites",
     "export_bundle",
     "onnx_from_module",
-    "read_precision_table",
 ]

@@ -12,7 +12,6 @@ import onnx_ir as ir
 from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint
 from maxim_deploy.export.deployment import DeploymentMaxim
-from maxim_deploy.export.low_precision import Lowering
 from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE, OPSET, onnx_from_module
 from maxim_deploy.export.verify import verify_image_form, verify_tensor_form
@@ -26,6 +25,7 @@ from maxim_deploy.graph import (
     save_graph,
 )
 from maxim_deploy.graph.precision import PrecisionTable
+from maxim_deploy.graph.precision.lowering import Lowering
 from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory
 from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.spec.manifest import GraphEntry

@@ -28,10 +28,10 @@ from maxim_deploy.export import (
     onnx_from_module,
 )
 from maxim_deploy.export import bundle as bundle_module
-from maxim_deploy.export.low_precision import GATES
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE
 from maxim_deploy.export.verify import IMAGE_SHAPES, MAX_ERROR, UNSEEN_SHAPES, verify_tensor_form
 from maxim_deploy.graph import check_graph, save_graph
+from maxim_deploy.graph.precision.lowering import GATES
 from maxim_deploy.graph.precision.pictures import fitted
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.model import Maxim, module_from_checkpoint

@@ -16,11 +16,11 @@ import reference
 import maxim_deploy
 from maxim_deploy.cli.export import _measured
 from maxim_deploy.errors import BundleError, ExportError, UsageError
-from maxim_deploy.export import BundleSettings, export_bundle, read_precision_table
-from maxim_deploy.export import low_precision as low_precision_module
-from maxim_deploy.export.low_precision import Lowering
+from maxim_deploy.export import BundleSettings, export_bundle
 from maxim_deploy.graph import check_no_example_sizes
 from maxim_deploy.graph.precision import Decision, PrecisionTable, default_table
+from maxim_deploy.graph.precision import lowering as lowering_module
+from maxim_deploy.graph.precision.lowering import Lowering, read_precision_table
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import GraphEntry
 
@@ -129,12 +129,12 @@ def core(demo_bundle: Path) -> ir.Model:
 
 @pytest.fixture
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(low_precision_module, "SMALL", (64, 64))
-    monkeypatch.setattr(low_precision_module, "LARGE", (64, 128))
+    monkeypatch.setattr(lowering_module, "SMALL", (64, 64))
+    monkeypatch.setattr(lowering_module, "LARGE", (64, 128))
 
 
 def test_a_graph_below_its_gate_is_refused(core, small_pictures, tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(low_precision_module.GATES, "fp16", 200.0)
+    monkeypatch.setitem(lowering_module.GATES, "fp16", 200.0)
     lowering = Lowering(core, tmp_path, None, verify=True)
     with pytest.raises(ExportError, match=r"fp16 is \d+\.\d dB .*'chelsea'.*gate is 200 dB.*bf16"):
         lowering.lowered("fp16")

@@ -14,10 +14,9 @@ from parity.networks import hand_made
 
 from maxim_deploy.checkpoints import demo_weights
 from maxim_deploy.cli.parity import parity
-from maxim_deploy.export import read_precision_table
-from maxim_deploy.export.low_precision import Lowering
 from maxim_deploy.graph import save_graph
 from maxim_deploy.graph.precision import Decision, PrecisionTable, magnitudes
+from maxim_deploy.graph.precision.lowering import Lowering, read_precision_table
 from maxim_deploy.imaging.files import read_image, write_image
 from maxim_deploy.parity.bisect_bundle import bisect_bundle, kept_islands
 from maxim_deploy.parity.trials import Judge
