@@ -25,7 +25,7 @@ from maxim_deploy.checkpoints import (
 from maxim_deploy.errors import BundleError
 from maxim_deploy.export import BundleSettings, export_bundle, onnx_from_module
 from maxim_deploy.export.deployment import DeploymentMaxim, Rewrites
-from maxim_deploy.graph import save_graph
+from maxim_deploy.graph.files import save_graph
 from maxim_deploy.machine.facts import library_versions
 from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.spec.architecture import VARIANTS, Architecture

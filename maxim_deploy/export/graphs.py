@@ -15,17 +15,13 @@ from maxim_deploy.export.deployment import DeploymentMaxim
 from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE, OPSET, onnx_from_module
 from maxim_deploy.export.verify import verify_image_form, verify_tensor_form
-from maxim_deploy.graph import (
-    check_graph,
-    check_no_example_sizes,
-    check_operators,
-    image_form,
-    node_count,
-    parse_with_tensorrt_rtx,
-    save_graph,
-)
+from maxim_deploy.graph.checks import check_graph, check_no_example_sizes, node_count
+from maxim_deploy.graph.files import save_graph
+from maxim_deploy.graph.image_form import image_form
+from maxim_deploy.graph.operators import check_operators
 from maxim_deploy.graph.precision import PrecisionTable
 from maxim_deploy.graph.precision.lowering import Lowering
+from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
 from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory
 from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.spec.manifest import GraphEntry

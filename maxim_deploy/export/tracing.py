@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from maxim_deploy.graph import name_nodes
+from maxim_deploy.graph.files import name_nodes
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 
 OPSET = 20

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from maxim_deploy.graph.places import published_name
 from maxim_deploy.spec.architecture import DEPTH, Architecture
 
 RESTORED = "restored"
@@ -33,48 +34,49 @@ class Point(NamedTuple):
 
 def points_of(architecture: Architecture) -> list[Point]:
     """All points of a network, in the order in which the literal form reaches them."""
-    stages = range(architecture.stages)
-    return [p for stage in stages for p in _stage(architecture, stage)] + [Point(RESTORED, "")]
+    paths = (path for stage in range(architecture.stages) for path in _paths(stage, architecture))
+    return [*(_point(path, architecture) for path in paths), Point(RESTORED, "")]
 
 
-def _stage(architecture: Architecture, stage: int) -> Iterator[Point]:
-    groups, name, path = architecture.groups, f"stage_{stage}_", f"stages/{stage}/"
+def _point(path: str, architecture: Architecture) -> Point:
+    """The point at a module of the deployment form, which has several results if so marked."""
+    path, _, result = path.partition(".")
+    name = published_name(path, architecture.stages)
+    assert name is not None
+    # A decoder block returns what its encoder block does, and is the better known of the two.
+    name = name.removesuffix("/UNetEncoderBlock_0")
+    return Point(f"{name}.{result}" if result else name, path)
+
+
+def _paths(stage: int, architecture: Architecture) -> Iterator[str]:
+    """Modules of the deployment form; behind a dot the literal module's result."""
+    path, groups = f"stages/{stage}", architecture.groups
     for level in range(DEPTH):
         if stage:
-            yield Point(f"{name}input_fuse_sam_{level}.0", f"{path}fuse/{level}")
-        block = f"{name}encoder_block_{level}"
-        yield Point(f"{block}/Conv_0", f"{path}open_encoder/{level}")
-        yield from _groups(block, f"{path}encoder/{level}/groups", groups, "1")
-        yield Point(f"{block}.1", f"{path}encoder/{level}")
+            yield f"{path}/fuse/{level}.0"
+        yield f"{path}/open_encoder/{level}"
+        yield from _steps(f"{path}/encoder/{level}/groups", groups)
+        yield f"{path}/encoder/{level}.1"
     for k in range(architecture.bottleneck_blocks):
-        block = f"{name}global_block_{k}"
-        yield Point(f"{block}/input_proj", f"{path}open_bottleneck/{k}")
-        yield from _groups(block, f"{path}bottleneck/{k}", groups, "1_")
-        yield Point(block, f"{path}bottleneck/{k}")
+        yield f"{path}/open_bottleneck/{k}"
+        yield from _steps(f"{path}/bottleneck/{k}", groups)
+        yield f"{path}/bottleneck/{k}"
     for level in reversed(range(DEPTH)):
-        block = f"{name}cross_gating_block_{level}"
-        yield Point(f"{block}/Conv_0", f"{path}open_skip/{level}")
+        yield f"{path}/open_skip/{level}"
         deepest = level == DEPTH - 1
-        enlarged = "enlarge_deepest" if deepest else f"enlarge_gate/{level}"
-        yield Point(f"{block}/Conv_1", f"{path}{enlarged}")
-        for side in "xy":
-            weights = f"{path}skip/{level}/gate/weights_{side}"
-            yield Point(f"{block}/SplitHeadMultiAxisGating_{side}", weights)
-        yield Point(f"{block}.0", f"{path}skip/{level}")
+        yield f"{path}/enlarge_deepest" if deepest else f"{path}/enlarge_gate/{level}"
+        yield from (f"{path}/skip/{level}/gate/weights_{side}" for side in "xy")
+        yield f"{path}/skip/{level}.0"
     for level in reversed(range(DEPTH)):
-        block, unet = f"{name}decoder_block_{level}", "UNetEncoderBlock_0"
-        yield Point(f"{block}/{unet}/Conv_0", f"{path}open_decoder/{level}")
-        yield from _groups(f"{block}/{unet}", f"{path}decoder/{level}", groups, "1")
-        yield Point(block, f"{path}decoder/{level}")
+        yield f"{path}/open_decoder/{level}"
+        yield from _steps(f"{path}/decoder/{level}", groups)
+        yield f"{path}/decoder/{level}"
     if stage == architecture.stages - 1:
-        yield Point(f"{name}output_conv_0", f"{path}output/0")
+        yield f"{path}/output/0"
         return
-    for level in range(DEPTH):
-        yield Point(f"{name}supervised_attention_module_{level}.0", f"{path}output/{level}")
+    yield from (f"{path}/output/{level}.0" for level in range(DEPTH))
 
 
-def _groups(block: str, path: str, groups: int, infix: str) -> Iterator[Point]:
-    """The two halves of each group; `infix` is how the published names number the second one."""
-    for k in range(groups):
-        yield Point(f"{block}/SplitHeadMultiAxisGmlpLayer_{k}", f"{path}/steps/{2 * k}")
-        yield Point(f"{block}/channel_attention_block_{infix}{k}", f"{path}/steps/{2 * k + 1}")
+def _steps(path: str, groups: int) -> Iterator[str]:
+    """The two halves of each group."""
+    return (f"{path}/steps/{k}" for k in range(2 * groups))

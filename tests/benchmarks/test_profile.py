@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import onnx
 import pytest
-import torch
 from benchmarks.graphs import node
 from onnx import helper
 
@@ -20,7 +19,6 @@ from maxim_deploy.benchmarks.profile.attribution import sources_of
 from maxim_deploy.benchmarks.profile.bundle_profile import profile_bundle
 from maxim_deploy.benchmarks.profile.kinds import KINDS, kind_of, strongest
 from maxim_deploy.benchmarks.profile.onnxruntime_trace import matched, runs_in
-from maxim_deploy.benchmarks.profile.places import INPUT, Place, place_of_name, places_of
 from maxim_deploy.benchmarks.profile.profile import (
     LayerProfile,
     NodeTimes,
@@ -34,6 +32,7 @@ from maxim_deploy.benchmarks.profile.tensorrt_layers import (
 )
 from maxim_deploy.engines.layers import Layer, layers_to_json
 from maxim_deploy.errors import BackendError, BundleError, UsageError
+from maxim_deploy.graph.places import Place
 from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.engines import EngineEntry
@@ -41,90 +40,6 @@ from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import profiles_from_specs
 
 TWO_STAGES = Architecture(features=8, stages=2, groups=1, bottleneck_blocks=2)
-
-
-@pytest.mark.parametrize(
-    ("name", "published", "block"),
-    [
-        ("stages/0/open_encoder/1/down/Conv_0", "stage_0_encoder_block_1", "opening"),
-        ("stages/0/encoder/2/groups/steps/2/halves/gelu/Gelu_0", "stage_0_encoder_block_2",
-         "multi-axis gMLP"),
-        ("stages/0/encoder/2/groups/steps/1/conv1/Conv_0", "stage_0_encoder_block_2",
-         "channel attention"),
-        ("stages/1/encoder/0/open_x/Gemm_0", "stage_1_encoder_block_0", "cross gating"),
-        ("stages/1/encoder/0/gate/norm_x/LayerNormalization_0", "stage_1_encoder_block_0",
-         "cross gating"),
-        ("stages/0/bottleneck/1/steps/0/out/parts/0/Gemm_0", "stage_0_global_block_1",
-         "multi-axis gMLP"),
-        ("stages/0/enlarge_deepest/matrix/Gemm_0", "stage_0_cross_gating_block_2", "opening"),
-        ("stages/0/enlarge_gate/1/Reshape_0", "stage_0_cross_gating_block_1", "opening"),
-        ("stages/0/skip/0/gate/Mul_0", "stage_0_cross_gating_block_0", "cross gating"),
-        ("stages/1/open_decoder/2/others/0/shrink/Conv_0", "stage_1_decoder_block_2", "opening"),
-        ("stages/1/fuse/0/image/Conv_0", "stage_1_input_fuse_sam_0", "opening"),
-        ("stages/1/fuse/0/gate/Add_0", "stage_1_input_fuse_sam_0", "cross gating"),
-        ("stages/0/output/1/features/Conv_0", "stage_0_supervised_attention_module_1", ""),
-        ("stages/1/output/0/Conv_0", "stage_1_output_conv_0", ""),
-        # the literal network
-        ("stage_0_encoder_block_0/Conv_1/Conv_0", "stage_0_encoder_block_0", "down-sampling"),
-        ("stage_1_encoder_block_0/cross_gating_block/Conv_0/MatMul_0", "stage_1_encoder_block_0",
-         "cross gating"),
-        ("stage_0_decoder_block_1/UNetEncoderBlock_0/channel_attention_block_10/conv1/Conv_0",
-         "stage_0_decoder_block_1", "channel attention"),
-        ("stage_1_cross_gating_block_2/out_project_x/MatMul_0", "stage_1_cross_gating_block_2",
-         "cross gating"),
-        ("stage_0_input_conv_2/Conv_0", "stage_0_encoder_block_2", "opening"),
-        ("stage_1_input_conv_2/Conv_0", "stage_1_input_fuse_sam_2", "opening"),
-        ("UpSampleRatio_0/Conv_0/MatMul_0", "stage_0_cross_gating_block_2", "opening"),
-        ("UpSampleRatio_17/Resize_0", "stage_0_decoder_block_0", "opening"),
-        ("UpSampleRatio_30/Resize_0", "stage_1_decoder_block_1", "opening"),
-    ],
-)  # fmt: skip
-def test_a_name_tells_the_published_block(name: str, published: str, block: str) -> None:
-    place = place_of_name(name, last_stage=1)
-    assert place is not None
-    assert (place.published, place.block) == (published, block)
-
-
-def test_every_module_of_both_forms_has_a_place() -> None:
-    """What fails here is a module that was renamed."""
-    from maxim_deploy.benchmarks.artifacts import random_checkpoint
-    from maxim_deploy.export.deployment import DeploymentMaxim
-    from maxim_deploy.model import module_from_checkpoint
-
-    literal = module_from_checkpoint(random_checkpoint(TWO_STAGES))
-    forms = {"deployment": DeploymentMaxim(literal), "literal": literal}
-    for form, module in forms.items():
-        modules = [m for m in module.named_modules() if not isinstance(m[1], torch.nn.ModuleList)]
-        leaves = [name for name, child in modules if not list(child.children())]
-        assert len(leaves) > 300
-        for leaf in leaves:
-            place = place_of_name(leaf.replace(".", "/") + "/Op_0", last_stage=1)
-            assert place is not None, f"{form}: {leaf}"
-            published = place.published
-            assert published is not None
-            has = {name.split(".")[0] for name, _ in literal.named_modules()}
-            assert published in has, f"{form}: {leaf} is said to be in {published}"
-
-
-def test_parts_are_shown_along_the_data() -> None:
-    parts = [
-        INPUT,
-        Place(1, "encoder", 0),
-        Place(1, "encoder", 2),
-        Place(1, "bottleneck", 0),
-        Place(1, "bottleneck", 1),
-        Place(1, "cross gating", 2),
-        Place(1, "cross gating", 0),
-        Place(1, "decoder", 2),
-        Place(1, "decoder", 0),
-        Place(1, "supervised attention", 0),
-        Place(2, "input fusion", 0),
-        Place(2, "output", 0),
-    ]
-    backwards = parts[::-1]
-    assert sorted(backwards, key=lambda place: place.order) == parts
-    assert str(parts[4]) == "stage 1 bottleneck, block 1"
-    assert str(parts[1]) == "stage 1 encoder, level 0"
 
 
 def graph(*nodes: onnx.NodeProto) -> onnx.GraphProto:
@@ -148,13 +63,6 @@ EXPORTED = graph(
     named("stages/0/output/0/Conv_0", "Conv", "first", "out"),
     named("stages/0/Add_0", "Add", "out image", "restored"),
 )  # fmt: skip
-
-
-def test_a_node_outside_of_all_modules_belongs_to_where_its_input_comes_from() -> None:
-    places = places_of(EXPORTED)
-    assert places["Split_0"] == Place(1, "encoder", 0, "channel attention")
-    assert places["stages/0/Add_0"] == Place(1, "output", 0)
-    assert places["Shape_0"] == INPUT
 
 
 def test_what_a_runtime_has_fused_renamed_or_taken_apart_finds_its_block() -> None:

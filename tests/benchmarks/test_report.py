@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maxim_deploy.benchmarks.profile.places import Place
 from maxim_deploy.benchmarks.profile.profile import Group, LayerProfile
 from maxim_deploy.benchmarks.records import Record, read_records
 from maxim_deploy.benchmarks.report.markup import Markup, element, escaped, short_number, together
@@ -28,6 +27,7 @@ from maxim_deploy.benchmarks.report.panels import panels_of
 from maxim_deploy.benchmarks.report.pictures import MIN_LEVELS, BeforeAfter, error_map
 from maxim_deploy.benchmarks.summary import summary, throughput
 from maxim_deploy.errors import MissingDependencyError, UsageError
+from maxim_deploy.graph.places import Place
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 ATTACK = """<script>alert("1")</script>' $x_1$"""

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 from bundles import write_manifest
 
-from maxim_deploy.graph import save_graph
+from maxim_deploy.graph.files import save_graph
 from maxim_deploy.spec.engine_settings import EngineSettings, engine_settings_from
 from maxim_deploy.spec.manifest import GraphEntry
 

@@ -30,7 +30,8 @@ from maxim_deploy.export import (
 from maxim_deploy.export import bundle as bundle_module
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE
 from maxim_deploy.export.verify import IMAGE_SHAPES, MAX_ERROR, UNSEEN_SHAPES, verify_tensor_form
-from maxim_deploy.graph import check_graph, save_graph
+from maxim_deploy.graph.checks import check_graph
+from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.precision.lowering import GATES
 from maxim_deploy.graph.precision.pictures import fitted
 from maxim_deploy.imaging.files import read_image

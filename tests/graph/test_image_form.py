@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import maxim_deploy
 from maxim_deploy.errors import ExportError
-from maxim_deploy.graph import save_graph
+from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.image_form import image_form
 from maxim_deploy.imaging import Padding, from_unit, to_unit
 

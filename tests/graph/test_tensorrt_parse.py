@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from maxim_deploy.errors import ExportError
-from maxim_deploy.graph import save_graph
+from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.image_form import image_form
 from maxim_deploy.graph.tensorrt_parse import Binding, parse_with_tensorrt_rtx
 

@@ -14,7 +14,7 @@ from parity.networks import hand_made
 
 from maxim_deploy.checkpoints import demo_weights
 from maxim_deploy.cli.parity import parity
-from maxim_deploy.graph import save_graph
+from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.precision import Decision, PrecisionTable, magnitudes
 from maxim_deploy.graph.precision.lowering import Lowering, read_precision_table
 from maxim_deploy.imaging.files import read_image, write_image

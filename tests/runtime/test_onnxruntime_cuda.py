@@ -13,7 +13,7 @@ import pytest
 from engines.conftest import tiny_graph
 
 from maxim_deploy.errors import BackendError
-from maxim_deploy.graph import save_graph
+from maxim_deploy.graph.files import save_graph
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime import onnxruntime_cuda
 from maxim_deploy.runtime.backend import OutOfMemoryError

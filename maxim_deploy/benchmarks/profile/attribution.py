@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from onnx import GraphProto, NodeProto
 
 from maxim_deploy.benchmarks.profile.kinds import kind_of, strongest
-from maxim_deploy.benchmarks.profile.places import Place, places_of
+from maxim_deploy.graph.places import Place, places_of
 
 _CAST_PREFIX = "InsertedPrecisionFreeCast_"
 """What ONNX Runtime puts before the name of a float16 tensor that it computes in float32."""

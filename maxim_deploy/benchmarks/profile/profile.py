@@ -7,7 +7,7 @@ and one run, so that its parts add up.
   `io`; `size` [H, W]; `batch`; `threads`; `environment`, see `environment.environment`
 - `runs`, after the warm-up; `wall_ms`, the fastest while profiled; `plain_ms`, the fastest when
   not, or None
-- `groups`: list of `stage`, `part`, `level` and `block` (see `places.Place`), `kind` (see `kinds`),
+- `groups`: list of `stage`, `part`, `level` and `block` (see `graph.places`), `kind` (see `kinds`),
   `ms`, and `nodes`, how many
 - `unattributed_ms`: nodes of which nobody knows what they belong to
 - `between_ms`: of `wall_ms`, what is in no node: the runtime's own work, and the profiler's
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from maxim_deploy.benchmarks.profile.places import Place
+from maxim_deploy.graph.places import Place
 
 SCHEMA = 1
 

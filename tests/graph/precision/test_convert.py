@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from maxim_deploy.errors import ExportError
-from maxim_deploy.graph import save_graph
+from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.precision import (
     Decision,
     PrecisionTable,

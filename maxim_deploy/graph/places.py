@@ -1,8 +1,8 @@
 """Which block of the published network a node of a graph belongs to.
 
-Names follow modules: `stages/0/encoder/1/...` in the deployment form, which is the published
-network's `stage_0_encoder_block_1/...` in the literal one. Where a rewrite has folded two blocks
-into one operator, the node belongs to the block that it opens.
+Node names follow modules. The literal form has the published names, `stage_0_encoder_block_1/...`;
+the deployment form has `stages/0/encoder/1/...`, which `published_name` translates. Where a rewrite
+has folded two blocks into one operator, the node belongs to the block that it opens.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from maxim_deploy.spec.architecture import DEPTH
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -93,26 +95,28 @@ INPUT = Place(None, "input", None)
 IMAGE_FORM = Place(None, "image form", None)
 
 _IMAGE_FORM = re.compile(r"(pad|scale|crop|quantise)/")
-_DEPLOYMENT = re.compile(r"stages/(\d+)/([a-z_]+)/?(.*)")
-_LITERAL = re.compile(r"stage_(\d+)_([a-z_]+?)_(\d+)/(.*)")
+_DEPLOYMENT = re.compile(r"stages/(\d+)/([a-z_]+)/(\d+)/?(.*)")
+_LITERAL = re.compile(r"stage_(\d+)_([a-z_]+?)_(\d+)/?(.*)")
 _RATIO = re.compile(r"UpSampleRatio_(\d+)/")
+_STAGE = re.compile(r"stages?[/_](\d+)[/_]")
 
 _SCOPES = {
-    "fuse": "input fusion",
-    "open_encoder": "encoder",
-    "encoder": "encoder",
-    "open_bottleneck": "bottleneck",
-    "bottleneck": "bottleneck",
-    "open_skip": "cross gating",
-    "enlarge_gate": "cross gating",
-    "skip": "cross gating",
-    "open_decoder": "decoder",
-    "enlarge_decoded": "decoder",
-    "decoder": "decoder",
-    "output": "output",
+    "fuse": "input_fuse_sam_{}",
+    "open_encoder": "encoder_block_{}/Conv_0",
+    "encoder": "encoder_block_{}",
+    "open_bottleneck": "global_block_{}/input_proj",
+    "bottleneck": "global_block_{}",
+    "open_skip": "cross_gating_block_{}/Conv_0",
+    "enlarge_gate": "cross_gating_block_{}/Conv_1",
+    "skip": "cross_gating_block_{}",
+    "open_decoder": "decoder_block_{}/UNetEncoderBlock_0/Conv_0",
+    "enlarge_decoded": "decoder_block_{}/ConvTranspose_0",
+    "decoder": "decoder_block_{}/UNetEncoderBlock_0",
+    "output": "output_conv_{}",
 }
+"""Scopes of the deployment form's stages, and the literal module that each computes or opens."""
+
 _MODULES = {name: part for part, name in _PUBLISHED.items()} | {"input_conv": "encoder"}
-_OPENINGS = ("open_", "enlarge_")
 _BLOCKS = (
     (r"SplitHeadMultiAxisGmlpLayer", "multi-axis gMLP"),
     (r"channel_attention_block", "channel attention"),
@@ -121,46 +125,77 @@ _BLOCKS = (
 )
 
 
+def published_name(name: str, stages: int) -> str | None:
+    """The published network's module that a node or module of the deployment form computes.
+
+    Args:
+        name: path in the deployment form: `stages/0/encoder/1/groups/steps/0/out/parts/3/Gemm_0`.
+        stages: of the network. The last one ends in outputs, the others in supervised attention.
+
+    Returns:
+        Path of the module down to the halves of a group and the weights of cross gating:
+        `stage_0_encoder_block_1/SplitHeadMultiAxisGmlpLayer_0`. None outside of all blocks.
+    """
+    # One operator feeds the gate and the decoder of the deepest level.
+    match = _DEPLOYMENT.match(name.replace("enlarge_deepest", f"enlarge_gate/{DEPTH - 1}"))
+    if match is None or match[2] not in _SCOPES:
+        return None
+    stage, scope, number, inside = match.groups()
+    if scope == "output" and int(stage) < stages - 1:
+        return f"stage_{stage}_supervised_attention_module_{number}"
+    return f"stage_{stage}_{_SCOPES[scope].format(number)}{_module_inside(scope, inside)}"
+
+
 def places_of(graph: GraphProto) -> dict[str, Place]:
     """The place of every node of a graph of ours, by its name.
 
     A node outside of all modules, such as the Split of what a module returned, belongs to where its
     input comes from; one on the image itself to "input".
     """
-    last = max((_stage(node.name) for node in graph.node), default=-1)
+    found = (_STAGE.match(node.name) for node in graph.node)
+    stages = 1 + max((int(match[1]) for match in found if match), default=-1)
     places: dict[str, Place] = {}
     maker: dict[str, Place] = {}
     for node in graph.node:
-        place = place_of_name(node.name, last) or _upstream(node.input, maker)
+        place = place_of_name(node.name, stages) or _upstream(node.input, maker)
         places[node.name] = place
         maker.update(dict.fromkeys(node.output, place))
     return places
 
 
-def place_of_name(name: str, last_stage: int) -> Place | None:
+def place_of_name(name: str, stages: int) -> Place | None:
     """The place that a node's name tells; None if it is outside of all modules.
 
     Args:
         name: of a node of the deployment or the literal form.
-        last_stage: number of the network's last stage, from 0. The others end in supervised
-            attention where this one has its outputs.
+        stages: of the network.
     """
     if _IMAGE_FORM.match(name):
         return IMAGE_FORM
-    if match := _DEPLOYMENT.match(name):
-        return _in_deployment(int(match[1]), match[2], match[3], last_stage)
-    if match := _LITERAL.match(name):
-        return _in_literal(int(match[1]), match[2], int(match[3]), match[4])
     if match := _RATIO.match(name):  # per stage 9 that feed the cross gating, then 9 the decoder
         stage, number = divmod(int(match[1]), 18)
         part = "cross gating" if number < 9 else "decoder"
         return Place(stage + 1, part, 2 - number % 9 // 3, "opening")
-    return None
+    match = _LITERAL.match(published_name(name, stages) or name)
+    return _in_literal(int(match[1]), match[2], int(match[3]), match[4]) if match else None
 
 
-def _stage(name: str) -> int:
-    match = _DEPLOYMENT.match(name) or _LITERAL.match(name)
-    return int(match[1]) if match else -1
+def _module_inside(scope: str, inside: str) -> str:
+    """The literal module inside of a block, with a slash before it; empty for the block itself."""
+    cross = "/cross_gating_block" if scope == "encoder" else ""
+    if step := re.match(r"(?:groups/)?steps/(\d+)\b", inside):
+        group, is_attention = divmod(int(step[1]), 2)
+        if not is_attention:
+            return f"/SplitHeadMultiAxisGmlpLayer_{group}"
+        # The published names number one and the same half in two ways.
+        return f"/channel_attention_block_1{'_' if scope == 'bottleneck' else ''}{group}"
+    if scope == "fuse" and (opening := re.match(r"(image|attended)\b", inside)):
+        return "/Conv_0" if opening[1] == "image" else "/Conv_1"
+    if opening := re.match(r"open_([xy])\b", inside):
+        return f"{cross}/Conv_{'xy'.index(opening[1])}"
+    if gate := re.match(r"gate(/weights_([xy])\b)?", inside):
+        return cross + (f"/SplitHeadMultiAxisGating_{gate[2]}" if gate[1] else "")
+    return ""
 
 
 def _upstream(inputs: Iterable[str], maker: Mapping[str, Place]) -> Place:
@@ -169,24 +204,6 @@ def _upstream(inputs: Iterable[str], maker: Mapping[str, Place]) -> Place:
         if place not in (IMAGE_FORM, INPUT):
             return place
     return INPUT
-
-
-def _in_deployment(stage: int, scope: str, rest: str, last_stage: int) -> Place | None:
-    if scope == "enlarge_deepest":  # feeds both the gate and the decoder of level 2
-        return Place(stage + 1, "cross gating", 2, "opening")
-    number, _, inside = rest.partition("/")
-    if scope not in _SCOPES or not number.isdigit():
-        return None
-    part, block = _SCOPES[scope], ""
-    if scope.startswith(_OPENINGS) or (scope, inside.split("/")[0]) == ("fuse", "image"):
-        block = "opening"
-    elif match := re.match(r"(?:groups/)?steps/(\d+)/", inside):
-        block = "channel attention" if int(match[1]) % 2 else "multi-axis gMLP"
-    elif part in ("input fusion", "cross gating") or re.match(r"gate/|open_[xy]/", inside):
-        block = "cross gating"
-    elif part == "output" and stage < last_stage:
-        part = "supervised attention"
-    return Place(stage + 1, part, int(number), block)
 
 
 def _in_literal(stage: int, module: str, level: int, inside: str) -> Place | None:
