@@ -7,7 +7,7 @@ traceback and exits with `exit_code`. Any other exception is a bug of ours.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class MaximDeployError(Exception):
@@ -62,5 +62,23 @@ class BackendError(MaximDeployError):
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A ready " (did you mean 'x'?)" to put behind an unknown word, or an empty string."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    # People mistype capitals most of all, and they would count as differences.
+    folded = {choice.casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """The message for a name that is not among the known ones: the nearest of them, and all."""
+    names = tuple(known)
+    return f"unknown {kind} {name!r}{nearest(str(name), names)}; known: {', '.join(names)}"
+
+
+def check_known(kind: str, name: object, known: Collection[str]) -> None:
+    """Refuse a name that is not among the known ones.
+
+    Raises:
+        UsageError: with the message of `unknown`.
+    """
+    if name not in known:
+        raise UsageError(unknown(kind, name, known))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.spec.recipes import PRECISIONS, chosen
 
 TORCH = ("torch", "torch-compile")
@@ -58,11 +58,7 @@ def baseline_subjects(text: str) -> tuple[Subject, ...]:
     if name in (*TORCH, LITERAL, NONE):
         return (Subject(name, precision, is_baseline=True),)
     rewrites = _rewrites()
-    known = (*TORCH, LITERAL, NONE, EACH, *rewrites)
-    if name not in known:
-        raise UsageError(
-            f"unknown baseline {name!r}{nearest(name, known)}; known: {', '.join(known)}"
-        )
+    check_known("baseline", name, (*TORCH, LITERAL, NONE, EACH, *rewrites))
     names = rewrites if name == EACH else (name,)
     return tuple(Subject(one, precision, is_baseline=True) for one in names)
 

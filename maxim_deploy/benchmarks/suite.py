@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy.benchmarks.subjects import CPU_BACKEND, Subject, baseline_subjects
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import UsageError, check_known, unknown
 from maxim_deploy.runtime.selection import OPENERS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
 from maxim_deploy.spec.models import MODEL_NAMES
@@ -116,10 +116,7 @@ def read_keys(table: dict[str, Any]) -> dict[str, Any]:
         UsageError: a key is unknown, or a value wrong.
     """
     for key in table:
-        if key not in _READERS:
-            raise UsageError(
-                f"unknown key {key!r}{nearest(key, _READERS)}; known: {', '.join(_READERS)}"
-            )
+        check_known("key", key, _READERS)
     return {key: _READERS[key](key, value) for key, value in table.items()}
 
 
@@ -150,8 +147,7 @@ def _model(key: str, value: object) -> str | Architecture:
         except TypeError as error:
             raise UsageError(f"{key}: a table must be of an architecture: {error}") from error
     if value not in known:
-        hint = nearest(str(value), known)
-        raise UsageError(f"{key}: unknown model {value!r}{hint}; known: {', '.join(known)}")
+        raise UsageError(f"{key}: {unknown('model', value, known)}")
     return str(value)
 
 

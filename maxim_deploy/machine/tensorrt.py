@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import MissingDependencyError, UsageError, nearest
+from maxim_deploy.errors import MissingDependencyError, check_known
 
 LIBRARIES = {"tensorrt": ("tensorrt", "tensorrt"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
 """By the name that users say: the Python module, and the extra that installs it."""
@@ -34,11 +34,7 @@ def load_library(name: str) -> ModuleType:
         UsageError: there is no such library.
         MissingDependencyError: it is not installed, or too old; the message is the pip line.
     """
-    if name not in LIBRARIES:
-        raise UsageError(
-            f"unknown engine library {name!r}{nearest(name, LIBRARIES)}; "
-            f"known: {', '.join(LIBRARIES)}"
-        )
+    check_known("engine library", name, LIBRARIES)
     module, extra = LIBRARIES[name]
     library = require(module, extra)
     if name == "tensorrt" and version_of(library) < OLDEST_TENSORRT:

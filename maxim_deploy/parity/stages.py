@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.errors import BundleError, UsageError, nearest
+from maxim_deploy.errors import BundleError, UsageError, unknown
 from maxim_deploy.imaging import Padding, from_unit, to_unit
 from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.pictures import Sample
@@ -237,10 +237,7 @@ def _of_bundle(
         raise BundleError(
             f"bundle {str(bundle.path)!r} has no stage {stage!r}; it has: {', '.join(known)}"
         )
-    raise UsageError(
-        f"unknown stage {stage!r} of {str(bundle.path)!r}{nearest(stage, known)}; "
-        f"known: {', '.join(known)}"
-    )
+    raise UsageError(f"bundle {str(bundle.path)!r}: {unknown('stage', stage, known)}")
 
 
 def _not_a_stage(name: str, path: Path, stage: str) -> str:

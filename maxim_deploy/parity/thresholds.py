@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import check_known
 from maxim_deploy.parity.comparison import LEVELS, Comparison
 from maxim_deploy.parity.metrics import psnr_of
 
@@ -106,10 +106,7 @@ def threshold_named(name: str) -> Threshold:
     Raises:
         UsageError: there is none; the message lists those there are.
     """
-    if name not in THRESHOLDS:
-        raise UsageError(
-            f"unknown threshold {name!r}{nearest(name, THRESHOLDS)}; known: {', '.join(THRESHOLDS)}"
-        )
+    check_known("threshold", name, THRESHOLDS)
     return THRESHOLDS[name]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.planning import Planner, TileOption
 from maxim_deploy.runtime.registry import registered_names
@@ -12,7 +12,7 @@ from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.selection import OPENERS, Request, open_backend
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.quantities import bytes_from
-from maxim_deploy.spec.recipes import PRECISIONS, chosen
+from maxim_deploy.spec.recipes import PRECISIONS
 
 BACKENDS = ("auto", *OPENERS)
 """The runtime's own; `registered_names` has others."""
@@ -67,12 +67,8 @@ def load(
         Traceback (most recent call last):
         maxim_deploy.errors.UsageError: unknown backend 'onnxruntim' (did you mean ...
     """
-    known = (*BACKENDS, *registered_names())
-    if backend not in known:
-        raise UsageError(
-            f"unknown backend {backend!r}{nearest(backend, known)}; known: {', '.join(known)}"
-        )
-    chosen("precision", [precision], ("auto", *PRECISIONS))
+    check_known("backend", backend, (*BACKENDS, *registered_names()))
+    check_known("precision", precision, ("auto", *PRECISIONS))
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
     limit = None if max_memory is None else bytes_from(max_memory, "max_memory")

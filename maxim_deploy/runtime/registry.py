@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from maxim_deploy.errors import MissingDependencyError, UsageError, nearest
+from maxim_deploy.errors import MissingDependencyError, UsageError, unknown
 
 Opener = Callable[[Any], Any]
 """From a `maxim_deploy.runtime.selection.Request` to a `maxim_deploy.runtime.backend.Backend`."""
@@ -62,8 +62,7 @@ def opener_of(name: str) -> Opener:
     if name in _registered:
         return _registered[name]
     if name not in _MODULES:
-        known = registered_names()
-        raise UsageError(f"unknown backend {name!r}{nearest(name, known)}; known: {known}")
+        raise UsageError(unknown("backend", name, registered_names()))
     module, extra = _MODULES[name]
     try:
         opener: Opener = importlib.import_module(module).open_backend

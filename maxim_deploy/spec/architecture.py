@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import UsageError, unknown
 
 DEPTH = 3
 """Levels of the U-Net; level `i` has `features * 2**i` channels at 1/2**i of the resolution."""
@@ -87,10 +87,7 @@ def architecture_of(variant: str) -> Architecture:
     Raises:
         UsageError: there is no such variant.
     """
-    try:
-        return VARIANTS[variant.upper()]
-    except KeyError:
-        hint = nearest(variant.upper(), VARIANTS)
-        raise UsageError(
-            f"unknown variant {variant!r}{hint}; known: {', '.join(VARIANTS)}"
-        ) from None
+    name = variant.upper()
+    if name not in VARIANTS:
+        raise UsageError(unknown("variant", variant, VARIANTS))
+    return VARIANTS[name]

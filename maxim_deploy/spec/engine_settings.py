@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.spec.profiles import Profile, profiles_from_specs
 from maxim_deploy.spec.quantities import bytes_from
 from maxim_deploy.spec.recipes import IO_FORMS, PRECISIONS
@@ -86,13 +86,13 @@ class EngineSettings:
     runtime_cache: bool = True
 
     def __post_init__(self) -> None:
-        _check_known("engine library", self.library, ENGINE_LIBRARIES)
-        _check_known("precision", self.precision, PRECISIONS)
-        _check_known("I/O form", self.io, IO_FORMS)
-        _check_known("hardware_compatibility", self.hardware_compatibility, HARDWARE_COMPATIBILITY)
-        _check_known("profiling_verbosity", self.profiling_verbosity, VERBOSITIES)
-        _check_known("cuda_graphs", self.cuda_graphs, CUDA_GRAPHS)
-        _check_known("specialization", self.specialization, SPECIALIZATIONS)
+        check_known("engine library", self.library, ENGINE_LIBRARIES)
+        check_known("precision", self.precision, PRECISIONS)
+        check_known("I/O form", self.io, IO_FORMS)
+        check_known("hardware_compatibility", self.hardware_compatibility, HARDWARE_COMPATIBILITY)
+        check_known("profiling_verbosity", self.profiling_verbosity, VERBOSITIES)
+        check_known("cuda_graphs", self.cuda_graphs, CUDA_GRAPHS)
+        check_known("specialization", self.specialization, SPECIALIZATIONS)
         if not 0 <= self.optimization_level <= 5:
             raise UsageError(f"optimization_level is 0 to 5, not {self.optimization_level}")
         if not 0 <= self.aux_streams <= 7:
@@ -129,13 +129,6 @@ class EngineSettings:
         return {**record, "targets": list(self.targets)}
 
 
-def _check_known(what: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(
-            f"unknown {what} {value!r}{nearest(str(value), known)}; known: {', '.join(known)}"
-        )
-
-
 def _check_targets(targets: tuple[str, ...]) -> None:
     for target in targets:
         if target != "current" and not re.fullmatch(r"\d+\.\d", target):
@@ -155,15 +148,12 @@ def engine_settings_from(options: Mapping[str, Any]) -> EngineSettings:
         UsageError: a key is unknown or missing, or a value of a wrong kind or not valid.
     """
     for key in options:
-        if key not in _READERS:
-            raise UsageError(
-                f"unknown key {key!r}{nearest(key, _READERS)}; known: {', '.join(_READERS)}"
-            )
+        check_known("key", key, _READERS)
     if "library" not in options:
         raise UsageError(f"name the engine library: {', '.join(ENGINE_LIBRARIES)}")
     values = {key: _READERS[key](value, key) for key, value in options.items()}
     io = values.get("io", "image")
-    _check_known("I/O form", io, IO_FORMS)
+    check_known("I/O form", io, IO_FORMS)
     return EngineSettings(
         **{**values, "profiles": profiles_from_specs(values.get("profiles", ()), io)}
     )

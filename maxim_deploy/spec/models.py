@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import UsageError, unknown
 
 BUCKET_URL: Final = "https://storage.googleapis.com/gresearch/maxim/ckpt"
 """The authors' public bucket; a checkpoint is at `<Task>/<Dataset>/checkpoint.npz` below it."""
@@ -74,8 +74,6 @@ def check_model_name(name: str) -> str:
         UsageError: it is not; the message lists the known ones.
     """
     if name not in MODEL_NAMES:
-        raise UsageError(
-            f"unknown model {name!r}{nearest(name, MODEL_NAMES)}; known: {', '.join(MODEL_NAMES)}. "
-            "For weights of your own, pass --checkpoint FILE."
-        )
+        advice = "For weights of your own, pass --checkpoint FILE."
+        raise UsageError(f"{unknown('model', name, MODEL_NAMES)}. {advice}")
     return name

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import UsageError, check_known
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 """Precisions that can be exported."""
@@ -56,10 +56,7 @@ def chosen(
         UsageError: nothing is chosen, or something unknown; the message lists the known ones.
     """
     for name in names:
-        if name not in known:
-            raise UsageError(
-                f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}"
-            )
+        check_known(kind, name, known)
     if not names:
         raise UsageError(f"no {kind} is chosen; known: {', '.join(known)}")
     return tuple(dict.fromkeys(names))
@@ -82,8 +79,7 @@ def read_export_recipe(path: Path) -> ExportRecipe:
 def _recipe_from_table(table: dict[str, Any], folder: Path) -> ExportRecipe:
     known = tuple(field.name for field in fields(ExportRecipe))
     for key, value in table.items():
-        if key not in known:
-            raise UsageError(f"unknown key {key!r}{nearest(key, known)}; known: {', '.join(known)}")
+        check_known("key", key, known)
         is_list = key in ("precision", "io")
         texts = value if is_list and isinstance(value, list) else [value]
         if not all(isinstance(text, str) for text in texts) or is_list != isinstance(value, list):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from maxim_deploy.benchmarks.profile.onnxruntime_trace import trace_graph
 from maxim_deploy.benchmarks.profile.profile import LayerProfile, NodeTimes, grouped
-from maxim_deploy.errors import BundleError, UsageError, nearest
+from maxim_deploy.errors import BundleError, UsageError, check_known
 from maxim_deploy.imaging import Padding
 from maxim_deploy.machine.facts import environment
 from maxim_deploy.spec.engines import engine_for
@@ -102,11 +102,7 @@ def _check(backend: str, precision: str) -> None:
             "onnxruntime-cuda cannot be profiled by block: its node times are those of the CPU "
             f"that launches the kernels; take one of {', '.join(BACKENDS)}"
         )
-    if backend not in BACKENDS:
-        raise UsageError(
-            f"unknown backend {backend!r}{nearest(backend, BACKENDS)}; those that can be profiled: "
-            f"{', '.join(BACKENDS)}"
-        )
+    check_known("backend", backend, BACKENDS)
     if backend == "onnxruntime" and precision == "bf16":
         raise UsageError("a CPU runs no bf16; choose fp32, fp16")
 

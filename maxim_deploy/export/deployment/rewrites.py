@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import check_known
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,5 @@ REWRITES = tuple(field.name for field in fields(Rewrites))
 
 
 def _known(name: str) -> str:
-    if name not in REWRITES:
-        raise UsageError(
-            f"unknown rewrite {name!r}{nearest(name, REWRITES)}; known: {', '.join(REWRITES)}"
-        )
+    check_known("rewrite", name, REWRITES)
     return name

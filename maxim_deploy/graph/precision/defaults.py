@@ -9,7 +9,7 @@ float32. The last convolution in float32 as well would bring 0.1 dB: not worth i
 
 from __future__ import annotations
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import check_known
 from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 
 TYPES = {"fp16": "float16", "bf16": "bfloat16"}
@@ -32,11 +32,7 @@ def default_table(precision: str) -> PrecisionTable:
     Raises:
         UsageError: another precision.
     """
-    if precision not in TYPES:
-        raise UsageError(
-            f"unknown low precision {precision!r}{nearest(precision, TYPES)}; "
-            f"choose one of: {', '.join(TYPES)}"
-        )
+    check_known("low precision", precision, TYPES)
     low = TYPES[precision]
     rounding = f"largest rounding error of a pixel in {low}"
     decisions = (

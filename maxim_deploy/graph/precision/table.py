@@ -22,7 +22,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from maxim_deploy.errors import ExportError, nearest
+from maxim_deploy.errors import ExportError, nearest, unknown
 from maxim_deploy.graph.precision.roles import ROLES
 from maxim_deploy.graph.precision.type_constraints import is_border, is_float, require_types
 from maxim_deploy.spec.decoding import decoded
@@ -59,16 +59,12 @@ class PrecisionTable:
 
     def __post_init__(self) -> None:
         if self.low not in LOW_TYPES:
-            raise ExportError(
-                f"unknown low-precision type {self.low!r}{nearest(self.low, LOW_TYPES)}; "
-                f"choose one of: {', '.join(LOW_TYPES)}"
-            )
+            raise ExportError(unknown("low-precision type", self.low, LOW_TYPES))
         for decision in self.decisions:
             allowed = ("float32", self.low)
             if decision.type not in allowed:
                 raise ExportError(
-                    f"decision {decision.pattern!r} has type {decision.type!r}"
-                    f"{nearest(decision.type, allowed)}; choose one of: {', '.join(allowed)}"
+                    f"decision {decision.pattern!r}: {unknown('type', decision.type, allowed)}"
                 )
 
     @property
@@ -124,11 +120,9 @@ class PrecisionTable:
 
 
 def _decision(record: dict[str, Any]) -> Decision:
-    known = {field.name for field in fields(Decision)}
-    for key in record.keys() - known - {"nodes"}:
-        raise ExportError(
-            f"precision table: unknown key {key!r}{nearest(key, known)}; known: {sorted(known)}"
-        )
+    known = [field.name for field in fields(Decision)]
+    for key in record.keys() - {*known, "nodes"}:
+        raise ExportError(f"precision table: {unknown('key', key, known)}")
     given = {key: value for key, value in record.items() if key != "nodes"}
     decision: Decision = decoded(Decision, given, "decision")
     return decision

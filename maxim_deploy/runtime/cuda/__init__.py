@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.runtime.cuda.arrays import DeviceArray, device_array_from, is_device_array
 from maxim_deploy.runtime.cuda.interface import Cuda, DeviceMemory, Event, Graph, Stream
 
@@ -35,11 +35,7 @@ def open_cuda(provider: str = "cuda-bindings", device: int = 0) -> Cuda:
         MissingDependencyError: the provider's package is not installed.
         BackendError: there is no driver, or no such GPU.
     """
-    if provider not in PROVIDERS:
-        raise UsageError(
-            f"unknown CUDA provider {provider!r}{nearest(provider, PROVIDERS)}; "
-            f"known: {', '.join(PROVIDERS)}"
-        )
+    check_known("CUDA provider", provider, PROVIDERS)
     if device < 0:
         raise UsageError(f"device must be 0 or more, not {device}")
     if provider == "pycuda":
