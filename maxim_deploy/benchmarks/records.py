@@ -26,7 +26,7 @@ Fields, units in their names; None where something was not measured:
   the ceilings of this machine, `gflops` of a matrix product and `gbps` of a copy, measured in the
   run; `bound_ms`, in which the graph could run at least, node by node, and its `share` of the
   network's p50; `fused_bound_ms` and `fused_share` if all but products were free. See
-  `maxim_deploy.benchmarks.cost` and `.ceilings`
+  `maxim_deploy.graph.cost` and `.ceilings`
 - `agreement`: `with` the first subject, its `precision`, `max_error` of values in about [0, 1], and
   what is `allowed`; the error is None if it is not finite
 - `load`: list of `mode`, `callers`, `offered_per_s` (None in "closed"), `images_per_s`, and

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy.benchmarks.ceilings import Ceilings, ceilings
-from maxim_deploy.benchmarks.cost import Cost, cost_of
-from maxim_deploy.benchmarks.live_set import live_set, operator_counts
 from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.graph.cost.cost import Cost, cost_of
+from maxim_deploy.graph.cost.live_set import live_set, operator_counts
 from maxim_deploy.spec.profiles import Shape
 
 SIDE = 256

@@ -161,7 +161,7 @@ def bisect_bundle(
     )
     seen = magnitudes(core, [*pictures.values(), *probes.values()])
     start = with_safe_range(start, core, seen)
-    traffic = Traffic(core, next(iter(pictures.values())))
+    traffic = Traffic(core, next(iter(pictures.values())).shape)
     groups = decided_groups(start, core)
     kept = kept_islands(start, core, seen, judge)
     search = Search(trials, traffic, budget, kept)

@@ -1,22 +1,21 @@
 """What float32 islands cost: the bytes that the nodes of a graph read and write.
 
-Counted without fusion, so that it is an upper bound; on a GPU, where this network is bound by
-memory, an order of cost. Weights are not counted: their share vanishes with the size of the image.
+Counted as `graph.cost` does, without fusion, so that it is an upper bound; on a GPU, where this
+network is bound by memory, an order of cost. Weights are not counted: their share vanishes with the
+size of the image.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from maxim_deploy.graph.precision.session import open_session
+from maxim_deploy.graph.cost.cost import moved_by
+from maxim_deploy.graph.cost.values import values_of
 from maxim_deploy.graph.precision.type_constraints import (
     bound_inputs,
     bound_outputs,
-    insert_behind,
     is_border,
     is_float,
 )
@@ -26,7 +25,7 @@ _WIDE, _LOW = 4, 2
 
 
 @dataclass(frozen=True)
-class _Tensor:
+class _Activation:
     """One float tensor: its elements per pixel, who makes and who reads it ("" is the outside)."""
 
     size: float
@@ -39,29 +38,30 @@ class Traffic:
 
     Args:
         model: the float32 graph of the tensor form.
-        picture: float32 [1, 3, H, W]; sizes are those at its height and width.
+        shape: of the input, [1, 3, H, W]; sizes are those at this height and width.
     """
 
-    def __init__(self, model: ir.Model, picture: NDArray[np.float32]) -> None:
+    def __init__(self, model: ir.Model, shape: tuple[int, ...]) -> None:
         opset = model.opset_imports[""]
         nodes = [node for node in model.graph if is_float(node) and not is_border(node)]
-        sizes = _elements(model, picture)
-        pixels = picture.shape[-2] * picture.shape[-1]
+        sizes = _elements(model, shape)
+        pixels = shape[-2] * shape[-1]
         self._moved: dict[str, float] = {}
         readers: dict[str, set[str]] = {name: set() for name in sizes}
         producers = dict.fromkeys(sizes, "")
         for node in nodes:
             name = str(node.name)
-            read = [str(v.name) for v in bound_inputs(node, opset).values() if v.name in sizes]
+            read = {str(v.name) for v in bound_inputs(node, opset).values() if v.name in sizes}
             written = [str(value.name) for value in bound_outputs(node, opset)]
-            self._moved[name] = sum(sizes[v] for v in (*read, *written)) / pixels
+            moved = moved_by(node.op_type, [sizes[v] for v in read], [sizes[v] for v in written])
+            self._moved[name] = moved / pixels
             for value in read:
                 readers[value].add(name)
             producers |= dict.fromkeys(written, name)
         for output in model.graph.outputs:
             readers[str(output.name)].add("")
         self._tensors = [
-            _Tensor(sizes[name] / pixels, producers[name], frozenset(readers[name]))
+            _Activation(sizes[name] / pixels, producers[name], frozenset(readers[name]))
             for name in sizes
         ]
 
@@ -79,7 +79,7 @@ class Traffic:
         """How many tensors cross the border of an island."""
         return len(self._cast(islands))
 
-    def _cast(self, islands: Names) -> list[_Tensor]:
+    def _cast(self, islands: Names) -> list[_Activation]:
         wide = islands | {""}  # inputs and outputs of the graph are float32
         return [
             tensor
@@ -88,20 +88,10 @@ class Traffic:
         ]
 
 
-def _elements(model: ir.Model, picture: NDArray[np.float32]) -> dict[str, int]:
-    """The number of elements of each float tensor that is no weight, from one run."""
-    watched = model.clone()
-    opset = watched.opset_imports[""]
-    nodes = [node for node in watched.graph if is_float(node)]
-    values = [value for node in nodes for value in bound_outputs(node, opset)]
-    outputs = []
-    for value in values:
-        node = ir.node("Size", [value], name=f"Size of {value.name}")
-        node.outputs[0].name = str(node.name)
-        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(ir.DataType.INT64), ir.Shape([])
-        insert_behind(watched.graph, value, node)
-        watched.graph.outputs.append(node.outputs[0])
-        outputs.append(str(node.name))
-    counted = open_session(watched).run(outputs, {"image": picture})
-    named = {str(v.name): int(count) for v, count in zip(values, counted, strict=True)}
-    return {"image": picture.size, **named}
+def _elements(model: ir.Model, shape: tuple[int, ...]) -> dict[str, int]:
+    """The number of elements of each float tensor that is no weight."""
+    values = values_of(ir.to_proto(ir.external_data.load_to_model(model.clone())), shape)
+    opset = model.opset_imports[""]
+    nodes = [node for node in model.graph if is_float(node)]
+    made = [str(value.name) for node in nodes for value in bound_outputs(node, opset)]
+    return {name: values[name].elements for name in ("image", *made)}

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import onnx
 import pytest
-from benchmarks.graphs import node
+from graph.small_graphs import node
 from onnx import helper
 
 from maxim_deploy._files import sha256_of

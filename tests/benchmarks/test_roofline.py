@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.graphs import node, write
+from graph.small_graphs import node, write
 
 from maxim_deploy.benchmarks import roofline as subject
 from maxim_deploy.benchmarks.ceilings import Ceilings

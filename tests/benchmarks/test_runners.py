@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.graphs import node, write
 from engines.conftest import tiny_graph, write_bundle
+from graph.small_graphs import node, write
 from runtime import fake_tensorrt
 from runtime.cuda.fakes import FakeRuntime
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.graphs import node, write
+from graph.small_graphs import node, write
 
 from maxim_deploy.benchmarks import worker_main
 from maxim_deploy.benchmarks.runners import Workload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from benchmarks.graphs import node
+from graph.small_graphs import node
 from onnx import helper
 
 from maxim_deploy.graph.places import INPUT, Place, place_of_name, places_of, published_name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.graphs import node, write
+from graph.small_graphs import node, write
 
 from maxim_deploy.errors import BackendError
 from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory

@@ -41,7 +41,7 @@ def search(
     options = {"judge": twin_judge(), **options}
     trials = Trials(model, float_tree(model), start.low, pictures, **options)
     groups = decided_groups(start, model)
-    traffic = Traffic(model, pictures["one"])
+    traffic = Traffic(model, pictures["one"].shape)
     found = Search(trials, traffic, budget, frozenset(kept)).run(
         frozenset().union(*groups.values()), list(groups.values())
     )
@@ -312,8 +312,8 @@ def test_traffic_by_hand(pictures) -> None:
         "[d] restored = Add (z, image)",
         third=1 / 3,
     )
-    traffic = Traffic(model, pictures["one"])
-    tensors = 2 + 2 + 2 + 3  # read and written by Mul, Identity, Relu and Add
+    traffic = Traffic(model, pictures["one"].shape)
+    tensors = 2 + 2 + 3  # read and written by Mul, Relu and Add; Identity is a view
     whole = frozenset("abcd")
     assert traffic.bytes_per_pixel(whole) == tensors * 3 * 4 and traffic.casts(whole) == 0
     # image is cast once for its two readers, and the result back

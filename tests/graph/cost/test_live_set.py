@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from benchmarks.graphs import SHAPE, UNIT, node, write
+from graph.small_graphs import SHAPE, UNIT, node, write
 from onnx import helper
 
-from maxim_deploy.benchmarks.live_set import LiveSet, live_set, operator_counts
 from maxim_deploy.errors import UsageError
+from maxim_deploy.graph.cost.live_set import LiveSet, live_set, operator_counts
 
 PIXELS = 64 * 64
 

@@ -6,19 +6,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from benchmarks.conftest import TINY
-from benchmarks.graphs import SHAPE, UNIT, node, write
+from benchmarks.conftest import TINY, weights_only
+from graph.small_graphs import SHAPE, UNIT, node, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from maxim_deploy.benchmarks.artifacts import baseline_file, random_checkpoint
-from maxim_deploy.benchmarks.cost import Cost, NodeCost, cost_of
 from maxim_deploy.benchmarks.subjects import Subject
-from maxim_deploy.benchmarks.values import Value, values_of
 from maxim_deploy.checkpoints import open_model
 from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.export import DeploymentMaxim
+from maxim_deploy.graph.cost.cost import Cost, NodeCost, cost_of
+from maxim_deploy.graph.cost.values import Value, values_of
 from maxim_deploy.model import module_from_checkpoint
-from maxim_deploy.spec.manifest import Bundle
 
 PIXELS = 64 * 64
 
@@ -192,10 +191,10 @@ def test_the_deployment_graph_has_the_operations_that_torch_counts(demo_bundle: 
 
 @pytest.mark.slow
 def test_the_literal_graph_has_the_operations_that_torch_counts(
-    tiny_bundle: Bundle, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     literal = Subject("literal", is_baseline=True)
-    graph = baseline_file(literal, tiny_bundle, tmp_path, lambda _: None)
+    graph = baseline_file(literal, weights_only(tmp_path), tmp_path, lambda _: None)
     cost = cost_of(graph, (1, 3, 64, 128))
     counted = _counted_by_torch(module_from_checkpoint(random_checkpoint(TINY)), (64, 128))
     # The graph leaves out what the full-size result does not need: the images at lower scales.

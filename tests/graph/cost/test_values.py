@@ -11,7 +11,7 @@ STEPS, SIDE = 60, 512
 CODE = f"""
 import onnx
 from maxim_deploy.machine.memory import peak_resident_bytes
-from maxim_deploy.benchmarks.values import values_of
+from maxim_deploy.graph.cost.values import values_of
 steps = [f"x{{k + 1}} = Neg (x{{k}})" for k in range({STEPS})]
 text = '<ir_version: 10, opset_import: ["" : 20]> chain (float[N, 3, H, W] x0)'
 text += " => (float[N, 3, H, W] x{STEPS}) {{ " + " ".join(steps) + " }}"

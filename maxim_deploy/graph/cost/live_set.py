@@ -18,7 +18,7 @@ from pathlib import Path
 import onnx
 from onnx import GraphProto, NodeProto
 
-from maxim_deploy.benchmarks.values import Value, values_of
+from maxim_deploy.graph.cost.values import Value, values_of
 
 VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 """Operators whose result shares the memory of their first input."""

@@ -18,15 +18,15 @@ of main memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from onnx import GraphProto, NodeProto
 
-from maxim_deploy.benchmarks.values import Value, values_of
 from maxim_deploy.errors import UsageError
+from maxim_deploy.graph.cost.values import Value, values_of
 
 FREE = frozenset(
     {"Constant", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
@@ -115,6 +115,19 @@ def cost_of(graph: Path, shape: tuple[int, int, int, int]) -> Cost:
     return Cost(math.prod(shape) // 3, nodes)
 
 
+def moved_by(operator: str, read: Collection[int], written: Collection[int]) -> int:
+    """What a node moves: each of its inputs is read once and each of its results written once.
+
+    Args:
+        operator: type of the node.
+        read: sizes of its inputs, in bytes or in elements.
+        written: sizes of its results, in the same unit.
+    """
+    if operator in FREE:
+        return 0
+    return sum(written) + sum(written if operator in PARTIAL else read)
+
+
 def _at_run_time(graph: GraphProto) -> Iterable[NodeProto]:
     """The nodes that depend on the input; the others are done once, when the graph is loaded."""
     changing = {value.name for value in graph.input}
@@ -128,16 +141,10 @@ def _node_cost(node: NodeProto, values: dict[str, Value]) -> NodeCost:
     inputs = [values[name] for name in node.input if name]
     outputs = [values[name] for name in node.output if name]
     operations = 2 * _multiply_adds(node, inputs, outputs[0])
-    return NodeCost(node.name, node.op_type, operations, _bytes(node, values))
-
-
-def _bytes(node: NodeProto, values: dict[str, Value]) -> int:
-    if node.op_type in FREE:
-        return 0
-    written = sum(values[name].bytes for name in node.output if name)
-    if node.op_type in PARTIAL:
-        return 2 * written
-    return written + sum(values[name].bytes for name in {*node.input} if name)
+    # A tensor that stands twice among the inputs, as in a square, is read once.
+    read = [values[name].bytes for name in {*node.input} if name]
+    moved = moved_by(node.op_type, read, [value.bytes for value in outputs])
+    return NodeCost(node.name, node.op_type, operations, moved)
 
 
 def _multiply_adds(node: NodeProto, inputs: list[Value], output: Value) -> int:
