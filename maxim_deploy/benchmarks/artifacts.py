@@ -31,8 +31,11 @@ from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
 from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.precision import FULL
 
 SEED = 0
+
+_GRAPH = f"{FULL}.tensor.onnx"
 
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = ("spec", "checkpoints", "model", "graph", "export")
@@ -109,9 +112,11 @@ def baseline_file(subject: Subject, bundle: Bundle, cache: Path, say: Say) -> Pa
         rewrites = _rewrites(subject.name)
         module = literal if rewrites is None else DeploymentMaxim(literal, rewrites)
         with atomic_directory(folder) as partial:
-            graph = partial / "fp32.tensor.onnx"
-            save_graph(onnx_from_module(module), graph, "fp32.weights", {"subject": subject.name})
-    return folder / "fp32.tensor.onnx"
+            graph = partial / _GRAPH
+            save_graph(
+                onnx_from_module(module), graph, f"{FULL}.weights", {"subject": subject.name}
+            )
+    return folder / _GRAPH
 
 
 def _rewrites(name: str) -> Rewrites | None:

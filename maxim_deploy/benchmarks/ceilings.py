@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 from maxim_deploy._optional import require
 from maxim_deploy.benchmarks.timing import Measure, stopwatch
 from maxim_deploy.errors import BackendError, UsageError
+from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS
 
 SIDES = {"cpu": 1024, "cuda": 8192}
 """Of the matrices. On two cores 512 to 2048 are within 5 % of each other; a GPU needs larger ones
@@ -31,7 +32,6 @@ COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
 
 RUNS = 10
 
-_ELEMENTS = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -60,7 +60,7 @@ def ceilings(
     threads: int | None = None,
     *,
     device: str = "cpu",
-    precision: str = "fp32",
+    precision: str = FULL,
     side: int | None = None,
     copy_bytes: int | None = None,
 ) -> Ceilings:
@@ -69,8 +69,8 @@ def ceilings(
     Args:
         threads: CPU threads, as many as the subject has; None for one per core.
         device: "cpu" or "cuda", which is GPU 0.
-        precision: of the product, that of the subject's arithmetic: "fp32" or "fp16". A CPU
-            computes float16 graphs in float32, so there "fp32" is the one to take for both.
+        precision: of the product, that of the subject's arithmetic, which NumPy must have. A
+            CPU computes every graph in float32, so there it is full precision.
         side: of the matrices; None for that of the device in `SIDES`.
         copy_bytes: size of the array that is copied; None for that of `COPY_BYTES`.
 
@@ -79,10 +79,10 @@ def ceilings(
         MissingDependencyError: ONNX Runtime is not installed.
         BackendError: ONNX Runtime cannot use the device.
     """
-    if device not in _PROVIDERS or precision not in _ELEMENTS:
+    if device not in _PROVIDERS or precision not in CPU_PRECISIONS:
         raise UsageError(
             f"ceilings of {device!r} in {precision!r} | known are {', '.join(_PROVIDERS)} in "
-            f"{', '.join(_ELEMENTS)}"
+            f"{', '.join(CPU_PRECISIONS)}"
         )
     ort = require("onnxruntime", "gpu" if device == "cuda" else "cpu")
     side, count = side or SIDES[device], (copy_bytes or COPY_BYTES[device]) // 4
@@ -91,7 +91,7 @@ def ceilings(
         measure = _measure(ort, operator, inputs, shape, element, device, threads)
         return min(measure() for _ in range(RUNS + 1))  # the first is a warm-up, and never it
 
-    product = fastest("MatMul", 2, [side, side], _ELEMENTS[precision])
+    product = fastest("MatMul", 2, [side, side], PRECISIONS[precision].onnx)
     copy = fastest("Neg", 1, [count], TensorProto.FLOAT)
     library = f"{'onnxruntime-gpu' if device == 'cuda' else 'onnxruntime'} {ort.__version__}"
     gflops, gbps = 2 * side**3 / product / 1e9, 2 * 4 * count / copy / 1e9

@@ -18,14 +18,7 @@ from maxim_deploy.benchmarks.summary import summary, throughput
 from maxim_deploy.benchmarks.timing import Timed, Warmup
 from maxim_deploy.benchmarks.worker import Worker
 from maxim_deploy.errors import BackendError
-
-ALLOWED = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1.6e-1}
-"""Subjects that differ by more do not compute the same function, and their times say nothing. The
-deployment graph is allowed 3e-5 elsewhere and the mildest fault that we know costs 6e-5. In low
-precision what is looked for is another network, not its rounding: on these pictures, which are
-noise, our float16 graph of the demo model differs by 9.4e-4, but PyTorch in float16 keeps no island
-in float32. bfloat16 has three bits less, so eight times that. The export holds graphs to decibels
-on a photograph."""
+from maxim_deploy.spec.precision import lower_of
 
 LEVEL = 1 / 255
 """What rounding to 8 bits adds, where a graph of the image form is compared with another."""
@@ -89,7 +82,8 @@ class Contender:
 
     def agree(self, own: NDArray[np.float32], other: Contender, its: NDArray[np.float32]) -> None:
         """Compare two results; to differ by more than is allowed is an error of this subject."""
-        allowed = max(ALLOWED[one.subject.precision] for one in (self, other))
+        lower = lower_of([one.subject.precision for one in (self, other)])
+        allowed = lower.benchmark_error
         if "image" in (self._worker.loaded["io"], other._worker.loaded["io"]):
             own, its, allowed = own.clip(0, 1), its.clip(0, 1), allowed + LEVEL
         error = float(np.abs(own - its).max())

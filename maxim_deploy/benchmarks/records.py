@@ -57,6 +57,7 @@ from typing import Any
 
 from maxim_deploy.benchmarks.old_records import from_schema_1
 from maxim_deploy.errors import UsageError
+from maxim_deploy.spec.precision import FULL
 
 SCHEMA = 2
 
@@ -96,7 +97,7 @@ class Record:
     @property
     def label(self) -> str:
         """The subject with its precision, unless that is float32."""
-        return self.subject if self.precision == "fp32" else f"{self.subject} {self.precision}"
+        return self.subject if self.precision == FULL else f"{self.subject} {self.precision}"
 
     @property
     def failures(self) -> list[str]:

@@ -12,6 +12,7 @@ from maxim_deploy.benchmarks.ceilings import Ceilings, ceilings
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.graph.cost.cost import Cost, cost_of
 from maxim_deploy.graph.cost.live_set import live_set, operator_counts
+from maxim_deploy.spec.precision import FULL, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 
 SIDE = 256
@@ -96,8 +97,10 @@ class Roofline:
 def _arithmetic(device: str, precision: str) -> tuple[str, str]:
     """Device and precision of the matrix product to compare with."""
     if device == "cpu":
-        return "cpu", "fp32"  # which computes float16 graphs in float32
-    return "cuda", "fp32" if precision == "fp32" else "fp16"
+        return "cpu", FULL  # which computes graphs of any precision in float32
+    # Tensor cores multiply all types of one width at one rate.
+    width = PRECISIONS[precision].bytes
+    return "cuda", next(name for name, row in PRECISIONS.items() if row.bytes == width)
 
 
 def _cost(graph: Path, io: str) -> Cost:

@@ -29,6 +29,7 @@ from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
 from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
 from maxim_deploy.runtime.selection import Request, open_backend
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.precision import FULL
 
 SEED = 0
 DEVICE = 0
@@ -56,7 +57,7 @@ class Workload:
     runner: str
     file: str
     size: tuple[int, int]
-    precision: str = "fp32"
+    precision: str = FULL
     batch: int = 1
     threads: int | None = None
     on_gpu: bool = False

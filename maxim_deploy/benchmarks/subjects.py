@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import UsageError, check_known
-from maxim_deploy.spec.recipes import PRECISIONS, chosen
+from maxim_deploy.spec.precision import FULL, PRECISIONS
+from maxim_deploy.spec.recipes import chosen
 
 TORCH = ("torch", "torch-compile")
 """Baselines that run the literal module."""
@@ -26,7 +27,7 @@ class Subject:
     """What is compared: a backend or a baseline, and its precision."""
 
     name: str
-    precision: str = "fp32"
+    precision: str = FULL
     is_baseline: bool = False
 
     @property
@@ -41,7 +42,7 @@ class Subject:
         return self.name
 
     def __str__(self) -> str:
-        return self.name if self.precision == "fp32" else f"{self.name} {self.precision}"
+        return self.name if self.precision == FULL else f"{self.name} {self.precision}"
 
 
 def baseline_subjects(text: str) -> tuple[Subject, ...]:
@@ -52,9 +53,9 @@ def baseline_subjects(text: str) -> tuple[Subject, ...]:
         MissingDependencyError: it is a rewrite, and there is no PyTorch to make it with.
     """
     name, _, precision = text.partition(" ")
-    (precision,) = chosen("precision", [precision or "fp32"], PRECISIONS)
-    if name not in TORCH and precision != "fp32":
-        raise UsageError(f"baseline {text!r}: {name} is there in fp32 only")
+    (precision,) = chosen("precision", [precision or FULL], PRECISIONS)
+    if name not in TORCH and precision != FULL:
+        raise UsageError(f"baseline {text!r}: {name} is there in {FULL} only")
     if name in (*TORCH, LITERAL, NONE):
         return (Subject(name, precision, is_baseline=True),)
     rewrites = _rewrites()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from maxim_deploy.errors import UsageError, check_known, unknown
 from maxim_deploy.runtime.selection import OPENERS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
 from maxim_deploy.spec.models import MODEL_NAMES
-from maxim_deploy.spec.recipes import PRECISIONS, chosen
+from maxim_deploy.spec.precision import FULL, PRECISIONS
+from maxim_deploy.spec.recipes import chosen
 
 Size = tuple[int, int]
 
@@ -55,7 +56,7 @@ class SuitePlan:
 
     models: tuple[str | Architecture, ...] = ()
     backends: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ("fp32",)
+    precisions: tuple[str, ...] = (FULL,)
     baselines: tuple[Subject, ...] = ()
     sizes: tuple[Size, ...] = ((256, 256),)
     batches: tuple[int, ...] = (1,)
@@ -160,7 +161,7 @@ def _list(read: Callable[[str, Any], Any]) -> Callable[[str, object], tuple[Any,
     return read_all
 
 
-def _one_of(known: tuple[str, ...]) -> Callable[[str, str], str]:
+def _one_of(known: Collection[str]) -> Callable[[str, str], str]:
     def read(key: str, value: str) -> str:
         return chosen(key.rstrip("s"), [value], known)[0]
 

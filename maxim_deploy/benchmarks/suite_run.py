@@ -20,10 +20,11 @@ from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.errors import BackendError, BundleError, MaximDeployError, UsageError
 from maxim_deploy.machine.facts import machine_of
 from maxim_deploy.machine.gpu import find_gpu
-from maxim_deploy.runtime.selection import CPU_PRECISIONS, FORMS, GPU_PRECISIONS
+from maxim_deploy.runtime.selection import FORMS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
 from maxim_deploy.spec.engine_settings import ENGINE_LIBRARIES, engine_settings_from
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, GPU_PRECISIONS
 
 if TYPE_CHECKING:
     from maxim_deploy.benchmarks.profile.profile import LayerProfile
@@ -119,7 +120,7 @@ class SuiteRun:
         from maxim_deploy.benchmarks.artifacts import model_bundle
 
         say = _prefixed(self.say, _name_of(model))
-        return model_bundle(model, self.plan.precisions or ("fp32",), self.cache, say)
+        return model_bundle(model, self.plan.precisions or (FULL,), self.cache, say)
 
     def _precisions(self, bundle: Bundle) -> tuple[str, ...]:
         """Those of the plan; if it has none, those of the bundle that its backends run."""
@@ -147,7 +148,7 @@ class SuiteRun:
             return Files(file, (file, "tensor"))
         literal = Subject(LITERAL, is_baseline=True)
         # It is the same network, if also the same precision: its bytes count.
-        if literal in self.plan.baselines and subject.precision == "fp32":
+        if literal in self.plan.baselines and subject.precision == FULL:
             graph = baseline_file(literal, bundle, self.cache, self.say)
             return Files(file, (graph, "tensor"))
         return Files(file)

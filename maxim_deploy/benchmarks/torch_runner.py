@@ -18,8 +18,7 @@ from maxim_deploy.benchmarks.runners import DEVICE, Bracket, Workload, by_wall
 from maxim_deploy.benchmarks.timing import Timed
 from maxim_deploy.errors import BackendError, MissingDependencyError
 from maxim_deploy.runtime.cuda import Cuda, open_cuda
-
-_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+from maxim_deploy.spec.precision import PRECISIONS
 
 
 class TorchRunner:
@@ -51,7 +50,7 @@ class TorchRunner:
         elif job.threads:
             torch.set_num_threads(job.threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        self._type = getattr(torch, _TYPES[job.precision])
+        self._type = getattr(torch, PRECISIONS[job.precision].type)
         where = f"cuda:{DEVICE}" if job.on_gpu else "cpu"
         module: Any = module_from_checkpoint(read_checkpoint(Path(job.file)))
         module = module.to(where, self._type)

@@ -11,6 +11,7 @@ import click
 
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import MaximDeployError, UsageError
+from maxim_deploy.spec.precision import LOW
 
 if TYPE_CHECKING:
     from maxim_deploy.parity.bisect_bundle import BisectReport
@@ -68,14 +69,13 @@ def bisect(
         stages: one bundle.
         images: folder of pictures.
         budget: such as "60dB"; None for the gate of an export in this precision.
-        precision: "fp16" or "bf16"; None for "fp16".
+        precision: a low one; None for the first.
         size: of the middle of each photo that is used; None for 256x256.
         output: JSON file to write the table to; without it, it is part of what is printed.
         cache: folder of trials; None for the user's.
         as_json: print one JSON object.
     """
     from maxim_deploy._files import write_text
-    from maxim_deploy.graph.precision.lowering import GATES
     from maxim_deploy.parity.bisect_bundle import DEFAULT_SIZE, bisect_bundle
     from maxim_deploy.parity.pictures import samples_in
     from maxim_deploy.spec.manifest import Bundle
@@ -85,10 +85,11 @@ def bisect(
         raise UsageError("--bisect takes one bundle; see --help")
     if images is None:
         raise UsageError("--bisect needs the pictures that matter to you: pass --images DIR")
-    precision = precision or "fp16"
-    if precision not in GATES:
-        raise UsageError(f"--bisect searches in {' or '.join(GATES)}, not in {precision}")
-    wanted = GATES[precision] if budget is None else decibels_from(budget, "--budget")
+    precision = precision or next(iter(LOW))
+    if precision not in LOW:
+        raise UsageError(f"--bisect searches in {' or '.join(LOW)}, not in {precision}")
+    gate = LOW[precision].gate
+    wanted = gate if budget is None else decibels_from(budget, "--budget")
     if output is not None and not output.parent.is_dir():
         raise UsageError(f"table '{output}' | there is no folder '{output.parent}'")
     size = size or DEFAULT_SIZE
@@ -107,9 +108,9 @@ def bisect(
         except OSError as error:
             raise MaximDeployError(f"table '{output}' | cannot be written: {error}") from error
     shell.emit(json.dumps(report.to_json()) if as_json else summary(report, output))
-    if wanted < GATES[precision]:
+    if wanted < gate:
         shell.say(
-            f"an export in {precision} needs {GATES[precision]:g} dB on its own photograph: "
+            f"an export in {precision} needs {gate:g} dB on its own photograph: "
             "with this table it may be refused, unless with --no-verify"
         )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
+from maxim_deploy.spec.precision import GPU_PRECISIONS
 
 if TYPE_CHECKING:
     from maxim_deploy.engines import BuildOptions, Progress
@@ -101,7 +102,7 @@ def engine_settings(
     Args:
         options: those of `engine_options`.
         recipes: files that may have a table `[engine]`; the later overrules, options overrule all.
-        precision: those asked for on the command line; the engine is of fp16 if that is among them.
+        precision: those asked for on the command line; the best for a GPU comes first.
         io: the same for the forms; image comes first.
 
     Raises:
@@ -123,7 +124,7 @@ def engine_settings(
     asked |= given
     for name, listed in (("precision", precision), ("io", io)):
         if listed:
-            best = {"precision": "fp16", "io": "image"}[name]
+            best = {"precision": GPU_PRECISIONS[0], "io": "image"}[name]
             asked[name] = best if best in listed else listed[0]
     if "library" in asked:
         return engine_settings_from(asked)

@@ -10,6 +10,7 @@ import click
 
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import UsageError
+from maxim_deploy.spec.precision import GPU_PRECISIONS, PRECISIONS
 
 if TYPE_CHECKING:
     from maxim_deploy.benchmarks.profile.profile import LayerProfile
@@ -23,15 +24,17 @@ _FILE = click.Path(path_type=Path)
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, type=_FILE)
 @click.option("--size", "sizes", multiple=True, metavar="HxW", help="Of the pictures; repeatable.")
 @click.option("--backend", "backends", multiple=True, metavar="B", help="As in maxim-run.")
-@click.option("--precision", "precisions", multiple=True, metavar="P", help="fp32, fp16 or bf16.")
+@click.option(
+    "--precision", "precisions", multiple=True, metavar="P", help=f"One of {', '.join(PRECISIONS)}."
+)
 @click.option("--batch", "batches", multiple=True, type=int, metavar="N", help="Pictures per call.")
 @click.option(
     "--against",
     "baselines",
     multiple=True,
     metavar="NAME",
-    help="Measure beside it, from the bundle's literal weights: torch, 'torch fp16', "
-    "torch-compile, or literal (the plain export).",
+    help="Measure beside it, from the bundle's literal weights: torch, "
+    f"'torch {GPU_PRECISIONS[0]}', torch-compile, or literal (the plain export).",
 )
 @click.option("--threads", type=int, help="CPU threads of each subject.  [default: one per core]")
 @click.option("--rounds", type=int, help="Turns of each subject.  [default: 7]")

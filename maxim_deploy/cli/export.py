@@ -13,6 +13,7 @@ import click
 from maxim_deploy.cli import shell
 from maxim_deploy.cli._engine import build, check_build, engine_options, engine_settings
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.precision import DEFAULT_PRECISIONS, FULL, PRECISIONS
 from maxim_deploy.spec.recipes import ExportRecipe
 
 if TYPE_CHECKING:
@@ -48,10 +49,14 @@ if TYPE_CHECKING:
 )
 @click.option("--variant", help="Expected size, such as S-2; it is read from the weights.")
 @click.option(
-    "--precision", metavar="LIST", help="Of fp32, fp16, bf16, with commas.  [default: fp32,fp16]"
+    "--precision",
+    metavar="LIST",
+    help=f"Of {', '.join(PRECISIONS)}, with commas.  [default: {','.join(DEFAULT_PRECISIONS)}]",
 )
 @click.option("--io", "io_forms", metavar="LIST", help="Of image, tensor.  [default: image,tensor]")
-@click.option("--literal", is_flag=True, help="Export the network unchanged; fp32, for comparison.")
+@click.option(
+    "--literal", is_flag=True, help=f"Export the network unchanged; {FULL}, for comparison."
+)
 @click.option("--single-file", is_flag=True, help="Embed the weights in each graph.")
 @click.option(
     "--precision-table",
@@ -216,7 +221,7 @@ def _settings(
     from maxim_deploy.errors import UsageError
     from maxim_deploy.spec.architecture import architecture_of
     from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
-    from maxim_deploy.spec.recipes import DEFAULT_PRECISIONS, IO_FORMS, PRECISIONS, chosen
+    from maxim_deploy.spec.recipes import IO_FORMS, chosen
 
     if asked.checkpoint is None:
         if asked.model is None:
@@ -226,13 +231,13 @@ def _settings(
         check_model_name(asked.model)
     if asked.variant is not None:
         architecture_of(asked.variant)
-    default = ("fp32",) if literal else DEFAULT_PRECISIONS
+    default = (FULL,) if literal else DEFAULT_PRECISIONS
     precision = default if asked.precision is None else asked.precision
     precision = chosen("precision", precision, PRECISIONS)
     io = chosen("I/O form", IO_FORMS if asked.io is None else asked.io, IO_FORMS)
     for library in ("torch", "onnx", "onnxscript", "safetensors"):
         require(library, "export")
-    if verify or precision != ("fp32",):
+    if verify or precision != (FULL,):
         require("onnxruntime", "cpu")
 
     from maxim_deploy.export import BundleSettings

@@ -11,12 +11,11 @@ import click
 from maxim_deploy.cli import shell
 from maxim_deploy.cli._bisect import bisect, bisect_options
 from maxim_deploy.errors import UsageError
+from maxim_deploy.spec.precision import LOW, PRECISIONS
 
 if TYPE_CHECKING:
     from maxim_deploy.parity.arrows import Arrow
     from maxim_deploy.parity.pictures import Sample
-
-PRECISIONS = ("fp32", "fp16", "bf16")
 
 LOCATE_SIZE = (64, 64)
 """The smallest picture that the network takes: all its tensors are held in memory."""
@@ -45,7 +44,7 @@ class _Size(click.ParamType[tuple[int, int]]):
 )
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=click.Choice(tuple(PRECISIONS)),
     help="Of bundles without a stage, and of backends; the low precision of a whole line.",
 )
 @click.option("--threshold", metavar="NAME", help="Hold everything against this one.")
@@ -230,7 +229,7 @@ def _arrows(stages: Sequence[str], precision: str | None) -> list[Arrow]:
     path, stage = split_name(stages[0])
     if stage:
         raise UsageError(f"name a stage to compare {stages[0]!r} with, or a bundle alone")
-    return line_of(Bundle.open(path), str(path), [precision] if precision else PRECISIONS[1:])
+    return line_of(Bundle.open(path), str(path), [precision] if precision else LOW)
 
 
 def _samples(

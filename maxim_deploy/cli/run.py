@@ -20,6 +20,7 @@ import maxim_deploy
 from maxim_deploy._files import settled, sha256_of
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import ImageError, UsageError
+from maxim_deploy.spec.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from maxim_deploy.imaging import Rounding
@@ -43,7 +44,7 @@ _CODECS = ("h264", "ffv1")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT", help="File or folder to write; --plan needs none.")
 @click.option("--backend", type=click.Choice(_BACKENDS), default="auto")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto")
+@click.option("--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto")
 @click.option(
     "--rounding",
     type=click.Choice(["nearest", "truncate"]),

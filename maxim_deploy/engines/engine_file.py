@@ -24,6 +24,7 @@ from maxim_deploy.machine.tensorrt import ParsedGraph, parse_graph
 from maxim_deploy.spec.engine_settings import EngineSettings
 from maxim_deploy.spec.engines import ENGINE_FOLDER, PORTABLE, EngineEntry
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.precision import FULL
 from maxim_deploy.spec.profiles import overlapping
 
 
@@ -99,7 +100,7 @@ def make_engine(job: EngineJob) -> EngineEntry:
 
 
 def _islands(job: EngineJob) -> set[str]:
-    if job.graph.precision == "fp32":
+    if job.graph.precision == FULL:
         return set()
     return islands_of(job.bundle.checked(f"{job.graph.precision}.table.json"))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_TYPES = {"Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "UInt8": "uint8"}
+from maxim_deploy.machine.tensorrt import readable_type
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _from_line(line: str) -> Layer:
 
 def _types(text: str) -> tuple[str, ...]:
     found = dict.fromkeys(re.findall(r"Datatype: (\w+)", text))
-    return tuple(_TYPES.get(name, name.lower()) for name in found)
+    return tuple(map(readable_type, found))
 
 
 def layers_from_inspector(text: str) -> list[Layer]:

@@ -10,11 +10,10 @@ from typing import Any
 
 from maxim_deploy.errors import EngineError
 from maxim_deploy.machine.tensorrt import ParsedGraph, type_name
+from maxim_deploy.spec.precision import LOW
 
 _BINDINGS = {"image": ("uint8", (-1, -1, -1, 3)), "tensor": ("float32", (-1, 3, -1, -1))}
 """Type and axes of both the input `image` and the output `restored`, by form; -1 is free."""
-
-_LOW = {"fp16": "float16", "bf16": "bfloat16"}
 
 _FORM_NODES = ("scale/", "pad/", "crop/", "quantise/")
 """Nodes of the image form around the network; pixels are scaled and rounded in float32."""
@@ -46,7 +45,7 @@ def check_network(parsed: ParsedGraph, precision: str, io: str, islands: Collect
     """
     network = parsed.network
     problems = [*_binding_problems(network, io)]
-    if precision in _LOW:
+    if precision in LOW:
         problems += _type_problems(network, precision, islands)
     if not network.num_layers:
         problems.append("it has no layers")
@@ -75,7 +74,7 @@ def _type_problems(network: Any, precision: str, islands: Collection[str]) -> li
         seen.add(node)
         if "float32" in types and not _may_be_float32(layer, node, islands):
             wide.append(node or layer.name)
-        if node in islands and _LOW[precision] in types and layer.type.name not in _DATA_LAYERS:
+        if node in islands and LOW[precision].type in types and layer.type.name not in _DATA_LAYERS:
             narrow.append(node)
     problems = []
     if wide:

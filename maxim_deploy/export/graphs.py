@@ -13,7 +13,7 @@ from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint
 from maxim_deploy.export.deployment import DeploymentMaxim
 from maxim_deploy.export.settings import BundleSettings
-from maxim_deploy.export.tracing import EXAMPLE_SHAPE, OPSET, onnx_from_module
+from maxim_deploy.export.tracing import EXAMPLE_SHAPE, onnx_from_module
 from maxim_deploy.export.verify import verify_image_form, verify_tensor_form
 from maxim_deploy.graph.checks import check_graph, check_no_example_sizes, node_count
 from maxim_deploy.graph.files import save_graph
@@ -25,6 +25,7 @@ from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
 from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory
 from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.spec.manifest import GraphEntry
+from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS
 
 Say = Callable[[str], None]
 """Is told what is being done, in a few words, as it begins."""
@@ -51,12 +52,12 @@ class GraphWriter:
         core = onnx_from_module(network if self.settings.literal else DeploymentMaxim(network))
         check_no_example_sizes(core, EXAMPLE_SHAPE)
         lowering = None
-        if set(self.settings.precision) - {"fp32"}:
+        if set(self.settings.precision) - {FULL}:
             self.say("measuring magnitudes on pictures")
             lowering = Lowering(core, self.folder, self.table, verify=self.settings.verify)
         entries: list[GraphEntry] = []
         for precision in self.settings.precision:
-            if precision == "fp32":
+            if precision == FULL:
                 entries += self._write_forms(core, precision, network)
             else:
                 assert lowering is not None
@@ -80,13 +81,13 @@ class GraphWriter:
             self.say("comparing ONNX Runtime with PyTorch")
             parity = verify_tensor_form(against, tensor)
         memory = None
-        if self.settings.verify and precision != "bf16":  # a CPU does not run it
+        if self.settings.verify and precision in CPU_PRECISIONS:
             self.say(f"measuring the memory of {precision}")
             memory = measured_run_memory(tensor)
         if "image" in self.settings.io:
             image = self._write_form(image_form(model), precision, "image")
             agreement = []
-            if self.settings.verify and precision != "bf16":
+            if self.settings.verify and precision in CPU_PRECISIONS:
                 self.say(f"comparing the {precision} image form with the tensor form")
                 agreement = verify_image_form(tensor, image)
             yield self._entry(image, precision, "image", agreement, memory)
@@ -124,13 +125,12 @@ class GraphWriter:
         parity: list[dict[str, Any]],
         memory: RunMemory | None,
     ) -> GraphEntry:
-        opset, weights = 22 if precision == "bf16" else OPSET, self._weights(precision)
         return GraphEntry(
             path.name,
             precision,
             io,
-            weights,
-            opset,
+            self._weights(precision),
+            PRECISIONS[precision].opset,
             node_count(path),
             parity,
             run_bytes=[list(run) for run in memory.measured] if memory else None,

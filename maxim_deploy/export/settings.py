@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from maxim_deploy.errors import UsageError
-from maxim_deploy.export.tracing import OPSET
 from maxim_deploy.graph.precision import PrecisionTable
-from maxim_deploy.spec.recipes import DEFAULT_PRECISIONS, IO_FORMS, PRECISIONS, chosen
+from maxim_deploy.spec.precision import DEFAULT_PRECISIONS, FULL, PRECISIONS, TRACED_OPSET
+from maxim_deploy.spec.recipes import IO_FORMS, chosen
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class BundleSettings:
     """Equal settings and weights give an equal bundle.
 
     Attributes:
-        precision: of "fp32", "fp16", "bf16".
+        precision: of `PRECISIONS`.
         io: of "image", "tensor".
         literal: export the literal network, for comparison; float32 only.
         single_file: embed the weights in each graph rather than share one file per precision.
@@ -40,10 +40,10 @@ class BundleSettings:
     def __post_init__(self) -> None:
         chosen("precision", self.precision, PRECISIONS)
         chosen("I/O form", self.io, IO_FORMS)
-        if self.literal and self.precision != ("fp32",):
+        if self.literal and self.precision != (FULL,):
             raise UsageError(
-                "the literal form is exported in fp32 only, for comparison; "
-                f"pass --precision fp32, not {','.join(self.precision)}"
+                f"the literal form is exported in {FULL} only, for comparison; "
+                f"pass --precision {FULL}, not {','.join(self.precision)}"
             )
 
     def with_table(self, table: PrecisionTable) -> BundleSettings:
@@ -52,15 +52,15 @@ class BundleSettings:
         Raises:
             UsageError: no precision that is asked for is the table's.
         """
-        wanted = {"float16": "fp16", "bfloat16": "bf16"}[table.low]
-        if set(self.precision) - {"fp32"} != {wanted}:
+        wanted = table.precision.name
+        if set(self.precision) - {FULL} != {wanted}:
             raise UsageError(
-                f"the precision table is for {wanted}; ask for it with --precision fp32,{wanted}, "
-                f"not {','.join(self.precision)}"
+                f"the precision table is for {wanted}; ask for it with "
+                f"--precision {FULL},{wanted}, not {','.join(self.precision)}"
             )
         return replace(self, table=hashlib.sha256(table.to_json().encode()).hexdigest())
 
     def to_json(self) -> dict[str, Any]:
         """As recorded in the manifest."""
         lists = {"precision": list(self.precision), "io": list(self.io)}
-        return {**asdict(self), **lists, "opset": OPSET}
+        return {**asdict(self), **lists, "opset": TRACED_OPSET}

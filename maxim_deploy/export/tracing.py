@@ -14,9 +14,7 @@ from torch.export import Dim
 
 from maxim_deploy.graph.files import name_nodes
 from maxim_deploy.spec.architecture import MULTIPLE_OF
-
-OPSET = 20
-"""The first with Gelu as one operator."""
+from maxim_deploy.spec.precision import TRACED_OPSET
 
 EXAMPLE_SHAPE = (7, 3, 11 * MULTIPLE_OF, 13 * MULTIPLE_OF)
 """Not square, and odd factors that no constant of the network has: a size that was baked into the
@@ -31,7 +29,7 @@ def onnx_from_module(module: nn.Module, outputs: Sequence[str] = ("restored",)) 
         outputs: names of the graph's outputs.
 
     Returns:
-        The graph at opset 20; its nodes are named after the modules they come from.
+        The graph at opset `TRACED_OPSET`; its nodes are named after the modules they come from.
     """
     sizes = {0: Dim("batch"), 2: MULTIPLE_OF * Dim("h"), 3: MULTIPLE_OF * Dim("w")}
     with _quiet():
@@ -39,7 +37,7 @@ def onnx_from_module(module: nn.Module, outputs: Sequence[str] = ("restored",)) 
             module,
             (torch.zeros(EXAMPLE_SHAPE),),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=TRACED_OPSET,
             input_names=["image"],
             output_names=list(outputs),
             dynamic_shapes=(sizes,),

@@ -13,6 +13,7 @@ from typing import Any
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import MissingDependencyError, check_known
+from maxim_deploy.spec.precision import PRECISIONS
 
 LIBRARIES = {"tensorrt": ("tensorrt", "tensorrt"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
 """By the name that users say: the Python module, and the extra that installs it."""
@@ -20,8 +21,8 @@ LIBRARIES = {"tensorrt": ("tensorrt", "tensorrt"), "tensorrt-rtx": ("tensorrt_rt
 OLDEST_TENSORRT = (10, 12)
 """The first version of `tensorrt` that deprecates everything we do without."""
 
-_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
-"""TensorRT's names for types that NumPy and ONNX call otherwise."""
+_TYPE_NAMES = {row.tensorrt: row.type for row in PRECISIONS.values()}
+"""By TensorRT's names, those of NumPy and ONNX where they differ."""
 
 
 def load_library(name: str) -> ModuleType:
@@ -53,8 +54,12 @@ def version_of(library: ModuleType) -> tuple[int, ...]:
 
 def type_name(dtype: Any) -> str:
     """One of TensorRT's types as NumPy and ONNX call it."""
-    name: str = dtype.name
-    return _TYPE_NAMES.get(name, name.lower())
+    return readable_type(dtype.name)
+
+
+def readable_type(name: str) -> str:
+    """The same for a name such as "HALF", or "Half" as it stands in lists of layers."""
+    return _TYPE_NAMES.get(name.upper(), name.lower())
 
 
 def collecting_logger(trt: ModuleType) -> Any:

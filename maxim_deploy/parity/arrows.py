@@ -26,11 +26,11 @@ from maxim_deploy.parity.stages import (
 from maxim_deploy.parity.stored import Folder
 from maxim_deploy.parity.thresholds import Threshold, threshold_for
 from maxim_deploy.spec.manifest import Bundle
-from maxim_deploy.spec.recipes import PRECISIONS
+from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, LOW
 
 GPU_BACKENDS = ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
 
-LOOKED_INTO = (*MODULES, "fp32", *TWINS)
+LOOKED_INTO = (*MODULES, FULL, *TWINS)
 """Stages of a bundle whose tensors can be walked; a low-precision graph is walked as its twin."""
 
 Say = Callable[[str], None]
@@ -118,15 +118,15 @@ def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]
         UsageError: the bundle has too little to compare anything.
     """
     have = (*bundle_stages(bundle), *_backends(bundle))
-    steps = [("deployment", "literal"), ("fp32", "deployment")]
+    steps = [("deployment", "literal"), (FULL, "deployment")]
     if bundle.manifest.settings.get("literal"):
-        steps = [("fp32", "literal")]
-    steps += [("fp32.image", "fp32"), ("onnxruntime.fp32", "fp32")]
-    for low in (p for p in PRECISIONS if p in precisions and p != "fp32"):
-        steps += [(f"{low}.twin", "fp32")]
-        if low == "fp16":  # a CPU runs it, in its own way; of bfloat16 hardly an operator
-            steps += [("fp16", "fp32"), ("fp16.image", "fp16")]
-        steps += [(f"{backend}.{low}", "fp32") for backend in GPU_BACKENDS]
+        steps = [(FULL, "literal")]
+    steps += [(f"{FULL}.image", FULL), (f"onnxruntime.{FULL}", FULL)]
+    for low in (name for name in LOW if name in precisions):
+        steps += [(f"{low}.twin", FULL)]
+        if low in CPU_PRECISIONS:  # it runs them in its own way: values stay wide between casts
+            steps += [(low, FULL), (f"{low}.image", low)]
+        steps += [(f"{backend}.{low}", FULL) for backend in GPU_BACKENDS]
     arrows = [Arrow(f"{name}:{a}", f"{name}:{b}") for a, b in steps if a in have and b in have]
     if not arrows:
         raise UsageError(
@@ -155,7 +155,7 @@ def with_tensors(line: Sequence[Arrow]) -> list[Arrow]:
 def _backends(bundle: Bundle) -> set[str]:
     """Backends with a precision that this machine might run; those of a GPU only where one is."""
     graphs = {entry.precision for entry in bundle.manifest.graphs}
-    found = {f"onnxruntime.{precision}" for precision in graphs - {"bf16"}}
+    found = {f"onnxruntime.{precision}" for precision in graphs & {*CPU_PRECISIONS}}
     if find_gpu(0) is not None:
         found |= {f"onnxruntime-cuda.{precision}" for precision in graphs}
         found |= {f"{entry.library}.{entry.precision}" for entry in bundle.manifest.engines}

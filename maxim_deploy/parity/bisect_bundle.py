@@ -37,6 +37,7 @@ from maxim_deploy.parity.traffic import Traffic
 from maxim_deploy.parity.trials import Judge, Trial, Trials, twin_judge
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.precision import FULL
 
 DEFAULT_SIZE = (256, 256)
 """What the export's own gate is measured at."""
@@ -68,7 +69,7 @@ class BisectReport:
     """The result for one bundle.
 
     Attributes:
-        precision: "fp16" or "bf16".
+        precision: a low one.
         budget: in dB.
         judge: how graphs were run.
         size: height and width of the pictures.
@@ -127,8 +128,8 @@ def bisect_bundle(
     """Find the float32 islands that a budget needs, from the bundle's own table or the default one.
 
     Args:
-        bundle: has an fp32 graph of the tensor form.
-        precision: "fp16" or "bf16".
+        bundle: has a graph of the tensor form in full precision.
+        precision: a low one.
         photos: by name RGB [H, W, 3], uint8, uint16 or float32; their middle is used.
         budget: dB to the float32 graph that the worst of them must have.
         size: of that middle, multiples of 64.
@@ -203,10 +204,10 @@ def _core(bundle: Bundle) -> tuple[ir.Model, str]:
     """The float32 graph that low precision is made from, and the hashes that identify it."""
     if bundle.manifest.settings.get("literal"):
         raise UsageError(
-            f"bundle {str(bundle.path)!r} is of the literal form, which is exported in fp32 only; "
-            "export it without --literal"
+            f"bundle {str(bundle.path)!r} is of the literal form, which is exported in {FULL} "
+            "only; export it without --literal"
         )
-    entry = bundle.graph("fp32", "tensor")
+    entry = bundle.graph(FULL, "tensor")
     names = [entry.file, *([entry.weights] if entry.weights else [])]
     for name in names:
         bundle.checked(name)

@@ -15,6 +15,7 @@ from maxim_deploy.parity.probes import GraphProbe, ModuleProbe
 from maxim_deploy.parity.stages import MODULES, split_name
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import MANIFEST, Bundle
+from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class InspectedStage:
 
     Attributes:
         form: "literal" or "deployment"; tensors of one form are matched by their own names.
-        precision: "fp32", "fp16" or "bf16".
+        precision: of the network.
         probe: gives the tensors.
         points: of its architecture.
         graph: an `onnx_ir.Model`, or None for a module.
@@ -45,19 +46,20 @@ def open_subject(name: str, precision: str | None = None) -> InspectedStage:
     """
     path, stage = split_name(name)
     if (path / MANIFEST).is_file():
-        bundle, stage = Bundle.open(path), stage or precision or "fp32"
+        bundle, stage = Bundle.open(path), stage or precision or FULL
         if stage in MODULES and bundle.manifest.source:
             return _module(bundle.checked(bundle.manifest.source), stage)
         wanted, _, form = stage.partition(".")
-        if wanted in ("fp32", "fp16", "bf16") and form in ("", "twin"):
+        if wanted in PRECISIONS and form in ("", "twin"):
             return _graph(bundle.path / bundle.graph(wanted, "tensor").file)
     elif path.suffix == ".onnx" and stage in ("", "twin"):
         return _graph(path)
     elif stage in MODULES:
         return _module(path, stage)
     raise UsageError(
-        f"stage {name!r} has no tensors to look at | expected BUNDLE:literal, :deployment, :fp32, "
-        ":fp16, :bf16, WEIGHTS:literal, WEIGHTS:deployment or GRAPH.onnx of the tensor form"
+        f"stage {name!r} has no tensors to look at | expected BUNDLE:literal, :deployment, "
+        f":{', :'.join(PRECISIONS)}, WEIGHTS:literal, WEIGHTS:deployment or GRAPH.onnx of the "
+        "tensor form"
     )
 
 
@@ -73,14 +75,14 @@ def subject_of_module(module: Any, architecture: Architecture, form: str) -> Ins
     """A PyTorch module that is in memory, float32 on the CPU; `form` as in `InspectedStage`."""
     points = points_of(architecture)
     return InspectedStage(
-        form, "fp32", ModuleProbe(module, points, literal=form == "literal"), points
+        form, FULL, ModuleProbe(module, points, literal=form == "literal"), points
     )
 
 
 def subject_of_graph(model: Any, architecture: Architecture, form: str) -> InspectedStage:
     """A graph that is in memory, of the tensor form; `form` as in `InspectedStage`."""
     points, precision = points_of(architecture), precision_of(model)
-    probe = GraphProbe(model, points, literal=form == "literal", twin=precision != "fp32")
+    probe = GraphProbe(model, points, literal=form == "literal", twin=precision != FULL)
     return InspectedStage(form, precision, probe, points, model)
 
 

@@ -25,6 +25,7 @@ from maxim_deploy.parity.comparison import json_number
 from maxim_deploy.parity.inspected import InspectedStage, open_subject, reference_twin
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.probes import ModuleProbe, Probe, as_rows
+from maxim_deploy.spec.precision import FULL, lower_of
 
 FACTOR = 4
 """How much more than the measured rounding an error may be. Seen on S-2, the demo model and small
@@ -36,10 +37,6 @@ LOW_FACTOR = 1.25
 
 UNIT = 2.0**-24
 """Half the distance of float32 neighbours, relative: below it nothing departs."""
-
-UNMEASURED = {"fp32": 1e-5, "fp16": 0.02, "bf16": 0.15}
-"""Allowed where rounding cannot be measured (two graphs, or low precision against a module): four
-times what was seen at the worst point of S-2, 2.5e-6 in float32, 3.4e-3 in float16."""
 
 
 @dataclass(frozen=True)
@@ -186,15 +183,15 @@ def _rounding(
 ) -> dict[str, float]:
     """The error that rounding alone makes at each point, where it can be measured."""
     names = [point for point, _, _ in pairs]
-    if a.precision == b.precision == "fp32":
+    if a.precision == b.precision == FULL:
         for subject, side in ((b, 2), (a, 1)):
             if isinstance(subject.probe, ModuleProbe):
                 own = [pair[side] for pair in pairs]
                 exact = subject.probe.exact()
                 return dict(zip(names, _errors(subject.probe, own, exact, own, image), strict=True))
         return {}
-    low, full = (a, b) if b.precision == "fp32" else (b, a)
-    if full.precision != "fp32" or full.graph is None or low.graph is None or low.form != full.form:
+    low, full = (a, b) if b.precision == FULL else (b, a)
+    if full.precision != FULL or full.graph is None or low.graph is None or low.form != full.form:
         return {}
     twin = reference_twin(full, low.precision)
     known = set(twin.names)
@@ -204,10 +201,11 @@ def _rounding(
 
 
 def _allowed(a: InspectedStage, b: InspectedStage, rounding: dict[str, float], name: str) -> float:
-    lower = max(a.precision, b.precision, key=tuple(UNMEASURED).index)
+    lower = lower_of((a.precision, b.precision))
     if name in rounding:
-        return (FACTOR if lower == "fp32" else LOW_FACTOR) * rounding[name] + UNIT
-    return UNMEASURED[lower]
+        return (FACTOR if lower.name == FULL else LOW_FACTOR) * rounding[name] + UNIT
+    # Two graphs, or low precision against a module: nothing to measure its rounding with.
+    return lower.point_error
 
 
 def _batch(sample: Sample) -> NDArray[np.float32]:

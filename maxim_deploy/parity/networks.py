@@ -14,6 +14,7 @@ from maxim_deploy.errors import BackendError, ExportError
 from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.stages import ImageGraphStage, NetworkStage, Stage
 from maxim_deploy.runtime.batching import Network
+from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS, lower_of
 
 
 def module_of(path: Path, form: str) -> Any:
@@ -39,7 +40,7 @@ def module_stage(name: str, path: Path, form: str) -> Stage:
 
     facts = {"form": form, "weights": path.name, "sha256": sha256_of(path)}
     facts["library"] = f"torch {torch.__version__}"
-    return NetworkStage(name, "fp32", network_of_module(module), facts)
+    return NetworkStage(name, FULL, network_of_module(module), facts)
 
 
 def network_of_module(module: Any) -> Network:
@@ -127,10 +128,8 @@ def precision_of(model: Any) -> str:
 
     weights = {value.dtype for value in model.graph.initializers.values()}
     values = {value.dtype for node in model.graph for value in node.outputs}
-    for dtype, name in ((ir.DataType.BFLOAT16, "bf16"), (ir.DataType.FLOAT16, "fp16")):
-        if dtype in weights | values:
-            return name
-    return "fp32"
+    have = [name for name, row in PRECISIONS.items() if ir.DataType(row.onnx) in weights | values]
+    return lower_of(have or [FULL]).name
 
 
 def _session(name: str, model: Any) -> Any:
@@ -142,8 +141,9 @@ def _session(name: str, model: Any) -> Any:
         if type(error).__module__.startswith("maxim_deploy"):
             raise
         hint = ""
-        if precision_of(model) == "bf16":
-            hint = f" | a CPU runs hardly any bfloat16 operator; compare {name}.twin"
+        if (precision := precision_of(model)) not in CPU_PRECISIONS:
+            low = PRECISIONS[precision].type
+            hint = f" | a CPU runs hardly any {low} operator; compare {name}.twin"
         raise BackendError(
             f"stage {name!r} | ONNX Runtime cannot run it: {str(error)[:300]}{hint}"
         ) from error

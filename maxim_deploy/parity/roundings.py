@@ -16,6 +16,7 @@ from maxim_deploy.imaging import Rounding, from_unit, to_unit
 from maxim_deploy.parity.comparison import LEVELS, Pixels
 from maxim_deploy.parity.stages import Stage
 from maxim_deploy.parity.stored import Folder
+from maxim_deploy.spec.precision import FULL
 
 
 def check_rounding(a: Stage, b: Stage, rounding: Rounding | None) -> None:
@@ -42,7 +43,7 @@ def check_truncation(stage: Stage, rounding: Rounding | None) -> None:
     if rounding == "truncate" and stage.is_8bit and not isinstance(stage, Folder):
         raise UsageError(
             f"--rounding truncate | {stage.name!r} rounds to nearest itself | take a stage of the "
-            "tensor form, such as BUNDLE:fp32, or leave --rounding out"
+            f"tensor form, such as BUNDLE:{FULL}, or leave --rounding out"
         )
 
 

@@ -35,10 +35,10 @@ from maxim_deploy.runtime.batching import Network, ensemble
 from maxim_deploy.runtime.loading import BACKENDS, load
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.spec.manifest import MANIFEST, Bundle
-from maxim_deploy.spec.recipes import PRECISIONS
+from maxim_deploy.spec.precision import FULL, LOW, PRECISIONS
 
 MODULES = ("literal", "deployment")
-TWINS = ("fp16.twin", "bf16.twin")
+TWINS = tuple(f"{name}.twin" for name in LOW)
 
 
 class Stage(Protocol):
@@ -46,7 +46,7 @@ class Stage(Protocol):
 
     Attributes:
         name: as on the command line.
-        precision: inside, "fp32", "fp16" or "bf16".
+        precision: inside.
         is_8bit: whether results are whole 8-bit steps.
         facts: where it comes from and what runs it, ready for JSON.
     """
@@ -156,7 +156,7 @@ def open_stage(name: str, precision: str | None = None, **options: Any) -> Stage
     """
     path, stage = split_name(name)
     if (path / MANIFEST).is_file():
-        return _of_bundle(name, Bundle.open(path), stage or precision or "fp32", precision, options)
+        return _of_bundle(name, Bundle.open(path), stage or precision or FULL, precision, options)
     if stored := stored_stage(name):
         return stored
     if path.suffix == ".onnx" and stage in ("", "twin") and path.is_file():

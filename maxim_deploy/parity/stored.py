@@ -15,6 +15,7 @@ from maxim_deploy.imaging import to_unit
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.pictures import Sample, image_files
+from maxim_deploy.spec.precision import FULL
 
 INPUTS = ("input_u8", "image_u8", "input", "noisy")
 OUTPUTS = ("output", "restored")
@@ -31,7 +32,7 @@ class StoredOutputs:
         ImageError: the file cannot be read or has no such keys.
     """
 
-    precision = "fp32"
+    precision = FULL
     is_8bit = False
 
     def __init__(self, name: str, path: Path) -> None:
@@ -86,7 +87,7 @@ class Folder:
         UsageError: there is no image file in the folder.
     """
 
-    precision = "fp32"
+    precision = FULL
     is_8bit = True
 
     def __init__(self, name: str, path: Path) -> None:

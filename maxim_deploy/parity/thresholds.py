@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from maxim_deploy.errors import check_known
 from maxim_deploy.parity.comparison import LEVELS, Comparison
 from maxim_deploy.parity.metrics import psnr_of
+from maxim_deploy.spec.precision import FULL, PRECISIONS, lower_of
 
 
 @dataclass(frozen=True)
@@ -58,34 +59,7 @@ class Threshold:
 
 
 _TABLE = (
-    Threshold(
-        "fp32",
-        # 1e-5 of the range
-        max_error_levels=1e-5 * LEVELS,
-        residual_error=1e-4,
-        psnr=110,
-        seen="correct, at most: 2.3e-6 of the range against stored outputs (S-3), 131 dB (S-2), a "
-        "residual error of 9e-6 on a clean photograph (demo model); the mildest fault that we "
-        "know, LayerNorm's epsilon, costs 5.7e-5",
-    ),
-    Threshold(
-        "fp16",
-        max_error_levels=2,
-        residual_error=0.1,
-        psnr=60,
-        seen="stored in float16, at 256x256: 0.46 levels, 68.2 dB and a residual error of 0.028 on "
-        "a clean photograph, 0.59 levels and 66.5 dB on saturated noise (demo model), 0.47 levels "
-        "and 68.8 dB (S-2); an antialias forgotten costs 25 levels",
-    ),
-    Threshold(
-        "bf16",
-        max_error_levels=10,
-        residual_error=0.5,
-        psnr=45,
-        seen="stored in bfloat16, at 256x256: 3.8 levels, 50.1 dB and a residual error of 0.22 on "
-        "a clean photograph, 4.7 levels and 48.3 dB on saturated noise (demo model), 3.9 levels "
-        "and 50.9 dB (S-2)",
-    ),
+    *(Threshold(name, **vars(row.limits)) for name, row in PRECISIONS.items()),
     Threshold(
         "bytes",
         max_error_levels=1.001,  # one, and how levels are rounded as float32
@@ -118,8 +92,8 @@ def threshold_for(precisions: tuple[str, str], in_8_bits: int, *, alike: bool = 
         in_8_bits: how many of the two results are whole 8-bit steps.
         alike: whether two that are were rounded in the same way, and should have the same bytes.
     """
-    lower = max(precisions, key=tuple(THRESHOLDS).index)
-    if lower == "fp32" and in_8_bits == 2 and alike:
+    lower = lower_of(precisions).name
+    if lower == FULL and in_8_bits == 2 and alike:
         return THRESHOLDS["bytes"]
     threshold = THRESHOLDS[lower]
     return threshold.in_8_bits(in_8_bits) if in_8_bits else threshold

@@ -22,6 +22,7 @@ from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.selection import Request
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.precision import FULL, LOW, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 
 BYTES_PER_PIXEL = 100
@@ -29,21 +30,19 @@ BYTES_PER_FEATURE = 130
 """Memory of a run in float32 per pixel, so much and so much for each feature. From the demo model,
 S-1 and S-2; a rough figure, and no promise as that of the other backends is."""
 
-_TYPES = {"fp32": torch.float32, "fp16": torch.float16}
-
 
 class TorchBackend:
     """The literal network. Implements `maxim_deploy.runtime.backend.Backend`.
 
     Args:
         bundle: with its literal weights.
-        precision: "fp32", or "fp16" on a GPU.
+        precision: full, or another on a GPU.
         device: where to run.
         threads: of the CPU for the whole process; None leaves PyTorch's number.
 
     Raises:
         BundleError: the bundle has no literal weights, or they have changed.
-        UsageError: a CPU runs float32 only.
+        UsageError: a CPU runs full precision only.
     """
 
     name = "torch"
@@ -60,12 +59,16 @@ class TorchBackend:
                 f"bundle {str(bundle.path)!r} has no literal weights for the reference in PyTorch; "
                 "export it without --no-source"
             )
-        if precision not in ("fp32", "fp16") or (precision == "fp16" and device.type == "cpu"):
-            raise UsageError(f"the reference runs fp32, and fp16 on a GPU; not {precision} here")
+        if precision != FULL and device.type == "cpu":
+            others = ", ".join(LOW)
+            raise UsageError(
+                f"the reference runs {FULL}, and {others} on a GPU; not {precision} here"
+            )
         if threads is not None:
             torch.set_num_threads(threads)
+        self._type: torch.dtype = getattr(torch, PRECISIONS[precision].type)
         checkpoint = read_checkpoint(bundle.checked(bundle.manifest.source))
-        self._module: Any = module_from_checkpoint(checkpoint).to(device, _TYPES[precision])
+        self._module: Any = module_from_checkpoint(checkpoint).to(device, self._type)
         self._features = bundle.manifest.architecture.features
         self._device, self.precision = device, precision
         self.device = "cpu" if device.type == "cpu" else f"{device} {_gpu_name(device)}"
@@ -82,7 +85,7 @@ class TorchBackend:
             raise BackendError("this backend is closed; load the bundle again")
         try:
             with torch.inference_mode(), _exact_float32():
-                tensor = torch.from_numpy(image).to(self._device, _TYPES[self.precision])
+                tensor = torch.from_numpy(image).to(self._device, self._type)
                 restored: NDArray[np.float32] = self._module(tensor).float().cpu().numpy()
         except (RuntimeError, MemoryError) as error:
             text = f"PyTorch failed on an input of {'x'.join(map(str, image.shape))}: {error}"
@@ -99,7 +102,7 @@ class TorchBackend:
     def bytes_for(self, shape: Shape) -> int:
         """Rough estimate of the memory that a run takes."""
         per_pixel = BYTES_PER_PIXEL + BYTES_PER_FEATURE * self._features
-        return shape.pixels * per_pixel // (2 if self.precision == "fp16" else 1)
+        return shape.pixels * per_pixel * self._type.itemsize // torch.float32.itemsize
 
     def free_bytes(self) -> int | None:
         """Memory of the device that nobody has, or that PyTorch keeps."""
@@ -129,7 +132,7 @@ def open_backend(request: Request) -> TorchBackend:
         raise UsageError(f"device={request.device} cannot be honoured: PyTorch has no GPU here")
     else:
         device = torch.device("cpu")
-    precision = "fp32" if request.precision == "auto" else request.precision
+    precision = FULL if request.precision == "auto" else request.precision
     return TorchBackend(request.bundle, precision, device, request.threads)
 
 

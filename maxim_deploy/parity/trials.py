@@ -100,7 +100,7 @@ class Trials:
     Args:
         core: the float32 graph of the tensor form.
         tree: its float nodes.
-        low: "float16" or "bfloat16".
+        low: type of a low precision, such as "float16".
         pictures: by name float32 [1, 3, H, W] in [0, 1], H and W multiples of 64.
         judge: how graphs are run.
         cache: a folder where trials are kept; None keeps none.

@@ -21,7 +21,7 @@ class Backend(Protocol):
         name: "onnxruntime" and so on, as `load` takes it.
         device: "cpu", or "cuda:0" and the name of the GPU.
         library: the backend library and its version.
-        precision: inside the graph, "fp32", "fp16" or "bf16".
+        precision: inside the graph, a name in `spec.precision`.
         io: form of the graph, "tensor" or "image".
         lanes: runs that it can have under way at a time.
         batch_pixels: of a run, beyond which more images in it gain nothing; None if they always do.

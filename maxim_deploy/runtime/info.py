@@ -15,7 +15,7 @@ class RestorerInfo:
     Attributes:
         model: name, task and provenance of the weights.
         variant: "S-2" and so on, or None for any other size.
-        precision: inside the graph, "fp32", "fp16" or "bf16".
+        precision: inside the graph, such as "fp16".
         io: form of the graph, "tensor", or "image" where the bundle has no other.
         backend: "onnxruntime" and so on.
         device: "cpu", or the GPU.

@@ -11,8 +11,8 @@ from maxim_deploy.runtime.registry import registered_names
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.selection import OPENERS, Request, open_backend
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.precision import PRECISIONS
 from maxim_deploy.spec.quantities import bytes_from
-from maxim_deploy.spec.recipes import PRECISIONS
 
 BACKENDS = ("auto", *OPENERS)
 """The runtime's own; `registered_names` has others."""

@@ -22,10 +22,8 @@ from maxim_deploy.runtime.onnxruntime_backend import (
 )
 from maxim_deploy.runtime.onnxruntime_session import cuda_session
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.precision import FULL, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
-
-_SHARE = {"fp32": 1.0, "fp16": 0.5, "bf16": 0.5}
-"""Of the memory that a CPU takes for a run, which computes everything in float32."""
 
 _NO_MEMORY = ("Failed to allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
@@ -124,11 +122,9 @@ class OnnxRuntimeCuda:
     def bytes_for(self, shape: Shape) -> int:
         """Estimate of the device memory that a run takes at most."""
         assert self._architecture is not None
-        return round(
-            shape.padded_pixels
-            * typical_bytes_per_pixel(self._architecture)
-            * _SHARE[self.precision]
-        )
+        # What is typical was measured on a CPU, which computes everything in full precision.
+        share = PRECISIONS[self.precision].bytes / PRECISIONS[FULL].bytes
+        return round(shape.padded_pixels * typical_bytes_per_pixel(self._architecture) * share)
 
     def free_bytes(self) -> int | None:
         """Device memory that nobody has; None without cuda-bindings to ask with.

@@ -23,7 +23,7 @@ class Plan:
             CPU, of the device on a GPU.
         limit: bytes that there are for it, or None if nobody knows.
         backend: "onnxruntime" and so on.
-        precision: "fp32", "fp16" or "bf16".
+        precision: inside the graph.
         largest_side: of the largest square image that would run whole within the limit.
     """
 

@@ -24,10 +24,7 @@ from maxim_deploy.runtime.onnxruntime_backend import (
 from maxim_deploy.runtime.registry import opener_of, registered_names
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
-
-GPU_PRECISIONS = ("fp16", "bf16", "fp32")
-CPU_PRECISIONS = ("fp32", "fp16")
-"""Best first. A CPU runs hardly any bfloat16 operator."""
+from maxim_deploy.spec.precision import CPU_PRECISIONS, GPU_PRECISIONS
 
 FORMS = ("tensor", "image")
 """Best first: the tensor form takes every pixel type."""

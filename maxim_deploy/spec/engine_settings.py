@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy.errors import UsageError, check_known
+from maxim_deploy.spec.precision import GPU_PRECISIONS, PRECISIONS
 from maxim_deploy.spec.profiles import Profile, profiles_from_specs
 from maxim_deploy.spec.quantities import bytes_from
-from maxim_deploy.spec.recipes import IO_FORMS, PRECISIONS
+from maxim_deploy.spec.recipes import IO_FORMS
 
 ENGINE_LIBRARIES = ("tensorrt", "tensorrt-rtx")
 """Libraries that build engines."""
@@ -43,8 +44,8 @@ class EngineSettings:
     Attributes:
         library: "tensorrt" or "tensorrt-rtx".
         profiles: at least one.
-        precision: of the graph to build from: "fp16", "bf16" or "fp32". The graph is strongly
-            typed; no flag of a builder changes it.
+        precision: of the graph to build from; by default the best for a GPU. The graph is
+            strongly typed; no flag of a builder changes it.
         io: form of that graph, "image" or "tensor".
         targets: compute capabilities, such as "8.9". Empty: TensorRT builds for the GPU at hand,
             TensorRT for RTX a portable engine (8.0 and newer). "current" is the GPU at hand.
@@ -70,7 +71,7 @@ class EngineSettings:
 
     library: str
     profiles: tuple[Profile, ...]
-    precision: str = "fp16"
+    precision: str = GPU_PRECISIONS[0]
     io: str = "image"
     targets: tuple[str, ...] = ()
     optimization_level: int = 3

@@ -44,7 +44,7 @@ class GraphEntry:
 
     Attributes:
         file: its name in the bundle, `<precision>.<io>.onnx`.
-        precision: "fp32", "fp16" or "bf16", the type inside; inputs and outputs are not affected.
+        precision: of what is inside, a name in `spec.precision`.
         io: "tensor": `image` float32 [N, 3, H, W] in [0, 1], H and W multiples of 64, to `restored`
             of the same shape and type, not clipped. "image": `image` uint8 [N, H, W, 3] RGB, any H
             and W, to `restored` of the same shape and type; scaling, padding, cropping, clipping

@@ -12,20 +12,16 @@ too and then checked against the weights. The table `[engine]` asks for an engin
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from maxim_deploy.errors import UsageError, check_known
-
-PRECISIONS = ("fp32", "fp16", "bf16")
-"""Precisions that can be exported."""
+from maxim_deploy.spec.precision import PRECISIONS
 
 IO_FORMS = ("image", "tensor")
 """Forms of input and output that can be exported; see `GraphEntry.io`."""
-
-DEFAULT_PRECISIONS = ("fp32", "fp16")
-"""What an export makes if it is not told."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +43,7 @@ class ExportRecipe:
         return replace(base, **given)
 
 
-def chosen(
-    kind: str, names: list[str] | tuple[str, ...], known: tuple[str, ...]
-) -> tuple[str, ...]:
+def chosen(kind: str, names: Collection[str], known: Collection[str]) -> tuple[str, ...]:
     """`names` without repetitions, each checked against `known`.
 
     Raises:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.samples import ENVIRONMENT
 
 from maxim_deploy.benchmarks import artifacts, contender, side_by_side, suite_run
-from maxim_deploy.benchmarks.contender import ALLOWED, LEVEL, Contender
+from maxim_deploy.benchmarks.contender import LEVEL, Contender
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.runners import Workload
 from maxim_deploy.benchmarks.side_by_side import Files, SideBySide
@@ -20,6 +20,7 @@ from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.benchmarks.timing import Timed, Warmup
 from maxim_deploy.errors import BackendError, DownloadError, UsageError
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.precision import LOW
 
 TORCH, LITERAL = Subject("torch", is_baseline=True), Subject("literal", is_baseline=True)
 OURS, HALF = Subject("onnxruntime"), Subject("onnxruntime", "fp16")
@@ -209,7 +210,7 @@ def test_low_precision_and_8_bits_may_differ_by_their_rounding(
 ) -> None:
     _, half = compared({LITERAL: "0.5", HALF: "0.51"})
     assert half.error is None and half.agreement is not None
-    assert half.agreement["allowed"] == ALLOWED["fp16"]
+    assert half.agreement["allowed"] == LOW["fp16"].benchmark_error
     levels = Contender(OURS)
     levels.start(Workload("onnxruntime", "1.2", (2, 2)), ExitStack())
     levels.worker.loaded["io"] = "image"  # type: ignore[union-attr]

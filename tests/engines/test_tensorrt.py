@@ -18,10 +18,10 @@ from engines.conftest import settings
 from maxim_deploy.engines import (
     BuildOptions,
     add_engine,
+    engine_file,
     inspect_bundle,
     inspection,
     inspection_text,
-    making,
     store,
     validity,
 )
@@ -180,7 +180,7 @@ def test_a_build_uses_and_extends_the_cache(tensorrt, bundle: Path, monkeypatch)
     fake = SimpleNamespace(
         load=lambda config: calls.append("load"), merge=lambda config, cache: calls.append("merge")
     )
-    monkeypatch.setattr(making, "TimingCacheFile", lambda *a: calls.append(a[1:3]) or fake)
+    monkeypatch.setattr(engine_file, "TimingCacheFile", lambda *a: calls.append(a[1:3]) or fake)
     options = BuildOptions(timing_cache=bundle / "cache")
     add_engine(bundle, settings("64x64", library="tensorrt"), options)
     assert calls == [("tensorrt 10.14.1", "NVIDIA L4"), "load", "merge"]

@@ -32,13 +32,13 @@ from maxim_deploy.export.tracing import EXAMPLE_SHAPE
 from maxim_deploy.export.verify import IMAGE_SHAPES, MAX_ERROR, UNSEEN_SHAPES, verify_tensor_form
 from maxim_deploy.graph.checks import check_graph
 from maxim_deploy.graph.files import save_graph
-from maxim_deploy.graph.precision.lowering import GATES
 from maxim_deploy.graph.precision.pictures import fitted
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.parity import psnr
 from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.precision import LOW
 
 
 class AllOutputs(torch.nn.Module):
@@ -220,7 +220,7 @@ def test_manifest(demo_bundle: Path) -> None:
     assert [tuple(r["shape"]) for r in graphs["fp16.image.onnx"]["parity"]] == list(IMAGE_SHAPES)
     pictures = [record["picture"] for record in graphs["fp16.tensor.onnx"]["parity"]]
     assert pictures == ["chelsea", "black", "white", "checkerboard", "saturated noise"]
-    assert graphs["fp16.tensor.onnx"]["parity"][0]["psnr"] >= GATES["fp16"]
+    assert graphs["fp16.tensor.onnx"]["parity"][0]["psnr"] >= LOW["fp16"].gate
     assert manifest["model"]["source"] == "demo-denoise.safetensors"
     assert set(manifest["tools"]) >= {"maxim-deploy", "torch", "onnx"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from maxim_deploy.graph.precision import lowering as lowering_module
 from maxim_deploy.graph.precision.lowering import Lowering, read_precision_table
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import GraphEntry
+from maxim_deploy.spec.precision import LOW
 
 TINY = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
 
@@ -134,7 +136,8 @@ def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_graph_below_its_gate_is_refused(core, small_pictures, tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(lowering_module.GATES, "fp16", 200.0)
+    strict = replace(LOW["fp16"], gate=200.0)
+    monkeypatch.setitem(LOW, "fp16", strict)
     lowering = Lowering(core, tmp_path, None, verify=True)
     with pytest.raises(ExportError, match=r"fp16 is \d+\.\d dB .*'chelsea'.*gate is 200 dB.*bf16"):
         lowering.lowered("fp16")

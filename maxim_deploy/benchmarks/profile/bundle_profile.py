@@ -18,6 +18,7 @@ from maxim_deploy.imaging import Padding
 from maxim_deploy.machine.facts import environment
 from maxim_deploy.spec.engines import engine_for
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.precision import CPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 
 BACKENDS = ("onnxruntime", "tensorrt", "tensorrt-rtx")
@@ -52,7 +53,7 @@ def profile_bundle(
 
     Args:
         bundle: with a graph, or an engine of the backend, of this precision.
-        precision: "fp32", "fp16" or "bf16".
+        precision: of `PRECISIONS`.
         size: height and width of the picture; the tensor form pads it to multiples of 64.
         backend: one of `BACKENDS`.
         threads: of the CPU; None for one per core.
@@ -103,8 +104,8 @@ def _check(backend: str, precision: str) -> None:
             f"that launches the kernels; take one of {', '.join(BACKENDS)}"
         )
     check_known("backend", backend, BACKENDS)
-    if backend == "onnxruntime" and precision == "bf16":
-        raise UsageError("a CPU runs no bf16; choose fp32, fp16")
+    if backend == "onnxruntime" and precision not in CPU_PRECISIONS:
+        raise UsageError(f"a CPU runs no {precision}; choose {', '.join(CPU_PRECISIONS)}")
 
 
 def _measured(

@@ -9,6 +9,7 @@ from typing import Any
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS, Ratio, ratio
 from maxim_deploy.runtime.selection import OPENERS
+from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 BRACKETS = {
     "network": "network alone",
@@ -147,7 +148,7 @@ def is_ours(record: Record) -> bool:
 def label_of(record: Record) -> str:
     """What was measured, in words."""
     name = _WORDS.get(record.subject) or f"only {record.subject.replace('_', ' ')}"
-    precision = record.precision if record.precision != "fp32" else "float32"
+    precision = record.precision if record.precision != FULL else PRECISIONS[FULL].type
     return f"{name}, {precision}"
 
 

@@ -16,11 +16,13 @@ from collections import defaultdict
 
 import numpy as np
 import onnx_ir as ir
+from onnx.helper import find_min_ir_version_for, make_opsetid
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
 from maxim_deploy.errors import ExportError
 from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.graph.precision.type_constraints import (
+    LOW_FLOATS,
     bound_inputs,
     bound_outputs,
     check_supported,
@@ -29,9 +31,6 @@ from maxim_deploy.graph.precision.type_constraints import (
     retype,
     type_name,
 )
-
-BFLOAT16_OPSET = 22
-_BFLOAT16_IR_VERSION = 10  # of the ONNX release that brought opset 22
 
 Uses = dict[tuple[ir.Value, ir.DataType], list[tuple[ir.Node, int]]]
 
@@ -52,7 +51,7 @@ def low_precision(model: ir.Model, table: PrecisionTable) -> ir.Model:
             or a weight is too large for it (the message names it).
     """
     result = _typed_copy(model)
-    opset = _raise_opset(result, table.data_type)
+    opset = _raise_opset(result, table.precision.opset)
     islands = table.islands(result.graph)
     for node in result.graph:
         if is_float(node) and node not in islands:
@@ -74,16 +73,18 @@ def _typed_copy(model: ir.Model) -> ir.Model:
     return result
 
 
-def _raise_opset(model: ir.Model, low: ir.DataType) -> int:
+def _raise_opset(model: ir.Model, wanted: int) -> int:
     opset = model.opset_imports[""]
-    if low != ir.DataType.BFLOAT16 or opset >= BFLOAT16_OPSET:
+    if opset >= wanted:
         return opset
     for node in model.graph:
         if node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", 0) != 0:
-            raise ExportError(f"{node.name}: AveragePool with ceil_mode differs at opset 22")
-    model.opset_imports[""] = BFLOAT16_OPSET
-    model.ir_version = max(model.ir_version, _BFLOAT16_IR_VERSION)
-    return BFLOAT16_OPSET
+            raise ExportError(f"{node.name}: AveragePool with ceil_mode differs at opset {wanted}")
+    model.opset_imports[""] = wanted
+    # Readers refuse an opset that is newer than the file format that a model says it has.
+    needed = find_min_ir_version_for([make_opsetid("", wanted)])
+    model.ir_version = max(model.ir_version, needed)
+    return wanted
 
 
 def _lower(node: ir.Node, opset: int, low: ir.DataType) -> None:
@@ -152,7 +153,7 @@ def _rounded(value: ir.Value, low: ir.DataType) -> ir.TensorProtocol:
 def _restore_outputs(graph: ir.Graph) -> None:
     """Give outputs that have become low precision their float32 and their name back."""
     for position, value in enumerate(graph.outputs):
-        if value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        if value.dtype in LOW_FLOATS:
             name, value.name = value.name, f"{value.name}.{type_name(value.dtype)}"
             out = _cast_of(graph, value, ir.DataType.FLOAT)
             out.name = name

@@ -1,4 +1,4 @@
-"""A float32 graph in float16 or bfloat16: decided by table, measured on pictures, and gated."""
+"""A float32 graph in a low precision: decided by table, measured on pictures, and gated."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ from maxim_deploy.graph.precision import (
     with_safe_range,
 )
 from maxim_deploy.imaging.files import read_image
-
-GATES = {"fp16": 60.0, "bf16": 45.0}
-"""Least PSNR in dB to the float32 graph on a photograph, output clipped and not rounded. Seen on
-S-2 with the reference parameters: 69 dB in fp16, 51 dB in bf16; on the demo model 68 and 50."""
+from maxim_deploy.spec.precision import LOW
 
 SMALL, LARGE = (256, 256), (1024, 1024)
 """Sizes on which magnitudes are measured: all pictures at the small one, the photograph alone at a
@@ -53,7 +50,7 @@ class Lowering:
         core: the float32 graph of the tensor form.
         folder: each precision leaves `<precision>.table.txt` and `<precision>.table.json` here.
         table: replaces the default table of the precision that it is for.
-        verify: hold the results against `GATES`.
+        verify: hold the results against `Precision.gate`.
     """
 
     def __init__(
@@ -65,7 +62,7 @@ class Lowering:
         self.seen = magnitudes(core, self._pictures())
 
     def lowered(self, precision: str) -> Lowered:
-        """The graph in "fp16" or "bf16".
+        """The graph in a precision of `LOW`.
 
         Raises:
             ExportError: a result is not finite, or further from float32 than its gate allows.
@@ -87,18 +84,23 @@ class Lowering:
         # ONNX Runtime's CPU provider runs hardly any bfloat16 operator, and leaves float16 values
         # unrounded between its float32 kernels. The twin rounds every value that is stored.
         found = compare_graphs(float32_twin(model), self.core, probe_pictures(self.photos, *SMALL))
+        gate = LOW[precision].gate
         for name in self.photos:
-            if found[name].psnr < GATES[precision]:
-                advice = "; try --precision bf16, which has the range of float32"
+            if found[name].psnr < gate:
                 raise ExportError(
                     f"{precision} is {found[name].psnr:.1f} dB from float32 on the picture "
-                    f"{name!r}, its gate is {GATES[precision]:.0f} dB"
-                    f"{advice if precision == 'fp16' else ''}"
+                    f"{name!r}, its gate is {gate:.0f} dB{_advice(precision)}"
                 )
         return [
             {"picture": name, "size": list(SMALL), **difference.to_json()}
             for name, difference in found.items()
         ]
+
+
+def _advice(precision: str) -> str:
+    """To take a precision of a wider range, if there is one."""
+    wider = (name for name, row in LOW.items() if row.exponent > LOW[precision].exponent)
+    return "".join(f"; try --precision {name}, which has the range of float32" for name in wider)
 
 
 def read_precision_table(path: Path) -> PrecisionTable:

@@ -5,7 +5,7 @@ As JSON, format 1:
 | key | content |
 |---|---|
 | `format` | 1; a reader refuses another number |
-| `type` | "float16" or "bfloat16": the type of every node that no decision mentions |
+| `type` | a `Precision.type`, such as "float16": of every node that no decision mentions |
 | `decisions` | list of `pattern`, `type`, `reason`, `measure`, `value` (see `Decision`) |
 | `decisions[].nodes` | what it applied to: node to largest magnitude or null; not read back |
 
@@ -26,9 +26,10 @@ from maxim_deploy.errors import ExportError, nearest, unknown
 from maxim_deploy.graph.precision.roles import ROLES
 from maxim_deploy.graph.precision.type_constraints import is_border, is_float, require_types
 from maxim_deploy.spec.decoding import decoded
+from maxim_deploy.spec.precision import LOW, Precision
 
 FORMAT = 1
-LOW_TYPES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
+LOW_TYPES = {row.type: row for row in LOW.values()}
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,14 @@ class PrecisionTable:
                 )
 
     @property
+    def precision(self) -> Precision:
+        """The precision that the table is for."""
+        return LOW_TYPES[self.low]
+
+    @property
     def data_type(self) -> ir.DataType:
         """The low-precision type as ONNX names it."""
-        return LOW_TYPES[self.low]
+        return ir.DataType(self.precision.onnx)
 
     def resolve(self, graph: ir.Graph) -> dict[ir.Node, Decision]:
         """The decision for each float node that one applies to.

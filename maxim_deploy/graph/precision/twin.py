@@ -11,22 +11,20 @@ import numpy as np
 import onnx_ir as ir
 
 from maxim_deploy.graph.precision.roles import MOVES
-from maxim_deploy.graph.precision.type_constraints import insert_behind, retype
-
-_LOW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+from maxim_deploy.graph.precision.type_constraints import LOW_FLOATS, insert_behind, retype
 
 
 def float32_twin(model: ir.Model) -> ir.Model:
     """The float32 twin of a float16 or bfloat16 graph, which is not modified."""
     twin = model.clone()
     for value in twin.graph.initializers.values():
-        if value.dtype in _LOW and value.const_value is not None:
+        if value.dtype in LOW_FLOATS and value.const_value is not None:
             array = value.const_value.numpy().astype(np.float32)
             value.const_value = ir.Tensor(array, name=value.name)
             retype(value, ir.DataType.FLOAT)
     for node in list(twin.graph):
         for value in node.outputs:
-            if value.dtype in _LOW:
+            if value.dtype in LOW_FLOATS:
                 _widen(twin.graph, node, value)
     return twin
 

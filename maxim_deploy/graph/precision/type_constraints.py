@@ -9,8 +9,10 @@ import onnx_ir as ir
 from onnx.defs import OpSchema
 
 from maxim_deploy.errors import ExportError
+from maxim_deploy.spec.precision import LOW, PRECISIONS
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+FLOATS = tuple(ir.DataType(row.onnx) for row in PRECISIONS.values())
+LOW_FLOATS = tuple(ir.DataType(row.onnx) for row in LOW.values())
 
 
 def require_types(graph: ir.Graph) -> None:
@@ -91,7 +93,7 @@ def insert_behind(graph: ir.Graph, value: ir.Value, *nodes: ir.Node) -> None:
 
 
 def type_name(dtype: ir.DataType) -> str:
-    """As the table writes it: "float32", "float16" or "bfloat16"."""
+    """As decision tables write it, such as "float32"."""
     return str(dtype.numpy().name)
 
 

@@ -14,7 +14,7 @@ from maxim_deploy.graph.precision import (
     default_table,
     table_text,
 )
-from maxim_deploy.graph.precision.defaults import TYPES
+from maxim_deploy.spec.precision import LOW
 
 
 def table_of(*patterns: str, low: str = "float16") -> PrecisionTable:
@@ -103,7 +103,7 @@ def test_a_role_that_the_graph_does_not_have(make_graph) -> None:
         table_of("output-sum").resolve(model.graph)
 
 
-@pytest.mark.parametrize("precision", TYPES)
+@pytest.mark.parametrize("precision", LOW)
 def test_json_round_trip(small, precision: str) -> None:
     table = default_table(precision)
     text = table.to_json(decided_nodes(table, small, {"n": 3.5}))
