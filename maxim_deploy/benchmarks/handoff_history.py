@@ -6,9 +6,10 @@ made for measurements, a line of JSON each, only ever appended.
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
+
+from maxim_deploy._records import append_lines, read_intact_lines
 
 FILE = "handoff.jsonl"
 KEPT = 50
@@ -26,24 +27,13 @@ def recall(folder: Path, machine: str, now_ns: float) -> tuple[float, float] | N
     Returns:
         None if there is no earlier one.
     """
-    earlier = _kept(folder / FILE, machine)[-KEPT:]
-    line = json.dumps({"machine": machine, "handoff_ns": now_ns})
+    kept: list[tuple[str, float]] = []
+    with suppress(OSError):
+        kept = read_intact_lines(
+            folder / FILE, lambda line: (line["machine"], float(line["handoff_ns"]))
+        )
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / FILE).open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+        append_lines(folder / FILE, [{"machine": machine, "handoff_ns": now_ns}])
+    earlier = [ns for name, ns in kept if name == machine][-KEPT:]
     return (min(earlier), max(earlier)) if earlier else None
-
-
-def _kept(file: Path, machine: str) -> list[float]:
-    try:
-        lines = file.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        with suppress(ValueError, KeyError, TypeError):  # not a line of ours
-            entry = json.loads(line)
-            if entry["machine"] == machine:
-                found.append(float(entry["handoff_ns"]))
-    return found

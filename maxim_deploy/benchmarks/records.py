@@ -48,13 +48,13 @@ belong together.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from maxim_deploy._records import append_lines, read_lines
 from maxim_deploy.benchmarks.old_records import from_schema_1
 from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.precision import FULL
@@ -123,11 +123,7 @@ def append_records(path: Path, records: Iterable[Record]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            # A line that was cut, by a full disk or a kill, is not to spoil the next one.
-            if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
-                file.write(b"\n")
-            file.writelines(f"{line_of(record)}\n".encode() for record in records)
+        append_lines(path, map(asdict, records))
     except OSError as error:
         raise UsageError(f"cannot write records to {str(path)!r}: {error}") from error
 
@@ -143,19 +139,7 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         UsageError: the file cannot be read, or a line is not a record; the message has its number.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read records from {str(path)!r}: {error}") from error
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(_record(json.loads(line)))
-        except UsageError as error:
-            raise UsageError(f"{str(path)!r}, line {number}: {error}") from error
-        except (AttributeError, KeyError, ValueError, TypeError) as error:
-            raise UsageError(f"{str(path)!r}, line {number}: not a record: {error}") from error
-    return records
+    return read_lines(path, "records", _record)
 
 
 def _record(fields: dict[str, Any]) -> Record:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import maxim_deploy
+from maxim_deploy._records import read_lines
 from maxim_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ def parity_lines(file: Path) -> list[dict[str, Any]]:
     Raises:
         UsageError: the file cannot be read, or a line is not of that kind.
     """
-    try:
-        lines = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line]
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read parity from {str(file)!r}: {error}") from error
-    if not all(isinstance(line, dict) and {"a", "b"} <= line.keys() for line in lines):
-        raise UsageError(f"{str(file)!r} is not what `maxim-parity BUNDLE --json` writes")
-    return lines
+    return read_lines(file, "parity", _parity_line)
+
+
+def _parity_line(line: Any) -> dict[str, Any]:
+    if not isinstance(line, dict) or not {"a", "b"} <= line.keys():
+        raise UsageError("this is not what `maxim-parity BUNDLE --json` writes")
+    return line
 
 
 def check_writable(report: Path) -> None:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maxim_deploy._records import append_lines, read_intact_lines
 from maxim_deploy.errors import ImageError
 from maxim_deploy.jobs.record import Fingerprint
 
@@ -48,18 +48,11 @@ class Memory:
         if path is None:
             return
         try:
-            with path.open("ab"):
-                pass
-            lines = path.read_bytes().splitlines()
+            append_lines(path, [])  # it is told now if that cannot be done
+            lines = read_intact_lines(path, lambda x: (x["settings"], str(x["name"]), x))
         except OSError as error:
             raise ImageError(f"record '{path}' | {error.strerror}") from error
-        for raw in lines:
-            try:
-                line = json.loads(raw)
-                if line["settings"] == self._settings:
-                    self._lines[line["name"]] = line
-            except (ValueError, KeyError, TypeError):
-                continue  # torn
+        self._lines = {name: line for own, name, line in lines if own == self._settings}
 
     def score_of(self, name: str, files: dict[str, Path]) -> Score | None:
         """The score of a pair whose files are still the same, or None."""
@@ -81,14 +74,8 @@ class Memory:
         if self._path is None:
             return
         line = {"settings": self._settings, "name": name, "files": before, "score": score}
-        # The line break before it ends what a killed process may have left.
-        text = f"\n{json.dumps(line)}\n".encode()
         try:
-            file = os.open(self._path, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
-            try:
-                os.write(file, text)
-            finally:
-                os.close(file)
+            append_lines(self._path, [line])
         except OSError as error:
             logger.warning(
                 "record '%s' | %s | what is measured from here on is not remembered",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy._files import sha256_of
+from maxim_deploy._records import append_lines, read_intact_lines
 
 NAME = ".maxim-run.jsonl"
 
@@ -88,33 +89,19 @@ class ResumeRecord:
             "input": asdict(fingerprint),
             "outputs": {path.name: sha256_of(path) for path in outputs},
         }
-        # The line break before it ends what a killed process may have left.
-        text = f"\n{json.dumps(line)}\n".encode()
-        flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY
-        file = os.open(outputs[0].parent / NAME, flags, 0o666)
-        try:
-            os.write(file, text)
-        finally:
-            os.close(file)
+        append_lines(outputs[0].parent / NAME, [line])
 
     def _lines(self, folder: Path) -> dict[str, dict[str, Any]]:
         """The lines of a folder's record, by the name of the result."""
         if folder not in self._folders:
-            self._folders[folder] = {}
-            path = folder / NAME
-            text = path.read_text(errors="replace") if path.exists() else ""
-            for line in map(_parsed, text.splitlines()):
-                if line:
-                    self._folders[folder][next(iter(line["outputs"]))] = line
+            lines = read_intact_lines(folder / NAME, _checked)
+            self._folders[folder] = {next(iter(line["outputs"])): line for line in lines}
         return self._folders[folder]
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
-    """A line's content, or None if it is torn or not ours."""
-    try:
-        content: dict[str, Any] = json.loads(line)
-        Fingerprint(**content["input"])
-        is_ours = isinstance(content["outputs"], dict) and content["outputs"]
-        return content if is_ours and content["settings"] else None
-    except (ValueError, TypeError, KeyError):
-        return None
+def _checked(line: Any) -> dict[str, Any]:
+    """A line's content; raises ValueError, TypeError or KeyError if it is not one of ours."""
+    Fingerprint(**line["input"])
+    if not isinstance(line["outputs"], dict) or not line["outputs"] or not line["settings"]:
+        raise ValueError("this is no line of a finished result")
+    return dict(line)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from maxim_deploy._files import sha256_of_sources
 from maxim_deploy._optional import require
+from maxim_deploy._records import append_lines, read_intact_lines
 from maxim_deploy.errors import ExportError, UsageError
 from maxim_deploy.graph.precision import (
     Decision,
@@ -141,7 +141,7 @@ class Trials:
         self._seen: set[str] = set()
         self._file = _cache_file(cache, self._identity(graph)) if cache else None
         if self._file:
-            self._known = _read(self._file)
+            self._known = dict(read_intact_lines(self._file, _trial))
 
     def table(self, islands: Names) -> PrecisionTable:
         """A table of these islands, without reasons."""
@@ -168,7 +168,7 @@ class Trials:
             self._known[key] = self._run(islands)
             self.run_now += 1
             if self._file:
-                _append(self._file, key, self._known[key])
+                append_lines(self._file, [_line(key, self._known[key])], durable=True)
         self.tell(what, self._known[key].worst, is_old)
         return self._known[key]
 
@@ -199,7 +199,7 @@ def _cache_file(folder: Path, identity: str) -> Path:
     path = folder / f"{identity}.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        append_lines(path, [])
     except OSError as error:
         raise UsageError(
             f"cannot use the cache folder {str(folder)!r}: {error}; choose another with --cache"
@@ -207,22 +207,12 @@ def _cache_file(folder: Path, identity: str) -> Path:
     return path
 
 
-def _append(path: Path, key: str, trial: Trial) -> None:
+def _line(key: str, trial: Trial) -> dict[str, Any]:
     psnr = {name: str(value) for name, value in trial.psnr.items()}  # JSON has no infinity
-    line = json.dumps({"islands": key, "psnr": psnr, "fault": trial.fault})
-    # The line break before it ends what a killed process may have left.
-    with path.open("ab", buffering=0) as file:
-        file.write(f"\n{line}\n".encode())
-        os.fsync(file.fileno())
+    return {"islands": key, "psnr": psnr, "fault": trial.fault}
 
 
-def _read(path: Path) -> dict[str, Trial]:
-    known = {}
-    for text in path.read_text("utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-            psnr = {str(name): float(value) for name, value in line["psnr"].items()}
-            known[str(line["islands"])] = Trial(psnr, str(line["fault"]))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue  # an empty line, or one that a killed process has torn
-    return known
+def _trial(line: Any) -> tuple[str, Trial]:
+    """The inverse of `_line`."""
+    psnr = {str(name): float(value) for name, value in line["psnr"].items()}
+    return str(line["islands"]), Trial(psnr, str(line["fault"]))

@@ -229,7 +229,7 @@ def test_rendering_needs_no_measurement(runs: Any, folder: Path) -> None:
         ("--suite suite.toml --threads 0", "threads must be int and at least 1: 0"),
         ("--suite suite.toml --against tensorflow", "unknown baseline 'tensorflow'; known: torch"),
         ("--suite suite.toml --baseline none.jsonl", "cannot read records from 'none.jsonl'"),
-        ("--suite suite.toml --baseline suite.toml", "'suite.toml', line 1: not a record"),
+        ("--suite suite.toml --baseline suite.toml", "'suite.toml', line 2: not a record"),
         ("--suite suite.toml --baseline empty.jsonl", "the baseline was measured on another"),
         ("--suite suite.toml -o .", "cannot write records to '.'"),
         ("--suite empty.jsonl", "suite 'empty.jsonl': a suite is made of tables"),

@@ -366,11 +366,12 @@ def test_no_memory_for_one_pair_does_not_stop_the_rest(dataset: Path, monkeypatc
 def test_a_record_that_cannot_be_written_costs_no_score(
     dataset: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(_: Path, lines: list[object]) -> None:
+        if lines:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     state = tmp_path / "state"
-    monkeypatch.setattr("maxim_deploy.cli._scores.os.write", full)
+    monkeypatch.setattr("maxim_deploy.cli._scores.append_lines", full)
     result = maxim_parity("--dataset", dataset, dataset.parent / "results", "--resume", state)
     assert result.exit_code == 0 and "mean of 3" in result.stdout
     assert result.stderr.count(f"record '{state}' | No space left on device") == 1
