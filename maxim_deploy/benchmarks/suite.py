@@ -10,16 +10,16 @@ is every rewrite alone.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from maxim_deploy.benchmarks.subjects import CPU_BACKEND, Subject, baseline_subjects
-from maxim_deploy.errors import UsageError, check_known, unknown
+from maxim_deploy.errors import UsageError, unknown
 from maxim_deploy.runtime.selection import OPENERS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
+from maxim_deploy.spec.decoding import Reader, read_table, read_toml
 from maxim_deploy.spec.models import MODEL_NAMES
 from maxim_deploy.spec.precision import FULL, PRECISIONS
 from maxim_deploy.spec.recipes import chosen
@@ -89,13 +89,7 @@ def read_suite(path: Path) -> dict[str, SuitePlan]:
     Raises:
         UsageError: the file cannot be read, is not TOML, or has an unknown key or a wrong value.
     """
-    try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-        if not tables or not all(isinstance(table, dict) for table in tables.values()):
-            raise UsageError("a suite is made of tables, one per plan")
-        return {name: _in_table(name, table) for name, table in tables.items()}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
-        raise UsageError(f"suite {str(path)!r}: {error}") from error
+    return read_toml(path, "suite", _plans)
 
 
 def plan_from(table: dict[str, Any]) -> SuitePlan:
@@ -116,9 +110,7 @@ def read_keys(table: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: a key is unknown, or a value wrong.
     """
-    for key in table:
-        check_known("key", key, _READERS)
-    return {key: _READERS[key](key, value) for key, value in table.items()}
+    return read_table(table, _READERS)
 
 
 def size_from(key: str, value: object) -> Size:
@@ -131,6 +123,12 @@ def size_from(key: str, value: object) -> Size:
     if match is None:
         raise UsageError(f"{key} must be HEIGHTxWIDTH: {value!r}")
     return int(match[1]), int(match[2])
+
+
+def _plans(tables: dict[str, Any]) -> dict[str, SuitePlan]:
+    if not tables or not all(isinstance(table, dict) for table in tables.values()):
+        raise UsageError("a suite is made of tables, one per plan")
+    return {name: _in_table(name, table) for name, table in tables.items()}
 
 
 def _in_table(name: str, table: dict[str, Any]) -> SuitePlan:
@@ -183,7 +181,7 @@ def _at_least(low: float, kind: type[int] | type[float]) -> Callable[[str, objec
     return read
 
 
-_READERS: dict[str, Callable[[str, Any], Any]] = {
+_READERS: dict[str, Reader] = {
     "models": _list(_model),
     "backends": _list(_one_of(tuple(OPENERS))),
     "precisions": _list(_one_of(PRECISIONS)),

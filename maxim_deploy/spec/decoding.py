@@ -1,10 +1,73 @@
-"""Values read from JSON to the types that dataclasses declare, each checked."""
+"""What was read from JSON and TOML, checked: JSON by the types that dataclasses declare.
+
+Programs write JSON, and a wrong value is a damaged file. People write TOML, so that each key has a
+reader of its own, which says what is wrong and what would be right.
+"""
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from maxim_deploy.errors import UsageError, check_known, unknown
+
+T = TypeVar("T")
+Reader = Callable[[str, Any], Any]
+"""Takes a key and its value, and returns what the value stands for or raises `UsageError`."""
+
+
+def read_toml(path: Path, what: str, take: Callable[[dict[str, Any]], T]) -> T:
+    """What `take` makes of a TOML file.
+
+    Args:
+        path: the file.
+        what: what it is, for a message.
+        take: gets the file's top table, and may raise `UsageError`.
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, or `take` refuses it.
+    """
+    try:
+        return take(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
+        raise UsageError(f"{what} {str(path)!r}: {error}") from error
+
+
+def read_table(table: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
+    """The values of a table, each as its key's reader returns it.
+
+    Raises:
+        UsageError: a key has no reader, or a reader refuses a value.
+    """
+    for key in table:
+        check_known("key", key, readers)
+    return {key: readers[key](key, value) for key, value in table.items()}
+
+
+def of_type(kind: type, words: str) -> Reader:
+    """A reader that returns a value of this type as it is; a bool is no number."""
+
+    def read(key: str, value: Any) -> Any:
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise UsageError(f"{key} must be {words}, not {value!r}")
+        return value
+
+    return read
+
+
+read_text = of_type(str, "a string")
+read_flag = of_type(bool, "true or false")
+
+
+def read_texts(key: str, value: Any) -> tuple[str, ...]:
+    """A reader of a list of strings."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
+        raise UsageError(f"{key} must be a list of strings, not {value!r}")
+    return tuple(value)
 
 
 def decoded(kind: Any, value: Any, where: str = "it") -> Any:
@@ -21,8 +84,9 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
     if is_dataclass(kind):
         known = get_type_hints(kind)
         members = _checked(dict, value, where)
-        for name in members.keys() - {field.name for field in fields(kind)}:
-            raise TypeError(f"{where} has an unknown {name!r}")
+        names = [field.name for field in fields(kind)]
+        for name in members.keys() - set(names):
+            raise TypeError(f"{where}: {unknown('key', name, names)}")
         parts = {name: decoded(known[name], x, f"{where}.{name}") for name, x in members.items()}
         return kind(**parts)  # type: ignore[operator]  # a class, not one of its instances
     origin, arguments = get_origin(kind), get_args(kind)

@@ -13,13 +13,21 @@ it must name; the command line overrides each key:
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from maxim_deploy.errors import UsageError, check_known
+from maxim_deploy.spec.decoding import (
+    Reader,
+    of_type,
+    read_flag,
+    read_table,
+    read_text,
+    read_texts,
+    read_toml,
+)
 from maxim_deploy.spec.precision import GPU_PRECISIONS, PRECISIONS
 from maxim_deploy.spec.profiles import Profile, profiles_from_specs
 from maxim_deploy.spec.quantities import bytes_from
@@ -148,11 +156,9 @@ def engine_settings_from(options: Mapping[str, Any]) -> EngineSettings:
     Raises:
         UsageError: a key is unknown or missing, or a value of a wrong kind or not valid.
     """
-    for key in options:
-        check_known("key", key, _READERS)
-    if "library" not in options:
+    values = read_table(options, _READERS)
+    if "library" not in values:
         raise UsageError(f"name the engine library: {', '.join(ENGINE_LIBRARIES)}")
-    values = {key: _READERS[key](value, key) for key, value in options.items()}
     io = values.get("io", "image")
     check_known("I/O form", io, IO_FORMS)
     return EngineSettings(
@@ -166,40 +172,24 @@ def read_engine_recipe(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file cannot be read, is not TOML, or has an unknown key or a wrong value.
     """
-    try:
-        recipe = tomllib.loads(path.read_text("utf-8"))
-        table = recipe.get("engine", {})
-        if not isinstance(table, dict):
-            raise UsageError("engine must be a table: [engine]")
-        if "engine" in recipe:
-            engine_settings_from({"profiles": ["photo"], **table})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
-        raise UsageError(f"recipe {str(path)!r}: {error}") from error
+    return read_toml(path, "recipe", _engine_table)
+
+
+def _engine_table(recipe: dict[str, Any]) -> dict[str, Any]:
+    table = recipe.get("engine", {})
+    if not isinstance(table, dict):
+        raise UsageError("engine must be a table: [engine]")
+    if "engine" in recipe:
+        engine_settings_from({"profiles": ["photo"], **table})
     return table
 
 
-def _of(kind: type, what: str) -> Callable[[Any, str], Any]:
-    def read(value: Any, key: str) -> Any:
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise UsageError(f"{key} must be {what}, not {value!r}")
-        return value
-
-    return read
-
-
-def _texts(value: Any, key: str) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
-        raise UsageError(f"{key} must be a list of strings, not {value!r}")
-    return tuple(value)
-
-
-_TEXT, _FLAG = _of(str, "a string"), _of(bool, "true or false")
-_READERS: dict[str, Callable[[Any, str], Any]] = {
-    field.name: {"str": _TEXT, "bool": _FLAG, "tuple[str, ...]": _texts}.get(str(field.type), _TEXT)
-    for field in fields(EngineSettings)
+_OF_TYPE = {"str": read_text, "bool": read_flag, "tuple[str, ...]": read_texts}
+_READERS: dict[str, Reader] = {
+    field.name: _OF_TYPE.get(str(field.type), read_text) for field in fields(EngineSettings)
 } | {
-    "profiles": _texts,
-    "optimization_level": _of(int, "a number from 0 to 5"),
-    "aux_streams": _of(int, "a number from 0 to 7"),
-    "workspace": bytes_from,
+    "profiles": read_texts,
+    "optimization_level": of_type(int, "a number from 0 to 5"),
+    "aux_streams": of_type(int, "a number from 0 to 7"),
+    "workspace": lambda key, amount: bytes_from(amount, key),
 }

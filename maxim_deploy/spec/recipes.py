@@ -11,13 +11,13 @@ too and then checked against the weights. The table `[engine]` asks for an engin
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from maxim_deploy.errors import UsageError, check_known
+from maxim_deploy.spec.decoding import Reader, read_table, read_text, read_texts, read_toml
 from maxim_deploy.spec.precision import PRECISIONS
 
 IO_FORMS = ("image", "tensor")
@@ -62,29 +62,19 @@ def read_export_recipe(path: Path) -> ExportRecipe:
     Raises:
         UsageError: the file cannot be read, is not TOML, or has an unknown key or a wrong value.
     """
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-        table.pop("engine", None)  # `read_engine_recipe` reads and checks it
-        return _recipe_from_table(table, path.parent)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
-        raise UsageError(f"recipe {str(path)!r}: {error}") from error
+    recipe = read_toml(path, "recipe", _recipe_from_table)
+    return replace(recipe, checkpoint=recipe.checkpoint and path.parent / recipe.checkpoint)
 
 
-def _recipe_from_table(table: dict[str, Any], folder: Path) -> ExportRecipe:
-    known = tuple(field.name for field in fields(ExportRecipe))
-    for key, value in table.items():
-        check_known("key", key, known)
-        is_list = key in ("precision", "io")
-        texts = value if is_list and isinstance(value, list) else [value]
-        if not all(isinstance(text, str) for text in texts) or is_list != isinstance(value, list):
-            raise UsageError(f"{key} must be {'a list of strings' if is_list else 'a string'}")
-    checkpoint = table.get("checkpoint")
-    return ExportRecipe(
-        model=table.get("model"),
-        checkpoint=folder / checkpoint if checkpoint else None,
-        variant=table.get("variant"),
-        precision=chosen("precision", table["precision"], PRECISIONS)
-        if "precision" in table
-        else None,
-        io=chosen("io form", table["io"], IO_FORMS) if "io" in table else None,
-    )
+def _recipe_from_table(table: dict[str, Any]) -> ExportRecipe:
+    table.pop("engine", None)  # `read_engine_recipe` reads and checks it
+    return ExportRecipe(**read_table(table, _READERS))
+
+
+_READERS: dict[str, Reader] = {
+    "model": read_text,
+    "checkpoint": lambda key, value: Path(read_text(key, value)),
+    "variant": read_text,
+    "precision": lambda key, value: chosen("precision", read_texts(key, value), PRECISIONS),
+    "io": lambda key, value: chosen("io form", read_texts(key, value), IO_FORMS),
+}
