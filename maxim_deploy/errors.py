@@ -44,6 +44,10 @@ class VideoError(MaximDeployError):
     """A video cannot be read, ends too early, would lose data, or cannot be written."""
 
 
+class CancelledError(MaximDeployError):
+    """The caller cancelled before a file was finished."""
+
+
 class BundleError(MaximDeployError):
     """A bundle is missing, incomplete, changed on disk or of another format version."""
 

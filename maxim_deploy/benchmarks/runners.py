@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-import maxim_deploy
+from maxim_deploy import runtime
 from maxim_deploy.benchmarks.subjects import TORCH
 from maxim_deploy.benchmarks.timing import Timed
 from maxim_deploy.imaging import Padding, to_unit
@@ -109,7 +109,7 @@ class Runner(Protocol):
         """What the network made of the pictures in its last run: `[N, H, W, 3]`."""
         ...
 
-    def restorer(self) -> maxim_deploy.Restorer:
+    def restorer(self) -> runtime.Restorer:
         """For tests under load.
 
         Raises:
@@ -202,16 +202,16 @@ class _BackendRunner:
         if opened.request is not None:
             self.brackets["image"] = by_wall(lambda: self.restorer().batch(self._pictures))
 
-    def restorer(self) -> maxim_deploy.Restorer:
+    def restorer(self) -> runtime.Restorer:
         """See `Runner`."""
         if self._opened.request is None:
             raise KeyError("restorer")
         return self._restorer
 
     @cached_property
-    def _restorer(self) -> maxim_deploy.Restorer:
+    def _restorer(self) -> runtime.Restorer:
         job = self._job
-        return maxim_deploy.load(
+        return runtime.load(
             job.file, backend=job.runner, precision=job.precision, threads=job.threads
         )
 

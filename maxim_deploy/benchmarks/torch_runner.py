@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import maxim_deploy
+from maxim_deploy import runtime
 from maxim_deploy._optional import require
 from maxim_deploy.benchmarks.runners import DEVICE, Bracket, Workload, by_wall
 from maxim_deploy.benchmarks.timing import Timed
@@ -68,7 +68,7 @@ class TorchRunner:
         """See `Runner`."""
         return self._job.unpadded(self._restored.float().cpu().numpy(), "tensor")
 
-    def restorer(self) -> maxim_deploy.Restorer:
+    def restorer(self) -> runtime.Restorer:
         """There is none."""
         raise KeyError("restorer")
 

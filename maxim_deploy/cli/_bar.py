@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -14,12 +13,14 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
 
-from maxim_deploy.jobs.progress import Bar
+if TYPE_CHECKING:
+    from maxim_deploy.jobs.progress import FileProgress
 
 _RATE_WINDOW_S = 3600
 """The rate is a mean over so long; a large frame alone may take a minute."""
@@ -34,10 +35,10 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
 
 
-class TerminalBar(Bar):
+class TerminalBar:
     """A line for the files, if there are several, and below it one for the frames of a video."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self) -> None:
         # Results for the same terminal go above the bar; for a file or a pipe they go straight.
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -50,7 +51,8 @@ class TerminalBar(Bar):
             redirect_stdout=sys.stdout.isatty(),
             speed_estimate_period=_RATE_WINDOW_S,
         )
-        self._files = self._progress.add_task("files", total=total, visible=total > 1)
+        self._files: TaskID | None = None
+        self._frames: tuple[Path, TaskID] | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -59,15 +61,32 @@ class TerminalBar(Bar):
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def advance(self) -> None:
-        """One more file is done."""
-        self._progress.advance(self._files)
+    def show(self, progress: FileProgress) -> None:
+        """One step forward."""
+        if self._files is None:
+            if progress.result:
+                return  # of an earlier run: it would spoil the rate of this one
+            total, done = progress.files_total, progress.files_done
+            self._files = self._progress.add_task(
+                "files", total=total, completed=done, visible=total > 1
+            )
+        self._progress.update(self._files, completed=progress.files_done)
+        if progress.result is None:
+            self._show_frames(progress)
+        elif self._frames and self._frames[0] == progress.file:
+            self._end_frames()
 
-    @contextmanager
-    def part(self, name: str, total: int | None) -> Iterator[Callable[[], object]]:
-        """A line of its own while the block runs; call what it yields for each item done."""
-        task = self._progress.add_task(name, total=total)
-        try:
-            yield lambda: self._progress.advance(task)
-        finally:
-            self._progress.remove_task(task)
+    def _show_frames(self, progress: FileProgress) -> None:
+        if self._frames and self._frames[0] != progress.file:
+            self._end_frames()
+        if progress.frames_done is None:
+            return
+        if self._frames is None:
+            task = self._progress.add_task(progress.file.name, total=progress.frames_total)
+            self._frames = progress.file, task
+        self._progress.update(self._frames[1], completed=progress.frames_done)
+
+    def _end_frames(self) -> None:
+        if self._frames:
+            self._progress.remove_task(self._frames[1])
+        self._frames = None

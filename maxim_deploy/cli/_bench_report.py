@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import maxim_deploy
+from maxim_deploy import runtime
 from maxim_deploy._records import read_lines
 from maxim_deploy.errors import UsageError
 
@@ -83,7 +83,7 @@ def restored_pictures(folder: Path, bundle: Path) -> list[BeforeAfter]:
     has_targets = inputs != folder and (folder / "target").is_dir()
     targets = image_files(folder / "target") if has_targets else {}
     pictures = []
-    with maxim_deploy.load(bundle) as restorer:
+    with runtime.load(bundle) as restorer:
         for sample in islice(samples_in(inputs, None), MOST_PICTURES):
             before, target = _in_8_bits(sample.pixels), None
             if sample.name in targets:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from maxim_deploy import __version__
 from maxim_deploy._files import sha256_of
+from maxim_deploy._version import __version__
 from maxim_deploy.cli import shell
 from maxim_deploy.cli._scores import Memory, files_of, fingerprints
 from maxim_deploy.errors import MaximDeployError
@@ -73,11 +73,13 @@ def _measure(
     failed: list[dict[str, str]],
     as_json: bool,
 ) -> list[tuple[str, Score]]:
+    from maxim_deploy.jobs.progress import FileProgress
     from maxim_deploy.parity.dataset import score
 
     scores = []
-    with shell.progress_bar(len(pairs)) as bar:
-        for pair in pairs:
+    with shell.progress_bar() as show:
+        for done, pair in enumerate(pairs):
+            show(FileProgress(pair.input, done, len(pairs)))
             try:
                 files = files_of(pair, stage)
                 found = memory.score_of(pair.name, files)
@@ -96,7 +98,6 @@ def _measure(
                 scores.append((pair.name, found))
                 if not as_json:
                     shell.emit(f"{pair.name:<32}{_words(found)}")
-            bar.advance()
     return scores
 
 

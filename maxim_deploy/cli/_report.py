@@ -3,22 +3,67 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-import maxim_deploy
+from maxim_deploy import runtime
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import MaximDeployError
-from maxim_deploy.imaging.files import read_image
-from maxim_deploy.imaging.video import VideoReader, is_video
-from maxim_deploy.jobs.job import Result
-from maxim_deploy.jobs.naming import Assignment
+from maxim_deploy.jobs.job import FileResult
+from maxim_deploy.jobs.naming import FilePlan
+from maxim_deploy.jobs.progress import FileProgress
+from maxim_deploy.jobs.restore import read_size
 
 
-def show(result: Result, as_json: bool) -> None:
+class RunReport:
+    """Follows a run: results as they come, how far it is, and a summary.
+
+    Attributes:
+        results: those that there are.
+        is_restoring: whether the network is loaded and at work.
+
+    Args:
+        as_json: whether results are shown as JSON.
+        bar: shows how far it is.
+    """
+
+    def __init__(self, as_json: bool, bar: Callable[[FileProgress], object]) -> None:
+        self._as_json, self._bar = as_json, bar
+        self.results: list[FileResult] = []
+        self.is_restoring = False
+        self._started = time.perf_counter()
+
+    def follow(self, progress: FileProgress) -> None:
+        """One step forward."""
+        if progress.result:
+            self.results.append(progress.result)
+            show(progress.result, self._as_json)
+        elif not self.is_restoring:
+            # Loading took as long as it took; the share of the network is of the time from here.
+            self.is_restoring, self._started = True, time.perf_counter()
+        self._bar(progress)
+
+    def summarise(self, ending: str) -> None:
+        """How many of each, and the failures again."""
+        seconds = time.perf_counter() - self._started
+        failures = [result for result in self.results if result.error]
+        finished = sum(result.status == "finished" for result in self.results)
+        share = sum(result.network_seconds for result in self.results) / seconds
+        before = f", {finished} finished before" if finished else ""
+        shell.say(
+            f"{len(self.results) - len(failures) - finished} restored, {len(failures)} failed"
+            f"{before} in {seconds:.1f} s, {share:.0%} of it in the network{ending}"
+        )
+        for failure in failures:
+            shell.say(f"  {failure.error}")
+
+
+def show(result: FileResult, as_json: bool) -> None:
     """A result on stdout, a failure on stderr."""
     if result.error:
         shell.say(f"failed: {result.error}")
@@ -29,7 +74,7 @@ def show(result: Result, as_json: bool) -> None:
 
 
 def show_plans(
-    bundle: Path, plan: Assignment, options: dict[str, Any], ensemble: bool, as_json: bool
+    bundle: Path, plan: FilePlan, options: dict[str, Any], self_ensemble: bool, as_json: bool
 ) -> None:
     """For each input a line of text or JSON that says how it, or a frame of it, would be run.
 
@@ -39,41 +84,15 @@ def show_plans(
     failed = bool(plan.failures)
     for failure in plan.failures:
         show(failure, as_json)
-    with maxim_deploy.load(bundle, **options) as restorer:
+    with runtime.load(bundle, **options) as restorer:
         for source in plan.targets:
             try:
-                how = restorer.plan(*_size_of(source), self_ensemble=ensemble)
+                how = restorer.plan(*read_size(source), self_ensemble=self_ensemble)
             except (MaximDeployError, MemoryError, OSError) as error:
-                result = Result(str(source))
-                result.fail(str(error) or "not enough memory")
-                show(result, as_json)
+                show(FileResult.failure(source, error), as_json)
                 failed = True
                 continue
             record = {"input": str(source), **asdict(how)}
             shell.emit(json.dumps(record) if as_json else f"{source} {how}")
     if failed:
         raise click.exceptions.Exit(1)
-
-
-def _size_of(source: Path) -> tuple[int, int]:
-    """Height and width, upright."""
-    if not is_video(source):
-        height, width = read_image(source).rgb.shape[:2]
-        return height, width
-    reader = VideoReader(source)
-    reader.close()
-    return reader.height, reader.width
-
-
-def summarise(results: list[Result], seconds: float, ending: str) -> None:
-    """How many of each, and the failures again."""
-    failures = [result for result in results if result.error]
-    finished = sum(result.status == "finished" for result in results)
-    share = sum(result.network_seconds for result in results) / seconds
-    before = f", {finished} finished before" if finished else ""
-    shell.say(
-        f"{len(results) - len(failures) - finished} restored, {len(failures)} failed{before} in "
-        f"{seconds:.1f} s, {share:.0%} of it in the network{ending}"
-    )
-    for failure in failures:
-        shell.say(f"  {failure.error}")

@@ -30,7 +30,7 @@ def demo(output: Path) -> None:
     """
     import numpy as np
 
-    import maxim_deploy
+    from maxim_deploy import runtime
     from maxim_deploy.checkpoints import demo_weights, open_model
     from maxim_deploy.export import export_bundle
     from maxim_deploy.imaging.files import read_image, write_image
@@ -44,7 +44,7 @@ def demo(output: Path) -> None:
     clean = read_image(demo_weights().with_name("chelsea.png")).rgb
     noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)
     noisy = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
-    with maxim_deploy.load(bundle) as restorer:
+    with runtime.load(bundle) as restorer:
         restored = restorer(noisy)
 
     pictures = {

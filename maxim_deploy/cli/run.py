@@ -7,35 +7,23 @@ one that is in the network.
 
 from __future__ import annotations
 
-import functools
-import tempfile
-import time
-from dataclasses import asdict
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-import maxim_deploy
-from maxim_deploy._files import settled, sha256_of
 from maxim_deploy.cli import shell
-from maxim_deploy.errors import ImageError, UsageError
+from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from maxim_deploy.imaging import Rounding
-    from maxim_deploy.imaging.video import Encoding
-    from maxim_deploy.jobs.job import Job, Result
-    from maxim_deploy.jobs.naming import Assignment
 
 _BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "torch")
-_NO_MATTER = ("threads", "device")
-"""Options of `load` that change how fast a result comes, and not what it is."""
-
-_LATER_OPTIONS = ("device", "tile", "overlap", "max_memory")
-"""Options of `load` whose defaults are the runtime's."""
-
-
 _CODECS = ("h264", "ffv1")
 
 
@@ -119,103 +107,66 @@ def run(
     others; the exit code is then 1. Ctrl-C stops after the current image, or frame of a video, a
     second one at once.
     """
-    from maxim_deploy.cli._report import show, show_plans, summarise
-    from maxim_deploy.imaging.video import Encoding
-    from maxim_deploy.jobs.naming import and_skipped, plan_runs
-    from maxim_deploy.jobs.pipeline import restore_all
+    from maxim_deploy.cli._report import RunReport, show_plans
+    from maxim_deploy.imaging.video import VideoEncoding
+    from maxim_deploy.jobs.naming import and_skipped, plan_files
+    from maxim_deploy.jobs.restore import restore_files
 
-    load_options = {
-        name: value
-        for name, value in load_options.items()
-        if value is not None or name not in _LATER_OPTIONS
-    }
-    encoding = Encoding(codec, crf)
-    sources = [Path(name) for name in inputs]
+    load_options = {name: value for name, value in load_options.items() if value is not None}
+    encoding = VideoEncoding(codec, crf)
     if output is None and not only_plan:
         raise UsageError("name the file or folder to write with -o OUT")
-    plan = plan_runs(sources, output, recursive=recursive, compare=compare)
+    plan = plan_files(inputs, output, recursive=recursive, compare=compare)
     if only_plan:
         show_plans(bundle, plan, load_options, ensemble, as_json)
         return
-    for folder in {target.parent for target in plan.targets.values()}:
-        _make_writable(folder)
-    what = {"rounding": rounding, "ensemble": ensemble, **load_options}
-    results: list[Result] = []
-
-    def report(result: Result) -> None:
-        results.append(result)
-        show(result, as_json)
-
-    for failure in plan.failures:
-        report(failure)
-    jobs = []
-    for job in _jobs(plan, compare, encoding, _settings(bundle, what) if resume else None):
-        if job.is_finished() or job.result.error:
-            report(job.result)
-        else:
-            jobs.append(job)
-    started, interrupted = time.perf_counter(), False
-    if jobs:
-        with maxim_deploy.load(bundle, **load_options) as restorer:
-            started = time.perf_counter()
-            network = functools.partial(restorer, rounding=rounding, self_ensemble=ensemble)
-            with shell.progress_bar(len(jobs)) as bar:
-                interrupted = restore_all(jobs, network, report, bar, shell.say)
-    summarise(results, time.perf_counter() - started, and_skipped(plan.skipped))
-    if interrupted:
+    with shell.progress_bar() as bar:
+        report = RunReport(as_json, bar)
+        with _cancelled_by_ctrl_c(lambda: report.is_restoring) as cancel:
+            results = restore_files(
+                bundle,
+                plan,
+                resume=resume,
+                rounding=rounding,
+                self_ensemble=ensemble,
+                encoding=encoding,
+                progress=report.follow,
+                cancel=cancel,
+                **load_options,
+            )
+            for _ in results:  # shown as they come, by `report`
+                pass
+    report.summarise(and_skipped(plan.skipped))
+    if cancel.is_set():
         raise KeyboardInterrupt
-    if any(result.error for result in results):
+    if any(result.error for result in report.results):
         raise click.exceptions.Exit(1)
 
 
-def _jobs(
-    plan: Assignment, compare: bool, encoding: Encoding, settings: dict[str, Any] | None
-) -> list[Job]:
-    """A job for each file.
+@contextmanager
+def _cancelled_by_ctrl_c(is_restoring: Callable[[], bool]) -> Iterator[threading.Event]:
+    """While files are restored, the first Ctrl-C only sets the event, and says so."""
+    cancel = threading.Event()
 
-    Args:
-        plan: which file becomes which.
-        compare: whether to show before and after side by side.
-        encoding: of videos.
-        settings: what results depend on, if a record is to be kept.
-    """
-    from maxim_deploy.imaging.video import is_video
-    from maxim_deploy.jobs.job import ImageJob
-    from maxim_deploy.jobs.naming import comparison_beside
-    from maxim_deploy.jobs.record import ResumeRecord
-    from maxim_deploy.jobs.video import VideoJob
+    def ask(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not is_restoring():
+            raise KeyboardInterrupt
+        cancel.set()
+        shell.say(
+            "interrupted: the current image, or frame of a video, will be finished; "
+            "Ctrl-C again stops at once"
+        )
 
-    for_images = for_videos = None
-    if settings is not None:
-        for_images = ResumeRecord(settings)
-        for_videos = ResumeRecord({**settings, **asdict(encoding)})
-    jobs: list[Job] = []
-    for source, target in plan.targets.items():
-        comparison = comparison_beside(target) if compare else None
-        if is_video(source):
-            jobs.append(VideoJob(source, target, comparison, for_videos, encoding=encoding))
-        else:
-            jobs.append(ImageJob(source, target, comparison, for_images))
-    return jobs
-
-
-def _settings(bundle: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """What results depend on besides their inputs; another manifest is another bundle."""
-    manifest = settled(bundle) / "manifest.json"
-    return {
-        "maxim_deploy": maxim_deploy.__version__,
-        "bundle": sha256_of(manifest) if manifest.exists() else None,  # `load` says what is wrong
-        **{name: value for name, value in options.items() if name not in _NO_MATTER},
-    }
-
-
-def _make_writable(folder: Path) -> None:
-    """Make the folder and prove that files can be made in it, before the network is loaded."""
+    # Whoever has another handler, or ignores the signal as a job in the background does, keeps it.
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield cancel
+        return
+    signal.signal(signal.SIGINT, ask)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ImageError(
-            f"output folder '{folder}' | cannot be written: {error.strerror}"
-        ) from error
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,13 +14,15 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from maxim_deploy._version import __version__
 from maxim_deploy.errors import MaximDeployError
-from maxim_deploy.jobs.progress import Bar
+
+if TYPE_CHECKING:
+    from maxim_deploy.jobs.progress import FileProgress
 
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,18 +115,18 @@ def _write(stream: TextIO, line: str) -> None:
 
 
 @contextmanager
-def progress_bar(total: int) -> Iterator[Bar]:
-    """A bar on stderr for so many items while the block runs, where stderr is a terminal.
+def progress_bar() -> Iterator[Callable[[FileProgress], object]]:
+    """A bar on stderr while the block runs, where stderr is a terminal; call what this yields.
 
-    For a single item only its parts are shown, if it has any.
+    For a single file only its frames are shown, if it has any.
     """
     if not sys.stderr.isatty():
-        yield Bar()
+        yield lambda _: None
         return
     from maxim_deploy.cli._bar import TerminalBar
 
-    with TerminalBar(total) as bar:
-        yield bar
+    with TerminalBar() as bar:
+        yield bar.show
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Images as arrays: padding with its inverse, pixel types, and (in one file, with Pillow) files."""
 
 from maxim_deploy.imaging.padding import Padding
-from maxim_deploy.imaging.pixels import Rounding, check_image, from_unit, to_unit
+from maxim_deploy.imaging.pixels import Rounding, check_image, check_rounding, from_unit, to_unit
 
-__all__ = ["Padding", "Rounding", "check_image", "from_unit", "to_unit"]
+__all__ = ["Padding", "Rounding", "check_image", "check_rounding", "from_unit", "to_unit"]

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from maxim_deploy._files import atomic_file
 from maxim_deploy.errors import ImageError, MissingDependencyError, UsageError, nearest
 from maxim_deploy.imaging import eight_bit, sixteen_bit, sixteen_bit_tiff
-from maxim_deploy.imaging._words import reason
+from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.metadata import too_many_frames
 from maxim_deploy.imaging.picture import Picture, Pixels
 
@@ -52,7 +52,10 @@ _FORMAT_OF_SUFFIX = {
     ".bmp": "BMP",
 }
 _FORMATS_WITH_ALPHA = ("PNG", "WEBP", "TIFF")
-_DEEP_FORMATS = {"PNG": sixteen_bit.png_from_pixels, "TIFF": sixteen_bit_tiff.tiff_from_pixels}
+_16_BIT_FORMATS = {
+    "PNG": sixteen_bit.png_from_pixels,
+    "TIFF": sixteen_bit_tiff.tiff_from_pixels,
+}
 _LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}  # of libjpeg, and of the WebP format
 
 # `warnings.catch_warnings` swaps a list of the whole process, so one thread at a time.
@@ -104,7 +107,7 @@ def check_output_holds(path: Path, picture: Picture) -> None:
     """
     check_output_suffix(path)
     image_format = _FORMAT_OF_SUFFIX[path.suffix.lower()]
-    if picture.rgb.dtype == np.uint16 and image_format not in _DEEP_FORMATS:
+    if picture.rgb.dtype == np.uint16 and image_format not in _16_BIT_FORMATS:
         raise ImageError(
             f"output '{path}' | {image_format} cannot hold the 16 bits per channel of the input | "
             "write .png or .tif"
@@ -123,16 +126,27 @@ def check_output_holds(path: Path, picture: Picture) -> None:
         )
 
 
-def read_image(path: Path) -> Picture:
-    """The picture in a file.
+def read_image(path: str | Path) -> Picture:
+    """Read an image file: its pixels, turned upright, and what belongs to them.
 
-    CMYK becomes sRGB, through the embedded profile if there is one; Lab and palettes become RGB.
-    Reads of several threads take turns.
+    Files of 8 bits per channel become uint8; PNG and TIFF of 16 bits become uint16, which needs the
+    extra `hdr`. CMYK becomes sRGB, through the embedded profile if there is one; Lab and palettes
+    become RGB. Reads of several threads take turns.
+
+    Args:
+        path: a PNG, JPEG, WebP, TIFF, BMP, GIF, PBM, PGM or PPM file, whatever its suffix.
 
     Raises:
         ImageError: the file cannot be read, is damaged, has more than one frame, more bits per
             channel than are kept, or more pixels than Pillow's limit against decompression bombs.
+
+    Example:
+        >>> import maxim_deploy
+        >>> picture = maxim_deploy.read_image("photos/a.jpg")
+        >>> picture.rgb.shape, picture.rgb.dtype, picture.alpha, picture.is_grey
+        ((48, 64, 3), dtype('uint8'), None, False)
     """
+    path = Path(path)
     check_input_file(path)
     try:
         with _reading, warnings.catch_warnings():
@@ -154,14 +168,14 @@ def read_image(path: Path) -> Picture:
         raise ImageError(f"image '{path}' | cannot be read: {reason(error)}") from error
 
 
-def write_image(path: Path, rgb: Pixels, like: Picture | None = None) -> None:
+def write_image(path: str | Path, rgb: Pixels, like: Picture | None = None) -> None:
     """Write an image in the format that its suffix names; the file appears whole or not at all.
 
     PNG, WebP, TIFF (8 bits with EXIF: uncompressed) and BMP are written without loss, JPEG with
     quality 95 and 4:4:4. BMP holds neither ICC profile nor EXIF, and WebP no profile for grey.
 
     Args:
-        path: where to; an existing file is replaced.
+        path: .png, .jpg, .webp, .tif or .bmp, in an existing folder; an existing file is replaced.
         rgb: uint8 or uint16 [H, W, 3].
         like: the picture whose alpha (of the same H and W), greyness, ICC profile and EXIF to
             take over. Grey is Pillow's luma of `rgb`, so that a grey profile stays valid.
@@ -170,7 +184,13 @@ def write_image(path: Path, rgb: Pixels, like: Picture | None = None) -> None:
         UsageError: unknown suffix, or arrays of another shape or dtype.
         ImageError: the format cannot hold the picture, or the file cannot be written.
         MissingDependencyError: a PNG of 16 bits, and the extra `hdr` is not installed.
+
+    Example:
+        >>> import maxim_deploy
+        >>> picture = maxim_deploy.read_image("photos/a.jpg")
+        >>> maxim_deploy.write_image("mirrored.png", picture.rgb[:, ::-1], like=picture)
     """
+    path = Path(path)
     picture = replace(like, rgb=rgb) if like else Picture(rgb)
     _check_arrays(picture)
     check_output_holds(path, picture)
@@ -186,7 +206,7 @@ def write_image(path: Path, rgb: Pixels, like: Picture | None = None) -> None:
 
 
 def _picture(path: Path) -> Picture:
-    if sixteen_bit_tiff.is_deep_tiff(path):
+    if sixteen_bit_tiff.is_sixteen_bit_tiff(path):
         return sixteen_bit_tiff.picture_from_tiff(path)
     with Image.open(path, formats=_READ_FORMATS) as image:
         # The further pictures of an MPO (a phone's JPEG) are previews or depth maps of the first.
@@ -199,13 +219,13 @@ def _picture(path: Path) -> Picture:
         if bits > 8:
             raise ImageError(
                 f"image '{path}' | has {bits} bits per channel, and reading 8 would silently drop "
-                f"the rest | 16 bits are read from {' and '.join(_DEEP_FORMATS)} | convert the file"
+                f"the rest | 16 are read from {' and '.join(_16_BIT_FORMATS)} | convert the file"
             )
         return eight_bit.picture_from_image(path, image)
 
 
 def _bits_per_channel(path: Path, image: Image.Image) -> int:
-    """As stored: Pillow opens deep colour as if it had 8 bits."""
+    """As stored: Pillow opens 16 bits as if they were 8."""
     if image.format == "PNG":
         with path.open("rb") as file:
             # signature 8, length 4, "IHDR" 4, width 4, height 4, then the bit depth
@@ -215,8 +235,8 @@ def _bits_per_channel(path: Path, image: Image.Image) -> int:
     if image.format == "PPM":
         # The decoder's arguments are (raw mode, largest value) where that is not 255.
         arguments = image.tile[0][3]  # type: ignore[attr-defined]
-        is_deep = isinstance(arguments, tuple) and arguments[1] > 255
-        return {"F": 32, "I": 16}.get(image.mode, 16 if is_deep else 8)
+        has_more = isinstance(arguments, tuple) and arguments[1] > 255
+        return {"F": 32, "I": 16}.get(image.mode, 16 if has_more else 8)
     return 8
 
 
@@ -238,4 +258,4 @@ def _encoded(image_format: str, picture: Picture) -> bytes | memoryview:
     if picture.rgb.dtype == np.uint8:
         return eight_bit.encoded(image_format, picture)
     pixels = sixteen_bit.pixels_from_picture(picture)
-    return _DEEP_FORMATS[image_format](pixels, picture.icc_profile, picture.exif)
+    return _16_BIT_FORMATS[image_format](pixels, picture.icc_profile, picture.exif)

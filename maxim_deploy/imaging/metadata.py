@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
 
-from maxim_deploy.imaging._words import reason
+from maxim_deploy.imaging._reasons import reason
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,16 @@ def check_image(image: NDArray[Any]) -> None:
         raise UsageError(f"an image must be uint8, uint16 or float32, not {image.dtype}")
     if image.dtype == np.float32 and not np.isfinite(image).all():
         raise UsageError("the image has values that are NaN or infinite")
+
+
+def check_rounding(rounding: str) -> None:
+    """Refuse what is no `Rounding`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if rounding not in get_args(Rounding):
+        raise UsageError(f"rounding must be 'nearest' or 'truncate', not {rounding!r}")
 
 
 def to_unit(image: NDArray[Any]) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ _COLOURS = {0: 1, 1: 1, 2: 3}
 """Colour channels by TIFF's photometric interpretation: white is zero, black is zero, RGB."""
 
 
-def is_deep_tiff(path: Path) -> bool:
+def is_sixteen_bit_tiff(path: Path) -> bool:
     """Whether the file is a TIFF of 16 bits per channel; Pillow does not open all of those."""
     try:
         with path.open("rb") as file:

@@ -1,11 +1,12 @@
-"""One file on its way through `maxim-run`, read, restored and written; and an image as one."""
+"""One file on its way: read, restored and written; and an image as one."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,22 +18,30 @@ from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.imaging import files
 from maxim_deploy.imaging.picture import Picture, Pixels
 from maxim_deploy.imaging.video.names import is_video
-from maxim_deploy.jobs.progress import Bar
 from maxim_deploy.jobs.record import Fingerprint, ResumeRecord
 
 Network = Callable[[Pixels], Pixels]
+"""From RGB pixels [H, W, 3] to restored ones of the same shape and type."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Result:
-    """What became of one file; the fields are those of a line of `--json`.
+class FileResult:
+    """What became of one file; the fields are those of a line of `maxim-run --json`.
 
-    `status` is "restored", "failed", or "finished" for what `--resume` found done. `seconds` were
-    spent on this file, reading and writing included, `network_seconds` of them in the network.
-    Files overlap, so that the seconds of all add up to more than has passed. Of videos, `frames`
-    counts those that were restored, and `fps` how many of them in a second of `seconds`.
+    Attributes:
+        input: path of the file.
+        output: path of the result; None if there is none.
+        status: "restored", "failed", or "finished" if an earlier run had restored it.
+        error: of a file that failed, the reason, with the name of the file.
+        height: of the upright image or frames, in pixels; None if it was not read.
+        width: likewise.
+        seconds: spent on this file, reading and writing included. Files overlap, so the seconds of
+            all files add up to more than has passed.
+        network_seconds: those of them that were spent in the network.
+        frames: of a video, how many were restored.
+        fps: of a video, how many frames were restored in a second of `seconds`.
     """
 
     input: str
@@ -46,26 +55,14 @@ class Result:
     frames: int | None = None
     fps: float | None = None
 
-    def fail(self, why: object) -> None:
-        """Set the error; it names the input even where the exception does not know it."""
-        text = str(why)
-        kind = "video" if is_video(Path(self.input)) else "image"
-        self.error = text if f"'{self.input}'" in text else f"{kind} '{self.input}' | {text}"
-
-
-@dataclass(frozen=True)
-class JobContext:
-    """What files are restored with.
-
-    Attributes:
-        network: from RGB pixels to restored ones.
-        asked_to_stop: whether Ctrl-C was pressed.
-        bar: shows how far it is.
-    """
-
-    network: Network
-    asked_to_stop: Callable[[], bool]
-    bar: Bar
+    @classmethod
+    def failure(cls, source: Path, why: object) -> FileResult:
+        """The result of a file that failed; its error names the file even if `why` does not."""
+        text = str(why) or "not enough memory"  # the only error without words is a MemoryError
+        kind = "video" if is_video(source) else "image"
+        return cls(
+            str(source), error=text if f"'{source}'" in text else f"{kind} '{source}' | {text}"
+        )
 
 
 @dataclass
@@ -76,7 +73,9 @@ class Job(ABC):
         source: the input file.
         target: the output file.
         comparison: where to put before and after side by side, if anywhere.
-        record: takes note of what is finished, if anybody wants to know.
+        record: records finished files, or None.
+        fingerprint: of the input as it was read, if there is a record.
+        cause: the error that this job failed with, if any.
     """
 
     source: Path
@@ -84,14 +83,20 @@ class Job(ABC):
     comparison: Path | None = None
     record: ResumeRecord | None = None
     fingerprint: Fingerprint | None = None
+    cause: Exception | None = None
 
     def __post_init__(self) -> None:
-        self.result = Result(str(self.source))
+        self.result = FileResult(str(self.source))
 
     @property
     def outputs(self) -> list[Path]:
         """All files that this job writes."""
         return [self.target, self.comparison] if self.comparison else [self.target]
+
+    @property
+    def expected_frames(self) -> int | None:
+        """About how many frames a video has; None if nobody knows, and of an image."""
+        return None
 
     def is_finished(self) -> bool:
         """Whether an earlier run has done this very thing, and nothing has changed since."""
@@ -114,8 +119,8 @@ class Job(ABC):
     def _read(self) -> None: ...
 
     @abstractmethod
-    def restore(self, run: JobContext) -> None:
-        """Restore what was read, if anything was."""
+    def restore(self, network: Network, cancel: threading.Event) -> Generator[None]:
+        """Restore what was read, if anything was; stops after each frame of a video."""
 
     @abstractmethod
     def write(self) -> None:
@@ -125,11 +130,14 @@ class Job(ABC):
     def discard(self) -> None:
         """Let go of what was read or restored; what is under its final name stays."""
 
-    def _note_success(self) -> None:
+    def _succeed(self) -> None:
         """The outputs are whole under their names."""
         if self.record and self.fingerprint:
             self.record.note(self.fingerprint, self.outputs)
         self.result.output, self.result.status = str(self.target), "restored"
+
+    def _fail(self, error: Exception) -> None:
+        self.cause, self.result.error = error, FileResult.failure(self.source, error).error
 
     @contextmanager
     def _step(self) -> Iterator[None]:
@@ -137,7 +145,7 @@ class Job(ABC):
         try:
             yield
         except (MaximDeployError, MemoryError, OSError) as error:
-            self.result.fail(str(error) or "not enough memory")
+            self._fail(error)
         finally:
             self.result.seconds += time.perf_counter() - started
 
@@ -155,15 +163,16 @@ class ImageJob(Job):
         files.check_output_holds(self.target, picture)
         self.picture = picture
 
-    def restore(self, run: JobContext) -> None:
-        """Restore what was read."""
+    def restore(self, network: Network, cancel: threading.Event) -> Generator[None]:  # noqa: ARG002
+        """Restore what was read; an image that has begun is finished."""
         if self.picture is None:
             return
         before = self.result.seconds
         with self._step():
-            self.restored = run.network(self.picture.rgb)
+            self.restored = network(self.picture.rgb)
         self.result.network_seconds = self.result.seconds - before
         logger.info("'%s': %.3f s in the network", self.source, self.result.network_seconds)
+        yield from ()
 
     def write(self) -> None:
         """Write what was restored."""
@@ -173,8 +182,9 @@ class ImageJob(Job):
             files.write_image(self.target, self.restored, like=self.picture)
             if self.comparison:
                 both = np.concatenate([self.picture.rgb, self.restored], axis=1)
+                # Opaque: what the network did below transparent pixels should show.
                 files.write_image(self.comparison, both, like=replace(self.picture, alpha=None))
-            self._note_success()
+            self._succeed()
 
     def discard(self) -> None:
         """Free the memory."""

@@ -1,67 +1,118 @@
-"""Which file becomes which, for `maxim-run`: found out before anything is read."""
+"""Which file becomes which: found out before anything is read."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from maxim_deploy.errors import ImageError, UsageError
 from maxim_deploy.imaging.files import INPUT_SUFFIXES, check_input_file, check_output_suffix
 from maxim_deploy.imaging.video.names import check_video_output, is_video, result_suffix
-from maxim_deploy.jobs.job import Result
+from maxim_deploy.jobs.job import FileResult
 
 
 @dataclass
-class Assignment:
-    """Which file becomes which, what failed before anything ran, and how many were left alone."""
+class FilePlan:
+    """Which file becomes which.
 
+    Attributes:
+        output: the file or folder to write; None for a plan that only lists its inputs.
+        compare: whether each file also becomes a before/after beside its result.
+        targets: the file that each input becomes; in a plan without an output, its true path.
+        failures: inputs that cannot be restored, with the reason.
+        skipped: files of other suffixes that folders and patterns have.
+    """
+
+    output: str | None = None
+    compare: bool = False
     targets: dict[Path, Path] = field(default_factory=dict)
-    failures: list[Result] = field(default_factory=list)
+    failures: list[FileResult] = field(default_factory=list)
     skipped: int = 0
 
     def refuse(self, source: Path, why: object) -> None:
         """Note that `source` will not be restored."""
-        failure = Result(str(source))
-        failure.fail(why)
-        self.failures.append(failure)
+        self.failures.append(FileResult.failure(source, why))
+
+    def assign(self, wishes: dict[Path, Path]) -> None:
+        """Grant each target to its only claimant, unless it is one of the inputs."""
+        originals = {os.path.realpath(source) for source in wishes}
+        originals.update(os.path.realpath(failure.input) for failure in self.failures)
+        claims: dict[Path, list[Path]] = {}
+        for source, target in wishes.items():
+            for path in _written(target, self.compare):
+                claims.setdefault(path, []).append(source)
+        for source, target in wishes.items():
+            for path in _written(target, self.compare):
+                others = ", ".join(f"'{rival}'" for rival in claims[path] if rival != source)
+                if others:
+                    advice = "restore them into separate folders"
+                    self.refuse(source, f"output '{path}' is claimed by {others} too | {advice}")
+                    break
+                if os.path.realpath(path) in originals:
+                    why = f"output '{path}' would overwrite an input | give another OUT"
+                    self.refuse(source, why)
+                    break
+            else:
+                self.targets[source] = target
 
 
-def plan_runs(
-    inputs: list[Path], output: str | None, *, recursive: bool = False, compare: bool = False
-) -> Assignment:
-    """Give each source its target; refuse those that would overwrite each other or an input.
+def plan_files(
+    inputs: str | Path | Iterable[str | Path],
+    output: str | Path | None,
+    *,
+    recursive: bool = False,
+    compare: bool = False,
+) -> FilePlan:
+    """Give each input its target; refuse those that would overwrite each other or an input.
+
+    If there is one input file and `output` has a suffix, `output` is the file to write. Otherwise
+    it is a folder, and the results in it are STEM.png of images, and videos in their own container,
+    or .mkv if that is not written. Nothing is read but the names, and nothing is written.
 
     Args:
-        inputs: files, folders, and patterns for files.
-        output: a file or a folder; None if nothing will be written, and a source is its own target.
+        inputs: files, folders (their images and videos), and patterns such as "photos/**/*.jpg".
+        output: a file or a folder; None if nothing will be written.
         recursive: folders mean what is in their sub-folders too, which `output` then has as well.
-        compare: each source also becomes a before/after, `comparison_beside` its target.
+        compare: each file also becomes a before/after, STEM.before-after, beside its target.
+
+    Returns:
+        The targets, and the inputs that cannot be restored with the reason.
 
     Raises:
         UsageError: there is nothing to do, or `output` is a file of an unknown suffix.
+
+    Example:
+        >>> import maxim_deploy
+        >>> plan = maxim_deploy.plan_files(["photos", "nowhere.png"], "restored")
+        >>> [(str(source), str(target)) for source, target in plan.targets.items()]
+        [('photos/a.jpg', 'restored/a.png')]
+        >>> [failure.error for failure in plan.failures]
+        ["image 'nowhere.png' | cannot be read: No such file or directory"]
     """
-    plan = Assignment()
-    target_of = _naming(inputs, output)
+    listed = [inputs] if isinstance(inputs, str | Path) else inputs
+    sources = [Path(given) for given in listed]
+    plan = FilePlan(None if output is None else os.fspath(output), compare)
+    target_of = _naming(sources, plan.output)
     wishes: dict[tuple[Path, str], Path] = {}
     named: set[Path] = set()
-    for given in dict.fromkeys(inputs):
-        for source, folder in _sources(given, plan, recursive, output):
+    for given in dict.fromkeys(sources):
+        for source, folder in _sources(given, plan, recursive):
             # Keyed by the true path: an input that is listed twice is done once.
             if source not in named:
                 key = target_of(source, folder), os.path.realpath(source)
                 named.add(wishes.setdefault(key, source))
     targets = {source: target for (target, _), source in wishes.items()}
-    if output is None:
+    if plan.output is None:
         plan.targets = targets
     else:
-        _settle(plan, targets, compare)
+        plan.assign(targets)
     if not plan.targets and not plan.failures:
-        listed = ", ".join(f"'{given}'" for given in inputs)
+        quoted = ", ".join(f"'{given}'" for given in sources)
         raise UsageError(
-            f"inputs {listed} | no image or video files in there{and_skipped(plan.skipped)}"
+            f"inputs {quoted} | no image or video files in there{and_skipped(plan.skipped)}"
         )
     return plan
 
@@ -105,21 +156,15 @@ def _result_name(source: Path) -> str:
     return f"{source.stem}{result_suffix(source) if is_video(source) else '.png'}"
 
 
-def _sources(
-    given: Path, plan: Assignment, recursive: bool, output: str | None
-) -> Iterator[tuple[Path, Path]]:
+def _sources(given: Path, plan: FilePlan, recursive: bool) -> Iterator[tuple[Path, Path]]:
     """The files that an input stands for, and the folder below the output that each belongs in.
 
-    Those that cannot be read go to `plan.failures`.
-
-    Args:
-        given: a file, a folder or a pattern.
-        plan: takes failures, and how many files were skipped.
-        recursive: whether sub-folders are searched.
-        output: is not: earlier results are no inputs.
+    Those that cannot be read go to `plan.failures`, and others are counted in `plan.skipped`.
     """
     if given.is_dir():
-        entries = _files_in(given, plan, recursive, Path(output).resolve() if output else None)
+        # The folder of earlier results may lie in an input; they are no inputs.
+        skip = Path(plan.output).resolve() if plan.output else None
+        entries = _files_in(given, plan, recursive, skip)
     elif glob.has_magic(str(given)) and not os.path.lexists(given):
         entries = _matches(given, plan)
     else:
@@ -133,7 +178,7 @@ def _sources(
             plan.refuse(entry, error)
 
 
-def _files_in(folder: Path, plan: Assignment, recursive: bool, skip: Path | None) -> Iterator[Path]:
+def _files_in(folder: Path, plan: FilePlan, recursive: bool, skip: Path | None) -> Iterator[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -148,7 +193,7 @@ def _files_in(folder: Path, plan: Assignment, recursive: bool, skip: Path | None
             yield from _files_in(entry, plan, recursive, skip)
 
 
-def _matches(pattern: Path, plan: Assignment) -> Iterator[Path]:
+def _matches(pattern: Path, plan: FilePlan) -> Iterator[Path]:
     """As a folder is its images and videos, a pattern is those that it matches."""
     # `Path.glob` takes no absolute patterns.
     names = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207
@@ -159,36 +204,11 @@ def _matches(pattern: Path, plan: Assignment) -> Iterator[Path]:
         yield from _if_known(path, plan)
 
 
-def _if_known(path: Path, plan: Assignment) -> Iterator[Path]:
+def _if_known(path: Path, plan: FilePlan) -> Iterator[Path]:
     if path.suffix.lower() in INPUT_SUFFIXES or is_video(path):
         yield path
     else:
         plan.skipped += 1
-
-
-def _settle(plan: Assignment, wishes: dict[Path, Path], compare: bool) -> None:
-    """Grant each target to its only claimant, unless it is one of the inputs."""
-    originals = {os.path.realpath(source) for source in wishes}
-    originals.update(os.path.realpath(failure.input) for failure in plan.failures)
-    claims: dict[Path, list[Path]] = {}
-    for source, target in wishes.items():
-        for path in _written(target, compare):
-            claims.setdefault(path, []).append(source)
-    for source, target in wishes.items():
-        for path in _written(target, compare):
-            others = ", ".join(f"'{rival}'" for rival in claims[path] if rival != source)
-            if others:
-                plan.refuse(
-                    source,
-                    f"output '{path}' is claimed by {others} too | "
-                    "restore them into separate folders",
-                )
-                break
-            if os.path.realpath(path) in originals:
-                plan.refuse(source, f"output '{path}' would overwrite an input | give another OUT")
-                break
-        else:
-            plan.targets[source] = target
 
 
 def _written(target: Path, compare: bool) -> list[Path]:

@@ -2,89 +2,72 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
-from maxim_deploy.jobs.job import Job, JobContext, Network, Result
-from maxim_deploy.jobs.progress import Bar
+from maxim_deploy.jobs.job import FileResult, Job, Network
+from maxim_deploy.jobs.progress import Tally
 
 
-def restore_all(
-    jobs: Sequence[Job],
-    network: Network,
-    report: Callable[[Result], None],
-    bar: Bar,
-    say: Callable[[str], None],
-) -> bool:
+def run_jobs(
+    jobs: Sequence[Job], network: Network, tally: Tally, cancel: threading.Event
+) -> Iterator[FileResult]:
     """Restore in order; one thread reads the next file and writes the one before.
 
-    Returns:
-        Whether Ctrl-C was pressed; then files may be left over.
+    The network runs in the thread that iterates. If the iterator is closed early, a file that the
+    network has left is still written, and nothing remains of the others.
+
+    Args:
+        jobs: the files.
+        network: restores pixels.
+        tally: is told of each step; of results in the thread that has written them.
+        cancel: once it is set, the current image is finished, a video stops after the frame, and
+            no other file begins.
     """
     with (
-        _patience(say) as asked_to_stop,
-        _nothing_left(jobs),  # before the threads, so that they have ended when it cleans up
-        ThreadPoolExecutor(max_workers=1) as background,
+        _discarded_at_end(jobs),  # before the threads, so that they have ended when it cleans up
+        # A single thread: two files wait at most, one before the network and one behind it, so
+        # that three images are in memory.
+        ThreadPoolExecutor(1, "maxim-deploy-files") as background,
     ):
 
-        def finish(job: Job) -> None:
+        def finish(job: Job) -> FileResult:
             job.write()
+            # Here rather than at the end: the images of a whole folder do not fit the memory.
             job.discard()
-            report(job.result)
-            bar.advance()
+            return tally.tell_result(job.result)
 
-        run = JobContext(network, asked_to_stop, bar)
-        finishing: Future[None] | None = None
+        finishing: Future[FileResult] | None = None
         for job in _read_ahead(jobs, background):
-            if asked_to_stop():
+            if cancel.is_set():
                 break
-            job.restore(run)
-            if finishing:
-                finishing.result()  # no more than one waits, and what went wrong there shows
+            tally.tell_step(job)
+            # Closed here, not when it is collected: its threads read what `discard` closes.
+            with closing(job.restore(network, cancel)) as frames:
+                for _ in frames:
+                    tally.tell_step(job)
+                    if finishing and finishing.done():  # a long video keeps no result back
+                        yield finishing.result()
+                        finishing = None
+            # No more than one waits to be written, and what went wrong there shows.
+            finished = finishing.result() if finishing else None
             finishing = background.submit(finish, job)
+            if finished:
+                yield finished
         if finishing:
-            finishing.result()
-        return asked_to_stop()
+            yield finishing.result()
 
 
 @contextmanager
-def _nothing_left(jobs: Sequence[Job]) -> Iterator[None]:
+def _discarded_at_end(jobs: Sequence[Job]) -> Iterator[None]:
     """However the block ends, discard what was read or restored, and not written."""
     try:
         yield
     finally:
         for job in jobs:
             job.discard()
-
-
-@contextmanager
-def _patience(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """While the block runs, the first Ctrl-C only makes what it yields true, and says so."""
-    asked = threading.Event()
-
-    def ask(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        asked.set()
-        say(
-            "interrupted: the current image, or frame of a video, will be finished; "
-            "Ctrl-C again stops at once"
-        )
-
-    # Whoever has another handler, or ignores the signal as a job in the background does, keeps it.
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield asked.is_set
-        return
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _read_ahead(jobs: Sequence[Job], background: Executor) -> Iterator[Job]:

@@ -1,23 +1,70 @@
-"""How far a job is, for whoever wants to show it."""
+"""How far restoring is, as a value for whoever shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from maxim_deploy.jobs.job import FileResult, Job
 
 
-class Bar:
-    """How far a command is; shows nothing."""
+@dataclass(frozen=True)
+class FileProgress:
+    """One step forward: a file enters the network, a frame of it is done, or a file is done.
 
-    def advance(self) -> None:
-        """One more item is done."""
+    Attributes:
+        file: the input that made the step.
+        files_done: files that have a result so far.
+        files_total: files that there are in all.
+        frames_done: of a video in the network, its frames that are restored; else None.
+        frames_total: about how many frames it has, or None if the file does not say.
+        result: of a file that is done; None while it is in the network.
+    """
 
-    @contextmanager
-    def part(self, name: str, total: int | None) -> Iterator[Callable[[], object]]:  # noqa: ARG002
-        """While an item is worked on that has parts; call what it yields for each part done.
+    file: Path
+    files_done: int
+    files_total: int
+    frames_done: int | None = None
+    frames_total: int | None = None
+    result: FileResult | None = None
 
-        Args:
-            name: of the item.
-            total: how many parts it has, about, or None if nobody knows.
-        """
-        yield lambda: None
+
+class Tally:
+    """Counts the files that are done and makes the calls of `progress`, one at a time.
+
+    Args:
+        progress: to call; None calls nobody.
+        total: how many results there will be.
+    """
+
+    def __init__(self, progress: Callable[[FileProgress], object] | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+        # The writing thread tells of finished files while the caller's thread tells of frames.
+        self._lock = threading.Lock()
+
+    def tell_step(self, job: Job) -> None:
+        """A file has entered the network, or a frame of it is done."""
+        with self._lock:
+            self._tell(job.source, job.result.frames, job.expected_frames)
+
+    def tell_result(self, result: FileResult) -> FileResult:
+        """A file is done; returns its result."""
+        with self._lock:
+            self._done += 1
+            self._tell(Path(result.input), result=result)
+        return result
+
+    def _tell(
+        self,
+        file: Path,
+        frames_done: int | None = None,
+        frames_total: int | None = None,
+        result: FileResult | None = None,
+    ) -> None:
+        if self._progress:
+            steps = self._done, self._total, frames_done, frames_total
+            self._progress(FileProgress(file, *steps, result))

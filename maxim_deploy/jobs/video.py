@@ -1,28 +1,30 @@
-"""A video on its way through `maxim-run`: decoding, the network and encoding overlap.
+"""A video on its way: decoding, the network and encoding overlap.
 
     decoding thread  -> 2 frames ->  network  -> 2 frames ->  encoding thread
 
 What is written has a hidden name until it is whole. If restoring ends early, because the input is
-damaged, the network fails or Ctrl-C is pressed, the frames up to there are kept, playable, as
+damaged, the network fails or the caller cancels, the frames up to there are kept, playable, as
 STEM.incomplete.SUFFIX, and the job has failed.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from maxim_deploy._files import partial_sibling, publish
-from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.errors import CancelledError, MaximDeployError, VideoError
 from maxim_deploy.imaging.picture import Pixels
-from maxim_deploy.imaging.video import Encoding, Frame, VideoReader, VideoWriter
-from maxim_deploy.jobs.job import Job, JobContext
+from maxim_deploy.imaging.video import Frame, VideoEncoding, VideoReader, VideoWriter
+from maxim_deploy.jobs.background import consume_behind, produce_ahead
+from maxim_deploy.jobs.job import FileResult, Job, Network
 from maxim_deploy.jobs.naming import incomplete_beside
-from maxim_deploy.jobs.overlap import ahead, behind
 
 ROOM = 2
 """Frames that wait before the network, and behind it."""
@@ -39,31 +41,36 @@ class VideoJob(Job):
         reader: the input while it is open.
     """
 
-    encoding: Encoding = field(default_factory=Encoding)
+    encoding: VideoEncoding = field(default_factory=VideoEncoding)
     reader: VideoReader | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._partials: dict[Path, Path] = {}
-        self._ended_early: str | None = None
+        self._early_end: MaximDeployError | None = None
+
+    @property
+    def expected_frames(self) -> int | None:
+        """About how many frames the video has, while it is open."""
+        return self.reader.expected_frames if self.reader else None
 
     def _read(self) -> None:
         self.reader = VideoReader(self.source)
         self.result.height, self.result.width = self.reader.height, self.reader.width
         self.result.frames = 0
 
-    def restore(self, run: JobContext) -> None:
-        """Decode, restore and encode frame by frame, under hidden names."""
+    def restore(self, network: Network, cancel: threading.Event) -> Generator[None]:
+        """Decode, restore and encode under hidden names; stops after each frame."""
         if self.reader is None:
             return
         try:
             with self._step():
-                self._restore(self.reader, run)
-        except BaseException:
+                yield from self._restore(self.reader, network, cancel)
+        except BaseException:  # closed early, or a bug: nothing half may stay
             self.discard()
             raise
         self._close()
-        if self.result.error:
+        if self.cause:
             self.discard()
         logger.info("'%s': %.3f s in the network", self.source, self.result.network_seconds)
 
@@ -73,14 +80,16 @@ class VideoJob(Job):
             return
         with self._step():
             incomplete = incomplete_beside(self.target)
-            if self._ended_early:
+            if self._early_end:
                 publish(self._partials.pop(self.target), incomplete)
-                self.result.fail(f"{self._ended_early}; they are in '{incomplete}'")
-            else:
-                for path in self.outputs:
-                    publish(self._partials.pop(path), path)
-                incomplete.unlink(missing_ok=True)
-                self._note_success()
+                told = FileResult.failure(
+                    self.source, f"{self._early_end}; they are in '{incomplete}'"
+                )
+                raise type(self._early_end)(told.error)
+            for path in self.outputs:
+                publish(self._partials.pop(path), path)
+            incomplete.unlink(missing_ok=True)
+            self._succeed()
         self.discard()
         if self.result.frames:
             self.result.fps = self.result.frames / self.result.seconds
@@ -97,8 +106,11 @@ class VideoJob(Job):
             self.reader.close()
             self.reader = None
 
-    def _restore(self, reader: VideoReader, run: JobContext) -> None:
+    def _restore(
+        self, reader: VideoReader, network: Network, cancel: threading.Event
+    ) -> Generator[None]:
         """Leave whole files under hidden names, or raise."""
+        # Beside their targets: the last step is then a rename within one file system.
         self._partials = {path: partial_sibling(path) for path in self.outputs}
         writers = [
             VideoWriter(
@@ -111,28 +123,39 @@ class VideoJob(Job):
             )
             for path, partial in self._partials.items()
         ]
-        why, is_done = None, False
+        cause: Exception | None = None
         try:
-            is_done = self._restore_frames(reader, writers, run)
-            why = reader.damage or (None if is_done else "interrupted")
+            yield from self._restore_frames(reader, writers, network, cancel)
+            cause, rest = VideoError(reader.damage) if reader.damage else None, reader.rest
         except (MaximDeployError, MemoryError, OSError) as error:
-            why = str(error) or "not enough memory"
-        if why and not self.result.frames:
-            raise MaximDeployError(str(why))
+            cause, rest = error, []  # what is left belongs to frames that are not restored
+        if cause and not self.result.frames:
+            raise cause
         try:
             for writer in writers:
-                writer.close(reader.rest if is_done else [])  # else it is of later frames
+                writer.close(rest)
         except MaximDeployError as error:
-            raise MaximDeployError(str(why or error)) from error
-        if why:
+            # A disk that is full fails twice: while frames are written, and here.
+            raise (cause or error) from None
+        if cause:
             expected = reader.expected_frames
             of = f" of about {expected}" if expected else ""
-            self._ended_early = f"{why} | {self.result.frames}{of} frames were restored"
+            why = str(cause) or "not enough memory"
+            kind = CancelledError if isinstance(cause, CancelledError) else VideoError
+            self._early_end = kind(f"{why} | {self.result.frames}{of} frames were restored")
 
     def _restore_frames(
-        self, reader: VideoReader, writers: list[VideoWriter], run: JobContext
-    ) -> bool:
-        """Whether all frames were restored, rather than only those before Ctrl-C."""
+        self,
+        reader: VideoReader,
+        writers: list[VideoWriter],
+        network: Network,
+        cancel: threading.Event,
+    ) -> Generator[None]:
+        """All frames, or those before the caller cancelled.
+
+        Raises:
+            CancelledError: there are more frames.
+        """
 
         def encode(both: tuple[Frame, Pixels]) -> None:
             frame, restored = both
@@ -141,19 +164,14 @@ class VideoJob(Job):
                 rgb = restored if is_result else np.concatenate([frame.rgb, restored], axis=1)
                 writer.write(rgb, frame.pts, frame.duration, frame.others if is_result else [])
 
-        self.result.frames = 0
-        with (
-            run.bar.part(self.source.name, reader.expected_frames) as advance,
-            ahead(reader, ROOM) as frames,
-            behind(encode, ROOM) as give,
-        ):
+        # One thread at a time decodes and one encodes: libav's contexts are not thread-safe.
+        with produce_ahead(reader, ROOM) as frames, consume_behind(encode, ROOM) as give:
             for frame in frames:
-                if run.asked_to_stop():
-                    return False
+                if cancel.is_set():
+                    raise CancelledError("interrupted")
                 started = time.perf_counter()
-                restored = run.network(frame.rgb)
+                restored = network(frame.rgb)
                 self.result.network_seconds += time.perf_counter() - started
                 give((frame, restored))
-                self.result.frames += 1
-                advance()
-        return True
+                self.result.frames = (self.result.frames or 0) + 1
+                yield

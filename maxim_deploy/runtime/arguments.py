@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import UsageError
-from maxim_deploy.imaging import Rounding, check_image
+from maxim_deploy.imaging import Rounding, check_image, check_rounding
 from maxim_deploy.runtime.backend import Backend
 
 
@@ -50,8 +50,7 @@ def check_call(backend: Backend, dtype: np.dtype[Any], rounding: Rounding, eight
     Raises:
         UsageError: an unknown rounding, or something that a graph of the image form cannot give.
     """
-    if rounding not in ("nearest", "truncate"):
-        raise UsageError(f"rounding must be 'nearest' or 'truncate', not {rounding!r}")
+    check_rounding(rounding)
     if backend.io == "image" and (dtype != np.uint8 or rounding != "nearest" or eight):
         raise UsageError(
             "this runs the image form, which takes uint8 and rounds to nearest, not "

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-from maxim_deploy import __version__
 from maxim_deploy._optional import require
+from maxim_deploy._version import __version__
 from maxim_deploy.errors import MissingDependencyError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.runtime.probes import PROBES, Verdict

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from maxim_deploy._files import settled, sha256_of
+from maxim_deploy._version import __version__
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.descriptor import Descriptor
+
+_ALWAYS_RECORDED = ("backend", "precision")
+_RECORDED_IF_CHANGED = {"tile": "auto", "overlap": None, "max_memory": None}
+"""Other options of `load` that change results, with their defaults. The rest (device, threads,
+stream, cuda) change how fast a result comes, and not what it is."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,8 @@ class RestorerInfo:
         sizes: what it runs whole, in words; everything else it runs in tiles.
         not_taken: of `backend="auto"`, why the better backends were not taken, by name.
         multiple_of: both sides are padded to multiples of this before the network sees them.
+        settings: everything that results depend on besides the image and the arguments of a call,
+            ready for JSON: `result_settings`.
     """
 
     model: Descriptor
@@ -35,3 +47,27 @@ class RestorerInfo:
     sizes: str = "any"
     not_taken: dict[str, str] = field(default_factory=dict)
     multiple_of: int = MULTIPLE_OF
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def result_settings(bundle: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What results depend on besides their inputs, as records of finished files have it.
+
+    Two runs with the same settings make the same results; records of earlier versions are valid as
+    long as the keys stay.
+
+    Args:
+        bundle: the directory; another manifest is another bundle.
+        options: of `load`, those that were given.
+    """
+    manifest = settled(bundle) / "manifest.json"
+    return {
+        "maxim_deploy": __version__,
+        "bundle": sha256_of(manifest) if manifest.exists() else None,  # `load` says what is wrong
+        **{name: options.get(name, "auto") for name in _ALWAYS_RECORDED},
+        **{
+            name: options[name]
+            for name, default in _RECORDED_IF_CHANGED.items()
+            if options.get(name, default) != default
+        },
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maxim_deploy.errors import UsageError, check_known
-from maxim_deploy.runtime.info import RestorerInfo
+from maxim_deploy.runtime.info import RestorerInfo, result_settings
 from maxim_deploy.runtime.planning import Planner, TileOption
 from maxim_deploy.runtime.registry import registered_names
 from maxim_deploy.runtime.restorer import Restorer
@@ -86,6 +86,16 @@ def load(
         library=running.library,
         sizes=getattr(running, "sizes", "any"),
         not_taken=not_taken,
+        settings=result_settings(
+            opened.path,
+            {
+                "backend": backend,
+                "precision": precision,
+                "tile": tile,
+                "overlap": overlap,
+                "max_memory": max_memory,
+            },
+        ),
     )
     try:
         return Restorer(running, info, Planner(running, tile, overlap), limit)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from cli.running import Inverter
 
-import maxim_deploy
+from maxim_deploy import runtime
 
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Inverter:
     inverter = Inverter()
-    monkeypatch.setattr(maxim_deploy, "load", inverter.load)
+    monkeypatch.setattr(runtime, "load", inverter.load)
     return inverter
 
 

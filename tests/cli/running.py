@@ -68,11 +68,11 @@ def files(name: str) -> list[str]:
 
 INVERTING = """
 import os, resource, signal, sys
-import maxim_deploy
+from maxim_deploy import runtime
 sys.path.insert(0, {tests!r})
 from running import Inverter
 inverter = Inverter()
-maxim_deploy.load = inverter.load
+runtime.load = inverter.load
 {body}
 from maxim_deploy.cli.main import run
 run()

@@ -22,6 +22,8 @@ import maxim_deploy
 from maxim_deploy import MaximDeployError, UsageError
 from maxim_deploy.cli.main import commands
 from maxim_deploy.cli.shell import common_options, progress_bar, report_progress
+from maxim_deploy.jobs.job import FileResult
+from maxim_deploy.jobs.progress import FileProgress
 
 HEAVY = ("numpy", "PIL", "rich", "torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
@@ -34,6 +36,8 @@ ENVIRONMENT = {
 }
 COMMAND = """
 import click, os
+from pathlib import Path
+from maxim_deploy.jobs.progress import FileProgress
 from maxim_deploy.cli.shell import common_options, emit, progress_bar, report_progress
 @click.command()
 @common_options
@@ -197,8 +201,8 @@ def test_verbose_counts_before_and_after_the_command_name():
 
 
 def test_progress_away_from_a_terminal_is_a_line_per_step(capsys: pytest.CaptureFixture[str]):
-    with progress_bar(3) as bar, report_progress() as say:
-        bar.advance()
+    with progress_bar() as show, report_progress() as say:
+        show(FileProgress(Path("a.png"), 0, 3))
         for step in ("fetching: 1 of 2 MB", "fetching: 2 of 2 MB", "working"):
             say(step)
     assert capsys.readouterr() == ("", "fetching\nworking\n")
@@ -206,10 +210,11 @@ def test_progress_away_from_a_terminal_is_a_line_per_step(capsys: pytest.Capture
 
 def test_on_a_terminal_progress_is_on_stderr_and_goes_away():
     body = """
-    with progress_bar(2) as bar:
-        for name in "ab":
+    with progress_bar() as show:
+        for done, name in enumerate("ab"):
+            show(FileProgress(Path(name), done, 2))
             emit(name)
-            bar.advance()
+        show(FileProgress(Path(name), 2, 2))
     with report_progress() as say:
         say("working [on it]")
     """
@@ -244,14 +249,13 @@ def on_a_terminal(body: str) -> str:
 def test_progress_has_the_rate_and_the_time_left():
     shown = on_a_terminal("""
     import time
-    with progress_bar(100) as bar:
-        for _ in range(4):
+    with progress_bar() as show:
+        for done in range(5):
+            show(FileProgress(Path("a.png"), done, 100))
             time.sleep(0.2)
-            bar.advance()
-        with bar.part("[a].mp4", 3000) as advance:
-            for _ in range(4):
-                time.sleep(0.2)
-                advance()
+        for frames in range(5):
+            show(FileProgress(Path("in/[a].mp4"), 4, 100, frames, 3000))
+            time.sleep(0.2)
     """)
     assert re.search(r"files .* 4/100 [345]\.\d/s 0:00:\d\d", shown)
     assert re.search(r"\[a\]\.mp4 .* [23]/3000 [345]\.\d/s 0:1\d:\d\d", shown)
@@ -262,12 +266,11 @@ def test_slow_items_have_a_rate_too():
 
     from maxim_deploy.cli._bar import TerminalBar
 
-    bar = TerminalBar(10)
+    bar = TerminalBar()
     clock = [0.0]
     bar._progress.get_time = lambda: clock[0]
-    bar._progress.start_task(bar._files)
-    for clock[0] in (90.0, 180.0, 270.0):  # seconds: large photographs on a small machine
-        bar.advance()
+    for done, clock[0] in enumerate((0.0, 90.0, 180.0, 270.0)):  # seconds, on a small machine
+        bar.show(FileProgress(Path("a.png"), done, 10))
     with Console(width=200).capture() as _:
         cells = [str(c.render(bar._progress.tasks[0])) for c in bar._progress.columns[3:]]
     assert cells == ["90.0 s each", "0:10:30"]
@@ -275,13 +278,35 @@ def test_slow_items_have_a_rate_too():
 
 def test_a_single_item_shows_its_parts_only():
     shown = on_a_terminal("""
-    with progress_bar(1) as bar:
-        bar.advance()
+    with progress_bar() as show:
+        show(FileProgress(Path("a.png"), 0, 1))
+        show(FileProgress(Path("a.png"), 1, 1))
     """)
     assert "files" not in shown
     shown = on_a_terminal("""
-    with progress_bar(1) as bar, bar.part("a.mp4", None) as advance:
-        advance()
+    with progress_bar() as show:
+        show(FileProgress(Path("a.mp4"), 0, 1, 1, None))
     """)
     assert "files" not in shown
     assert "a.mp4" in shown
+
+
+def test_the_frames_of_a_video_are_shown_while_it_is_in_the_network():
+    from maxim_deploy.cli._bar import TerminalBar
+
+    def lines() -> list[str]:
+        return [f"{task.description} {task.completed:g}" for task in bar._progress.tasks]
+
+    bar, first, second = TerminalBar(), Path("a.mp4"), Path("b.mp4")
+    bar.show(FileProgress(Path("z.png"), 1, 4, result=FileResult("z.png", status="finished")))
+    assert lines() == []  # of an earlier run
+    bar.show(FileProgress(first, 1, 4, 0, 8))
+    bar.show(FileProgress(first, 1, 4, 1, 8))
+    assert lines() == ["files 1", "a.mp4 1"]
+    bar.show(FileProgress(second, 1, 4, 0, 8))
+    assert lines() == ["files 1", "b.mp4 0"]
+    bar.show(FileProgress(first, 2, 4, result=FileResult("a.mp4")))  # written meanwhile
+    assert lines() == ["files 2", "b.mp4 0"]
+    bar.show(FileProgress(second, 3, 4, result=FileResult("b.mp4")))
+    bar.show(FileProgress(Path("c.png"), 3, 4))
+    assert lines() == ["files 3"]

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import maxim_deploy
+from maxim_deploy import runtime
 from maxim_deploy.cli.run import run
 from maxim_deploy.errors import BackendError, BundleError
 from maxim_deploy.imaging.files import read_image
@@ -95,7 +96,7 @@ def test_options_reach_the_runtime(folder: Path, network: Inverter):
     tiles = ["--overlap", "32", "--max-memory", "4GiB", "--device", "0", "--ensemble"]
     maxim_run("a.png", "-o", "d.png", *tiles, "--tile", "512")
     given = {"backend": "onnxruntime", "precision": "fp32", "threads": 2}
-    default = {"backend": "auto", "precision": "auto", "threads": None}
+    default = {"backend": "auto", "precision": "auto"}
     more = {**default, "tile": 512, "overlap": 32, "max_memory": "4GiB", "device": 0}
     assert [options for _, options in network.loaded] == [given, default, more]
     assert network.calls == ["truncate", "nearest", "nearest ensemble"]
@@ -150,7 +151,7 @@ def test_a_bundle_that_cannot_be_loaded(folder: Path, monkeypatch: pytest.Monkey
     def load(bundle: Path, **_: object) -> None:
         raise BundleError(f"'{bundle}' is no bundle")
 
-    monkeypatch.setattr(maxim_deploy, "load", load)
+    monkeypatch.setattr(runtime, "load", load)
     picture("a.png")
     result = maxim_run("a.png", "-o", "out")
     assert (result.exit_code, result.stderr) == (1, "Error: 'bundle' is no bundle\n")

@@ -19,9 +19,8 @@ import maxim_deploy
 from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging.video import CODECS, VideoReader
 from maxim_deploy.jobs import video
-from maxim_deploy.jobs.pipeline import restore_all
-from maxim_deploy.jobs.progress import Bar
-from maxim_deploy.jobs.video import VideoJob
+from maxim_deploy.jobs.progress import FileProgress
+from maxim_deploy.jobs.restore import restore_files
 
 RESUMED = ".maxim-run.jsonl"
 
@@ -444,14 +443,14 @@ def test_whatever_ends_the_run_leaves_no_hidden_file_and_no_open_one(
             super().__init__(path)
             opened.append(self)
 
-    def report(_: object) -> None:
-        raise error
+    def report(progress: FileProgress) -> None:
+        if progress.result:
+            raise error
 
     monkeypatch.setattr(video, "VideoReader", Reader)
-    jobs = [VideoJob(clip(f"{name}.mp4"), Path(f"out/{name}.mp4")) for name in "abc"]
-    Path("out").mkdir()
+    clips = [clip(f"{name}.mp4") for name in "abc"]
     with pytest.raises(type(error)):
-        restore_all(jobs, lambda rgb: rgb, report, Bar(), print)
+        list(restore_files("bundle", clips, "out", progress=report))
     assert files("out") == ["a.mp4"]
     assert len(opened) == 3
     for reader in opened:

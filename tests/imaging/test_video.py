@@ -15,7 +15,7 @@ import pytest
 from clips import VARIABLE, clip, cut, levels, packets, shown
 
 from maxim_deploy.errors import ImageError, UsageError, VideoError
-from maxim_deploy.imaging.video import Encoding, VideoReader, VideoWriter, result_suffix
+from maxim_deploy.imaging.video import VideoEncoding, VideoReader, VideoWriter, result_suffix
 
 av = pytest.importorskip("av")
 
@@ -29,10 +29,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def copy(source: str | Path, target: str, encoding: Encoding | None = None) -> list[np.ndarray]:
+def copy(
+    source: str | Path, target: str, encoding: VideoEncoding | None = None
+) -> list[np.ndarray]:
     """Write a video's frames as they are; the frames."""
     reader = VideoReader(Path(source))
-    writer = VideoWriter(Path(target), reader, Path(target), encoding or Encoding("ffv1"))
+    writer = VideoWriter(Path(target), reader, Path(target), encoding or VideoEncoding("ffv1"))
     frames = []
     for frame in reader:
         writer.write(frame.rgb, frame.pts, frame.duration, frame.others)
@@ -64,7 +66,7 @@ def smooth(height: int = 32, width: int = 48) -> np.ndarray:
 
 def test_times_that_vary_and_durations():
     clip("a.mp4")
-    copy("a.mp4", "b.mp4", Encoding())
+    copy("a.mp4", "b.mp4", VideoEncoding())
     assert [time for time, _ in shown("b.mp4")] == list(VARIABLE)
     with av.open("b.mp4") as made:
         durations = [frame.duration for frame in made.decode(video=0)]
@@ -75,7 +77,7 @@ def test_times_that_vary_and_durations():
 
 def test_frames_without_sound_between_them_keep_their_start():
     clip("a.mp4", (9000, 12600, 20000), sound=False)
-    copy("a.mp4", "b.mp4", Encoding())
+    copy("a.mp4", "b.mp4", VideoEncoding())
     assert [time for time, _ in shown("b.mp4")] == [time for time, _ in shown("a.mp4")]
 
 
@@ -130,7 +132,7 @@ def test_rgb_by_the_matrix_and_range_of_the_file(matrix: int, color_range: int, 
 def test_bits_and_subsampling_are_kept_without_a_drift(pixel_format: str):
     clip("a.mkv", (0,), codec="ffv1", pixel_format=pixel_format, frames=[smooth()])
     copy("a.mkv", "b.mkv")
-    copy("a.mkv", "c.mp4", Encoding(crf=0))
+    copy("a.mkv", "c.mp4", VideoEncoding(crf=0))
     for name in ("b.mkv", "c.mp4"):
         with av.open(name) as made:
             found = made.streams.video[0].codec_context.pix_fmt
@@ -175,7 +177,7 @@ def test_rgb_becomes_bt709():
 )
 def test_odd_sides_stay_odd(size: tuple[int, int], expected: str):
     clip("a.mkv", (0,), codec="ffv1", size=size, sound=False)
-    copy("a.mkv", "b.mp4", Encoding())
+    copy("a.mkv", "b.mp4", VideoEncoding())
     with av.open("b.mp4") as made:
         context = made.streams.video[0].codec_context
         assert (context.width, context.height, context.pix_fmt) == (*size, expected)
@@ -188,7 +190,7 @@ def test_frames_are_turned_upright(degrees: int, mirrored: bool):
     clip(
         "a.mp4", (0,), frames=[smooth()], rotation=(degrees, mirrored), options={"crf": "1"}, **tags
     )
-    (upright,) = copy("a.mp4", "b.mp4", Encoding())
+    (upright,) = copy("a.mp4", "b.mp4", VideoEncoding())
     expected = np.rot90(smooth(), degrees // 90)  # counter-clockwise, then mirrored
     expected = expected[:, ::-1] if mirrored else expected
     assert upright.shape == expected.shape
@@ -222,7 +224,7 @@ def test_sound_subtitles_titles_and_chapters():
 def test_channels_without_names_get_those_that_so_many_usually_have():
     rate = Fraction(1, 25)
     clip("a.avi", range(8), codec="mpeg4", time_base=rate, max_b_frames=0, sound="pcm_s16le")
-    copy("a.avi", "b.mp4", Encoding())
+    copy("a.avi", "b.mp4", VideoEncoding())
     with av.open("b.mp4") as made:
         assert made.streams.audio[0].layout.name == "stereo"
     samples = [b"".join(data for _, data in packets(path, "audio")) for path in ("a.avi", "b.mp4")]
@@ -232,13 +234,13 @@ def test_channels_without_names_get_those_that_so_many_usually_have():
 def test_a_codec_that_a_container_does_not_take_is_named():
     clip("a.mkv", sound="flac")
     with pytest.raises(VideoError, match=r"'b.mov' \| .mov cannot hold .*, audio in flac \| write"):
-        copy("a.mkv", "b.mov", Encoding())
+        copy("a.mkv", "b.mov", VideoEncoding())
 
 
 def test_what_a_container_cannot_hold_is_refused_or_said(caplog: pytest.LogCaptureFixture):
     clip("a.mkv", subtitles=True)
     with pytest.raises(VideoError, match=r"'b.mp4' \| .mp4 cannot hold stream 2 .* write .mkv"):
-        copy("a.mkv", "b.mp4", Encoding())
+        copy("a.mkv", "b.mp4", VideoEncoding())
     with av.open("c.mkv", "w") as output, av.open(str(clip("a.mp4", (0, 3600)))) as source:
         streams = [output.add_stream_from_template(stream) for stream in source.streams]
         output.add_attachment("font.ttf", "font/ttf", b"abc")
@@ -251,7 +253,7 @@ def test_what_a_container_cannot_hold_is_refused_or_said(caplog: pytest.LogCaptu
     with av.open("d.mkv") as made:
         assert made.streams.attachments[0].data == b"abc"
     with caplog.at_level(logging.WARNING):
-        copy("c.mkv", "d.mp4", Encoding())
+        copy("c.mkv", "d.mp4", VideoEncoding())
     assert caplog.messages == ["video 'c.mkv': stream 2 (attachment) is left out"]
 
 
@@ -292,7 +294,7 @@ def test_what_would_be_lost_is_refused():
         VideoReader(Path("b.mkv"))
     clip("c.mkv", codec="ffv1", pixel_format="yuv444p12le")
     with pytest.raises(VideoError, match=r"holds up to 10 of the 12 bits .* use --codec ffv1"):
-        copy("c.mkv", "d.mkv", Encoding())
+        copy("c.mkv", "d.mkv", VideoEncoding())
     assert len(copy("c.mkv", "d.mkv")) == len(VARIABLE)
     clip("e.mp4", rotation=(45, False))
     with pytest.raises(VideoError, match="is shown through the matrix"):
@@ -320,9 +322,9 @@ def test_fields_that_begin_on_the_way():
 
 def test_a_wrong_codec_or_quality():
     with pytest.raises(UsageError, match="codec 'vp9' | expected one of h264, ffv1"):
-        Encoding("vp9")
+        VideoEncoding("vp9")
     with pytest.raises(UsageError, match="CRF -1 | expected 0"):
-        Encoding(crf=-1)
+        VideoEncoding(crf=-1)
 
 
 # What ends early
@@ -398,7 +400,7 @@ def test_sound_that_overlaps_what_was_before_fails_no_video(caplog: pytest.LogCa
     later("a.ts", "b.ts", 90_000)
     Path("c.ts").write_bytes(Path("a.ts").read_bytes() + Path("b.ts").read_bytes())
     with caplog.at_level(logging.WARNING):
-        assert len(copy("c.ts", "d.mp4", Encoding())) == 60
+        assert len(copy("c.ts", "d.mp4", VideoEncoding())) == 60
     assert caplog.messages == ["video 'c.ts': sound whose time has passed is left out"]
     times = [time for time, _ in packets("d.mp4", "audio")]
     assert times == sorted(times) and times[-1] > 2
@@ -423,9 +425,9 @@ def test_a_whole_video_has_no_damage(name: str):
 )
 def test_any_name_is_a_file(name: str):
     clip("x.mp4", (0, 3600)).rename(name)
-    assert len(copy(name, "b.mp4", Encoding())) == 2
+    assert len(copy(name, "b.mp4", VideoEncoding())) == 2
     reader = VideoReader(Path(name))
-    VideoWriter(Path(f"out {name}"), reader, Path("b.mp4"), Encoding()).close([])
+    VideoWriter(Path(f"out {name}"), reader, Path("b.mp4"), VideoEncoding()).close([])
     assert Path(f"out {name}").exists()
 
 
@@ -441,6 +443,6 @@ def test_the_room_is_imported_without_pyav():
 
 def test_levels_come_through():
     clip("a.mp4")
-    frames = copy("a.mp4", "b.mp4", Encoding())
+    frames = copy("a.mp4", "b.mp4", VideoEncoding())
     assert all(abs(int(f[9, 9, 0]) - v) <= 1 for f, v in zip(frames, levels(8), strict=True))
     assert all(abs(a - b) <= 2 for (_, a), b in zip(shown("b.mp4"), levels(8), strict=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
-from maxim_deploy.imaging._words import reason
+from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.video.endings import may_lack_end, missing_end
 from maxim_deploy.imaging.video.last_frame import LastFrame
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import VideoError
-from maxim_deploy.imaging._words import reason
+from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.files import check_input_file
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.coding import coding_of, rgb_from_frame

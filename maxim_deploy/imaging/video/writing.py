@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import UsageError, VideoError
-from maxim_deploy.imaging._words import reason
+from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.coding import frame_from_rgb
 from maxim_deploy.imaging.video.names import CONTAINERS
@@ -41,7 +41,7 @@ CODECS = {
 
 
 @dataclass(frozen=True)
-class Encoding:
+class VideoEncoding:
     """How to encode.
 
     Attributes:
@@ -86,7 +86,7 @@ class VideoWriter:
         path: Path,
         like: VideoReader,
         name: Path,
-        encoding: Encoding,
+        encoding: VideoEncoding,
         width: int | None = None,
         copy_streams: bool = True,
     ) -> None:
@@ -151,7 +151,7 @@ class VideoWriter:
                 packet.stream = self._copies[packet.stream.index]
                 self._container.mux(packet)
 
-    def _video_stream(self, codec: _Codec, encoding: Encoding, width: int) -> VideoStream:
+    def _video_stream(self, codec: _Codec, encoding: VideoEncoding, width: int) -> VideoStream:
         flags = require("av.codec.context", "video").Flags
         like, options = self._like, dict(codec.options)
         if codec.crf is not None:

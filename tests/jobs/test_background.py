@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from maxim_deploy.jobs.overlap import ahead, behind
+from maxim_deploy.jobs.background import consume_behind, produce_ahead
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def test_items_come_in_order_and_no_more_than_room_are_ahead():
             made.append(k)
             yield k
 
-    with ahead(items(), 2) as taken:
+    with produce_ahead(items(), 2) as taken:
         assert settled(made) == 3  # two wait, one is in the making
         assert next(taken) == 0
         assert settled(made) == 4
@@ -44,7 +44,7 @@ def test_items_come_in_order_and_no_more_than_room_are_ahead():
 
 
 def test_whoever_leaves_early_leaves_no_thread():
-    with ahead(itertools.count(), 2) as taken:
+    with produce_ahead(itertools.count(), 2) as taken:
         assert next(taken) == 0
 
 
@@ -53,7 +53,7 @@ def test_an_error_ahead_comes_in_its_place():
         yield 1
         raise ZeroDivisionError("a bug")
 
-    with ahead(items(), 2) as taken:
+    with produce_ahead(items(), 2) as taken:
         assert next(taken) == 1
         with pytest.raises(ZeroDivisionError):
             next(taken)
@@ -74,7 +74,7 @@ def test_everything_given_is_done_in_order_and_giving_waits_for_room():
 
     opener = threading.Thread(target=open_gate)
     opener.start()
-    with behind(take, 2) as give:
+    with consume_behind(take, 2) as give:
         for k in range(10):
             give(k)
             given.append(k)
@@ -90,13 +90,13 @@ def test_an_error_behind_shows_and_stops_the_rest(count: int):
         done.append(item)
         raise ZeroDivisionError("a bug")
 
-    with pytest.raises(ZeroDivisionError), behind(take, 2) as give:
+    with pytest.raises(ZeroDivisionError), consume_behind(take, 2) as give:
         for k in range(count):
             give(k)
     assert done == [0]
 
 
 def test_an_error_of_the_block_itself_goes_first():
-    with pytest.raises(KeyboardInterrupt), behind(lambda _: 1 / 0, 2) as give:
+    with pytest.raises(KeyboardInterrupt), consume_behind(lambda _: 1 / 0, 2) as give:
         give(1)
         raise KeyboardInterrupt

@@ -1,4 +1,10 @@
-"""Work before and after the network in threads of its own, a few items ahead and behind."""
+"""Frames before and after the network, in threads of their own: a few ahead and a few behind.
+
+    producing thread  -> room ->  the block  -> room ->  consuming thread
+
+Queues have room for a few items, so that a fast side waits for the slow one and memory is bounded.
+Both threads have ended when their blocks end, whatever ends them.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +20,17 @@ T = TypeVar("T")
 
 @dataclass
 class _End:
-    """Behind the last item; with what went wrong, if anything did."""
+    """Follows the last item, with the thread's error if there was one."""
 
     error: BaseException | None = None
 
 
 @contextmanager
-def ahead(items: Iterable[T], room: int) -> Iterator[Iterator[T]]:
-    """Make items in a thread; at most `room` wait, beside the one in the making.
+def produce_ahead(items: Iterable[T], room: int) -> Iterator[Iterator[T]]:
+    """Make items in a thread; at most `room` of them wait while the next one is made.
 
-    What goes wrong there is raised where the item would have come. When the block ends, the
-    thread does, after the item that it is at.
+    An error of the thread is raised where the item would have come. At the end of the block the
+    thread finishes its current item and ends.
     """
     queue: Queue[T | _End] = Queue(room)
     is_over = threading.Event()
@@ -52,24 +58,27 @@ def ahead(items: Iterable[T], room: int) -> Iterator[Iterator[T]]:
         yield taken()
     finally:
         is_over.set()
-        while thread.is_alive():  # it may wait for room
+        # The thread may wait for room in a queue that nobody empties any more. `items` is safe to
+        # close only once it has ended.
+        while thread.is_alive():
             with suppress(Empty):
                 queue.get_nowait()
             thread.join(0.01)
 
 
 @contextmanager
-def behind(take: Callable[[T], object], room: int) -> Iterator[Callable[[T], None]]:
-    """Have a thread do `take` with all that is given to what this yields; at most `room` wait.
+def consume_behind(take: Callable[[T], object], room: int) -> Iterator[Callable[[T], None]]:
+    """Call `take` in a thread with each item given to what this yields; at most `room` wait.
 
-    What goes wrong there is raised by the next call, or else at the end of the block, which waits
-    until everything is done.
+    An error of the thread is raised by the next call, or else at the end of the block, which waits
+    until all items are done.
     """
     queue: Queue[T | _End] = Queue(room)
     errors: list[BaseException] = []
 
     def work() -> None:
         while not isinstance(item := queue.get(), _End):
+            # After an error the rest is only taken out: whoever gives must not wait for room.
             if not errors:
                 try:
                     take(item)
@@ -88,5 +97,6 @@ def behind(take: Callable[[T], object], room: int) -> Iterator[Callable[[T], Non
     finally:
         queue.put(_End())
         thread.join()
+    # Not in `finally`: an error of the block itself goes first.
     if errors:
         raise errors[0]

@@ -1,0 +1,276 @@
+"""Restoring files: one, or any number of them, with a `Restorer` or a bundle."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy import runtime
+from maxim_deploy.errors import CancelledError, ImageError, UsageError
+from maxim_deploy.imaging import Rounding, check_rounding
+from maxim_deploy.imaging.files import check_output_suffix, read_image
+from maxim_deploy.imaging.video import VideoEncoding, VideoReader, check_video_output, is_video
+from maxim_deploy.jobs.job import FileResult, ImageJob, Job
+from maxim_deploy.jobs.naming import FilePlan, comparison_beside, plan_files
+from maxim_deploy.jobs.pipeline import run_jobs
+from maxim_deploy.jobs.progress import FileProgress, Tally
+from maxim_deploy.jobs.record import ResumeRecord
+from maxim_deploy.jobs.video import VideoJob
+from maxim_deploy.runtime.info import result_settings
+
+
+def restore_file(
+    restorer: runtime.Restorer | str | Path,
+    source: str | Path,
+    target: str | Path,
+    *,
+    compare: bool = False,
+    rounding: Rounding = "nearest",
+    self_ensemble: bool = False,
+    encoding: VideoEncoding | None = None,
+    progress: Callable[[FileProgress], object] | None = None,
+    cancel: threading.Event | None = None,
+    **load_options: Any,
+) -> FileResult:
+    """Restore one image or video file.
+
+    What belongs to the file is kept, as `read_image`, `write_image` and `VideoEncoding` say.
+
+    Args:
+        restorer: a restorer, or a bundle to load for this file.
+        source: an image or a video, by its suffix.
+        target: the file to write; its suffix says the format, and its folder is made if need be.
+        compare: also write STEM.before-after beside the target.
+        rounding: as in a call of `Restorer`.
+        self_ensemble: as in a call of `Restorer`.
+        encoding: of a video; None for the default.
+        progress: as in `restore_files`.
+        cancel: as in `restore_files`.
+        load_options: of `load`, if `restorer` is a bundle.
+
+    Raises:
+        UsageError: an option is wrong, the suffix is not written, or the target is the source.
+        ImageError: a file cannot be read or written, or the format cannot hold the picture.
+        VideoError: likewise; of a video that ends early, the frames that were restored are in
+            STEM.incomplete.SUFFIX.
+        CancelledError: `cancel` was set before the end.
+        BackendError: the network failed.
+        MissingDependencyError: an extra is not installed.
+        OSError: a disk failed.
+        MemoryError: there is not enough memory.
+
+    Example:
+        >>> import maxim_deploy
+        >>> with maxim_deploy.load("build/demo") as restorer:
+        ...     result = maxim_deploy.restore_file(restorer, "photos/a.jpg", "restored/a.webp")
+        >>> result.output, result.status, (result.height, result.width)
+        ('restored/a.webp', 'restored', (48, 64))
+    """
+    source, target = Path(source), Path(target)
+    (check_video_output if is_video(source) else check_output_suffix)(target)
+    plan = FilePlan(str(target), compare)
+    plan.assign({source: target})
+    if plan.failures:
+        raise UsageError(plan.failures[0].error)
+    (job,) = jobs = _jobs(plan, encoding or VideoEncoding(), None)
+    run = _Run(restorer, load_options, rounding, self_ensemble, cancel)
+    _make_writable(plan)
+    for _ in run.restore(jobs, Tally(progress, 1)):
+        pass
+    if job.cause:
+        raise job.cause
+    if job.result.status == "failed":
+        raise CancelledError(f"'{source}' | was cancelled before it began")
+    return job.result
+
+
+def restore_files(
+    restorer: runtime.Restorer | str | Path,
+    inputs: FilePlan | str | Path | Iterable[str | Path],
+    output: str | Path | None = None,
+    *,
+    recursive: bool = False,
+    compare: bool = False,
+    resume: bool = False,
+    rounding: Rounding = "nearest",
+    self_ensemble: bool = False,
+    encoding: VideoEncoding | None = None,
+    progress: Callable[[FileProgress], object] | None = None,
+    cancel: threading.Event | None = None,
+    **load_options: Any,
+) -> Iterator[FileResult]:
+    """Restore images and videos, folders of them, and patterns.
+
+    A file that fails does not stop the others. Each result appears whole under its name or not at
+    all; earlier results are replaced, and inputs never are. Of a video that ends early, the frames
+    that were restored are kept in STEM.incomplete.SUFFIX, and its result is "failed".
+
+    Names are planned and folders made before this returns. The rest happens while the caller
+    iterates, and the network runs in the caller's thread. Another thread reads the next file and
+    writes the one before; each video has two more, for decoding and encoding. Closing the iterator
+    early ends these threads and leaves no file half written. Several threads may restore files
+    with one `Restorer` at once.
+
+    Args:
+        restorer: a restorer, or a bundle, which is loaded once there is something to restore.
+        inputs: files, folders and patterns as `plan_files` takes them; or the plan that it
+            returned, and then `output`, `recursive` and `compare` are those of the plan.
+        output: the file or folder to write.
+        recursive: as in `plan_files`.
+        compare: as in `plan_files`.
+        resume: leave alone what an earlier run with `resume` has finished, if it is whole and was
+            made from the same input by the same bundle and options. What is finished is recorded
+            in `.maxim-run.jsonl` beside the results, as `maxim-run --resume` does.
+        rounding: as in a call of `Restorer`.
+        self_ensemble: as in a call of `Restorer`.
+        encoding: of videos; None for the default.
+        progress: called with each step, one call at a time: in the caller's thread as a file
+            enters the network and after each frame of a video; with the result of a file as soon
+            as there is one, in the thread that wrote it. Its exceptions end the run.
+        cancel: once it is set (by any thread, or by `progress`), the current image is finished, a
+            video stops after the current frame, and no other file begins.
+        load_options: of `load`, if `restorer` is a bundle.
+
+    Returns:
+        The results in the order of the files, first those of inputs that cannot be restored. After
+        cancelling, files that had not begun have none.
+
+    Raises:
+        UsageError: an option is wrong, there is nothing to do, or a suffix is not written.
+        ImageError: the output folder cannot be written.
+        MaximDeployError: while iterating: the bundle cannot be loaded.
+
+    Example:
+        >>> import maxim_deploy
+        >>> with maxim_deploy.load("build/demo") as restorer:
+        ...     for result in maxim_deploy.restore_files(restorer, ["photos"], "restored"):
+        ...         print(result.input, result.status, result.output or result.error)
+        photos/a.jpg restored restored/a.png
+    """
+    plan = inputs
+    if not isinstance(plan, FilePlan):
+        plan = plan_files(plan, output, recursive=recursive, compare=compare)
+    elif output is not None or recursive or compare:
+        raise UsageError("output, recursive and compare are those of the plan; give them to it")
+    if plan.output is None:
+        raise UsageError("name the file or folder to write as output")
+    run = _Run(restorer, load_options, rounding, self_ensemble, cancel)
+    jobs = _jobs(plan, encoding or VideoEncoding(), run.settings() if resume else None)
+    _make_writable(plan)
+    return _results(plan.failures, jobs, run, Tally(progress, len(plan.failures) + len(jobs)))
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of an image, or of the frames of a video, upright.
+
+    Raises:
+        ImageError: the image cannot be read.
+        VideoError: the video cannot be read.
+
+    Example:
+        >>> import maxim_deploy
+        >>> maxim_deploy.read_size("photos/a.jpg")
+        (48, 64)
+    """
+    path = Path(path)
+    if not is_video(path):
+        height, width = read_image(path).rgb.shape[:2]
+        return height, width
+    reader = VideoReader(path)
+    reader.close()
+    return reader.height, reader.width
+
+
+class _Run:
+    """What files are restored with.
+
+    Raises:
+        UsageError: an option is wrong.
+    """
+
+    def __init__(
+        self,
+        restorer: runtime.Restorer | str | Path,
+        load_options: dict[str, Any],
+        rounding: Rounding,
+        self_ensemble: bool,
+        cancel: threading.Event | None,
+    ) -> None:
+        check_rounding(rounding)
+        if load_options and not isinstance(restorer, str | Path):
+            names = ", ".join(load_options)
+            raise UsageError(f"options of `load` with a restorer that is loaded already: {names}")
+        self._restorer, self._load_options = restorer, load_options
+        self._call: dict[str, Any] = {"rounding": rounding, "self_ensemble": self_ensemble}
+        self.cancel = cancel or threading.Event()
+
+    def settings(self) -> dict[str, Any]:
+        """What results depend on besides their inputs, as records have it."""
+        restorer = self._restorer
+        if isinstance(restorer, str | Path):
+            of_network = result_settings(Path(restorer), self._load_options)
+        else:
+            of_network = restorer.info.settings
+        of_call = {"rounding": self._call["rounding"], "ensemble": self._call["self_ensemble"]}
+        return {**of_network, **of_call}
+
+    def restore(self, jobs: list[Job], tally: Tally) -> Iterator[FileResult]:
+        """Load the network, if it is not there, and run the jobs."""
+        with ExitStack() as stack:
+            restorer = self._restorer
+            if isinstance(restorer, str | Path):
+                restorer = stack.enter_context(runtime.load(restorer, **self._load_options))
+            network = functools.partial(restorer, **self._call)
+            yield from run_jobs(jobs, network, tally, self.cancel)
+
+
+def _results(
+    failures: list[FileResult], jobs: list[Job], run: _Run, tally: Tally
+) -> Iterator[FileResult]:
+    for failure in failures:
+        yield tally.tell_result(failure)
+    left = []
+    for job in jobs:
+        if run.cancel.is_set():
+            return
+        if job.is_finished() or job.cause:
+            yield tally.tell_result(job.result)
+        else:
+            left.append(job)
+    if left:
+        yield from run.restore(left, tally)
+
+
+def _jobs(plan: FilePlan, encoding: VideoEncoding, settings: dict[str, Any] | None) -> list[Job]:
+    """A job for each file; `settings` are what results depend on, if a record is to be kept."""
+    for_images = for_videos = None
+    if settings is not None:
+        for_images = ResumeRecord(settings)
+        for_videos = ResumeRecord({**settings, **asdict(encoding)})
+    jobs: list[Job] = []
+    for source, target in plan.targets.items():
+        comparison = comparison_beside(target) if plan.compare else None
+        if is_video(source):
+            jobs.append(VideoJob(source, target, comparison, for_videos, encoding=encoding))
+        else:
+            jobs.append(ImageJob(source, target, comparison, for_images))
+    return jobs
+
+
+def _make_writable(plan: FilePlan) -> None:
+    """Make the folders and prove that files can be made in them, before the network is loaded."""
+    for folder in {target.parent for target in plan.targets.values()}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise ImageError(
+                f"output folder '{folder}' | cannot be written: {error.strerror}"
+            ) from error
