@@ -100,7 +100,7 @@ def bisect(
         wanted,
         size=size,
         cache=cache,
-        tell=_teller(),
+        progress=_progress(),
     )
     if output is not None:
         try:
@@ -115,16 +115,16 @@ def bisect(
         )
 
 
-def _teller() -> Callable[[str, float, bool], None]:
+def _progress() -> Callable[[str, float, bool], None]:
     count = 0
 
-    def tell(what: str, psnr: float, from_cache: bool) -> None:
+    def progress(what: str, psnr: float, from_cache: bool) -> None:
         nonlocal count
         count += 1
         found = f"{psnr:7.2f} dB" if psnr > -float("inf") else "not finite"
         shell.say(f"trial {count}: {found}  {what}{'  (from the cache)' if from_cache else ''}")
 
-    return tell
+    return progress
 
 
 def summary(report: BisectReport, output: Path | None) -> str:

@@ -26,8 +26,8 @@ def compare_all(
 
     machine = environment() if as_json else None
     all_passed, last = True, None
-    with shell.report_progress() as say:
-        for judged in judge(arrows, samples, options, say):
+    with shell.report_progress() as progress:
+        for judged in judge(arrows, samples, options, progress):
             all_passed = all_passed and judged.passed
             if as_json:
                 shell.emit(json.dumps({**judged.to_json(), "environment": machine}))
@@ -55,9 +55,9 @@ def locate_all(
 
     machine = environment() if as_json else None
     all_passed = True
-    with shell.report_progress() as say:
+    with shell.report_progress() as progress:
         for arrow in arrows:
-            say(f"walking {' '.join(arrow.a.split(':'))}")
+            progress(f"walking {' '.join(arrow.a.split(':'))}")
             located = locate(arrow.a, arrow.b, sample, precision)
             all_passed = all_passed and located.first is None
             if maps:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from maxim_deploy.errors import MaximDeployError
 if TYPE_CHECKING:
     from maxim_deploy.imaging import Rounding
     from maxim_deploy.parity.dataset import Conventions, Pair, Score
-    from maxim_deploy.parity.stages import Stage
+    from maxim_deploy.parity.stage import Stage
 
 
 def evaluate(
@@ -30,7 +29,7 @@ def evaluate(
     metric: str | None,
     channel: str | None,
     rounding: Rounding | None,
-    ensemble: bool,
+    self_ensemble: bool,
     resume: Path | None,
     as_json: bool,
 ) -> None:
@@ -56,11 +55,11 @@ def evaluate(
         if not metric and "reference" not in metrics:
             shell.say(f"without the reference metric: {name} gives 8 bits, it is of floats")
         chosen = channel or channel_of(model.get("task"))
-        conventions = Conventions(metrics, chosen, rounding, ensemble)
+        conventions = Conventions(metrics, chosen, rounding, self_ensemble)
         memory = Memory(resume, _settings(name, stage, conventions))
         scores = _measure(stage, pairs, conventions, memory, failed, as_json)
         facts = stage.facts
-    _show(scores, failed, model, {"conventions": asdict(conventions), "stage": facts}, as_json)
+    _show(scores, failed, model, {"conventions": conventions.to_json(), "stage": facts}, as_json)
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -155,5 +154,5 @@ def _settings(name: str, stage: Stage, conventions: Conventions) -> dict[str, An
         "stage": name.rpartition(":")[2] if bundle else name,
         "bundle": sha256_of(bundle.path / "manifest.json") if bundle else None,
         "facts": stage.facts,
-        **asdict(conventions),
+        **conventions.to_json(),
     }

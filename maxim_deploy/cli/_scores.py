@@ -24,7 +24,7 @@ from maxim_deploy.jobs.record import Fingerprint
 
 if TYPE_CHECKING:
     from maxim_deploy.parity.dataset import Pair, Score
-    from maxim_deploy.parity.stages import Stage
+    from maxim_deploy.parity.stage import Stage
 
 logger = logging.getLogger(__name__)
 

@@ -75,7 +75,9 @@ class _Size(click.ParamType[tuple[int, int]]):
     help="With --dataset: of the paper's metrics.  [default: y for deraining, else rgb]",
 )
 @click.option("--backend", metavar="NAME", help="Run bundles without a stage by this backend.")
-@click.option("--ensemble", is_flag=True, help="The mean over eight rotations and flips.")
+@click.option(
+    "--ensemble", "self_ensemble", is_flag=True, help="The mean over eight rotations and flips."
+)
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
@@ -98,7 +100,7 @@ def parity(
     metric: str | None,
     channel: str | None,
     backend: str | None,
-    ensemble: bool,
+    self_ensemble: bool,
     resume: Path | None,
     bisecting: bool,
     as_json: bool,
@@ -137,7 +139,7 @@ def parity(
             metric=metric,
             channel=channel,
             backend=backend,
-            ensemble=ensemble,
+            ensemble=self_ensemble,
             resume=resume,
         )
         bisect(stages, images, precision=precision, size=size, as_json=as_json, **search)
@@ -161,7 +163,7 @@ def parity(
             metric=metric,
             channel=channel,
             rounding=rounding,
-            ensemble=ensemble,
+            self_ensemble=self_ensemble,
             resume=resume,
             as_json=as_json,
         )
@@ -181,12 +183,12 @@ def parity(
                 f"--maps '{maps}' | {error.strerror} | expected a folder to write, or to make"
             ) from error
     if locate:
-        _refuse_beside("locate", threshold=threshold, rounding=rounding, ensemble=ensemble)
+        _refuse_beside("locate", threshold=threshold, rounding=rounding, ensemble=self_ensemble)
         inside = arrows if len(stages) == 2 else with_tensors(arrows)
         sample = _samples([], images, size or LOCATE_SIZE)[0]
         passed = locate_all(inside, sample, precision, maps, as_json=as_json)
     else:
-        options = Options(precision, limit, rounding, maps, ensemble)
+        options = Options(precision, limit, rounding, maps, self_ensemble)
         passed = compare_all(arrows, _samples(arrows, images, size), options, as_json=as_json)
     if not passed:
         raise click.exceptions.Exit(1)

@@ -15,10 +15,10 @@ from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.parity.comparison import LEVELS, Comparison, compare, error_map
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.roundings import check_rounding, comparable, is_one_truncated
+from maxim_deploy.parity.stage import Stage
 from maxim_deploy.parity.stages import (
     MODULES,
     TWINS,
-    Stage,
     bundle_stages,
     open_stage,
     stored_stage,
@@ -32,9 +32,6 @@ GPU_BACKENDS = ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
 
 LOOKED_INTO = (*MODULES, FULL, *TWINS)
 """Stages of a bundle whose tensors can be walked; a low-precision graph is walked as its twin."""
-
-Say = Callable[[str], None]
-"""Is told what is being done, in a few words, as it begins."""
 
 
 class Arrow(NamedTuple):
@@ -96,14 +93,14 @@ class Options:
         rounding: how results become 8 bits before they are compared with a folder's pictures. None
             takes those as truncated, as the published scripts save, and adds half a level.
         maps: folder for error maps; None for none.
-        ensemble: of the published mean over eight rotations and flips.
+        self_ensemble: of the published mean over eight rotations and flips.
     """
 
     precision: str | None = None
     threshold: Threshold | None = None
     rounding: Rounding | None = None
     maps: Path | None = None
-    ensemble: bool = False
+    self_ensemble: bool = False
 
 
 def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]:
@@ -163,7 +160,10 @@ def _backends(bundle: Bundle) -> set[str]:
 
 
 def judge(
-    arrows: Iterable[Arrow], samples: list[Sample], options: Options, say: Say = lambda _: None
+    arrows: Iterable[Arrow],
+    samples: list[Sample],
+    options: Options,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Judged]:
     """Compare the ends of each arrow on every picture.
 
@@ -178,7 +178,7 @@ def judge(
     if not arrows or not samples:
         raise UsageError("nothing to compare: no stages or no pictures")
     for arrow in arrows:
-        say(f"comparing {' '.join(arrow.a.split(':'))} with {' '.join(arrow.b.split(':'))}")
+        progress(f"comparing {' '.join(arrow.a.split(':'))} with {' '.join(arrow.b.split(':'))}")
         try:
             ends = [open_stage(name, options.precision) for name in arrow]
         except MaximDeployError as error:
@@ -196,7 +196,9 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
     arrow, facts = Arrow(a.name, b.name), {"a": a.facts, "b": b.facts}
     try:
         results = [
-            stage.restore(sample, eight=options.ensemble and not isinstance(stage, Folder))
+            stage.restore(
+                sample, self_ensemble=options.self_ensemble and not isinstance(stage, Folder)
+            )
             for stage in (a, b)
         ]
         found, expected = comparable(a, b, results, options.rounding)

@@ -42,7 +42,7 @@ from maxim_deploy.spec.precision import FULL
 DEFAULT_SIZE = (256, 256)
 """What the export's own gate is measured at."""
 
-Tell = Callable[[str, float, bool], None]
+Progress = Callable[[str, float, bool], None]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def bisect_bundle(
     size: tuple[int, int] = DEFAULT_SIZE,
     judge: Judge | None = None,
     cache: Path | None = None,
-    tell: Tell = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> BisectReport:
     """Find the float32 islands that a budget needs, from the bundle's own table or the default one.
 
@@ -135,7 +135,7 @@ def bisect_bundle(
         size: of that middle, multiples of 64.
         judge: how graphs are run; None for float32 twins on the CPU.
         cache: folder of trials; None for one in the user's cache folder.
-        tell: see `Trials`.
+        progress: see `Trials`.
 
     Raises:
         UsageError: no picture, a size that is no multiple of 64, a budget that cannot be kept, a
@@ -158,7 +158,7 @@ def bisect_bundle(
         judge=judge,
         cache=cache or cache_folder() / "bisect",
         graph=graph,
-        tell=tell,
+        progress=progress,
     )
     seen = magnitudes(core, [*pictures.values(), *probes.values()])
     start = with_safe_range(start, core, seen)

@@ -15,7 +15,7 @@ pair.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from maxim_deploy.imaging.files import read_image
 from maxim_deploy.parity.comparison import LEVELS, Pixels, json_number
 from maxim_deploy.parity.metrics import WINDOW, luma, psnr, ssim
 from maxim_deploy.parity.pictures import Sample, image_files
-from maxim_deploy.parity.stages import Stage
+from maxim_deploy.parity.stage import Stage
 from maxim_deploy.parity.stored import Folder
 from maxim_deploy.spec.models import PUBLISHED
 
@@ -57,13 +57,18 @@ class Conventions:
         channel: of the paper's metrics, "rgb" or "y".
         rounding: how results become 8 bits for the paper's metrics; None for nearest. A folder's
             pictures are truncated already, unless it is "nearest".
-        ensemble: restore by the published mean over eight rotations and flips.
+        self_ensemble: restore by the published mean over eight rotations and flips.
     """
 
     metrics: tuple[str, ...] = METRICS
     channel: str = "rgb"
     rounding: Rounding | None = None
-    ensemble: bool = False
+    self_ensemble: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Ready for JSON, where the mean over eight is `ensemble`."""
+        known = asdict(self)
+        return {**known, "ensemble": known.pop("self_ensemble")}
 
 
 def metrics_of(stage: Stage, asked: str | None) -> tuple[str, ...]:
@@ -123,7 +128,7 @@ def score(stage: Stage, pair: Pair, conventions: Conventions) -> Score:
     if image.shape != target.shape:
         sizes = " and ".join("x".join(map(str, x.shape[:2])) for x in (image, target))
         raise ImageError(f"pair {pair.name!r} | input and target have {sizes} pixels")
-    restored = stage.restore(Sample(pair.name, image), eight=conventions.ensemble)
+    restored = stage.restore(Sample(pair.name, image), self_ensemble=conventions.self_ensemble)
     if restored.shape != target.shape:
         raise ImageError(f"pair {pair.name!r} | the result has {restored.shape[:2]} pixels")
     found: Score = {}

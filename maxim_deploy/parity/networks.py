@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,56 @@ from numpy.typing import NDArray
 
 from maxim_deploy._files import sha256_of
 from maxim_deploy._optional import require
-from maxim_deploy.errors import BackendError, ExportError
+from maxim_deploy.errors import BackendError, ExportError, UsageError
+from maxim_deploy.imaging import Padding, from_unit, to_unit
 from maxim_deploy.parity.comparison import Pixels
-from maxim_deploy.parity.stages import ImageGraphStage, NetworkStage, Stage
-from maxim_deploy.runtime.batching import Network
+from maxim_deploy.parity.pictures import Sample
+from maxim_deploy.parity.stage import Stage
+from maxim_deploy.runtime.batching import Network, ensemble
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS, lower_of
+
+
+@dataclass
+class NetworkStage:
+    """A network on padded pictures."""
+
+    name: str
+    precision: str
+    network: Network
+    facts: dict[str, Any]
+    is_8bit: bool = False
+
+    def restore(self, sample: Sample, *, self_ensemble: bool = False) -> Pixels:
+        """As `Stage.restore`."""
+        image = to_unit(sample.pixels)
+        padding = Padding(*image.shape[:2])
+        padded = padding.apply(image)
+        restored = ensemble(self.network, padded) if self_ensemble else self.network(padded)
+        return padding.undo(restored)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass
+class ImageGraphStage:
+    """A graph of the image form."""
+
+    name: str
+    precision: str
+    run: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    facts: dict[str, Any]
+    is_8bit: bool = True
+
+    def restore(self, sample: Sample, *, self_ensemble: bool = False) -> Pixels:
+        """As `Stage.restore`."""
+        if self_ensemble:
+            raise UsageError(f"{self.name} takes 8 bits and makes no self-ensemble")
+        pixels = from_unit(to_unit(sample.pixels), np.dtype(np.uint8))
+        return to_unit(self.run(pixels[np.newaxis])[0])
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def module_of(path: Path, form: str) -> Any:

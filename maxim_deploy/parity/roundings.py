@@ -14,7 +14,7 @@ import numpy as np
 from maxim_deploy.errors import UsageError
 from maxim_deploy.imaging import Rounding, from_unit, to_unit
 from maxim_deploy.parity.comparison import LEVELS, Pixels
-from maxim_deploy.parity.stages import Stage
+from maxim_deploy.parity.stage import Stage
 from maxim_deploy.parity.stored import Folder
 from maxim_deploy.spec.precision import FULL
 

@@ -18,20 +18,18 @@ the runtime does: padded as published, whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maxim_deploy.errors import BundleError, UsageError, unknown
-from maxim_deploy.imaging import Padding, from_unit, to_unit
+from maxim_deploy.imaging import from_unit, to_unit
 from maxim_deploy.parity.comparison import Pixels
+from maxim_deploy.parity.networks import graph_stage, module_stage
 from maxim_deploy.parity.pictures import Sample
+from maxim_deploy.parity.stage import Stage
 from maxim_deploy.parity.stored import Folder, StoredOutputs
-from maxim_deploy.runtime.batching import Network, ensemble
 from maxim_deploy.runtime.loading import BACKENDS, load
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.spec.manifest import MANIFEST, Bundle
@@ -39,77 +37,6 @@ from maxim_deploy.spec.precision import FULL, LOW, PRECISIONS
 
 MODULES = ("literal", "deployment")
 TWINS = tuple(f"{name}.twin" for name in LOW)
-
-
-class Stage(Protocol):
-    """Something that has a picture's restored form.
-
-    Attributes:
-        name: as on the command line.
-        precision: inside.
-        is_8bit: whether results are whole 8-bit steps.
-        facts: where it comes from and what runs it, ready for JSON.
-    """
-
-    name: str
-    precision: str
-    is_8bit: bool
-    facts: dict[str, Any]
-
-    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
-        """The restored picture, not clipped unless the stage clips; `eight`: self-ensemble.
-
-        Raises:
-            ImageError: it has none of this name.
-            UsageError: it cannot do so.
-        """
-        ...
-
-    def close(self) -> None:
-        """Give everything back."""
-        ...
-
-
-@dataclass
-class NetworkStage:
-    """A network on padded pictures."""
-
-    name: str
-    precision: str
-    network: Network
-    facts: dict[str, Any]
-    is_8bit: bool = False
-
-    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
-        """As `Stage.restore`."""
-        image = to_unit(sample.pixels)
-        padding = Padding(*image.shape[:2])
-        padded = padding.apply(image)
-        return padding.undo(ensemble(self.network, padded) if eight else self.network(padded))
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-@dataclass
-class ImageGraphStage:
-    """A graph of the image form."""
-
-    name: str
-    precision: str
-    run: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-    facts: dict[str, Any]
-    is_8bit: bool = True
-
-    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
-        """As `Stage.restore`."""
-        if eight:
-            raise UsageError(f"{self.name} takes 8 bits and makes no self-ensemble")
-        pixels = from_unit(to_unit(sample.pixels), np.dtype(np.uint8))
-        return to_unit(self.run(pixels[np.newaxis])[0])
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class RuntimeStage:
@@ -128,12 +55,12 @@ class RuntimeStage:
             "io": info.io,
         }
 
-    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
+    def restore(self, sample: Sample, *, self_ensemble: bool = False) -> Pixels:
         """As `Stage.restore`."""
         image = to_unit(sample.pixels)
         if self.is_8bit:
             image = from_unit(image, np.dtype(np.uint8))
-        return to_unit(self._restorer(image, self_ensemble=eight))
+        return to_unit(self._restorer(image, self_ensemble=self_ensemble))
 
     def close(self) -> None:
         """Give the backend back."""
@@ -160,12 +87,8 @@ def open_stage(name: str, precision: str | None = None, **options: Any) -> Stage
     if stored := stored_stage(name):
         return stored
     if path.suffix == ".onnx" and stage in ("", "twin") and path.is_file():
-        from maxim_deploy.parity.networks import graph_stage
-
         return graph_stage(name, path, twin=bool(stage))
     if stage in MODULES and path.is_file():
-        from maxim_deploy.parity.networks import module_stage
-
         return module_stage(name, path, stage)
     raise UsageError(_not_a_stage(name, path, stage))
 
@@ -217,8 +140,6 @@ def _of_bundle(
     name: str, bundle: Bundle, stage: str, precision: str | None, options: dict[str, Any]
 ) -> Stage:
     if stage in bundle_stages(bundle):
-        from maxim_deploy.parity.networks import graph_stage, module_stage
-
         if stage in MODULES:
             assert bundle.manifest.source is not None
             return module_stage(name, bundle.checked(bundle.manifest.source), stage)

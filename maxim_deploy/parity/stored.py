@@ -53,11 +53,11 @@ class StoredOutputs:
         self.samples = [Sample(key, image) for key, image in self._named(inputs)]
         self.facts = {"file": path.name, "sha256": sha256_of(path)}
 
-    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
+    def restore(self, sample: Sample, *, self_ensemble: bool = False) -> Pixels:
         """As `Stage.restore`."""
-        outputs = self._ensemble if eight else self._outputs
+        outputs = self._ensemble if self_ensemble else self._outputs
         if sample.name not in outputs:
-            what = "no ensemble of" if eight else "no"
+            what = "no ensemble of" if self_ensemble else "no"
             raise ImageError(f"stored outputs '{self._path}' | have {what} picture {sample.name!r}")
         return to_unit(outputs[sample.name])
 
@@ -100,9 +100,9 @@ class Folder:
         """The names, without inputs."""
         return [Sample(name, None) for name in self._files]
 
-    def restore(self, sample: Sample, *, eight: bool = False) -> Pixels:
+    def restore(self, sample: Sample, *, self_ensemble: bool = False) -> Pixels:
         """As `Stage.restore`."""
-        if eight:
+        if self_ensemble:
             raise UsageError(f"{self.name} has pictures; a network makes a self-ensemble")
         return to_unit(read_image(self.file_of(sample.name)).rgb)
 

@@ -105,7 +105,7 @@ class Trials:
         judge: how graphs are run.
         cache: a folder where trials are kept; None keeps none.
         graph: identifies `core` there, such as its SHA-256.
-        tell: told what was tried, its worst dB, and whether it comes from the cache.
+        progress: told what was tried, its worst dB, and whether it comes from the cache.
 
     Raises:
         UsageError: there is no picture, or the cache cannot be written.
@@ -122,12 +122,12 @@ class Trials:
         judge: Judge,
         cache: Path | None = None,
         graph: str = "",
-        tell: Callable[[str, float, bool], None] = lambda *_: None,
+        progress: Callable[[str, float, bool], None] = lambda *_: None,
     ) -> None:
         if not pictures:
             raise UsageError("no picture was given to try precisions on")
         self.core, self.tree, self.low, self.pictures = core, tree, low, pictures
-        self.judge, self.tell = judge, tell
+        self.judge, self.progress = judge, progress
         self.run_now = self.from_cache = 0
         session = open_session(core)
         self._expected = {
@@ -169,7 +169,7 @@ class Trials:
             self.run_now += 1
             if self._file:
                 append_lines(self._file, [_line(key, self._known[key])], durable=True)
-        self.tell(what, self._known[key].worst, is_old)
+        self.progress(what, self._known[key].worst, is_old)
         return self._known[key]
 
     def _run(self, islands: Names) -> Trial:

@@ -97,7 +97,7 @@ def test_what_is_cheap_but_not_needed_stays_low(pictures) -> None:
     model = graph_of(body, third=1 / 3, offset=OFFSET, tiny=0.05)
     tried = []
     found, table, _ = search(
-        model, table_of(), pictures, 58, tell=lambda what, psnr, _: tried.append((what, psnr))
+        model, table_of(), pictures, 58, progress=lambda what, psnr, _: tried.append((what, psnr))
     )
     alone = dict(tried)["net/e alone"]
     assert 58 < alone < 70 and found.before.worst < 58 <= found.after.worst
