@@ -24,10 +24,8 @@ def ingredients(
         gpu: name and compute capability of the GPU that it is built on, if it is built for that.
     """
     kept = {key: v for key, v in settings.to_json().items() if key not in NOT_IN_IDENTITY}
-    files = bundle.manifest.files
     return {
-        "graph": files[graph.file]["sha256"],
-        "weights": files[graph.weights]["sha256"] if graph.weights else None,
+        **bundle.digests(graph),
         "profiles": [f"{p.min} : {p.opt} : {p.max}" for p in settings.profiles],
         **kept,
         "version": version,

@@ -84,9 +84,7 @@ def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> Eng
     """Everything that can be checked at once is, the hashes of graph and weights included."""
     graph = bundle.graph(settings.precision, settings.io)
     trt, gpu, for_gpu = check_buildable(settings, options)
-    for name in (graph.file, graph.weights):
-        if name:
-            bundle.checked(name)
+    bundle.checked_graph(graph)
     made_of = ingredients(bundle, graph, settings, trt.__version__, for_gpu)
     return EngineJob(bundle, graph, settings, options, trt, gpu, made_of, identity_of(made_of))
 

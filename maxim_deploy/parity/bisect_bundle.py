@@ -208,11 +208,8 @@ def _core(bundle: Bundle) -> tuple[ir.Model, str]:
             "only; export it without --literal"
         )
     entry = bundle.graph(FULL, "tensor")
-    names = [entry.file, *([entry.weights] if entry.weights else [])]
-    for name in names:
-        bundle.checked(name)
-    core = ir.load(bundle.path / entry.file)
-    return core, " ".join(bundle.manifest.files[name]["sha256"] for name in names)
+    core = ir.load(bundle.checked_graph(entry))
+    return core, " ".join(digest for digest in bundle.digests(entry).values() if digest)
 
 
 def _start_table(bundle: Bundle, precision: str) -> PrecisionTable:

@@ -51,7 +51,7 @@ def open_subject(name: str, precision: str | None = None) -> InspectedStage:
             return _module(bundle.checked(bundle.manifest.source), stage)
         wanted, _, form = stage.partition(".")
         if wanted in PRECISIONS and form in ("", "twin"):
-            return _graph(bundle.path / bundle.graph(wanted, "tensor").file)
+            return _graph(bundle.checked_graph(bundle.graph(wanted, "tensor")))
     elif path.suffix == ".onnx" and stage in ("", "twin"):
         return _graph(path)
     elif stage in MODULES:

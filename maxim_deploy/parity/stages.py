@@ -145,9 +145,7 @@ def _of_bundle(
             return module_stage(name, bundle.checked(bundle.manifest.source), stage)
         wanted, _, form = stage.partition(".")
         entry = bundle.graph(wanted, "image" if form == "image" else "tensor")
-        if entry.weights:
-            bundle.checked(entry.weights)
-        return graph_stage(name, bundle.checked(entry.file), twin=form == "twin")
+        return graph_stage(name, bundle.checked_graph(entry), twin=form == "twin")
     backend, _, own_precision = stage.partition(".")
     if backend in BACKENDS:
         chosen = own_precision or precision or "auto"

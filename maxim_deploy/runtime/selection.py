@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from maxim_deploy.errors import (
     BackendError,
@@ -133,7 +132,7 @@ def _onnxruntime_cuda(request: Request) -> Backend:
 
     entry = _best_graph(request, GPU_PRECISIONS)
     return OnnxRuntimeCuda(
-        _checked(request.bundle, entry),
+        request.bundle.checked_graph(entry),
         entry.precision,
         entry.io,
         request.device,
@@ -152,7 +151,7 @@ def _onnxruntime(request: Request) -> Backend:
         raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
     entry = _best_graph(request, CPU_PRECISIONS)
     memory = _run_memory(entry) or typical_run_memory(request.bundle.manifest.architecture)
-    return OnnxRuntimeCpu(_checked(request.bundle, entry), request.threads, memory)
+    return OnnxRuntimeCpu(request.bundle.checked_graph(entry), request.threads, memory)
 
 
 def _run_memory(entry: GraphEntry) -> RunMemory | None:
@@ -170,13 +169,6 @@ def _best_graph(request: Request, best_first: tuple[str, ...]) -> GraphEntry:
         if candidate in have:
             return have[candidate]
     return request.bundle.graph(wanted[0], FORMS[0])  # says what there is instead
-
-
-def _checked(bundle: Bundle, entry: GraphEntry) -> Path:
-    """The path of a graph whose files, its weights included, are the ones that were exported."""
-    if entry.weights:
-        bundle.checked(entry.weights)
-    return bundle.checked(entry.file)
 
 
 OPENERS: dict[str, Callable[[Request], Backend]] = {

@@ -151,9 +151,7 @@ def _checked(bundle: Bundle, entry: EngineEntry, device: int) -> Gpu:
     if reasons or gpu is None:
         raise BackendError(f"engine {entry.file} does not run here: {'; '.join(reasons)}")
     if entry.stripped:
-        for name in (graph.file, graph.weights):
-            if name:
-                bundle.checked(name)
+        bundle.checked_graph(graph)
     return gpu
 
 

@@ -223,15 +223,29 @@ class Bundle:
             raise BundleError(f"the manifest of {str(self.path)!r} lists no file {name!r}")
         return _unchanged(self.path / name, record["sha256"], "the export", _EXPORT_AGAIN)
 
+    def checked_graph(self, entry: GraphEntry) -> Path:
+        """The path of a graph, after comparing it and its weights with their recorded hashes.
+
+        Raises:
+            BundleError: as `checked` does.
+        """
+        if entry.weights:
+            self.checked(entry.weights)
+        return self.checked(entry.file)
+
+    def digests(self, entry: GraphEntry) -> dict[str, str | None]:
+        """SHA-256 of a graph and of its weights as recorded; None for weights in the graph."""
+        files = self.manifest.files
+        weights = files[entry.weights]["sha256"] if entry.weights else None
+        return {"graph": files[entry.file]["sha256"], "weights": weights}
+
     def stale(self, entry: EngineEntry) -> list[str]:
-        """Why an engine is none of this bundle: it was built from other files than are here now.
+        """Why an engine does not belong to this bundle: it was built from other files.
 
         Raises:
             BundleError: the bundle has no graph of the engine's precision and form.
         """
-        graph = self.graph(entry.precision, entry.io)
-        weights = self.manifest.files[graph.weights]["sha256"] if graph.weights else None
-        now = {"graph": self.manifest.files[graph.file]["sha256"], "weights": weights}
+        now = self.digests(self.graph(entry.precision, entry.io))
         return [
             f"built from other {name} than the bundle has now: build it again"
             for name, digest in now.items()

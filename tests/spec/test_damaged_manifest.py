@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,22 @@ def test_measured_runs_are_pairs(document: dict[str, Any], tmp_path: Path, runs:
     (tmp_path / "manifest.json").write_text(json.dumps(document))
     with pytest.raises(BundleError, match="run_bytes must be pairs"):
         Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["g.onnx", "g.weights"])
+@pytest.mark.usefixtures("document")
+def test_a_graph_is_checked_with_its_weights(tmp_path: Path, name: str) -> None:
+    bundle = Bundle.open(tmp_path)
+    graph = bundle.graph("fp16", "image")
+    assert bundle.checked_graph(graph) == tmp_path / "g.onnx"
+    assert bundle.digests(graph)["weights"] == bundle.manifest.files["g.weights"]["sha256"]
+    (tmp_path / name).write_text("other")
+    with pytest.raises(BundleError, match=f"{name}.*has changed since the export"):
+        bundle.checked_graph(graph)
+    alone = replace(graph, weights=None)
+    assert bundle.digests(alone)["weights"] is None
+    if name == "g.weights":
+        assert bundle.checked_graph(alone).is_file()  # a file that the graph does not read
 
 
 def test_decoded() -> None:

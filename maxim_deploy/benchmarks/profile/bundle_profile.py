@@ -122,9 +122,7 @@ def _measured(
     """(what was measured, the form it ran in)."""
     if backend == "onnxruntime":
         entry = bundle.graph(precision, io or _form(bundle, precision))
-        graph = bundle.checked(entry.file)
-        if entry.weights:
-            bundle.checked(entry.weights)
+        graph = bundle.checked_graph(entry)
         image = random_image(_shape(size, batch, entry.io), entry.io)
         trace = trace_graph(graph, image, runs=runs, warmup=warmup, threads=threads)
         return _Measured(trace.nodes, trace.wall_ms, trace.plain_ms, trace.library, "cpu"), entry.io
