@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from maxim_deploy._optional import require
-from maxim_deploy.benchmarks.summary import percentile, spread
+from maxim_deploy.benchmarks.summary import spread
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS
 from maxim_deploy.machine.sensors import GpuSensors
 
@@ -78,8 +80,8 @@ class Watch:
         """The `median` of the samples, and as `low` and `high` the deciles; None without any."""
         if not self._handoffs:
             return None
-        percents = {"low": 10, "median": 50, "high": 90}
-        return {name: percentile(self._handoffs, at) for name, at in percents.items()}
+        low, middle, high = np.percentile(self._handoffs, (10, 50, 90)).tolist()
+        return {"low": low, "median": middle, "high": high}
 
     @property
     def throttled(self) -> list[str]:

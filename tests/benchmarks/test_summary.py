@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxim_deploy.benchmarks.summary import percentile, spread, summary, throughput
-from maxim_deploy.errors import UsageError
+from maxim_deploy.benchmarks.summary import spread, summary, throughput
 
 TIMES = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=50)
 
@@ -17,7 +16,7 @@ def test_percentiles_mean_and_deviation_are_those_of_numpy(times: list[float]) -
     for percent in (50, 90, 95, 99):
         expected = np.percentile(times, percent)
         assert found[f"p{percent}_ms"] == pytest.approx(expected, rel=1e-6)
-        assert percentile(times, percent) == found[f"p{percent}_ms"]
+        assert type(found[f"p{percent}_ms"]) is float  # JSON takes no number of NumPy's
     assert found["mean_ms"] == pytest.approx(np.mean(times), rel=1e-6)
     deviation = np.std(times, ddof=1) if len(times) > 1 else 0
     assert found["sd_ms"] == pytest.approx(deviation, rel=1e-6, abs=1e-6)
@@ -28,13 +27,6 @@ def test_percentiles_mean_and_deviation_are_those_of_numpy(times: list[float]) -
 def test_the_spread_is_that_of_numpy(times: list[float]) -> None:
     low, middle, high = np.percentile(times, [25, 50, 75])
     assert spread(times) == pytest.approx((high - low) / middle, rel=1e-6, abs=1e-9)
-
-
-def test_percentiles_of_nothing_and_beyond_the_ends() -> None:
-    with pytest.raises(UsageError, match="no percentile 50 of 0 values"):
-        percentile([], 50)
-    with pytest.raises(UsageError, match="no percentile 101 of 1 values"):
-        percentile([1.0], 101)
 
 
 def test_throughput() -> None:

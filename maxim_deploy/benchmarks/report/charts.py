@@ -8,18 +8,19 @@ from maxim_deploy.benchmarks.profile.kinds import KINDS
 from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.profile.tables import shown_kinds
 from maxim_deploy.benchmarks.records import Record
-from maxim_deploy.benchmarks.report.markup import Markup, short_number
 from maxim_deploy.benchmarks.report.panels import (
     BRACKETS,
     Panel,
     cost_of_record,
     is_ours,
     label_of,
+    short_number,
     size_words,
 )
 from maxim_deploy.benchmarks.report.plots import (
     QUIET,
     SERIES,
+    Plot,
     bars,
     figure,
     legend_height,
@@ -35,7 +36,7 @@ Value = Callable[[Record], float | None]
 Size = tuple[int, int]
 
 
-def latency_plots(panel: Panel) -> Iterator[Markup]:
+def latency_plots(panel: Panel) -> Iterator[Plot]:
     """Median time by size and subject, of every bracket."""
     for bracket in panel.brackets:
         yield from by_size(
@@ -48,7 +49,7 @@ def latency_plots(panel: Panel) -> Iterator[Markup]:
         )
 
 
-def throughput_plots(panel: Panel) -> Iterator[Markup]:
+def throughput_plots(panel: Panel) -> Iterator[Plot]:
     """Megapixels per second by size and subject, of every bracket."""
     for bracket in panel.brackets:
 
@@ -59,7 +60,7 @@ def throughput_plots(panel: Panel) -> Iterator[Markup]:
         yield from by_size(panel, title, unit, value)
 
 
-def memory_plots(panel: Panel) -> Iterator[Markup]:
+def memory_plots(panel: Panel) -> Iterator[Plot]:
     """Peak of the process, and of the device, by size and subject."""
     for key, title in (("peak_bytes", "Peak host memory"), ("device_bytes", "Device memory")):
 
@@ -70,7 +71,7 @@ def memory_plots(panel: Panel) -> Iterator[Markup]:
         yield from by_size(panel, title, "MiB, less is better", value, size_of=_memory_size)
 
 
-def ceiling_plots(panel: Panel) -> Iterator[Markup]:
+def ceiling_plots(panel: Panel) -> Iterator[Plot]:
     """Share of the machine's ceiling that was reached."""
 
     def share(record: Record) -> float | None:
@@ -80,7 +81,7 @@ def ceiling_plots(panel: Panel) -> Iterator[Markup]:
     yield from by_size(panel, "Share of the ceiling", "% of the bound, more is better", share)
 
 
-def load_plots(panel: Panel) -> Iterator[Markup]:
+def load_plots(panel: Panel) -> Iterator[Plot]:
     """Under load: throughput by callers, and the tail of the latency by what was offered."""
     closed: dict[str, list[tuple[float, float]]] = {}
     opened: dict[str, list[tuple[float, float]]] = {}
@@ -109,7 +110,7 @@ def load_plots(panel: Panel) -> Iterator[Markup]:
             yield figure(title, f"{y_label} by {x_label}, a line per subject", height, draw)
 
 
-def profile_plot(profile: LayerProfile) -> Markup:
+def profile_plot(profile: LayerProfile) -> Plot:
     """Time by block of the network and kind of work."""
     places, kinds = profile.by_place(), list(shown_kinds(profile))
     parts = {
@@ -135,7 +136,7 @@ def by_size(
     spans: str | None = None,
     size_of: Callable[[Record], Size] = lambda record: record.size,
     log: str = "x",
-) -> Iterator[Markup]:
+) -> Iterator[Plot]:
     """Bars if there is one size, lines over the sizes if there are several; nothing to see, none.
 
     Args:
@@ -185,7 +186,7 @@ def _over_sizes(
     series: dict[str, list[tuple[Size, float]]],
     colours: dict[str, int],
     log: str,
-) -> Markup:
+) -> Plot:
     def megapixels(size: Size) -> float:
         return size[0] * size[1] / 1e6
 

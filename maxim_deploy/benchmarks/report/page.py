@@ -5,24 +5,25 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from maxim_deploy._files import write_text
+from maxim_deploy._optional import require
 from maxim_deploy._version import __version__
 from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.records import Record, line_of
-from maxim_deploy.benchmarks.report import method, overview, sections
-from maxim_deploy.benchmarks.report.markup import Markup, element, together
-from maxim_deploy.benchmarks.report.panels import panels_of
-from maxim_deploy.benchmarks.report.pictures import BeforeAfter
+from maxim_deploy.benchmarks.report import overview, sections
+from maxim_deploy.benchmarks.report.environments import environments_of
+from maxim_deploy.benchmarks.report.panels import panels_of, short_number
+from maxim_deploy.benchmarks.report.pictures import BeforeAfter, data_uri, map_of
 from maxim_deploy.errors import UsageError
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-"""What the browser may load: nothing that is not in the page."""
+NONE = "\u2013"
+"""In a cell for which there is no number."""
 
-_HEAD = Markup("<!DOCTYPE html>\n")
+OPEN_ROWS = 6
+"""Longer lists of claims and warnings are folded until asked for."""
 
 
 def write_report(
@@ -47,7 +48,7 @@ def write_report(
 
     Raises:
         UsageError: there is nothing to report, or the file cannot be written.
-        MissingDependencyError: matplotlib is not installed.
+        MissingDependencyError: jinja2 or matplotlib is not installed.
     """
     if not (records or profiles or parity or pictures):
         raise UsageError("there is nothing to report: no records, profiles, parity or pictures")
@@ -67,82 +68,62 @@ def page(
     pictures: Sequence[BeforeAfter] = (),
 ) -> str:
     """The text of the file; see `write_report`."""
+    jinja2 = require("jinja2", "bench")
     panels = panels_of(records)
-    made = {
-        "Summary": overview.summary(panels),
-        "Speed": sections.speed(panels),
-        "Load": sections.load(panels),
-        "Memory": sections.memory(panels),
-        "Ceiling": sections.ceiling(panels),
-        "Blocks": sections.blocks(profiles),
-        "Parity": sections.parity(parity),
-        "Pictures": sections.pictures(pictures),
-        "Method": method.method(panels, profiles),
+    # A name from a file may contain anything: what is not marked as safe is escaped.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"cell": cell_text, "data_uri": data_uri}
+    present = {
+        "summary": panels,
+        "speed": sections.speed(panels),
+        "load": sections.load(panels),
+        "memory": sections.memory(panels),
+        "ceiling": sections.ceiling(panels),
+        "blocks": [sections.blocks(profile) for profile in profiles],
+        "parity": sections.parity(parity),
+        "pictures": [(picture, map_of(picture)) for picture in pictures],
+        "method": environments_of(panels, profiles),
     }
-    present = {name: part for name, part in made.items() if part is not None}
-    body = element(
-        "body",
-        element("a", "Skip to the content", href="#content", class_="skip"),
-        _header(records, profiles, present),
-        element("main", *present.values(), _raw(records), id="content"),
-        element("footer", f"maxim-deploy {__version__}. This file is complete: it loads nothing."),
-        element("script", Markup(_resource("script.js"))),
+    text: str = environment.get_template("page.html.j2").render(
+        present=present,
+        title=", ".join(dict.fromkeys(record.model for record in records)) or "Benchmark report",
+        facts=_facts(records, profiles),
+        cards=[card for panel in panels if panel.measured for card in overview.cards(panel)],
+        claims=[claims for panel in panels if (claims := overview.claims(panel)).rows],
+        failed=sum(comparison.get("passed") is False for comparison in parity),
+        warnings=overview.warnings(panels),
+        open_rows=OPEN_ROWS,
+        records_uri=_uri(records),
+        version=__version__,
     )
-    return together(_HEAD, element("html", _head(records), body, lang="en"), "\n")
+    return text
 
 
-def _head(records: Sequence[Record]) -> Markup:
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("link", rel="icon", href="data:,"),
-        element("title", f"{_title(records)}: benchmark report"),
-        element("style", Markup(_resource("style.css"))),
-    )
+def cell_text(value: object) -> object:
+    """A fraction with about three digits, a dash for None; everything else as it is."""
+    if isinstance(value, float):
+        return short_number(value)
+    return NONE if value is None else value
 
 
-def _header(
-    records: Sequence[Record], profiles: Sequence[LayerProfile], present: Mapping[str, Markup]
-) -> Markup:
+def _facts(records: Sequence[Record], profiles: Sequence[LayerProfile]) -> list[str]:
+    """Machines and dates, for the head of the page."""
     profiled = [profile.created for profile in profiles]
     dates = sorted(created[:10] for created in [r.created for r in records] + profiled)
     when = " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else None
     machines = dict.fromkeys(panel.machine for panel in panels_of(records))
-    made = datetime.now(UTC).strftime("%Y-%m-%d")
-    facts = [*machines, when and f"measured {when}", f"report of {made}"]
-    return element(
-        "header",
-        element("p", "maxim-deploy", class_="brand"),
-        element("h1", _title(records)),
-        element("p", *(element("span", fact) for fact in facts if fact), class_="facts"),
-        element(
-            "nav",
-            *(element("a", name, href=f"#{_anchor(part)}") for name, part in present.items()),
-            aria_label="Sections",
-        ),
-    )
+    made = f"report of {datetime.now(UTC):%Y-%m-%d}"
+    return [*machines, *([f"measured {when}"] if when else []), made]
 
 
-def _title(records: Sequence[Record]) -> str:
-    models = list(dict.fromkeys(record.model for record in records))
-    return ", ".join(models) if models else "Benchmark report"
-
-
-def _anchor(part: Markup) -> str:
-    return part.split('id="', 2)[1].split('"')[0]
-
-
-def _raw(records: Iterable[Record]) -> Markup | None:
+def _uri(records: Iterable[Record]) -> str | None:
     text = "".join(line_of(record) + "\n" for record in records)
     if not text:
         return None
-    uri = f"data:application/jsonl;base64,{base64.b64encode(text.encode()).decode()}"
-    link = element("a", "Download the records", href=uri, download="records.jsonl", class_="button")
-    return element("p", link, " as JSON lines, to plot or to check them yourself.", class_="raw")
-
-
-def _resource(name: str) -> str:
-    return files("maxim_deploy.benchmarks.report").joinpath(name).read_text("utf-8")
+    return f"data:application/jsonl;base64,{base64.b64encode(text.encode()).decode()}"

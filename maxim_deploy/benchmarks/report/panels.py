@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS, Ratio, ratio
@@ -28,6 +28,30 @@ _WORDS = {
     "literal": "literal export",
     "none": "no rewrite",
 }
+
+
+class Verdict(NamedTuple):
+    """A cell of a table that is coloured by its first word; the note is small print."""
+
+    word: str
+    note: str = ""
+
+
+class Table(NamedTuple):
+    """A table with a name.
+
+    Attributes:
+        caption: what is in it.
+        heads: of the columns.
+        rows: their cells; the first one names the row. A cell is text, a number, a `Verdict`, or
+            None where there is nothing.
+        words: so many columns, from the left, are text; the others are numbers.
+    """
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    words: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,6 +94,13 @@ class Panel:
     def title(self) -> str:
         """The model, and the plan that it was measured by."""
         return f"{self.first.model} ({self.first.suite})"
+
+    @property
+    def method(self) -> str:
+        """What was measured where and when, in a line."""
+        first = self.first
+        threads = f", {first.threads} threads" if first.threads else ""
+        return f"{first.architecture}; {self.machine}{threads}; {first.created}"
 
     @property
     def machine(self) -> str:
@@ -160,6 +191,15 @@ def p50_ms(record: Record, bracket: str) -> float:
 def cost_of_record(record: Record) -> dict[str, Any]:
     """The cost beside the measurement; empty where there is none."""
     return getattr(record, "cost", None) or {}
+
+
+def short_number(value: float) -> str:
+    """With about three digits."""
+    if value >= 100:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def size_words(size: Sequence[int], batch: int = 1) -> str:

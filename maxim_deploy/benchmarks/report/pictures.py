@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from maxim_deploy._optional import require
-from maxim_deploy.benchmarks.report.markup import Markup, element
 from maxim_deploy.errors import UsageError
 from maxim_deploy.parity.metrics import psnr
 
@@ -51,13 +50,47 @@ class BeforeAfter:
                     f"{picture.dtype} {picture.shape}"
                 )
 
+    @property
+    def quality(self) -> str | None:
+        """PSNR before and after; None without a target."""
+        if self.target is None:
+            return None
+        before, after = (psnr(one, self.target, peak=255) for one in (self.before, self.after))
+        return f"{before:.2f} dB before, {after:.2f} dB after: {after - before:+.2f} dB"
 
-def shown(picture: BeforeAfter) -> Markup:
-    """The slider and the map, side by side where there is room."""
-    heading = element("h3", picture.name)
-    note = element("p", picture.note, class_="muted") if picture.note else None
-    both = element("div", _slider(picture), _map(picture), class_="pictures")
-    return element("article", heading, note, both, class_="picture")
+
+class ErrorMap(NamedTuple):
+    """A map of what is still wrong or was changed.
+
+    Attributes:
+        pixels: uint8 `[H, W, 3]`.
+        text: what it shows.
+        colours: of its scale, from 0 to `brightest` levels of 255.
+        brightest: level that has the last colour.
+    """
+
+    pixels: Pixels
+    text: str
+    colours: list[str]
+    brightest: float
+
+
+def map_of(picture: BeforeAfter) -> ErrorMap:
+    """The map beside a picture.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    levels, brightest = error_map(picture)
+    colormap = require("matplotlib", "bench").colormaps[_COLOURS]
+    to_hex = require("matplotlib.colors", "bench").to_hex
+    what = "What was changed" if picture.target is None else "What is still wrong"
+    return ErrorMap(
+        colormap(np.minimum(levels / brightest, 1), bytes=True)[..., :3],
+        f"{what}: {levels.mean():.2f} levels of 255 in the mean, {levels.max():.0f} at most",
+        [to_hex(colormap(k / 8)) for k in range(9)],
+        brightest,
+    )
 
 
 def error_map(picture: BeforeAfter) -> tuple[NDArray[np.float32], float]:
@@ -72,76 +105,3 @@ def data_uri(picture: Pixels) -> str:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _slider(picture: BeforeAfter) -> Markup:
-    height, width = picture.before.shape[:2]
-    size: dict[str, Any] = {"width": width, "height": height}
-    before = element("img", src=data_uri(picture.before), alt=f"{picture.name}, before", **size)
-    after = element(
-        "img", src=data_uri(picture.after), alt=f"{picture.name}, after", class_="after", **size
-    )
-    control = element(
-        "input",
-        type="range",
-        min="0",
-        max="100",
-        value="50",
-        step="1",
-        aria_label=f"{picture.name}: share of the picture that is shown before restoration",
-        aria_valuetext="50 % before",
-    )
-    frame = element(
-        "div",
-        before,
-        after,
-        element("span", "before", class_="tag left", aria_hidden="true"),
-        element("span", "after", class_="tag right", aria_hidden="true"),
-        element("span", class_="divider", aria_hidden="true"),
-        control,
-        class_="slider",
-    )
-    caption = _quality(picture) or "Drag, or use the arrow keys: before on the left, after right."
-    return element("figure", frame, element("figcaption", caption))
-
-
-def _quality(picture: BeforeAfter) -> str | None:
-    if picture.target is None:
-        return None
-    before, after = (psnr(one, picture.target, peak=255) for one in (picture.before, picture.after))
-    return f"{before:.2f} dB before, {after:.2f} dB after: {after - before:+.2f} dB"
-
-
-def _map(picture: BeforeAfter) -> Markup:
-    levels, brightest = error_map(picture)
-    colormap = require("matplotlib", "bench").colormaps[_COLOURS]
-    coloured = (colormap(np.clip(levels / brightest, 0, 1))[..., :3] * 255).round()
-    what = "What was changed" if picture.target is None else "What is still wrong"
-    scale = ", ".join(_hex(colormap(k / 8)) for k in range(9))
-    height, width = levels.shape
-    text = f"{what}: {levels.mean():.2f} levels of 255 in the mean, {levels.max():.0f} at most"
-    return element(
-        "figure",
-        element(
-            "img",
-            src=data_uri(coloured.astype(np.uint8)),
-            alt=f"{picture.name}, map: {text}",
-            width=width,
-            height=height,
-        ),
-        element(
-            "figcaption",
-            text,
-            element(
-                "span",
-                element("span", "0"),
-                element("span", class_="bar", style=f"background: linear-gradient(90deg, {scale})"),
-                element("span", f"{brightest:.0f} levels and more"),
-                class_="scale",
-            ),
-        ),
-    )
-
-
-def _hex(colour: tuple[float, ...]) -> str:
-    return "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])

@@ -9,10 +9,9 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from maxim_deploy._optional import require
-from maxim_deploy.benchmarks.report.markup import Markup, element
 
 WIDTH = 4.0
 """Inches; what fits a narrow screen. A wide one shows several plots side by side."""
@@ -25,12 +24,29 @@ SERIES = tuple(f"#0000{0xA0 + number:02x}" for number in range(12))
 LINES = ("-", "--", ":", "-.")
 MARKERS = "osD^vPX*"
 
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
 _numbers = count(1)
+"""Salts of the names in a plot, which must differ from those of all other plots in a page."""
 
 Draw = Callable[[Any], None]
 
 
-def figure(title: str, description: str, height: float, draw: Draw) -> Markup:
+class Plot(NamedTuple):
+    """A plot in a page.
+
+    Attributes:
+        title: shown above.
+        description: what is to be seen, for those who cannot see it.
+        svg: an SVG element from behind the name of its tag, so that it can be given attributes.
+    """
+
+    title: str
+    description: str
+    svg: str
+
+
+def figure(title: str, description: str, height: float, draw: Draw) -> Plot:
     """A plot with its title, and a description for those who cannot see it.
 
     Args:
@@ -41,7 +57,7 @@ def figure(title: str, description: str, height: float, draw: Draw) -> Markup:
     """
     matplotlib = require("matplotlib", "bench")
     figures = require("matplotlib.figure", "bench")
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "maxim-deploy", "font.size": 10}
+    settings = {"svg.fonttype": "none", "svg.hashsalt": str(next(_numbers)), "font.size": 10}
     settings |= {"text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": GRID}
     settings |= {"xtick.color": MUTED, "ytick.color": INK, "grid.color": GRID}
     settings |= {"axes.titlecolor": INK, "legend.labelcolor": INK, "legend.frameon": False}
@@ -52,13 +68,8 @@ def figure(title: str, description: str, height: float, draw: Draw) -> Markup:
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes)
         file = io.StringIO()
-        drawn.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return element(
-        "figure",
-        element("figcaption", title),
-        _inline(file.getvalue(), f"{title}: {description}", f"plot{next(_numbers)}"),
-        class_="plot",
-    )
+        drawn.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
+    return Plot(title, description, _inline(file.getvalue()))
 
 
 def bars(
@@ -199,21 +210,12 @@ def stacked(
     return draw
 
 
-def _inline(svg: str, description: str, prefix: str) -> Markup:
-    """The SVG element alone, scaling with the page, with names that no other one has."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
-    svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
-    svg = re.sub(r"#0000([0-9a-f]{2})\b", _variable, svg)
-    title = element("title", description, id=f"{prefix}-title")
-    opening = f'<svg role="img" aria-labelledby="{prefix}-title" '
-    svg = svg.replace("<svg ", opening, 1)
-    end = svg.index(">") + 1
-    return Markup(svg[:end] + title + svg[end:])
+def _inline(svg: str) -> str:
+    """The SVG element from behind its tag's name, in the colours of the page."""
+    # Groups are numbered alike in every plot, and an id must be one in the page. What is referred
+    # to has a name from the plot's own salt.
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg.partition("<svg")[2])
+    return re.sub(r"#0000([0-9a-f]{2})\b", _variable, svg)
 
 
 def _variable(match: re.Match[str]) -> str:

@@ -1,9 +1,12 @@
-"""The sections of a report. Each is None where there is nothing to show."""
+"""What the sections of a report show: plots with the tables behind them, and tables alone.
+
+The template has the words around them. A section that is empty or None is left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.profile.tables import MIN_SHARE, method_of, rows_of
@@ -16,261 +19,193 @@ from maxim_deploy.benchmarks.report.charts import (
     profile_plot,
     throughput_plots,
 )
-from maxim_deploy.benchmarks.report.markup import (
-    Markup,
-    element,
-    folded,
-    section,
-    short_number,
-    table,
-    together,
-)
 from maxim_deploy.benchmarks.report.panels import (
     BRACKETS,
     Panel,
+    Table,
+    Verdict,
     cost_of_record,
     label_of,
     p50_ms,
     size_words,
 )
-from maxim_deploy.benchmarks.report.pictures import BeforeAfter, shown
-
-NONE = "\u2013"
-"""In a cell for which there is no number."""
+from maxim_deploy.benchmarks.report.plots import Plot
 
 
-def speed(panels: Sequence[Panel]) -> Markup | None:
+class Plotted(NamedTuple):
+    """A panel's plots, with a table that is shown when `summary` is asked for."""
+
+    panel: Panel
+    plots: list[Plot]
+    summary: str = ""
+    table: Table | None = None
+
+
+class Blocks(NamedTuple):
+    """Where the time goes: by block and kind, `sums` of each, and the whole table."""
+
+    title: str
+    method: str
+    plot: Plot
+    sums: list[Table]
+    table: Table
+
+
+def speed(panels: Sequence[Panel]) -> list[Plotted]:
     """Latency and throughput."""
-    parts = [
-        _panel(panel, [*latency_plots(panel), *throughput_plots(panel)], _times(panel))
-        for panel in panels
-        if panel.measured
-    ]
-    lead = (
-        "Medians of wall time. Bars in colour are backends of this package, grey ones what they "
-        "are compared with; the line at the end of a bar is the range of its median."
-    )
-    return section("speed", "Latency and throughput", lead, *parts) if parts else None
+
+    def draw(panel: Panel) -> Iterable[Plot]:
+        yield from latency_plots(panel)
+        yield from throughput_plots(panel)
+
+    return _plotted(panels, draw, "All times, in milliseconds", _times)
 
 
-def load(panels: Sequence[Panel]) -> Markup | None:
+def load(panels: Sequence[Panel]) -> list[Plotted]:
     """Several callers at a time."""
-    lead = (
-        "Closed loop: every caller asks again as soon as it is answered. Open loop: pictures "
-        "arrive at a given rate whether or not the last one is done."
-    )
-    return _plots("load", "Under load", lead, panels, load_plots)
+    return _plotted(panels, load_plots)
 
 
-def memory(panels: Sequence[Panel]) -> Markup | None:
+def memory(panels: Sequence[Panel]) -> list[Plotted]:
     """Peak memory."""
-    lead = (
-        "The peak of a process that loads one subject and runs it: interpreter, library, weights "
-        "and all."
-    )
-    return _plots("memory", "Memory", lead, panels, memory_plots, _memory_table)
+    return _plotted(panels, memory_plots, "All figures of memory", _memory)
 
 
-def ceiling(panels: Sequence[Panel]) -> Markup | None:
+def ceiling(panels: Sequence[Panel]) -> list[Plotted]:
     """How far from what the machine can do at most."""
-    lead = (
-        "No run can be faster than its arithmetic at the rate of this machine's best matrix "
-        "product, nor than its data at the rate of a copy, both measured in the same run. The "
-        "share is this bound over the time taken; caches can lift it above what it says of "
-        "main memory."
-    )
-    return _plots("ceiling", "Share of the ceiling", lead, panels, ceiling_plots, _cost_table)
+    return _plotted(panels, ceiling_plots, "All figures of the ceiling", _cost)
 
 
-def blocks(profiles: Sequence[LayerProfile]) -> Markup | None:
+def blocks(profile: LayerProfile) -> Blocks:
     """Where the time goes."""
-    if not profiles:
-        return None
-    lead = (
-        "Time of one run by block of the published network and kind of work, from the runtime's "
-        "own profiler. Level 0 is full size, 2 a quarter of it."
+    head, *rows = rows_of(profile)
+    total = profile.nodes_ms or 1.0
+
+    def sums(caption: str, ms_by_name: Mapping[str, float]) -> Table:
+        large = {name: ms for name, ms in ms_by_name.items() if ms >= MIN_SHARE * total}
+        rest = sum(ms_by_name.values()) - sum(large.values())
+        shown = large | ({"the rest": rest} if rest else {})
+        rows = [(name, ms, f"{100 * ms / total:.1f} %") for name, ms in shown.items()]
+        return Table(caption, ("", "ms", "share"), rows)
+
+    return Blocks(
+        profile.title,
+        method_of(profile),
+        profile_plot(profile),
+        [
+            sums("By kind of work", profile.by_kind()),
+            sums("By block, all stages and levels", profile.by_block()),
+        ],
+        Table(f"Blocks, {profile.title}", ["Block", *head[1:]], rows),
     )
-    return section("blocks", "Where the time goes", lead, *map(_profile, profiles))
 
 
-def parity(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
+def parity(comparisons: Sequence[Mapping[str, Any]]) -> Table | None:
     """Is the picture still the same?"""
-    if not rows:
+    if not comparisons:
         return None
-    failed = sum(row.get("passed") is False for row in rows)
-    lead = (
-        f"{len(rows)} compared, {failed or 'none'} outside its threshold. Errors in levels of 255."
-    )
     heads = ("Compared", "with", "picture", "threshold", "result", "largest", "99.9 %", "mean",
              "PSNR, dB", "SSIM")  # fmt: skip
-    cells = [
+    keys = ("max_error_levels", "p999_error_levels", "mean_error_levels")
+    rows = [
         (
-            row.get("a", NONE),
-            row.get("b", NONE),
-            row.get("image", NONE),
-            _threshold(row.get("threshold")),
-            _result(row),
-            _number(row.get("max_error_levels")),
-            _number(row.get("p999_error_levels")),
-            _number(row.get("mean_error_levels")),
-            _number(row.get("psnr"), "{:.2f}"),
-            _number(row.get("ssim"), "{:.5f}"),
+            *map(one.get, ("a", "b", "image")),
+            _threshold(one.get("threshold")),
+            _result(one),
+            *map(one.get, keys),
+            _formatted(one.get("psnr"), "{:.2f}"),
+            _formatted(one.get("ssim"), "{:.5f}"),
         )
-        for row in rows
+        for one in comparisons
     ]
-    return section("parity", "Parity", lead, table("Parity", heads, cells, words=5))
+    return Table("Parity", heads, rows, words=5)
 
 
-def pictures(shots: Sequence[BeforeAfter]) -> Markup | None:
-    """Before and after."""
-    lead = "Drag the line, or focus it and use the arrow keys."
-    return section("pictures", "Pictures", lead, *map(shown, shots)) if shots else None
-
-
-def _panel(panel: Panel, plots: Sequence[Markup], *tables: Markup | None) -> Markup:
-    first = panel.first
-    threads = f", {first.threads} threads" if first.threads else ""
-    words = f"{first.architecture}; {panel.machine}{threads}; {first.created}"
-    return element(
-        "div",
-        element("h3", panel.title),
-        element("p", words, class_="muted"),
-        element("div", *plots, class_="plots"),
-        *tables,
-        class_="panel",
-    )
-
-
-def _plots(
-    name: str,
-    title: str,
-    lead: str,
+def _plotted(
     panels: Sequence[Panel],
-    draw: Callable[[Panel], Iterator[Markup]],
-    tabulate: Callable[[Panel], Markup | None] = lambda _: None,
-) -> Markup | None:
+    draw: Callable[[Panel], Iterable[Plot]],
+    summary: str = "",
+    tabulate: Callable[[Panel], Table | None] = lambda _: None,
+) -> list[Plotted]:
     drawn = ((panel, list(draw(panel))) for panel in panels)
-    parts = [_panel(panel, plots, tabulate(panel)) for panel, plots in drawn if plots]
-    return section(name, title, lead, *parts) if parts else None
+    return [Plotted(panel, plots, summary, tabulate(panel)) for panel, plots in drawn if plots]
 
 
-def _times(panel: Panel) -> Markup:
+def _times(panel: Panel) -> Table:
     heads = ("Subject", "size", "bracket", "p50", "p90", "p95", "p99", "mean", "sd", "runs",
              "GPU p50", "images/s", "MP/s")  # fmt: skip
-    rows = []
-    for record in panel.measured:
-        for bracket in BRACKETS:
-            if (timing := record.timings.get(bracket)) is None:
-                continue
-            wall, gpu = timing["wall"], timing.get("gpu") or {}
-            keys = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "mean_ms", "sd_ms")
-            rows.append(
-                (
-                    label_of(record),
-                    size_words(record.size, record.batch),
-                    BRACKETS[bracket],
-                    *(_number(wall.get(key)) for key in keys),
-                    wall.get("count", NONE),
-                    _number(gpu.get("p50_ms")),
-                    _number(timing.get("images_per_s")),
-                    _number(timing.get("megapixels_per_s")),
-                )
-            )
-    return folded("All times, in milliseconds", table("Times", heads, rows, words=3))
-
-
-def _memory_table(panel: Panel) -> Markup:
-    heads = ("Subject", "size", "baseline, MiB", "peak, MiB", "run, bytes per pixel", "device, MiB")
+    keys = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "mean_ms", "sd_ms", "count")
     rows = [
         (
             label_of(record),
-            size_words(record.memory.get("size", record.size), record.batch),
-            *(_number(_mib(record.memory.get(key))) for key in ("baseline_bytes", "peak_bytes")),
-            _number(record.memory.get("bytes_per_pixel")),
-            _number(_mib(record.memory.get("device_bytes"))),
+            size_words(record.size, record.batch),
+            BRACKETS[bracket],
+            *map(timing["wall"].get, keys),
+            (timing.get("gpu") or {}).get("p50_ms"),
+            timing.get("images_per_s"),
+            timing.get("megapixels_per_s"),
+        )
+        for record in panel.measured
+        for bracket in BRACKETS
+        if (timing := record.timings.get(bracket)) is not None
+    ]
+    return Table("Times", heads, rows, words=3)
+
+
+def _memory(panel: Panel) -> Table:
+    heads = ("Subject", "size", "baseline, MiB", "peak, MiB", "run, bytes per pixel", "device, MiB")
+
+    def mib(value: float | None) -> float | None:
+        return None if value is None else value / MIB
+
+    rows = [
+        (
+            label_of(record),
+            size_words(taken.get("size", record.size), record.batch),
+            mib(taken.get("baseline_bytes")),
+            mib(taken.get("peak_bytes")),
+            taken.get("bytes_per_pixel"),
+            mib(taken.get("device_bytes")),
         )
         for record in panel.records
-        if record.memory
+        if (taken := record.memory)
     ]
-    return folded("All figures of memory", table("Memory", heads, rows, words=2))
+    return Table("Memory", heads, rows, words=2)
 
 
-def _cost_table(panel: Panel) -> Markup:
+def _cost(panel: Panel) -> Table:
     heads = ("Subject", "size", "operations per pixel", "bytes per pixel", "bound, ms",
              "taken, ms", "share, %", "best product, GFLOP/s", "copy, GB/s")  # fmt: skip
     rows = []
     for record in panel.measured:
-        cost = cost_of_record(record)
-        if cost:
-            taken = p50_ms(record, next(iter(b for b in BRACKETS if b in record.timings)))
+        if cost := cost_of_record(record):
             share = cost.get("share")
             rows.append(
                 (
                     label_of(record),
                     size_words(record.size, record.batch),
-                    _number(cost.get("operations_per_pixel")),
-                    _number(cost.get("bytes_per_pixel")),
-                    _number(cost.get("bound_ms")),
-                    _number(taken),
-                    _number(None if share is None else 100 * share),
-                    _number(cost.get("gflops")),
-                    _number(cost.get("gbps")),
+                    *map(cost.get, ("operations_per_pixel", "bytes_per_pixel", "bound_ms")),
+                    p50_ms(record, next(b for b in BRACKETS if b in record.timings)),
+                    None if share is None else 100 * share,
+                    *map(cost.get, ("gflops", "gbps")),
                 )
             )
-    return folded("All figures of the ceiling", table("Ceiling", heads, rows, words=2))
+    return Table("Ceiling", heads, rows, words=2)
 
 
-def _profile(profile: LayerProfile) -> Markup:
-    head, *rows = rows_of(profile)
-    whole = table(f"Blocks, {profile.title}", ["Block", *head[1:]], rows)
-    return element(
-        "div",
-        element("h3", profile.title),
-        element("p", method_of(profile), class_="muted"),
-        element("div", profile_plot(profile), _kinds(profile), class_="plots"),
-        folded("All blocks, in milliseconds", whole),
-        class_="panel",
-    )
+def _formatted(value: object, form: str) -> object:
+    return form.format(value) if isinstance(value, (int, float)) else value
 
 
-def _kinds(profile: LayerProfile) -> Markup:
-    total = profile.nodes_ms or 1.0
-
-    def rows(sums: Mapping[str, float]) -> list[tuple[object, ...]]:
-        large = {name: ms for name, ms in sums.items() if ms >= MIN_SHARE * total}
-        rest = sum(sums.values()) - sum(large.values())
-        shown = large | ({"the rest": rest} if rest else {})
-        return [(name, _number(ms), f"{100 * ms / total:.1f} %") for name, ms in shown.items()]
-
-    heads = ("", "ms", "share")
-    return element(
-        "div",
-        table("By kind of work", heads, rows(profile.by_kind())),
-        table("By block, all stages and levels", heads, rows(profile.by_block())),
-        class_="sums",
-    )
-
-
-def _mib(value: float | None) -> float | None:
-    return None if value is None else value / MIB
-
-
-def _number(value: object, form: str | None = None) -> object:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return NONE if value is None else value
-    return form.format(value) if form else short_number(value)
-
-
-def _threshold(value: object) -> str:
+def _threshold(value: object) -> object:
     if isinstance(value, Mapping):
         return ", ".join(f"{key.replace('_', ' ')} {limit}" for key, limit in value.items())
-    return NONE if value is None else str(value)
+    return value
 
 
-def _result(row: Mapping[str, Any]) -> object:
-    passed = row.get("passed")
+def _result(comparison: Mapping[str, Any]) -> Verdict | None:
+    passed = comparison.get("passed")
     if passed is None:
-        return NONE
-    word = "passed" if passed else "failed"
-    faults = element("small", "; ".join(row.get("faults") or ())) if not passed else None
-    return together(element("span", word, class_=f"verdict {word}"), " ", faults)
+        return None
+    faults = "; ".join(comparison.get("faults") or ())
+    return Verdict("passed") if passed else Verdict("failed", faults)
