@@ -1,5 +1,5 @@
 # make demo   export the demo model, restore a real noisy photograph, show what was gained
-# make test   linters and the whole test suite
+# make test   linters and the whole test suite, in two processes
 # make test-extended   only what takes minutes each: 2-megapixel frames, engines of large networks
 # Both make and keep a virtual environment; PYTHON=python3.12 chooses the interpreter.
 
@@ -27,8 +27,13 @@ install: $(VENV)/installed
 demo: install
 	@$(BIN)/maxim-deploy demo -o $(OUT)
 
-test: install lint
-	$(BIN)/python -m pytest
+# The linters run beside the tests and are told of when they end; either one can fail.
+test: install
+	@{ lint=$$($(MAKE) --no-print-directory lint 2>&1); code=$$?; \
+		printf '\n%s\n' "$$lint"; exit $$code; } & linters=$$!; \
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder; tests=$$?; \
+	wait $$linters || { echo "make test: the linters found faults, see above" >&2; exit 1; }; \
+	exit $$tests
 
 test-extended: install
 	$(BIN)/python -m pytest --extended -m extended

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+"""What this process may run on before it is pinned."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,11 +20,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several test processes processors of its own.
+
+    Libraries start a thread per processor that they see. Those of two test processes would spin on
+    each other's: the same tests then take twice the processor time.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and PROCESSORS:
+        number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+        own = sorted(PROCESSORS)[number::count]
+        os.sched_setaffinity(0, own or PROCESSORS)
+
+
+@pytest.hookimpl(wrapper=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
     if not config.getoption("--extended"):
         for item in items:
             if item.get_closest_marker("extended"):
                 item.add_marker(pytest.mark.skip(reason="takes minutes; pass --extended"))
+
+    if hasattr(config, "workerinput"):
+        _share_out(items)
+    yield
+
+
+def _share_out(items: list[pytest.Item]) -> None:
+    """Among several test processes: a group of tests stays in one, and long groups come first.
+
+    The tests of a module are a group, for they share fixtures, unless they name another.
+    """
+    groups: dict[pytest.Item, str] = {}
+    slow: Counter[str] = Counter()
+    for item in items:
+        if (marker := item.get_closest_marker("xdist_group")) is None:
+            module = ".".join(item.path.with_suffix("").parts[-2:])
+            item.add_marker(pytest.mark.xdist_group(module))
+            groups[item] = module
+        else:
+            groups[item] = marker.args[0]
+        slow[groups[item]] += item.get_closest_marker("slow") is not None
+    items.sort(key=lambda item: -slow[groups[item]])
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,12 +73,42 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def every_processor() -> Iterator[None]:
+    """For what needs more processors than this test process is pinned to."""
+    if not PROCESSORS:  # this system pins nothing
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, PROCESSORS)
+    yield
+    os.sched_setaffinity(0, own)
+
+
 @pytest.fixture(scope="session")
-def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept_traces(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Networks are traced once, not in each run; see `traces`."""
+    import traces
+
+    with pytest.MonkeyPatch.context() as patch:
+        assert pytestconfig.cache is not None
+        patch.setenv(traces.FOLDER, str(pytestconfig.cache.mkdir("traces")))
+        patch.setattr("torch.onnx.export", traces.kept_or_traced)
+        yield
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(
+    tmp_path_factory: pytest.TempPathFactory, kept_traces: None, request: pytest.FixtureRequest
+) -> Path:
     """The demo model, exported once for the whole run. Not to be modified: copy it first."""
     from maxim_deploy.checkpoints import open_model
     from maxim_deploy.export import export_bundle
 
-    folder = tmp_path_factory.mktemp("bundles") / "demo-denoise"
-    export_bundle(open_model("demo-denoise"), folder)
+    shared = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        shared = shared.parent  # of all processes of this run
+    folder = shared / "bundles" / "demo-denoise"
+    with FileLock(shared / "demo-denoise.lock"):
+        export_bundle(open_model("demo-denoise"), folder)  # leaves alone what is there
     return folder

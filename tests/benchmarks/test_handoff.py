@@ -13,8 +13,9 @@ from maxim_deploy.benchmarks import handoff
 from maxim_deploy.benchmarks.handoff import handoff_ns
 from maxim_deploy.benchmarks.handoff_history import KEPT, recall
 
+pytestmark = [pytest.mark.usefixtures("every_processor"), pytest.mark.xdist_group("measuring")]
 several = pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
+    not hasattr(os, "sched_setaffinity") or (os.cpu_count() or 1) < 2,
     reason="needs two processors and a choice of them",
 )
 

@@ -100,6 +100,8 @@ def test_what_others_use_is_all_less_our_own(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="as psutil counts there")
+@pytest.mark.xdist_group("measuring")
+@pytest.mark.usefixtures("every_processor")
 def test_a_busy_stranger_is_seen() -> None:
     spin = [sys.executable, "-c", "while True: pass"]
     with subprocess.Popen(spin) as stranger:

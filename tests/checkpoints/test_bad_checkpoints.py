@@ -190,6 +190,7 @@ def test_wrong_names_are_all_listed(rename, weights, tmp_path):
     assert text.endswith("\n  unexpected: zzz")
 
 
+@pytest.mark.xdist_group("measuring")
 def test_listing_many_wrong_names_takes_no_minutes(weights, save_npz):
     telling = ("stage_0_input_conv_0/", "stage_0_encoder_block_0/", "stage_0_global_block_0/")
     names = {}

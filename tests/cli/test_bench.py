@@ -349,6 +349,7 @@ def test_no_bundle_there(runs: Any, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("measuring")
 def test_a_bundle_is_measured(demo_bundle: Path, folder: Path) -> None:
     """Everything that a user gets, on the demo model at a small size."""
     Path("small.toml").write_text(SMALL)

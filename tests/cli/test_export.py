@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,34 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from cli.commands import QUICK_EXPORT, ROOT, command
 
-import maxim_deploy
 from maxim_deploy.cli import main
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
 
-ROOT = Path(maxim_deploy.__file__).parents[1]
 SMALL = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
 
 
-def command(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    script = f"from maxim_deploy.cli.main import {name}; {name}()"
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(maxim_deploy.__file__).parents[1]),
-            **environment,
-        },
-    )
-
-
 @pytest.mark.slow
-def test_demo(tmp_path: Path) -> None:
-    result = command("main", "demo", "-o", tmp_path / "out")
+def test_demo(kept_traces: None, tmp_path: Path) -> None:
+    result = command("main", "demo", "-o", tmp_path / "out", before=QUICK_EXPORT)
     assert result.returncode == 0, result.stderr
     written = [Path(line) for line in result.stdout.splitlines()]
     assert [path.name for path in written] == [
@@ -53,12 +36,12 @@ def test_demo(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_weights_of_ones_own_with_json(tmp_path: Path) -> None:
+def test_weights_of_ones_own_with_json(kept_traces: None, tmp_path: Path) -> None:
     weights = tmp_path / "mine.npz"
     np.savez(weights, **reference.published(reference.parameters(SMALL)))
     bundle = tmp_path / "bundle"
     options = ["--checkpoint", weights, "-o", bundle, "--precision", "fp32", "--no-source"]
-    result = command("export", *options, "--json")
+    result = command("export", *options, "--json", before=QUICK_EXPORT)
     assert result.returncode == 0, result.stderr
     manifest = json.loads(result.stdout)
     assert manifest == json.loads((bundle / "manifest.json").read_text())

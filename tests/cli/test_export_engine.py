@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cli.test_export import command
+from cli.commands import QUICK_EXPORT, command
 from engines.conftest import tiny_graph, write_bundle
 
 pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
@@ -20,8 +20,8 @@ def bundle(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "bundle", tiny_graph())
 
 
-def export(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return command("export", *arguments)
+def export(*arguments: object, before: str = "") -> subprocess.CompletedProcess[str]:
+    return command("export", *arguments, before=before)
 
 
 def test_an_engine_for_a_bundle_that_is_there(bundle: Path) -> None:
@@ -116,11 +116,11 @@ def test_more_bad_input(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_export_and_engine_in_one_call(tmp_path: Path) -> None:
+def test_export_and_engine_in_one_call(kept_traces: None, tmp_path: Path) -> None:
     bundle = tmp_path / "b"
     arguments = ["demo-denoise", "-o", bundle, "--precision", "fp16", "--io", "image"]
     arguments += [*RTX, "--profile", "64x64", "--budget", "5m"]
-    first = export(*arguments)
+    first = export(*arguments, before=QUICK_EXPORT)
     assert first.returncode == 0, first.stderr
     assert "tracing" in first.stderr and "building the engine" in first.stderr
     again = export(*arguments)

@@ -104,6 +104,7 @@ def test_a_script_imports_its_own_command_only(script: str, args: list[str]):
     assert sorted(modules) == [f"maxim_deploy.cli.{name}" for name in ("main", "run", "shell")]
 
 
+@pytest.mark.xdist_group("measuring")
 def test_help_is_quick():
     started = time.perf_counter()
     python("from maxim_deploy.cli.main import main; main()", "run", "--help")

@@ -56,7 +56,7 @@ def test_metadata_says_what_a_graph_is(demo_bundle: Path) -> None:
 
 
 @pytest.mark.slow
-def test_literal_in_a_single_file(tmp_path: Path) -> None:
+def test_literal_in_a_single_file(kept_traces: None, tmp_path: Path) -> None:
     checkpoint = reference.random_checkpoint(TINY)
     settings = BundleSettings(("fp32",), ("image",), literal=True, single_file=True)
     bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", settings)

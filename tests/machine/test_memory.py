@@ -11,6 +11,7 @@ from maxim_deploy.machine.memory import (
     kibibytes,
 )
 
+pytestmark = pytest.mark.xdist_group("measuring")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 
 

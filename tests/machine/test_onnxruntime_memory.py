@@ -16,7 +16,10 @@ from graph.small_graphs import node, write
 from maxim_deploy.errors import BackendError
 from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc"),
+    pytest.mark.xdist_group("measuring"),
+]
 
 
 def run(script: str, *arguments: object, **env: str) -> dict:

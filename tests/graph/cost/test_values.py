@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 STEPS, SIDE = 60, 512
 
 # Peak memory is of a whole process, so this one has nothing else in it.
@@ -24,6 +26,7 @@ print(peak_resident_bytes() - before, sum(value.bytes for value in values.values
 """
 
 
+@pytest.mark.xdist_group("measuring")
 def test_a_value_is_gone_once_its_shape_is_known() -> None:
     command = [sys.executable, "-c", CODE]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
