@@ -408,7 +408,9 @@ def test_in_a_browser(browser: Any, tmp_path: Path, width: int, scheme: str) -> 
 
     slider = browser.find_element(By.CSS_SELECTOR, ".slider")
     control = slider.find_element(By.TAG_NAME, "input")
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
+    browser.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", slider
+    )
 
     def clip() -> str:
         after = slider.find_element(By.CSS_SELECTOR, ".after")
