@@ -142,6 +142,15 @@ def shown(path: str | Path) -> list[tuple[int, int]]:
     return seen
 
 
+def assert_inverted(path: str | Path, pts: Sequence[int] | None, of: int | None = None) -> None:
+    """Frames at these times, which are the first of a clip of `of` frames, inverted."""
+    times, found = zip(*shown(path), strict=True)
+    if pts is not None:
+        assert times == tuple(pts)
+    expected = [255 - level for level in levels(of or len(times))]
+    assert all(abs(a - b) <= 2 for a, b in zip(found, expected, strict=False))
+
+
 def packets(path: str | Path, kind: str) -> list[tuple[float, bytes]]:
     """Times in seconds, and contents, of the packets of the first stream of a kind."""
     with av.open(str(path)) as container:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -112,3 +113,22 @@ def demo_bundle(
     with FileLock(shared / "demo-denoise.lock"):
         export_bundle(open_model("demo-denoise"), folder)  # leaves alone what is there
     return folder
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A network that only inverts, in place of what bundles hold."""
+    from inverter import Inverter
+
+    from maxim_deploy import runtime
+
+    inverter = Inverter()
+    monkeypatch.setattr(runtime, "load", inverter.load)
+    return inverter
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, so that tests use relative names."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -52,7 +52,8 @@ class TerminalBar:
             speed_estimate_period=_RATE_WINDOW_S,
         )
         self._files: TaskID | None = None
-        self._frames: tuple[Path, TaskID] | None = None
+        self._frames: TaskID | None = None
+        self._video: Path | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -63,30 +64,19 @@ class TerminalBar:
 
     def show(self, progress: FileProgress) -> None:
         """One step forward."""
+        bars = self._progress
         if self._files is None:
             if progress.result:
                 return  # of an earlier run: it would spoil the rate of this one
             total, done = progress.files_total, progress.files_done
-            self._files = self._progress.add_task(
-                "files", total=total, completed=done, visible=total > 1
-            )
-        self._progress.update(self._files, completed=progress.files_done)
-        if progress.result is None:
-            self._show_frames(progress)
-        elif self._frames and self._frames[0] == progress.file:
-            self._end_frames()
-
-    def _show_frames(self, progress: FileProgress) -> None:
-        if self._frames and self._frames[0] != progress.file:
-            self._end_frames()
-        if progress.frames_done is None:
-            return
-        if self._frames is None:
-            task = self._progress.add_task(progress.file.name, total=progress.frames_total)
-            self._frames = progress.file, task
-        self._progress.update(self._frames[1], completed=progress.frames_done)
-
-    def _end_frames(self) -> None:
-        if self._frames:
-            self._progress.remove_task(self._frames[1])
-        self._frames = None
+            self._files = bars.add_task("files", total=total, completed=done, visible=total > 1)
+        bars.update(self._files, completed=progress.files_done)
+        # A video has left the network when it has a result, or another file is there.
+        if self._frames is not None and (self._video == progress.file) == bool(progress.result):
+            bars.remove_task(self._frames)
+            self._frames = None
+        if progress.frames_done is not None:
+            if self._frames is None:
+                self._video = progress.file
+                self._frames = bars.add_task(progress.file.name, total=progress.frames_total)
+            bars.update(self._frames, completed=progress.frames_done)

@@ -68,7 +68,7 @@ def show(result: FileResult, as_json: bool) -> None:
     if result.error:
         shell.say(f"failed: {result.error}")
     if as_json:
-        shell.emit(json.dumps(asdict(result)))
+        shell.emit(json.dumps(result.to_json()))
     elif result.output:
         shell.emit(result.output)
 

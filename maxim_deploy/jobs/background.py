@@ -2,27 +2,22 @@
 
     producing thread  -> room ->  the block  -> room ->  consuming thread
 
-Queues have room for a few items, so that a fast side waits for the slow one and memory is bounded.
+There is room for a few items, so that a fast side waits for the slow one and memory is bounded.
 Both threads have ended when their blocks end, whatever ends them.
 """
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from queue import Empty, Queue
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-
-@dataclass
-class _End:
-    """Follows the last item, with the thread's error if there was one."""
-
-    error: BaseException | None = None
+_END = object()
+"""Follows the last item."""
 
 
 @contextmanager
@@ -32,38 +27,24 @@ def produce_ahead(items: Iterable[T], room: int) -> Iterator[Iterator[T]]:
     An error of the thread is raised where the item would have come. At the end of the block the
     thread finishes its current item and ends.
     """
-    queue: Queue[T | _End] = Queue(room)
-    is_over = threading.Event()
+    source = iter(items)
+    with ThreadPoolExecutor(1, "ahead") as pool:
 
-    def make() -> None:
-        end = _End()
+        def make() -> Future[Any]:
+            return pool.submit(next, source, _END)
+
+        waiting = deque(make() for _ in range(room + 1))
+
+        def taken() -> Iterator[T]:
+            while (item := waiting.popleft().result()) is not _END:
+                waiting.append(make())
+                yield item
+
         try:
-            for item in items:
-                queue.put(item)
-                if is_over.is_set():
-                    return
-        except BaseException as error:
-            end.error = error
-        queue.put(end)
-
-    def taken() -> Iterator[T]:
-        while not isinstance(item := queue.get(), _End):
-            yield item
-        if item.error:
-            raise item.error
-
-    thread = threading.Thread(target=make, name="ahead", daemon=True)
-    thread.start()
-    try:
-        yield taken()
-    finally:
-        is_over.set()
-        # The thread may wait for room in a queue that nobody empties any more. `items` is safe to
-        # close only once it has ended.
-        while thread.is_alive():
-            with suppress(Empty):
-                queue.get_nowait()
-            thread.join(0.01)
+            yield taken()
+        finally:
+            # Nobody takes what is not begun. What is begun must end before `items` may be closed.
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -71,32 +52,29 @@ def consume_behind(take: Callable[[T], object], room: int) -> Iterator[Callable[
     """Call `take` in a thread with each item given to what this yields; at most `room` wait.
 
     An error of the thread is raised by the next call, or else at the end of the block, which waits
-    until all items are done.
+    until all items are done. After an error no other item is taken.
     """
-    queue: Queue[T | _End] = Queue(room)
+    waiting: deque[Future[object]] = deque()
     errors: list[BaseException] = []
 
-    def work() -> None:
-        while not isinstance(item := queue.get(), _End):
-            # After an error the rest is only taken out: whoever gives must not wait for room.
-            if not errors:
-                try:
-                    take(item)
-                except BaseException as error:
-                    errors.append(error)
+    def take_unless_failed(item: T) -> None:
+        if not errors:
+            try:
+                take(item)
+            except BaseException as error:
+                errors.append(error)
+                raise
 
-    def give(item: T) -> None:
-        if errors:
-            raise errors[0]
-        queue.put(item)
+    # The pool is left last: what was given before an error of the block is done all the same, for
+    # the frames before a failure are kept.
+    with ThreadPoolExecutor(1, "behind") as pool:
 
-    thread = threading.Thread(target=work, name="behind", daemon=True)
-    thread.start()
-    try:
+        def give(item: T) -> None:
+            # What is done goes too, for an error should show before the network runs again.
+            while waiting and (len(waiting) > room or waiting[0].done()):
+                waiting.popleft().result()
+            waiting.append(pool.submit(take_unless_failed, item))
+
         yield give
-    finally:
-        queue.put(_End())
-        thread.join()
-    # Not in `finally`: an error of the block itself goes first.
-    if errors:
-        raise errors[0]
+        for future in waiting:
+            future.result()

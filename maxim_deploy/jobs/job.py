@@ -8,9 +8,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class FileResult:
-    """What became of one file; the fields are those of a line of `maxim-run --json`.
+    """What became of one file.
 
     Attributes:
         input: path of the file.
@@ -42,6 +42,7 @@ class FileResult:
         network_seconds: those of them that were spent in the network.
         frames: of a video, how many were restored.
         fps: of a video, how many frames were restored in a second of `seconds`.
+        cause: of a file that failed, the exception itself; not in `to_json`.
     """
 
     input: str
@@ -54,15 +55,25 @@ class FileResult:
     network_seconds: float = 0.0
     frames: int | None = None
     fps: float | None = None
+    cause: Exception | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def failure(cls, source: Path, why: object) -> FileResult:
-        """The result of a file that failed; its error names the file even if `why` does not."""
-        text = str(why) or "not enough memory"  # the only error without words is a MemoryError
-        kind = "video" if is_video(source) else "image"
-        return cls(
-            str(source), error=text if f"'{source}'" in text else f"{kind} '{source}' | {text}"
-        )
+    def failure(cls, source: Path, cause: Exception) -> FileResult:
+        """The result of a file that failed."""
+        result = cls(str(source))
+        result.fail(cause)
+        return result
+
+    def fail(self, cause: Exception) -> None:
+        """Set the error, which names the file even if `cause` does not."""
+        text = str(cause) or "not enough memory"  # the only error without words is a MemoryError
+        kind = "video" if is_video(Path(self.input)) else "image"
+        self.error = text if f"'{self.input}'" in text else f"{kind} '{self.input}' | {text}"
+        self.cause = cause
+
+    def to_json(self) -> dict[str, Any]:
+        """What a line of `maxim-run --json` holds."""
+        return {name: value for name, value in vars(self).items() if name != "cause"}
 
 
 @dataclass
@@ -75,7 +86,6 @@ class Job(ABC):
         comparison: where to put before and after side by side, if anywhere.
         record: records finished files, or None.
         fingerprint: of the input as it was read, if there is a record.
-        cause: the error that this job failed with, if any.
     """
 
     source: Path
@@ -83,7 +93,6 @@ class Job(ABC):
     comparison: Path | None = None
     record: ResumeRecord | None = None
     fingerprint: Fingerprint | None = None
-    cause: Exception | None = None
 
     def __post_init__(self) -> None:
         self.result = FileResult(str(self.source))
@@ -136,16 +145,13 @@ class Job(ABC):
             self.record.note(self.fingerprint, self.outputs)
         self.result.output, self.result.status = str(self.target), "restored"
 
-    def _fail(self, error: Exception) -> None:
-        self.cause, self.result.error = error, FileResult.failure(self.source, error).error
-
     @contextmanager
     def _step(self) -> Iterator[None]:
         started = time.perf_counter()
         try:
             yield
         except (MaximDeployError, MemoryError, OSError) as error:
-            self._fail(error)
+            self.result.fail(error)
         finally:
             self.result.seconds += time.perf_counter() - started
 

@@ -32,7 +32,7 @@ class FilePlan:
     failures: list[FileResult] = field(default_factory=list)
     skipped: int = 0
 
-    def refuse(self, source: Path, why: object) -> None:
+    def refuse(self, source: Path, why: Exception) -> None:
         """Note that `source` will not be restored."""
         self.failures.append(FileResult.failure(source, why))
 
@@ -46,14 +46,14 @@ class FilePlan:
                 claims.setdefault(path, []).append(source)
         for source, target in wishes.items():
             for path in _written(target, self.compare):
-                others = ", ".join(f"'{rival}'" for rival in claims[path] if rival != source)
+                why, others = None, [f"'{rival}'" for rival in claims[path] if rival != source]
                 if others:
                     advice = "restore them into separate folders"
-                    self.refuse(source, f"output '{path}' is claimed by {others} too | {advice}")
-                    break
-                if os.path.realpath(path) in originals:
-                    why = f"output '{path}' would overwrite an input | give another OUT"
-                    self.refuse(source, why)
+                    why = f"is claimed by {', '.join(others)} too | {advice}"
+                elif os.path.realpath(path) in originals:
+                    why = "would overwrite an input | give another OUT"
+                if why:
+                    self.refuse(source, UsageError(f"output '{path}' {why}"))
                     break
             else:
                 self.targets[source] = target
@@ -182,7 +182,7 @@ def _files_in(folder: Path, plan: FilePlan, recursive: bool, skip: Path | None) 
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        plan.refuse(folder, f"cannot be listed: {error.strerror}")
+        plan.refuse(folder, ImageError(f"cannot be listed: {error.strerror}"))
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -199,7 +199,7 @@ def _matches(pattern: Path, plan: FilePlan) -> Iterator[Path]:
     names = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207
     files = [path for path in map(Path, names) if not path.is_dir()]
     if not files:
-        plan.refuse(pattern, "no file has such a name")
+        plan.refuse(pattern, ImageError("no file has such a name"))
     for path in files:
         yield from _if_known(path, plan)
 

@@ -48,23 +48,17 @@ class Tally:
 
     def tell_step(self, job: Job) -> None:
         """A file has entered the network, or a frame of it is done."""
-        with self._lock:
-            self._tell(job.source, job.result.frames, job.expected_frames)
+        self._tell(job.source, job.result.frames, job.expected_frames)
 
     def tell_result(self, result: FileResult) -> FileResult:
         """A file is done; returns its result."""
-        with self._lock:
-            self._done += 1
-            self._tell(Path(result.input), result=result)
+        self._tell(Path(result.input), None, None, result)
         return result
 
     def _tell(
-        self,
-        file: Path,
-        frames_done: int | None = None,
-        frames_total: int | None = None,
-        result: FileResult | None = None,
+        self, file: Path, done: int | None, total: int | None, result: FileResult | None = None
     ) -> None:
-        if self._progress:
-            steps = self._done, self._total, frames_done, frames_total
-            self._progress(FileProgress(file, *steps, result))
+        with self._lock:
+            self._done += result is not None
+            if self._progress:
+                self._progress(FileProgress(file, self._done, self._total, done, total, result))

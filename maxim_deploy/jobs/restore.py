@@ -26,7 +26,7 @@ from maxim_deploy.runtime.info import result_settings
 
 
 def restore_file(
-    restorer: runtime.Restorer | str | Path,
+    restorer: runtime.Restorer,
     source: str | Path,
     target: str | Path,
     *,
@@ -36,14 +36,13 @@ def restore_file(
     encoding: VideoEncoding | None = None,
     progress: Callable[[FileProgress], object] | None = None,
     cancel: threading.Event | None = None,
-    **load_options: Any,
 ) -> FileResult:
     """Restore one image or video file.
 
     What belongs to the file is kept, as `read_image`, `write_image` and `VideoEncoding` say.
 
     Args:
-        restorer: a restorer, or a bundle to load for this file.
+        restorer: made by `load`.
         source: an image or a video, by its suffix.
         target: the file to write; its suffix says the format, and its folder is made if need be.
         compare: also write STEM.before-after beside the target.
@@ -52,7 +51,6 @@ def restore_file(
         encoding: of a video; None for the default.
         progress: as in `restore_files`.
         cancel: as in `restore_files`.
-        load_options: of `load`, if `restorer` is a bundle.
 
     Raises:
         UsageError: an option is wrong, the suffix is not written, or the target is the source.
@@ -76,18 +74,22 @@ def restore_file(
     (check_video_output if is_video(source) else check_output_suffix)(target)
     plan = FilePlan(str(target), compare)
     plan.assign({source: target})
-    if plan.failures:
-        raise UsageError(plan.failures[0].error)
-    (job,) = jobs = _jobs(plan, encoding or VideoEncoding(), None)
-    run = _Run(restorer, load_options, rounding, self_ensemble, cancel)
-    _make_writable(plan)
-    for _ in run.restore(jobs, Tally(progress, 1)):
-        pass
-    if job.cause:
-        raise job.cause
-    if job.result.status == "failed":
+    iterator = restore_files(
+        restorer,
+        plan,
+        rounding=rounding,
+        self_ensemble=self_ensemble,
+        encoding=encoding,
+        progress=progress,
+        cancel=cancel,
+    )
+    # To its end, though there is one result at most: the thread that wrote it has ended then.
+    results = list(iterator)
+    if not results:
         raise CancelledError(f"'{source}' | was cancelled before it began")
-    return job.result
+    if results[0].cause:
+        raise results[0].cause
+    return results[0]
 
 
 def restore_files(
@@ -138,8 +140,8 @@ def restore_files(
         load_options: of `load`, if `restorer` is a bundle.
 
     Returns:
-        The results in the order of the files, first those of inputs that cannot be restored. After
-        cancelling, files that had not begun have none.
+        First the results of inputs that cannot be restored, then of those that are finished, then
+        of the others in their order. After cancelling, files that had not begun have none.
 
     Raises:
         UsageError: an option is wrong, there is nothing to do, or a suffix is not written.
@@ -153,6 +155,7 @@ def restore_files(
         ...         print(result.input, result.status, result.output or result.error)
         photos/a.jpg restored restored/a.png
     """
+    check_rounding(rounding)
     plan = inputs
     if not isinstance(plan, FilePlan):
         plan = plan_files(plan, output, recursive=recursive, compare=compare)
@@ -160,10 +163,36 @@ def restore_files(
         raise UsageError("output, recursive and compare are those of the plan; give them to it")
     if plan.output is None:
         raise UsageError("name the file or folder to write as output")
-    run = _Run(restorer, load_options, rounding, self_ensemble, cancel)
-    jobs = _jobs(plan, encoding or VideoEncoding(), run.settings() if resume else None)
+    if isinstance(restorer, str | Path):
+        of_network = result_settings(Path(restorer), load_options)
+    elif load_options:
+        names = ", ".join(load_options)
+        raise UsageError(f"options of `load` with a restorer that is loaded already: {names}")
+    else:
+        of_network = restorer.info.settings
+    settings = {**of_network, "rounding": rounding, "ensemble": self_ensemble}
+    jobs = _jobs(plan, encoding or VideoEncoding(), settings if resume else None)
     _make_writable(plan)
-    return _results(plan.failures, jobs, run, Tally(progress, len(plan.failures) + len(jobs)))
+    stop = cancel or threading.Event()
+
+    def results() -> Iterator[FileResult]:
+        tally = Tally(progress, len(plan.failures) + len(jobs))
+        yield from map(tally.tell_result, plan.failures)
+        left = []
+        for job in jobs:
+            if job.is_finished() or job.result.error:
+                yield tally.tell_result(job.result)
+            else:
+                left.append(job)
+        if left and not stop.is_set():
+            with ExitStack() as stack:
+                loaded = restorer
+                if isinstance(loaded, str | Path):  # a restorer is closed by whoever loaded it
+                    loaded = stack.enter_context(runtime.load(loaded, **load_options))
+                call = functools.partial(loaded, rounding=rounding, self_ensemble=self_ensemble)
+                yield from run_jobs(left, call, tally, stop)
+
+    return results()
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
@@ -185,66 +214,6 @@ def read_size(path: str | Path) -> tuple[int, int]:
     reader = VideoReader(path)
     reader.close()
     return reader.height, reader.width
-
-
-class _Run:
-    """What files are restored with.
-
-    Raises:
-        UsageError: an option is wrong.
-    """
-
-    def __init__(
-        self,
-        restorer: runtime.Restorer | str | Path,
-        load_options: dict[str, Any],
-        rounding: Rounding,
-        self_ensemble: bool,
-        cancel: threading.Event | None,
-    ) -> None:
-        check_rounding(rounding)
-        if load_options and not isinstance(restorer, str | Path):
-            names = ", ".join(load_options)
-            raise UsageError(f"options of `load` with a restorer that is loaded already: {names}")
-        self._restorer, self._load_options = restorer, load_options
-        self._call: dict[str, Any] = {"rounding": rounding, "self_ensemble": self_ensemble}
-        self.cancel = cancel or threading.Event()
-
-    def settings(self) -> dict[str, Any]:
-        """What results depend on besides their inputs, as records have it."""
-        restorer = self._restorer
-        if isinstance(restorer, str | Path):
-            of_network = result_settings(Path(restorer), self._load_options)
-        else:
-            of_network = restorer.info.settings
-        of_call = {"rounding": self._call["rounding"], "ensemble": self._call["self_ensemble"]}
-        return {**of_network, **of_call}
-
-    def restore(self, jobs: list[Job], tally: Tally) -> Iterator[FileResult]:
-        """Load the network, if it is not there, and run the jobs."""
-        with ExitStack() as stack:
-            restorer = self._restorer
-            if isinstance(restorer, str | Path):
-                restorer = stack.enter_context(runtime.load(restorer, **self._load_options))
-            network = functools.partial(restorer, **self._call)
-            yield from run_jobs(jobs, network, tally, self.cancel)
-
-
-def _results(
-    failures: list[FileResult], jobs: list[Job], run: _Run, tally: Tally
-) -> Iterator[FileResult]:
-    for failure in failures:
-        yield tally.tell_result(failure)
-    left = []
-    for job in jobs:
-        if run.cancel.is_set():
-            return
-        if job.is_finished() or job.cause:
-            yield tally.tell_result(job.result)
-        else:
-            left.append(job)
-    if left:
-        yield from run.restore(left, tally)
 
 
 def _jobs(plan: FilePlan, encoding: VideoEncoding, settings: dict[str, Any] | None) -> list[Job]:

@@ -23,7 +23,7 @@ from maxim_deploy.errors import CancelledError, MaximDeployError, VideoError
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video import Frame, VideoEncoding, VideoReader, VideoWriter
 from maxim_deploy.jobs.background import consume_behind, produce_ahead
-from maxim_deploy.jobs.job import FileResult, Job, Network
+from maxim_deploy.jobs.job import Job, Network
 from maxim_deploy.jobs.naming import incomplete_beside
 
 ROOM = 2
@@ -70,7 +70,7 @@ class VideoJob(Job):
             self.discard()
             raise
         self._close()
-        if self.cause:
+        if self.result.error:
             self.discard()
         logger.info("'%s': %.3f s in the network", self.source, self.result.network_seconds)
 
@@ -82,10 +82,7 @@ class VideoJob(Job):
             incomplete = incomplete_beside(self.target)
             if self._early_end:
                 publish(self._partials.pop(self.target), incomplete)
-                told = FileResult.failure(
-                    self.source, f"{self._early_end}; they are in '{incomplete}'"
-                )
-                raise type(self._early_end)(told.error)
+                raise type(self._early_end)(f"{self._early_end}; they are in '{incomplete}'")
             for path in self.outputs:
                 publish(self._partials.pop(path), path)
             incomplete.unlink(missing_ok=True)
@@ -140,9 +137,11 @@ class VideoJob(Job):
         if cause:
             expected = reader.expected_frames
             of = f" of about {expected}" if expected else ""
-            why = str(cause) or "not enough memory"
+            named = f"video '{self.source}' | "
+            why = str(cause).removeprefix(named) or "not enough memory"
             kind = CancelledError if isinstance(cause, CancelledError) else VideoError
-            self._early_end = kind(f"{why} | {self.result.frames}{of} frames were restored")
+            restored = f"{self.result.frames}{of} frames were restored"
+            self._early_end = kind(f"{named}{why} | {restored}")
 
     def _restore_frames(
         self,

@@ -61,13 +61,14 @@ def result_settings(bundle: Path, options: Mapping[str, Any]) -> dict[str, Any]:
         options: of `load`, those that were given.
     """
     manifest = settled(bundle) / "manifest.json"
+    changed = {
+        name: options[name]
+        for name, default in _RECORDED_IF_CHANGED.items()
+        if options.get(name, default) != default
+    }
     return {
         "maxim_deploy": __version__,
         "bundle": sha256_of(manifest) if manifest.exists() else None,  # `load` says what is wrong
         **{name: options.get(name, "auto") for name in _ALWAYS_RECORDED},
-        **{
-            name: options[name]
-            for name, default in _RECORDED_IF_CHANGED.items()
-            if options.get(name, default) != default
-        },
+        **changed,
     }

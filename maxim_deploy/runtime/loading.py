@@ -76,6 +76,7 @@ def load(
     opened = Bundle.open(bundle)
     request = Request(opened, precision, device, threads, stream, cuda)
     running, not_taken = open_backend(request, backend)
+    tiles = {"tile": tile, "overlap": overlap, "max_memory": max_memory}
     info = RestorerInfo(
         model=opened.manifest.model,
         variant=opened.manifest.architecture.variant,
@@ -87,14 +88,7 @@ def load(
         sizes=getattr(running, "sizes", "any"),
         not_taken=not_taken,
         settings=result_settings(
-            opened.path,
-            {
-                "backend": backend,
-                "precision": precision,
-                "tile": tile,
-                "overlap": overlap,
-                "max_memory": max_memory,
-            },
+            opened.path, {"backend": backend, "precision": precision, **tiles}
         ),
     )
     try:

@@ -7,14 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.running import ROOT, Inverter, child, files, level, maxim_run, picture
+from cli.running import ROOT, child, maxim_run
 from click.testing import CliRunner, Result
+from inverter import Inverter, files, level, picture
 from PIL import Image
 
 import maxim_deploy
@@ -33,52 +33,6 @@ def test_one_file_to_one_file(folder: Path, network: Inverter, suffix: str):
     assert (result.exit_code, result.stdout) == (0, f"new/b{suffix}\n")
     assert abs(level(f"new/b{suffix}") - 245) <= 1
     assert "1 restored, 0 failed in 0." in result.stderr
-
-
-@pytest.mark.parametrize("out", ["out", "out/", "out.d/", "existing.png", "deep/down"])
-def test_one_file_to_a_folder(folder: Path, network: Inverter, out: str):
-    picture("a.jpg")
-    Path("existing.png").mkdir()
-    assert maxim_run("a.jpg", "-o", out).exit_code == 0
-    assert files(out) == ["a.png"]
-
-
-def test_several_files_to_a_folder_in_their_order(folder: Path, network: Inverter):
-    for index, name in enumerate(("b.png", "x/a.bmp", "c.webp")):
-        picture(name, 10 * index)
-    result = maxim_run("b.png", "x/a.bmp", "c.webp", "-o", "out.png")
-    assert result.stdout.split() == ["out.png/b.png", "out.png/a.png", "out.png/c.png"]
-    assert [level(name) for name in result.stdout.split()] == [255, 245, 235]
-
-
-def test_a_folder_means_its_image_files(folder: Path, network: Inverter):
-    for name in ("b.PNG", "a.jpeg", ".hidden.png", "sub/c.png"):
-        picture(f"in/{name}")
-    Path("in/notes.txt").write_text("not an image")
-    Path("in/Makefile").touch()
-    result = maxim_run("in", "-o", "out")
-    assert result.stdout.split() == ["out/a.png", "out/b.png"]
-    assert "2 restored, 0 failed" in result.stderr
-    assert "skipped 2 of other suffixes" in result.stderr
-
-
-def test_a_folder_of_one_image_still_gives_a_folder(folder: Path, network: Inverter):
-    picture("in/a.png")
-    assert maxim_run("in", "-o", "out.png").exit_code == 0
-    assert files("out.png") == ["a.png"]
-
-
-def test_a_file_is_taken_by_its_content_when_it_is_named(folder: Path, network: Inverter):
-    picture("a.png").rename("photo")
-    assert maxim_run("photo", "-o", "out").stdout == "out/photo.png\n"
-
-
-def test_a_file_listed_twice_is_done_once(folder: Path, network: Inverter):
-    picture("in/a.png")
-    Path("link").symlink_to("in")
-    result = maxim_run("in/a.png", "in", "./in/../in/a.png", "link", "-o", "out")
-    assert (result.exit_code, result.stdout) == (0, "out/a.png\n")
-    assert len(network.calls) == 1
 
 
 def test_earlier_results_are_replaced(folder: Path, network: Inverter):
@@ -405,21 +359,6 @@ def test_the_demo_network_end_to_end(folder: Path, demo_bundle: Path):
     assert not np.array_equal(expected, rgb)
     for name in ("out/a.png", "out/b.png"):
         assert np.array_equal(read_image(Path(name)).rgb, expected)
-
-
-def test_a_picture_is_let_go_of_as_soon_as_it_is_written(folder: Path, network: Inverter):
-    for index in range(12):
-        picture(f"in/{index}.png")
-    seen: list[weakref.ref[np.ndarray]] = []
-    alive = []
-
-    def count(image: np.ndarray) -> None:
-        seen.append(weakref.ref(image))
-        alive.append(sum(picture() is not None for picture in seen))
-
-    network.on_image = count
-    assert maxim_run("in", "-o", "out").exit_code == 0
-    assert len(alive) == 12 and max(alive) <= 3  # one in the network, two that wait
 
 
 # How it would run

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli.running import INVERTING, ROOT, Inverter, child, files, level, maxim_run, picture
+from cli.running import INVERTING, ROOT, TESTS, child, maxim_run
+from inverter import Inverter, files, level, picture
 
 from maxim_deploy.jobs.record import NAME
 
@@ -152,7 +153,7 @@ def test_goes_on_where_a_killed_process_stopped(folder: Path):
 
 def test_two_processes_in_one_folder_do_no_harm(folder: Path):
     names = [str(picture(f"in/{index}.png", index)) for index in range(20)]
-    code = INVERTING.format(tests=str(Path(__file__).parent), body="")
+    code = INVERTING.format(tests=str(TESTS), body="")
     command = [sys.executable, "-c", code, "bundle", "in", *OUT]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -1,0 +1,56 @@
+"""A stand-in for a `Restorer` that inverts pixels, and files for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from PIL import Image
+
+from maxim_deploy.imaging.files import read_image
+
+
+class Inverter:
+    """Stands in for a `Restorer`; the calls it gets can be made to go wrong."""
+
+    def __init__(self) -> None:
+        self.loaded: list[tuple[object, dict[str, object]]] = []
+        self.calls: list[str] = []
+        self.on_call: Callable[[int], object] = lambda _: None
+        self.on_image: Callable[[np.ndarray], object] = lambda _: None
+        self.info = SimpleNamespace(settings={"bundle": "inverting"})
+
+    def load(self, bundle: object, **options: object) -> Inverter:
+        self.loaded.append((bundle, options))
+        return self
+
+    def __enter__(self) -> Inverter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(
+        self, image: np.ndarray, *, rounding: str, self_ensemble: bool = False
+    ) -> np.ndarray:
+        self.calls.append(rounding + " ensemble" * self_ensemble)
+        self.on_call(len(self.calls))
+        self.on_image(image)
+        return np.iinfo(image.dtype).max - image
+
+
+def picture(name: str, level: int = 10, size: tuple[int, int] = (6, 4)) -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (level, level, level)).save(path)
+    return path
+
+
+def level(name: str | Path) -> int:
+    return int(read_image(Path(name)).rgb[0, 0, 0])
+
+
+def files(name: str) -> list[str]:
+    return sorted(path.name for path in Path(name).iterdir())
