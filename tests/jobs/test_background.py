@@ -12,13 +12,6 @@ import pytest
 from maxim_deploy.jobs.background import consume_behind, produce_ahead
 
 
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
-
-
 def settled(counter: list[int]) -> int:
     """How many items there are once no more come."""
     count = -1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +24,6 @@ from maxim_deploy import (
     restore_files,
     write_image,
 )
-
-
-@pytest.fixture
-def inverter() -> Inverter:
-    return Inverter()
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
 
 
 def pictures(count: int) -> list[Path]:

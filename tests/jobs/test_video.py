@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +26,6 @@ from maxim_deploy import (
 from maxim_deploy.imaging.video import VideoReader
 from maxim_deploy.jobs import video
 from maxim_deploy.jobs.record import NAME
-
-
-@pytest.fixture
-def inverter() -> Inverter:
-    return Inverter()
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
 
 
 @pytest.fixture
