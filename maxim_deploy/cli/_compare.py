@@ -76,11 +76,11 @@ def _sentence(located: Located) -> str:
     ends = f"{located.a} against {located.b}: {len(located.points)} tensors"
     if first is None:
         worst = max(located.points, key=lambda point: point.error / point.allowed)
-        return f"{ends}, all agree; nearest to the limit: {worst.name}, {worst.error:.2g}"
+        return f"{ends}, all agree; nearest to the limit: {worst}, {worst.error:.2g}"
     return (
-        f"{ends}, the first that departs: {first.name}, error {first.error:.2g} where rounding "
+        f"{ends}, the first that departs: {first}, error {first.error:.2g} where rounding "
         f"explains {first.allowed:.2g}; the last before it that agrees: "
-        f"{before.name if before else 'none'}"
+        f"{before or 'none'}"
     )
 
 

@@ -98,9 +98,11 @@ class GraphWriter:
 
     def _write_form(self, model: ir.Model, precision: str, io: str) -> Path:
         path = self.folder / f"{precision}.{io}.onnx"
+        sizes = self.checkpoint.architecture.to_json()
         metadata = {
             **{f"model.{key}": fact for key, fact in self.checkpoint.descriptor.to_json().items()},
             "architecture": str(self.checkpoint.architecture),
+            **{f"architecture.{name}": str(size) for name, size in sizes.items()},
             "form": "literal" if self.settings.literal else "deployment",
             "precision": precision,
             "io": io,

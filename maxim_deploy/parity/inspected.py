@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 from maxim_deploy._optional import require
 from maxim_deploy.errors import ExportError, UsageError
 from maxim_deploy.parity.networks import module_of, precision_of, read_graph
-from maxim_deploy.parity.points import Point, points_of
-from maxim_deploy.parity.probes import GraphProbe, ModuleProbe
+from maxim_deploy.parity.points import points_of
+from maxim_deploy.parity.probes import GraphProbe, ModuleProbe, Probe
 from maxim_deploy.parity.stages import MODULES, split_name
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import MANIFEST, Bundle
@@ -19,26 +19,26 @@ from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 
 @dataclass(frozen=True)
-class InspectedStage:
+class InspectedNetwork:
     """A network whose tensors can be looked at.
 
     Attributes:
         form: "literal" or "deployment"; tensors of one form are matched by their own names.
         precision: of the network.
+        architecture: tells its points, and its blocks by their published names.
         probe: gives the tensors.
-        points: of its architecture.
         graph: an `onnx_ir.Model`, or None for a module.
     """
 
     form: str
     precision: str
+    architecture: Architecture
     probe: ModuleProbe | GraphProbe
-    points: list[Point]
     graph: Any = None
 
 
-def open_subject(name: str, precision: str | None = None) -> InspectedStage:
-    """The subject of a stage's name; a low-precision graph as its float32 twin, on any machine.
+def inspect_stage(name: str, precision: str | None = None) -> InspectedNetwork:
+    """The network of a stage's name; a low-precision graph as its float32 twin, on any machine.
 
     Raises:
         UsageError: the stage has no tensors inside that can be seen.
@@ -63,50 +63,47 @@ def open_subject(name: str, precision: str | None = None) -> InspectedStage:
     )
 
 
-def reference_twin(full: InspectedStage, precision: str) -> GraphProbe:
+def reference_twin(full: InspectedNetwork, precision: str) -> Probe:
     """The twin of a low-precision graph made anew from a float32 one, with the default table."""
     from maxim_deploy.graph.precision import default_table, low_precision
 
     low = low_precision(full.graph, default_table(precision))
-    return GraphProbe(low, full.points, literal=full.form == "literal", twin=True)
+    return inspect_graph(low, full.architecture, full.form).probe
 
 
-def subject_of_module(module: Any, architecture: Architecture, form: str) -> InspectedStage:
-    """A PyTorch module that is in memory, float32 on the CPU; `form` as in `InspectedStage`."""
-    points = points_of(architecture)
-    return InspectedStage(
-        form, FULL, ModuleProbe(module, points, literal=form == "literal"), points
-    )
+def inspect_module(module: Any, architecture: Architecture, form: str) -> InspectedNetwork:
+    """A PyTorch module that is in memory, float32 on the CPU; `form` as in `InspectedNetwork`."""
+    probe = ModuleProbe(module, points_of(architecture), literal=form == "literal")
+    return InspectedNetwork(form, FULL, architecture, probe)
 
 
-def subject_of_graph(model: Any, architecture: Architecture, form: str) -> InspectedStage:
-    """A graph that is in memory, of the tensor form; `form` as in `InspectedStage`."""
+def inspect_graph(model: Any, architecture: Architecture, form: str) -> InspectedNetwork:
+    """A graph that is in memory, of the tensor form; `form` as in `InspectedNetwork`."""
     points, precision = points_of(architecture), precision_of(model)
     probe = GraphProbe(model, points, literal=form == "literal", twin=precision != FULL)
-    return InspectedStage(form, precision, probe, points, model)
+    return InspectedNetwork(form, precision, architecture, probe, model)
 
 
-def _module(path: Path, form: str) -> InspectedStage:
+def _module(path: Path, form: str) -> InspectedNetwork:
     require("torch", "export")
     from maxim_deploy.checkpoints import read_checkpoint
 
-    architecture = read_checkpoint(path).architecture
-    return subject_of_module(module_of(path, form), architecture, form)
+    return inspect_module(module_of(path, form), read_checkpoint(path).architecture, form)
 
 
-def _graph(path: Path) -> InspectedStage:
-    require("onnx", "export")
+def _graph(path: Path) -> InspectedNetwork:
     model = read_graph(path)
-    facts = model.metadata_props
-    sizes = {
-        name: int(number)
-        for name, number in re.findall(r"([a-z]+(?: blocks)?) (\d+)", facts.get("architecture", ""))
-    }
     try:
-        architecture = Architecture(
-            sizes["features"], sizes["stages"], sizes["groups"], sizes["bottleneck blocks"]
-        )
-        form = facts["form"]
+        architecture = _architecture_of(path, model.metadata_props)
+        return inspect_graph(model, architecture, model.metadata_props["form"])
     except KeyError as error:
         raise ExportError(f"graph '{path}' | does not say its {error}; export it anew") from error
-    return subject_of_graph(model, architecture, form)
+
+
+def _architecture_of(path: Path, facts: Mapping[str, str]) -> Architecture:
+    """The architecture that a graph's metadata name, or its bundle. Raises `KeyError`."""
+    prefix = "architecture."
+    named = {key.removeprefix(prefix): fact for key, fact in facts.items() if prefix in key}
+    if not named and (path.parent / MANIFEST).is_file():
+        return Bundle.open(path.parent).manifest.architecture
+    return Architecture.from_json(named)

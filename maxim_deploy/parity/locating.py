@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import UsageError
+from maxim_deploy.graph.places import published_name
 from maxim_deploy.imaging import Padding, to_unit
 from maxim_deploy.parity.comparison import json_number
-from maxim_deploy.parity.inspected import InspectedStage, open_subject, reference_twin
+from maxim_deploy.parity.inspected import InspectedNetwork, inspect_stage, reference_twin
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.probes import ModuleProbe, Probe, as_rows
 from maxim_deploy.spec.precision import FULL, lower_of
@@ -47,16 +48,22 @@ class PointError:
         name: of the point; see `points`, or of the node.
         error: root mean square of the difference over that of B's tensor.
         allowed: up to where rounding explains it.
+        published: module of the published network that a node of the deployment form belongs to;
+            None outside of all modules, and where `name` is that of a module itself.
     """
 
     name: str
     error: float
     allowed: float
+    published: str | None = None
 
     @property
     def departs(self) -> bool:
         """Whether rounding does not explain the error; NaN never is explained."""
         return not self.error <= self.allowed
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.published})" if self.published else self.name
 
 
 @dataclass(frozen=True)
@@ -116,12 +123,12 @@ def locate(a: str, b: str, sample: Sample, precision: str | None = None) -> Loca
         UsageError: a stage has no tensors inside, or the two have too few in common.
         MaximDeployError: a stage cannot be opened.
     """
-    subjects = open_subject(a, precision), open_subject(b, precision)
+    subjects = inspect_stage(a, precision), inspect_stage(b, precision)
     return Located(a, b, sample.name, walk(*subjects, _batch(sample)))
 
 
 def walk(
-    first: InspectedStage, second: InspectedStage, image: NDArray[np.float32]
+    first: InspectedNetwork, second: InspectedNetwork, image: NDArray[np.float32]
 ) -> list[PointError]:
     """Every point of A against B's, for a batch `[N, 3, H, W]` in [0, 1].
 
@@ -136,7 +143,7 @@ def walk(
     rounding = _rounding(first, second, pairs, image)
     limits = [_allowed(first, second, rounding, name) for name, _, _ in pairs]
     return [
-        PointError(name, error, limit)
+        PointError(name, error, limit, published_name(name, second.architecture.stages))
         for (name, _, _), error, limit in zip(pairs, errors, limits, strict=True)
     ]
 
@@ -145,7 +152,7 @@ Pairs = list[tuple[str, str, str]]
 """Name of a point, and of its tensor in A and in B."""
 
 
-def _pairs(a: InspectedStage, b: InspectedStage, image: NDArray[np.float32]) -> Pairs:
+def _pairs(a: InspectedNetwork, b: InspectedNetwork, image: NDArray[np.float32]) -> Pairs:
     for subject in (a, b):
         if isinstance(subject.probe, ModuleProbe):
             subject.probe.run(image)  # only then are its names complete and in order
@@ -179,7 +186,7 @@ def _error(name: str, found: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def _rounding(
-    a: InspectedStage, b: InspectedStage, pairs: Pairs, image: NDArray[np.float32]
+    a: InspectedNetwork, b: InspectedNetwork, pairs: Pairs, image: NDArray[np.float32]
 ) -> dict[str, float]:
     """The error that rounding alone makes at each point, where it can be measured."""
     names = [point for point, _, _ in pairs]
@@ -200,7 +207,9 @@ def _rounding(
     return dict(zip(shared, errors, strict=True))
 
 
-def _allowed(a: InspectedStage, b: InspectedStage, rounding: dict[str, float], name: str) -> float:
+def _allowed(
+    a: InspectedNetwork, b: InspectedNetwork, rounding: dict[str, float], name: str
+) -> float:
     lower = lower_of((a.precision, b.precision))
     if name in rounding:
         return (FACTOR if lower.name == FULL else LOW_FACTOR) * rounding[name] + UNIT

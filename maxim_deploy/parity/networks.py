@@ -116,7 +116,6 @@ def graph_stage(name: str, path: Path, *, twin: bool) -> Stage:
         ExportError: the file is no graph, or not one of ours.
         BackendError: ONNX Runtime cannot load the graph.
     """
-    require("onnx", "export")
     model = read_graph(path)
     precision, weights = precision_of(model), _weights_files(model)
     if twin:
@@ -149,6 +148,7 @@ def read_graph(path: Path) -> Any:
     Raises:
         ExportError: the file is no graph with an input `image` and an output `restored`.
     """
+    require("onnx", "export")
     import onnx_ir as ir
 
     try:

@@ -31,7 +31,7 @@ def plot_growth(located: Located, path: Path) -> None:
     axes.plot(_visible([p.allowed for p in points]), "--", label="explained by rounding, at most")
     if located.first:
         where = points.index(located.first)
-        axes.axvline(where, color="tab:red", linewidth=1, label=f"departs: {located.first.name}")
+        axes.axvline(where, color="tab:red", linewidth=1, label=f"departs: {located.first}")
     axes.set_yscale("log")
     axes.set_ylabel("relative error (root mean square)")
     axes.set_title(f"error growth on {located.image!r}")

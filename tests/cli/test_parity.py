@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,26 @@ def test_locate(demo_bundle: Path, tmp_path: Path) -> None:
     assert [path.name.endswith(".growth.png") for path in tmp_path.iterdir()] == [True]
     result = maxim_parity(*ends, "--locate")
     assert "all agree" in result.stdout
+    named = {point["name"]: point["published"] for point in record["points"]}
+    (nearest,) = re.findall(r"nearest to the limit: (\S+) \((\S+)\), ", result.stdout)
+    assert named[nearest[0]] == nearest[1]
+
+
+def test_locate_names_published_blocks(demo_bundle: Path, tmp_path: Path) -> None:
+    """Beside the graph's own names, whose weights are another model's here."""
+    for name in ("fp32.tensor.onnx", "fp32.weights"):
+        shutil.copyfile(demo_bundle / name, tmp_path / name)
+    weights = np.fromfile(tmp_path / "fp32.weights", np.float32)
+    weights[len(weights) // 2 :] *= 1.5
+    (tmp_path / "fp32.weights").write_bytes(weights.tobytes())
+    ends = (tmp_path / "fp32.tensor.onnx", f"{demo_bundle}:fp32", "--locate")
+    result = maxim_parity(*ends)
+    assert result.exit_code == 1
+    first, block = re.findall(r"the first that departs: (\S+) \((\S+)\), error", result.stdout)[0]
+    assert first.startswith("stages/0/") and block.startswith("stage_0_")
+    (record,) = records(maxim_parity(*ends, "--json"))
+    assert record["first_departure"] == first
+    assert {p["published"] for p in record["points"] if p["name"] == first} == {block}
 
 
 def test_nothing_to_locate_is_an_error(demo_bundle: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from maxim_deploy.graph.precision import Decision, PrecisionTable, default_table
 from maxim_deploy.graph.precision import lowering as lowering_module
 from maxim_deploy.graph.precision.lowering import Lowering, read_precision_table
 from maxim_deploy.spec.architecture import Architecture
-from maxim_deploy.spec.manifest import GraphEntry
+from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.precision import LOW
 
 TINY = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
@@ -53,6 +53,8 @@ def test_metadata_says_what_a_graph_is(demo_bundle: Path) -> None:
     assert facts["form"] == "deployment" and facts["io"] == "image"
     assert facts["precision"] == "fp16" and facts["model.licence"] == "Apache-2.0"
     assert len(facts["model.source_sha256"]) == 64
+    sizes = Bundle.open(demo_bundle).manifest.architecture.to_json()
+    assert {name: int(facts[f"architecture.{name}"]) for name in sizes} == sizes
 
 
 @pytest.mark.slow

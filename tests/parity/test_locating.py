@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from maxim_deploy.graph.precision import (
 from maxim_deploy.graph.precision.session import open_session
 from maxim_deploy.model import Maxim
 from maxim_deploy.parity.comparison import compare
-from maxim_deploy.parity.inspected import subject_of_graph, subject_of_module
+from maxim_deploy.parity.inspected import inspect_graph, inspect_module, inspect_stage
 from maxim_deploy.parity.locating import Located, PointError, locate, walk
 from maxim_deploy.parity.networks import network_of_module, read_graph
 from maxim_deploy.parity.plots import plot_growth
@@ -112,7 +113,7 @@ def test_planted_fault(fault, literal: Maxim, sample, batch) -> None:
     expected = network_of_module(right)(batch[0].transpose(1, 2, 0))
     wrong = fault(literal)
     subjects = [
-        subject_of_module(module, SMALL, form)
+        inspect_module(module, SMALL, form)
         for module, form in ((wrong, "literal"), (right, "deployment"))
     ]
     for a, b in (subjects, subjects[::-1]):
@@ -128,8 +129,8 @@ def test_planted_fault(fault, literal: Maxim, sample, batch) -> None:
 
 
 def test_nothing_departs_where_nothing_is_wrong(literal: Maxim, batch) -> None:
-    a = subject_of_module(DeploymentMaxim(literal), SMALL, "deployment")
-    b = subject_of_module(literal, SMALL, "literal")
+    a = inspect_module(DeploymentMaxim(literal), SMALL, "deployment")
+    b = inspect_module(literal, SMALL, "literal")
     points = walk(a, b, batch)
     assert [point.name for point in points] == [point.name for point in points_of(SMALL)]
     assert not any(point.departs for point in points)
@@ -137,12 +138,12 @@ def test_nothing_departs_where_nothing_is_wrong(literal: Maxim, batch) -> None:
 
 
 def test_two_literal_networks_are_walked_module_by_module(literal: Maxim, batch) -> None:
-    right = subject_of_module(literal, SMALL, "literal")
+    right = inspect_module(literal, SMALL, "literal")
     wrong = copy.deepcopy(literal)
     name = "stage_1_encoder_block_0.SplitHeadMultiAxisGmlpLayer_0.GridGmlpLayer.out_project"
     layer = wrong.get_submodule(name)
     layer.weight = nn.Parameter(layer.weight.T.contiguous(), requires_grad=False)
-    points = walk(subject_of_module(wrong, SMALL, "literal"), right, batch)
+    points = walk(inspect_module(wrong, SMALL, "literal"), right, batch)
     assert next(p.name for p in points if p.departs) == name.replace(".", "/")
     assert points[-1].name == "restored"
 
@@ -151,7 +152,7 @@ def test_two_literal_networks_are_walked_module_by_module(literal: Maxim, batch)
 def full(demo_bundle: Path):
     bundle = Bundle.open(demo_bundle)
     graph = read_graph(demo_bundle / "fp32.tensor.onnx")
-    return subject_of_graph(graph, bundle.manifest.architecture, "deployment")
+    return inspect_graph(graph, bundle.manifest.architecture, "deployment")
 
 
 def without(island: str, model: ir.Model) -> tuple[ir.Model, PrecisionTable]:
@@ -162,15 +163,25 @@ def without(island: str, model: ir.Model) -> tuple[ir.Model, PrecisionTable]:
 
 
 @pytest.mark.parametrize(
-    ("island", "where"),
-    [("image", "Slice_0"), ("spatial-mean", "stages/0/encoder/0/groups/steps/1/ReduceMean_0")],
+    ("island", "where", "published"),
+    [
+        ("image", "Slice_0", None),
+        (
+            "spatial-mean",
+            "stages/0/encoder/0/groups/steps/1/ReduceMean_0",
+            "stage_0_encoder_block_0/channel_attention_block_10",
+        ),
+    ],
 )
-def test_a_removed_island(island: str, where: str, full, demo_bundle: Path, batch) -> None:
+def test_a_removed_island(
+    island: str, where: str, published: str | None, full, demo_bundle: Path, batch
+) -> None:
     """Its error is no more than what float16 costs: the threshold accepts it, the types do not."""
     faulty, table = without(island, full.graph)
     architecture = Bundle.open(demo_bundle).manifest.architecture
-    points = walk(subject_of_graph(faulty, architecture, "deployment"), full, batch)
-    assert next(point.name for point in points if point.departs) == where
+    points = walk(inspect_graph(faulty, architecture, "deployment"), full, batch)
+    first = next(point for point in points if point.departs)
+    assert (first.name, first.published) == (where, published)
     found, expected = (
         open_session(model).run(None, {"image": batch})[0][0].transpose(1, 2, 0)
         for model in (float32_twin(faulty), full.graph)
@@ -189,11 +200,32 @@ def test_the_stages_of_a_bundle_agree(demo_bundle: Path, sample) -> None:
         assert located.to_json()["passed"] is True
 
 
+def test_a_graph_says_its_architecture(demo_bundle: Path, tmp_path: Path) -> None:
+    """In keys of its own; one that an older version has written lies in a bundle that does."""
+    architecture = Bundle.open(demo_bundle).manifest.architecture
+    alone, bundle = tmp_path / "alone", tmp_path / "bundle"
+    for folder, names in ((alone, ["fp32.weights"]), (bundle, ["fp32.weights", "manifest.json"])):
+        folder.mkdir()
+        for name in names:
+            shutil.copyfile(demo_bundle / name, folder / name)
+    model = ir.load(demo_bundle / "fp32.tensor.onnx")
+    ir.save(model, alone / "new.onnx")
+    assert inspect_stage(str(alone / "new.onnx")).architecture == architecture
+    for key in [*model.metadata_props]:
+        if key.startswith("architecture."):
+            del model.metadata_props[key]
+    ir.save(model, bundle / "old.onnx")
+    ir.save(model, alone / "old.onnx")
+    assert inspect_stage(str(bundle / "old.onnx")).architecture == architecture
+    with pytest.raises(ExportError, match=r"old.onnx' \| does not say its 'features'; export it"):
+        inspect_stage(str(alone / "old.onnx"))
+
+
 def test_other_networks_and_stages_without_tensors(demo_bundle: Path, literal, sample, batch):
     with pytest.raises(UsageError, match="onnxruntime' has no tensors to look at"):
         locate(f"{demo_bundle}:onnxruntime", f"{demo_bundle}:literal", sample)
-    two = subject_of_module(literal, SMALL, "literal")
-    one = subject_of_module(torch.nn.Identity(), SMALL, "deployment")
+    two = inspect_module(literal, SMALL, "literal")
+    one = inspect_module(torch.nn.Identity(), SMALL, "deployment")
     one.probe.by_point.clear()
     one.probe.module.dummy = nn.Parameter(torch.zeros(1))
     with pytest.raises(UsageError, match="nothing was compared"):
@@ -206,7 +238,8 @@ def test_nan_departs() -> None:
     assert located.first == points[1] and located.last_agreeing == points[0]
     record = located.to_json()
     assert record["first_departure"] == "b" and record["last_agreeing"] == "a"
-    assert record["points"][1] == {"name": "b", "error": None, "allowed": 1e-6, "departs": True}
+    second = {"name": "b", "error": None, "allowed": 1e-6, "published": None, "departs": True}
+    assert record["points"][1] == second
 
 
 def test_plot(tmp_path: Path) -> None:
