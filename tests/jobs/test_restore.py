@@ -40,7 +40,7 @@ def test_one_file_in_every_format(folder: Path, inverter: Inverter, suffix: str)
     assert abs(level(f"new/b{suffix}") - 245) <= 1
     assert (result.input, result.output, result.status) == ("a.jpg", f"new/b{suffix}", "restored")
     assert (result.height, result.width, result.frames, result.fps) == (4, 6, None, None)
-    assert 0 < result.network_seconds < result.seconds < 1
+    assert 0 < result.network_seconds < result.seconds
     assert result.error is result.cause is None
 
 
