@@ -64,6 +64,10 @@ class BackendError(MaximDeployError):
     """A backend cannot be used here, or failed while running."""
 
 
+class OutOfMemoryError(BackendError, MemoryError):
+    """A backend ran out of memory while it opened, or on one run; smaller runs may still fit."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A ready " (did you mean 'x'?)" to put behind an unknown word, or an empty string."""
     # People mistype capitals most of all, and they would count as differences.

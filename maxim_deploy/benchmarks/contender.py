@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.benchmarks.load import SHARES
-from maxim_deploy.benchmarks.runners import Workload
 from maxim_deploy.benchmarks.subjects import Subject
 from maxim_deploy.benchmarks.summary import summary, throughput
 from maxim_deploy.benchmarks.timing import Timed, Warmup
 from maxim_deploy.benchmarks.worker import Worker
+from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import BackendError
 from maxim_deploy.spec.precision import lower_of
 

@@ -19,11 +19,12 @@ from maxim_deploy.benchmarks.handoff import handoff_ns
 from maxim_deploy.benchmarks.noise import Watch, spread_of, warnings_of
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.roofline import Roofline
-from maxim_deploy.benchmarks.runners import Workload
-from maxim_deploy.benchmarks.subjects import CPU_BACKEND, Subject
+from maxim_deploy.benchmarks.subjects import Subject
 from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.timing import interleaved
+from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.machine.sensors import gpu_sensors
+from maxim_deploy.runtime.registry import backend_named
 
 Say = Callable[[str], None]
 
@@ -112,7 +113,9 @@ class SideBySide:
         return contenders
 
     def _job(self, subject: Subject, file: Path) -> Workload:
-        on_gpu = self.plan.on_gpu if subject.is_baseline else subject.name != CPU_BACKEND
+        on_gpu = self.plan.on_gpu
+        if not subject.is_baseline:
+            on_gpu = backend_named(subject.name).is_on_gpu
         return Workload(
             subject.runner(self.plan.on_gpu),
             str(file),

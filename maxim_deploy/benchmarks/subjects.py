@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import UsageError, check_known
+from maxim_deploy.runtime.registry import graph_backend
 from maxim_deploy.spec.precision import FULL, PRECISIONS
 from maxim_deploy.spec.recipes import chosen
 
@@ -18,8 +19,6 @@ The name of a rewrite is that form with this one alone."""
 
 EACH = "each"
 """Stands for every rewrite, each as a baseline of its own."""
-
-CPU_BACKEND = "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Subject:
     def runner(self, on_gpu: bool) -> str:
         """What runs it: a backend, "torch" or "torch-compile"."""
         if self.is_graph:
-            return "onnxruntime-cuda" if on_gpu else CPU_BACKEND
+            return graph_backend(on_gpu=on_gpu).name
         return self.name
 
     def __str__(self) -> str:

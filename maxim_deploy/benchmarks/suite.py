@@ -15,9 +15,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.benchmarks.subjects import CPU_BACKEND, Subject, baseline_subjects
+from maxim_deploy.benchmarks.subjects import TORCH, Subject, baseline_subjects
 from maxim_deploy.errors import UsageError, unknown
-from maxim_deploy.runtime.selection import OPENERS
+from maxim_deploy.runtime.registry import backend_named, backend_names
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
 from maxim_deploy.spec.decoding import Reader, read_table, read_toml
 from maxim_deploy.spec.models import MODEL_NAMES
@@ -80,7 +80,7 @@ class SuitePlan:
     @property
     def on_gpu(self) -> bool:
         """Whether the baselines run on the GPU, as the backends do."""
-        return bool(set(self.backends) - {CPU_BACKEND})
+        return any(backend_named(name).is_on_gpu for name in self.backends)
 
 
 def read_suite(path: Path) -> dict[str, SuitePlan]:
@@ -159,6 +159,11 @@ def _list(read: Callable[[str, Any], Any]) -> Callable[[str, object], tuple[Any,
     return read_all
 
 
+def _backend(_: str, value: str) -> str:
+    known = tuple(name for name in backend_names() if name not in TORCH)  # that is a baseline
+    return chosen("backend", [value], known)[0]
+
+
 def _one_of(known: Collection[str]) -> Callable[[str, str], str]:
     def read(key: str, value: str) -> str:
         return chosen(key.rstrip("s"), [value], known)[0]
@@ -183,7 +188,7 @@ def _at_least(low: float, kind: type[int] | type[float]) -> Callable[[str, objec
 
 _READERS: dict[str, Reader] = {
     "models": _list(_model),
-    "backends": _list(_one_of(tuple(OPENERS))),
+    "backends": _list(_backend),
     "precisions": _list(_one_of(PRECISIONS)),
     "baselines": _baselines,
     "sizes": _list(size_from),

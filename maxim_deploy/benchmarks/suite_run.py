@@ -15,14 +15,15 @@ from maxim_deploy.benchmarks.handoff_history import recall
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.roofline import Roofline
 from maxim_deploy.benchmarks.side_by_side import Files, SideBySide
-from maxim_deploy.benchmarks.subjects import CPU_BACKEND, LITERAL, Subject
+from maxim_deploy.benchmarks.subjects import LITERAL, Subject
 from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.errors import BackendError, BundleError, MaximDeployError, UsageError
 from maxim_deploy.machine.facts import machine_of
 from maxim_deploy.machine.gpu import find_gpu
-from maxim_deploy.runtime.selection import FORMS
+from maxim_deploy.runtime.registry import automatic_backends, backend_named
+from maxim_deploy.runtime.request import FORMS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
-from maxim_deploy.spec.engine_settings import ENGINE_LIBRARIES, engine_settings_from
+from maxim_deploy.spec.engine_settings import engine_settings_from
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, GPU_PRECISIONS
 
@@ -134,7 +135,7 @@ class SuiteRun:
         try:
             if subject.is_baseline:
                 return self._baseline_files(subject, bundle)
-            if subject.name in ENGINE_LIBRARIES and not self.bundles:
+            if backend_named(subject.name).runs == "engines" and not self.bundles:
                 bundle = self._with_engine(subject, bundle)
             return Files(bundle.path, _graph_in(bundle, subject.precision))
         except MaximDeployError as error:
@@ -206,10 +207,13 @@ def named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
 
 def backends_here(bundles: Sequence[Bundle]) -> tuple[str, ...]:
     """What to measure if nobody says: the CPU, or on a GPU what `load` would consider there."""
-    if find_gpu() is None:
-        return (CPU_BACKEND,)
+    on_gpu = find_gpu() is not None
     libraries = {engine.library for bundle in bundles for engine in bundle.manifest.engines}
-    return (*(name for name in ENGINE_LIBRARIES if name in libraries), "onnxruntime-cuda")
+    return tuple(
+        spec.name
+        for spec in automatic_backends()
+        if spec.is_on_gpu == on_gpu and (spec.runs != "engines" or spec.name in libraries)
+    )
 
 
 def _name_of(model: str | Architecture) -> str:

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy import runtime
 from maxim_deploy._optional import require
-from maxim_deploy.benchmarks.runners import DEVICE, Bracket, Workload, by_wall
 from maxim_deploy.benchmarks.timing import Timed
+from maxim_deploy.benchmarks.workload import DEVICE, Bracket, Workload, by_wall
 from maxim_deploy.errors import BackendError, MissingDependencyError
+from maxim_deploy.runtime import Restorer
 from maxim_deploy.runtime.cuda import Cuda, open_cuda
 from maxim_deploy.spec.precision import PRECISIONS
 
 
 class TorchRunner:
-    """A runner, see `maxim_deploy.benchmarks.runners.Runner`.
+    """A runner, see `maxim_deploy.benchmarks.workload.Runner`.
 
     float32 is float32: TF32 is off, as it is in our engines. Compiled for one shape, with the
     compiler's defaults.
@@ -68,7 +68,7 @@ class TorchRunner:
         """See `Runner`."""
         return self._job.unpadded(self._restored.float().cpu().numpy(), "tensor")
 
-    def restorer(self) -> runtime.Restorer:
+    def restorer(self) -> Restorer:
         """There is none."""
         raise KeyError("restorer")
 

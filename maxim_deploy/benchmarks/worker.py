@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from maxim_deploy.benchmarks.runners import Workload
 from maxim_deploy.benchmarks.timing import Timed, Warmup
+from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import BackendError
 
 PATIENCE_S = 1800.0

@@ -1,6 +1,6 @@
 """The worker's end of a measurement: load what the job says, then do what is asked.
 
-`python -m maxim_deploy.benchmarks.worker_main JOB`, a `runners.Workload` as JSON, reads a line of
+`python -m maxim_deploy.benchmarks.worker_main JOB`, a `workload.Workload` as JSON, reads a line of
 JSON per question from stdin and writes one per answer to stdout. Whatever else writes to stdout is
 sent to stderr. An answer may be `{"error": ...}` instead; after that of loading the process ends.
 
@@ -29,8 +29,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from maxim_deploy.benchmarks.load import under_load
-from maxim_deploy.benchmarks.runners import DEVICE, Runner, Workload, runner_of
+from maxim_deploy.benchmarks.runners import runner_of
 from maxim_deploy.benchmarks.timing import turn, warm_up
+from maxim_deploy.benchmarks.workload import DEVICE, Runner, Workload
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.machine.memory import forget_peak, peak_resident_bytes, resident_bytes
 from maxim_deploy.runtime.cuda import open_cuda

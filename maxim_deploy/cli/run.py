@@ -23,15 +23,31 @@ from maxim_deploy.spec.precision import PRECISIONS
 if TYPE_CHECKING:
     from maxim_deploy.imaging import Rounding
 
-_BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "torch")
 _CODECS = ("h264", "ffv1")
+
+
+def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> str:
+    """The names come from the table of backends, which is not imported for --help."""
+    from maxim_deploy.errors import unknown
+    from maxim_deploy.runtime.registry import backend_names
+
+    known = ("auto", *backend_names())
+    if name not in known:
+        raise click.BadParameter(unknown("backend", name, known))
+    return name
 
 
 @click.command("maxim-run")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT", help="File or folder to write; --plan needs none.")
-@click.option("--backend", type=click.Choice(_BACKENDS), default="auto")
+@click.option(
+    "--backend",
+    callback=_known_backend,
+    metavar="auto|NAME",
+    default="auto",
+    help="What runs the network; maxim-doctor lists the names.",
+)
 @click.option("--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto")
 @click.option(
     "--rounding",

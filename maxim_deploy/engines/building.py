@@ -12,6 +12,7 @@ from maxim_deploy.engines.messages import failure
 from maxim_deploy.engines.progress import Progress, Stop, progress_monitor
 from maxim_deploy.errors import EngineError, UsageError
 from maxim_deploy.machine.tensorrt import ParsedGraph
+from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engine_settings import EngineSettings
 
 _VERBOSITY = {"none": "NONE", "names": "LAYER_NAMES_ONLY", "detailed": "DETAILED"}
@@ -108,7 +109,7 @@ def builder_config(parsed: ParsedGraph, settings: EngineSettings, level: int) ->
         config.hardware_compatibility_level = getattr(
             levels, _HARDWARE[settings.hardware_compatibility]
         )
-    if settings.library == "tensorrt-rtx":
+    if is_portable(settings.library):
         _set_targets(trt, config, settings.targets)
     for profile in settings.profiles:
         _add_profile(parsed, config, profile, settings.io)

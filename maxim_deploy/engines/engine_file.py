@@ -21,6 +21,7 @@ from maxim_deploy.engines.timing_cache import TimingCacheFile
 from maxim_deploy.errors import EngineError
 from maxim_deploy.machine.gpu import Gpu
 from maxim_deploy.machine.tensorrt import ParsedGraph, parse_graph
+from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engine_settings import EngineSettings
 from maxim_deploy.spec.engines import ENGINE_FOLDER, PORTABLE, EngineEntry
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
@@ -123,7 +124,7 @@ def _build(job: EngineJob, parsed: ParsedGraph) -> BuiltEngine:
             options.budget_s,
             settings.optimization_level,
             attempt,
-            level_matters=settings.library == "tensorrt",
+            level_matters=not is_portable(settings.library),
             say=options.say,
         )
     if caching:

@@ -15,6 +15,7 @@ from maxim_deploy.engines.identity import differences, identity_of, ingredients
 from maxim_deploy.errors import BundleError, EngineError, UsageError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.machine.tensorrt import load_library
+from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engine_settings import EngineSettings
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
@@ -69,13 +70,13 @@ def check_buildable(
         EngineError: there is no GPU to build for.
     """
     trt, gpu = load_library(settings.library), find_gpu()
-    if options.timing_cache is not None and settings.library == "tensorrt-rtx":
+    if options.timing_cache is not None and is_portable(settings.library):
         raise UsageError(
             "TensorRT for RTX measures no kernels at build time: a timing cache does nothing there "
             "(deprecated since 1.2). Leave it away; what the GPU compiles is kept by the runtime "
             "cache"
         )
-    if settings.library == "tensorrt-rtx":
+    if is_portable(settings.library):
         check_targets(trt, settings.targets)
     return trt, gpu, _gpu_to_build_for(settings, gpu)
 

@@ -10,6 +10,7 @@ from maxim_deploy.engines.building import known_targets
 from maxim_deploy.errors import MissingDependencyError
 from maxim_deploy.machine.gpu import Gpu
 from maxim_deploy.machine.tensorrt import collecting_logger, load_library
+from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engines import PORTABLE, EngineEntry
 
 
@@ -36,7 +37,7 @@ def reasons_against(entry: EngineEntry, path: Path, gpu: Gpu | None) -> list[str
             "again, or install that version"
         )
     system, built_on = platform.system().lower(), str(entry.made_of.get("system"))
-    if entry.library == "tensorrt" and not built_on.startswith(system):
+    if not is_portable(entry.library) and not built_on.startswith(system):
         reasons.append(f"built on {built_on}, this is {system}")
     if gpu is None:
         return [*reasons, "no NVIDIA GPU or driver here"]
@@ -45,7 +46,7 @@ def reasons_against(entry: EngineEntry, path: Path, gpu: Gpu | None) -> list[str
             f"built for compute capability {', '.join(entry.targets)}; {gpu.name} has "
             f"{gpu.compute_capability}"
         )
-    if trt is not None and not reasons and entry.library == "tensorrt-rtx":
+    if trt is not None and not reasons and is_portable(entry.library):
         reasons += _librarys_answer(trt, path)
     return reasons
 
@@ -66,7 +67,7 @@ def _runs_on(entry: EngineEntry, gpu: Gpu, trt: Any) -> bool:
     if entry.targets != (PORTABLE,):
         return gpu.compute_capability in entry.targets
     is_ampere = _numbers(gpu.compute_capability) >= [8, 0]
-    if entry.library == "tensorrt-rtx" and trt is not None:
+    if is_portable(entry.library) and trt is not None:
         return is_ampere and gpu.compute_capability in known_targets(trt)
     return is_ampere
 

@@ -13,13 +13,8 @@ from typing import Any
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import MissingDependencyError, check_known
+from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES
 from maxim_deploy.spec.precision import PRECISIONS
-
-LIBRARIES = {"tensorrt": ("tensorrt", "tensorrt"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
-"""By the name that users say: the Python module, and the extra that installs it."""
-
-OLDEST_TENSORRT = (10, 12)
-"""The first version of `tensorrt` that deprecates everything we do without."""
 
 _TYPE_NAMES = {row.tensorrt: row.type for row in PRECISIONS.values()}
 """By TensorRT's names, those of NumPy and ONNX where they differ."""
@@ -29,22 +24,22 @@ def load_library(name: str) -> ModuleType:
     """The module of a TensorRT library.
 
     Args:
-        name: a key of `LIBRARIES`.
+        name: a key of `ENGINE_LIBRARIES`.
 
     Raises:
         UsageError: there is no such library.
         MissingDependencyError: it is not installed, or too old; the message is the pip line.
     """
-    check_known("engine library", name, LIBRARIES)
-    module, extra = LIBRARIES[name]
-    library = require(module, extra)
-    if name == "tensorrt" and version_of(library) < OLDEST_TENSORRT:
-        oldest = ".".join(map(str, OLDEST_TENSORRT))
+    check_known("engine library", name, ENGINE_LIBRARIES)
+    library = ENGINE_LIBRARIES[name]
+    module = require(library.module, library.extra)
+    if version_of(module) < library.oldest:
+        oldest = ".".join(map(str, library.oldest))
         raise MissingDependencyError(
-            f"tensorrt {library.__version__} is too old, it takes {oldest} or newer; "
-            f"run: pip install --upgrade 'maxim-deploy[{extra}]'"
+            f"{name} {module.__version__} is too old, it takes {oldest} or newer; "
+            f"run: pip install --upgrade 'maxim-deploy[{library.extra}]'"
         )
-    return library
+    return module
 
 
 def version_of(library: ModuleType) -> tuple[int, ...]:

@@ -25,10 +25,9 @@ from maxim_deploy.parity.stages import (
 )
 from maxim_deploy.parity.stored import Folder
 from maxim_deploy.parity.thresholds import Threshold, threshold_for
+from maxim_deploy.runtime.registry import automatic_backends
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, LOW
-
-GPU_BACKENDS = ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
 
 LOOKED_INTO = (*MODULES, FULL, *TWINS)
 """Stages of a bundle whose tensors can be walked; a low-precision graph is walked as its twin."""
@@ -118,12 +117,14 @@ def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]
     steps = [("deployment", "literal"), (FULL, "deployment")]
     if bundle.manifest.settings.get("literal"):
         steps = [(FULL, "literal")]
-    steps += [(f"{FULL}.image", FULL), (f"onnxruntime.{FULL}", FULL)]
+    on_cpu = [spec.name for spec in automatic_backends() if not spec.is_on_gpu]
+    on_gpu = [spec.name for spec in automatic_backends() if spec.is_on_gpu]
+    steps += [(f"{FULL}.image", FULL), *((f"{backend}.{FULL}", FULL) for backend in on_cpu)]
     for low in (name for name in LOW if name in precisions):
         steps += [(f"{low}.twin", FULL)]
         if low in CPU_PRECISIONS:  # it runs them in its own way: values stay wide between casts
             steps += [(low, FULL), (f"{low}.image", low)]
-        steps += [(f"{backend}.{low}", FULL) for backend in GPU_BACKENDS]
+        steps += [(f"{backend}.{low}", FULL) for backend in on_gpu]
     arrows = [Arrow(f"{name}:{a}", f"{name}:{b}") for a, b in steps if a in have and b in have]
     if not arrows:
         raise UsageError(
@@ -152,11 +153,15 @@ def with_tensors(line: Sequence[Arrow]) -> list[Arrow]:
 def _backends(bundle: Bundle) -> set[str]:
     """Backends with a precision that this machine might run; those of a GPU only where one is."""
     graphs = {entry.precision for entry in bundle.manifest.graphs}
-    found = {f"onnxruntime.{precision}" for precision in graphs & {*CPU_PRECISIONS}}
-    if find_gpu(0) is not None:
-        found |= {f"onnxruntime-cuda.{precision}" for precision in graphs}
-        found |= {f"{entry.library}.{entry.precision}" for entry in bundle.manifest.engines}
-    return found
+    engines = {(entry.library, entry.precision) for entry in bundle.manifest.engines}
+    has_gpu = find_gpu(0) is not None
+    return {
+        f"{spec.name}.{precision}"
+        for spec in automatic_backends()
+        for precision in spec.precisions
+        if (has_gpu or not spec.is_on_gpu)
+        and ((spec.name, precision) in engines if spec.runs == "engines" else precision in graphs)
+    }
 
 
 def judge(

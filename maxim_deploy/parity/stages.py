@@ -30,7 +30,8 @@ from maxim_deploy.parity.networks import graph_stage, module_stage
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.stage import Stage
 from maxim_deploy.parity.stored import Folder, StoredOutputs
-from maxim_deploy.runtime.loading import BACKENDS, load
+from maxim_deploy.runtime.loading import load
+from maxim_deploy.runtime.registry import backend_names
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.spec.manifest import MANIFEST, Bundle
 from maxim_deploy.spec.precision import FULL, LOW, PRECISIONS
@@ -147,11 +148,12 @@ def _of_bundle(
         entry = bundle.graph(wanted, "image" if form == "image" else "tensor")
         return graph_stage(name, bundle.checked_graph(entry), twin=form == "twin")
     backend, _, own_precision = stage.partition(".")
-    if backend in BACKENDS:
+    backends = ("auto", *backend_names())
+    if backend in backends:
         chosen = own_precision or precision or "auto"
         restorer = load(bundle.path, backend=backend, precision=chosen, **options)
         return RuntimeStage(name, restorer)
-    known = (*bundle_stages(bundle), *BACKENDS)
+    known = (*bundle_stages(bundle), *backends)
     if stage in (*MODULES, *PRECISIONS, *TWINS) or stage.endswith(".image"):
         raise BundleError(
             f"bundle {str(bundle.path)!r} has no stage {stage!r}; it has: {', '.join(known)}"

@@ -15,12 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from maxim_deploy.checkpoints import read_checkpoint
-from maxim_deploy.errors import BackendError, BundleError, UsageError
-from maxim_deploy.machine.memory import available_bytes
+from maxim_deploy.errors import BackendError, BundleError, OutOfMemoryError, UsageError
 from maxim_deploy.model import module_from_checkpoint
-from maxim_deploy.runtime.backend import OutOfMemoryError
-from maxim_deploy.runtime.selection import Request
-from maxim_deploy.spec.architecture import MULTIPLE_OF
+from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.runtime.request import Request
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import FULL, LOW, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
@@ -31,8 +29,8 @@ BYTES_PER_FEATURE = 130
 S-1 and S-2; a rough figure, and no promise as that of the other backends is."""
 
 
-class TorchBackend:
-    """The literal network. Implements `maxim_deploy.runtime.backend.Backend`.
+class TorchBackend(Backend):
+    """The literal network.
 
     Args:
         bundle: with its literal weights.
@@ -47,8 +45,7 @@ class TorchBackend:
 
     name = "torch"
     io = "tensor"
-    lanes = 1
-    batch_pixels: int | None = 2 * 128 * 128
+    batch_pixels = 2 * 128 * 128
     """As ONNX Runtime's on a CPU."""
 
     def __init__(
@@ -71,7 +68,9 @@ class TorchBackend:
         self._module: Any = module_from_checkpoint(checkpoint).to(device, self._type)
         self._features = bundle.manifest.architecture.features
         self._device, self.precision = device, precision
-        self.device = "cpu" if device.type == "cpu" else f"{device} {_gpu_name(device)}"
+        self.uses_host_memory = device.type == "cpu"
+        self.device = "cpu" if self.uses_host_memory else f"{device} {_gpu_name(device)}"
+        self.warmup_runs = 1 if self.uses_host_memory else 2
         self.library = f"torch {torch.__version__}"
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
@@ -95,10 +94,6 @@ class TorchBackend:
             raise BackendError(text) from error
         return restored
 
-    def takes(self, shape: Shape) -> bool:
-        """Whether both sides are multiples of 64."""
-        return not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
-
     def bytes_for(self, shape: Shape) -> int:
         """Rough estimate of the memory that a run takes."""
         per_pixel = BYTES_PER_PIXEL + BYTES_PER_FEATURE * self._features
@@ -106,13 +101,13 @@ class TorchBackend:
 
     def free_bytes(self) -> int | None:
         """Memory of the device that nobody has, or that PyTorch keeps."""
-        if self._device.type == "cpu":
-            return available_bytes()
+        if self.uses_host_memory:
+            return super().free_bytes()
         return torch.cuda.mem_get_info(self._device)[0] + self.held_bytes()
 
     def held_bytes(self) -> int:
         """Memory of the GPU that PyTorch keeps for its next tensors."""
-        if self._device.type == "cpu":
+        if self.uses_host_memory:
             return 0
         reserved = torch.cuda.memory_reserved(self._device)
         return reserved - torch.cuda.memory_allocated(self._device)
@@ -123,7 +118,7 @@ class TorchBackend:
 
 
 def open_backend(request: Request) -> TorchBackend:
-    """What `maxim_deploy.runtime.registry` calls."""
+    """The row in `maxim_deploy.runtime.registry` names this; raises as `TorchBackend`."""
     if request.stream is not None:
         raise UsageError("torch runs in a stream of its own; leave stream at None")
     if torch.cuda.is_available():

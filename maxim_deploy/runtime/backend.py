@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from maxim_deploy.errors import BackendError
-from maxim_deploy.spec.profiles import Shape
-
-
-class OutOfMemoryError(BackendError, MemoryError):
-    """A backend ran out of memory on one run, and can still do smaller ones; or while it opened."""
+from maxim_deploy.errors import UsageError
+from maxim_deploy.machine.memory import available_bytes
+from maxim_deploy.runtime.cuda.arrays import DeviceArray
+from maxim_deploy.spec.architecture import MULTIPLE_OF
+from maxim_deploy.spec.profiles import Profile, Shape
 
 
 class Backend(Protocol):
-    """One loaded graph or engine.
+    """One loaded graph or engine. Derive from it: `run` and `bytes_for` are all one must write.
 
     Attributes:
-        name: "onnxruntime" and so on, as `load` takes it.
-        device: "cpu", or "cuda:0" and the name of the GPU.
+        name: as `load` takes it.
+        device: "cpu", "cuda:0" and the name of the GPU, or another word for what it runs on.
         library: the backend library and its version.
-        precision: inside the graph, a name in `spec.precision`.
+        precision: inside the graph, as `load` takes it.
         io: form of the graph, "tensor" or "image".
         lanes: runs that it can have under way at a time.
         batch_pixels: of a run, beyond which more images in it gain nothing; None if they always do.
+        profiles: ranges of shapes that it takes; none if its form is the only limit.
+        uses_host_memory: whether the memory of a run is this process's. It is then bounded together
+            with everything else that the process has, rather than by itself.
+        warmup_runs: after which a shape is as fast as it gets, in each lane.
     """
 
     name: str
@@ -32,39 +36,72 @@ class Backend(Protocol):
     library: str
     precision: str
     io: str
-    lanes: int
-    batch_pixels: int | None
+    lanes: int = 1
+    batch_pixels: int | None = None
+    profiles: tuple[Profile, ...] = ()
+    uses_host_memory: bool = True
+    warmup_runs: int = 1
 
+    @abstractmethod
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """Restore a batch in the graph's form, in host memory; the same shape and type comes back.
 
-        May be called from several threads at once.
+        May be called from as many threads at once as there are lanes.
+
+        Args:
+            image: float32 `[N, 3, H, W]` in [0, 1], sides multiples of 64, in the tensor form;
+                uint8 `[N, H, W, 3]` of any size in the image form. C-contiguous.
 
         Raises:
-            OutOfMemoryError: there is not enough memory for this shape.
+            OutOfMemoryError: there is not enough memory for this shape; smaller ones may run.
             BackendError: the backend failed.
         """
         ...
 
+    @abstractmethod
+    def bytes_for(self, shape: Shape) -> int:
+        """Memory that a run takes at most while it lasts, beyond what is loaded."""
+        ...
+
+    def run_on_device(
+        self,
+        image: DeviceArray,  # noqa: ARG002
+        out: DeviceArray | None = None,  # noqa: ARG002
+    ) -> DeviceArray:
+        """As `run`, in device memory and without a copy.
+
+        Args:
+            image: in the graph's form.
+            out: to write to; None for new memory, which the result owns.
+
+        Raises:
+            UsageError: it takes no such array.
+            OutOfMemoryError, BackendError: as `run`.
+        """
+        raise UsageError(f"{self.name} takes no arrays in device memory; copy it to host")
+
     def takes(self, shape: Shape) -> bool:
         """Whether `run` can be called with images of this shape; padded ones in the tensor form."""
-        ...
+        return self.io == "image" or not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
 
-    def bytes_for(self, shape: Shape) -> int:
-        """Memory of the device that a run takes at most while it lasts, beyond what is loaded."""
-        ...
+    @property
+    def sizes(self) -> str:
+        """What it runs whole, in words."""
+        return ", ".join(map(str, self.profiles)) or "any"
 
     def free_bytes(self) -> int | None:
-        """Memory of the device that a run may take now, what is held included; None if unknown."""
-        ...
+        """Memory that a run may take now, what is held included; None if unknown."""
+        available = available_bytes() if self.uses_host_memory else None
+        return None if available is None else available + self.held_bytes()
 
     def held_bytes(self) -> int:
-        """Memory that it keeps from earlier runs, and that the next uses again.
+        """Memory that it keeps from earlier runs, and that the next uses again."""
+        return 0
 
-        A backend on a CPU that keeps any has a method `release`, which gives it back.
-        """
-        ...
+    def release(self) -> None:
+        """Give back of the held memory what no run uses now, as far as it can."""
+        return
 
     def close(self) -> None:
         """Give everything back; further calls fail."""
-        ...
+        return

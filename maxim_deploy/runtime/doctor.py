@@ -17,16 +17,12 @@ from maxim_deploy._optional import require
 from maxim_deploy._version import __version__
 from maxim_deploy.errors import MissingDependencyError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
-from maxim_deploy.runtime.probes import PROBES, Verdict
+from maxim_deploy.runtime.registry import BACKENDS, offered_names
+from maxim_deploy.runtime.verdict import Verdict
 
-LIBRARIES = {
-    "onnxruntime": "cpu",
-    "onnxruntime-gpu": "gpu",
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "rtx",
+LIBRARIES = {spec.package: spec.extra for spec in BACKENDS if spec.package} | {
     "cuda-bindings": "rtx",
     "pycuda": "pycuda",
-    "torch": "export",
     "onnx": "export",
     "imagecodecs": "hdr",
     "tifffile": "hdr",
@@ -80,7 +76,9 @@ def examine() -> Report:
     libraries = {name: _version(name) for name in LIBRARIES}
     gpu = find_gpu()
     with ThreadPoolExecutor() as pool:
-        backends = list(pool.map(verdict_from_process, PROBES))
+        # What others offer is imported in the process that tries it, and nowhere else.
+        names = [spec.name for spec in BACKENDS if spec.probe] + [*offered_names()]
+        backends = list(pool.map(verdict_from_process, names))
     return Report(
         maxim_deploy=__version__,
         python=f"{platform.python_version()} ({platform.python_implementation()})",

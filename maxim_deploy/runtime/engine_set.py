@@ -12,13 +12,13 @@ from maxim_deploy.errors import BackendError
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.spec.engines import EngineEntry, engine_for
-from maxim_deploy.spec.profiles import Profile, Shape
+from maxim_deploy.spec.profiles import Shape
 
 
-class EngineSet:
+class EngineSet(Backend):
     """Chooses the engine for each shape, and opens it when it is first needed.
 
-    Implements `maxim_deploy.runtime.backend.Backend`. An engine with a profile for just this shape
+    An engine with a profile for just this shape
     comes before one with a range, a tight range before a wide one.
 
     Args:
@@ -39,16 +39,16 @@ class EngineSet:
         self.name, self.device, self.library = first.name, first.device, first.library
         self.precision, self.io = first.precision, first.io
         self.lanes, self.batch_pixels = first.lanes, first.batch_pixels
+        self.uses_host_memory, self.warmup_runs = first.uses_host_memory, first.warmup_runs
+        self.profiles = tuple(profile for entry in self._entries for profile in entry.profiles)
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """As `Backend.run`, on the engine for this shape. Raises BackendError if there is none."""
         return self._for(Shape.from_dims(image.shape, self.io)).run(image)
 
     def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
-        """As `TensorRtBackend.run_on_device`, on the engine for this shape."""
-        backend: Any = self._for(Shape.from_dims(image.shape, self.io))
-        restored: DeviceArray = backend.run_on_device(image, out)
-        return restored
+        """As `Backend.run_on_device`, on the engine for this shape."""
+        return self._for(Shape.from_dims(image.shape, self.io)).run_on_device(image, out)
 
     def takes(self, shape: Shape) -> bool:
         """Whether some engine has a profile for the shape."""
@@ -80,16 +80,6 @@ class EngineSet:
             opened, self._opened = self._opened, {}
         for backend in opened.values():
             backend.close()
-
-    @property
-    def profiles(self) -> tuple[Profile, ...]:
-        """Those of all engines."""
-        return tuple(profile for entry in self._entries for profile in entry.profiles)
-
-    @property
-    def sizes(self) -> str:
-        """The profiles of all engines, in words."""
-        return ", ".join(map(str, self.profiles))
 
     def _for(self, shape: Shape) -> Backend:
         return self._backend(self._entry_for(shape))

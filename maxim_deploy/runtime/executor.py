@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.errors import BackendError, UsageError
+from maxim_deploy.errors import BackendError, OutOfMemoryError, UsageError
 from maxim_deploy.imaging import Padding, Rounding
 from maxim_deploy.machine.memory import resident_bytes
-from maxim_deploy.runtime.backend import Backend, OutOfMemoryError
+from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.batching import (
     Network,
     Stack,
@@ -98,7 +98,7 @@ class Executor:
                 return []
         return finish()
 
-    def run_on_device(self, image: DeviceArray) -> Any:
+    def run_on_device(self, image: DeviceArray) -> DeviceArray:
         """Device memory in and out, whole and as it is: nothing is padded, clipped or rounded.
 
         Raises:
@@ -106,12 +106,7 @@ class Executor:
             BackendError: the backend failed, or is closed.
         """
         with self._turns.one():
-            backend: Any = self.opened()
-            if not hasattr(backend, "run_on_device"):
-                raise UsageError(
-                    f"{backend.name} takes no arrays in device memory; copy it to host"
-                )
-            return backend.run_on_device(image)
+            return self.opened().run_on_device(image)
 
     def close(self) -> None:
         """Wait for those whose turn it is and give all memory back."""
@@ -129,7 +124,7 @@ class Executor:
         backend = self.opened()
         if self._max_memory is None:
             return Bounds(backend.free_bytes(), self._most, eight)
-        used = resident_bytes() - backend.held_bytes() if backend.device == "cpu" else 0
+        used = resident_bytes() - backend.held_bytes() if backend.uses_host_memory else 0
         return Bounds(self._max_memory - used, self._most, eight, used)
 
     def _plan_to_run(self, height: int, width: int, eight: bool, images: int) -> Plan:
@@ -138,9 +133,9 @@ class Executor:
         More may have been left than is known, so that equal images would be run whole and then in
         tiles; and tiles, which are smaller runs, would not replace it and have their image on top.
         """
-        backend: Any = self.opened()
+        backend = self.opened()
         plan = None
-        if backend.device == "cpu" and backend.held_bytes():
+        if backend.held_bytes():
             with contextlib.suppress(UsageError):
                 plan = self._planned(height, width, self._bounds(eight), images)
                 if plan.tile is None or self._planner.tile != "auto":  # not for the memory

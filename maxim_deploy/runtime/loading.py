@@ -7,15 +7,13 @@ from pathlib import Path
 from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.runtime.info import RestorerInfo, result_settings
 from maxim_deploy.runtime.planning import Planner, TileOption
-from maxim_deploy.runtime.registry import registered_names
+from maxim_deploy.runtime.registry import backend_named
+from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.restorer import Restorer
-from maxim_deploy.runtime.selection import OPENERS, Request, open_backend
+from maxim_deploy.runtime.selection import open_backend
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import PRECISIONS
 from maxim_deploy.spec.quantities import bytes_from
-
-BACKENDS = ("auto", *OPENERS)
-"""The runtime's own; `registered_names` has others."""
 
 
 def load(
@@ -38,7 +36,8 @@ def load(
         backend: "auto" takes the first of these that works here, and `info.not_taken` says why the
             ones before did not: "tensorrt" and "tensorrt-rtx" (the bundle's engines),
             "onnxruntime-cuda", "onnxruntime" (CPU). By name only, "torch": the literal network, for
-            comparison, and what `maxim_deploy.runtime.registry.register_backend` was told of.
+            comparison, and the backends of other distributions, see
+            `maxim_deploy.runtime.registry`.
         precision: "auto", "fp32", "fp16" or "bf16". Of those that the bundle has, "auto" is the
             fastest of the backend: fp16 on a GPU, fp32 on a CPU, which runs no bf16.
         device: index of the GPU; a CPU backend takes 0 only.
@@ -67,7 +66,8 @@ def load(
         Traceback (most recent call last):
         maxim_deploy.errors.UsageError: unknown backend 'onnxruntim' (did you mean ...
     """
-    check_known("backend", backend, (*BACKENDS, *registered_names()))
+    if backend != "auto":
+        backend_named(backend)
     check_known("precision", precision, ("auto", *PRECISIONS))
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
@@ -85,7 +85,7 @@ def load(
         backend=running.name,
         device=running.device,
         library=running.library,
-        sizes=getattr(running, "sizes", "any"),
+        sizes=running.sizes,
         not_taken=not_taken,
         settings=result_settings(
             opened.path, {"backend": backend, "precision": precision, **tiles}

@@ -8,13 +8,22 @@ from typing import Any
 from numpy.typing import NDArray
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import BackendError, MissingDependencyError
-from maxim_deploy.machine.memory import available_bytes
+from maxim_deploy.errors import (
+    BackendError,
+    MissingDependencyError,
+    OutOfMemoryError,
+    UsageError,
+)
 from maxim_deploy.machine.onnxruntime import arena_of_this_process, cpu_session
 from maxim_deploy.machine.run_memory import RunMemory
-from maxim_deploy.runtime.backend import OutOfMemoryError
+from maxim_deploy.machine.tiny_graph import TINY_GRAPH
+from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.onnxruntime_session import check_form
-from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture
+from maxim_deploy.runtime.request import Request
+from maxim_deploy.runtime.verdict import Verdict
+from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.manifest import GraphEntry
+from maxim_deploy.spec.precision import CPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 
 BYTES_PER_PIXEL = 60
@@ -32,11 +41,6 @@ BATCH_PIXELS = 2 * 128 * 128
 128x128 24 and 27. Four of 128x128, and anything from 192x192, take no less than alone, or more."""
 
 
-def graph_takes(io: str, shape: Shape) -> bool:
-    """Whether a graph of this form takes the shape: any, or multiples of 64."""
-    return io == "image" or not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
-
-
 def typical_bytes_per_pixel(architecture: Architecture) -> float:
     """Memory that a run in float32 takes per padded pixel, for a graph that nobody measured."""
     per_feature = BYTES_PER_FEATURE[min(architecture.stages, 2) - 1]
@@ -48,10 +52,8 @@ def typical_run_memory(architecture: Architecture) -> RunMemory:
     return RunMemory([(0, FIXED_BYTES)], typical_bytes_per_pixel(architecture))
 
 
-class OnnxRuntimeCpu:
+class OnnxRuntimeCpu(Backend):
     """A session on one ONNX graph of either form; `run` may be called from many threads.
-
-    Implements `maxim_deploy.runtime.backend.Backend`.
 
     Args:
         graph: the ONNX file, `<precision>.<io>.onnx`; its weights file is read from beside it.
@@ -65,8 +67,7 @@ class OnnxRuntimeCpu:
 
     name = "onnxruntime"
     device = "cpu"
-    lanes = 1
-    batch_pixels: int | None = BATCH_PIXELS
+    batch_pixels = BATCH_PIXELS
 
     def __init__(
         self, graph: Path, threads: int | None = None, memory: RunMemory = NOT_KNOWN
@@ -107,18 +108,9 @@ class OnnxRuntimeCpu:
         restored: NDArray[Any] = outputs[0]
         return restored
 
-    def takes(self, shape: Shape) -> bool:
-        """Whether `run` takes images of this shape."""
-        return graph_takes(self.io, shape)
-
     def bytes_for(self, shape: Shape) -> int:
         """Memory that a run adds to a process that has run nothing yet."""
         return self._memory.bytes_for(shape.padded_pixels)
-
-    def free_bytes(self) -> int | None:
-        """Memory that the system could give to a run now, or that runs have already."""
-        available = available_bytes()
-        return None if available is None else available + self.held_bytes()
 
     def held_bytes(self) -> int:
         """Memory kept from earlier runs, of all such backends of this process."""
@@ -132,6 +124,46 @@ class OnnxRuntimeCpu:
         """Give the session and its memory back."""
         del self._session
         self._leave()
+
+
+def open_backend(request: Request) -> OnnxRuntimeCpu:
+    """The best graph of a bundle.
+
+    Raises:
+        UsageError: something is asked for that is a GPU's.
+        BundleError, MissingDependencyError, BackendError: as `OnnxRuntimeCpu` and `Request` do.
+    """
+    for name, value, only in (("device", request.device, 0), ("stream", request.stream, None)):
+        if value != only:
+            raise UsageError(
+                f"{name}={value!r} cannot be honoured by a CPU backend; leave {name} at {only!r}"
+            )
+    if request.precision not in ("auto", *CPU_PRECISIONS):
+        raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
+    entry, path = request.best_graph(CPU_PRECISIONS)
+    memory = _run_memory(entry) or typical_run_memory(request.bundle.manifest.architecture)
+    return OnnxRuntimeCpu(path, request.threads, memory)
+
+
+def open_graph(graph: Path, precision: str, device: int, threads: int | None) -> OnnxRuntimeCpu:  # noqa: ARG001
+    """A graph that is in no bundle; its name says its precision and form."""
+    return OnnxRuntimeCpu(graph, threads)
+
+
+def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
+    """For `maxim-doctor`: what the tiny graph makes of an image."""
+    ort = require("onnxruntime", "cpu")
+    session = ort.InferenceSession(TINY_GRAPH, providers=["CPUExecutionProvider"])
+    restored: NDArray[Any] = session.run(["restored"], {"image": image})[0]
+    return restored
+
+
+def _run_memory(entry: GraphEntry) -> RunMemory | None:
+    if entry.run_bytes is None or entry.run_bytes_per_pixel is None:
+        return None
+    return RunMemory(
+        [(pixels, taken) for pixels, taken in entry.run_bytes], entry.run_bytes_per_pixel
+    )
 
 
 def _says_no_memory(text: str) -> bool:

@@ -6,30 +6,36 @@ Not yet run on hardware: written against the documented API, and tested at its s
 from __future__ import annotations
 
 import threading
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import BackendError, MissingDependencyError
-from maxim_deploy.machine.gpu import find_gpu
-from maxim_deploy.runtime.backend import OutOfMemoryError
-from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
-from maxim_deploy.runtime.onnxruntime_backend import (
-    graph_takes,
-    typical_bytes_per_pixel,
+from maxim_deploy.errors import (
+    BackendError,
+    MissingDependencyError,
+    OutOfMemoryError,
+    UsageError,
 )
-from maxim_deploy.runtime.onnxruntime_session import cuda_session
+from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.tiny_graph import TINY_GRAPH
+from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
+from maxim_deploy.runtime.onnxruntime_backend import typical_bytes_per_pixel
+from maxim_deploy.runtime.onnxruntime_session import CUDA, cuda_session
+from maxim_deploy.runtime.request import Request
+from maxim_deploy.runtime.verdict import NO_GPU, PIP_LINE, Verdict
 from maxim_deploy.spec.architecture import Architecture
-from maxim_deploy.spec.precision import FULL, PRECISIONS
+from maxim_deploy.spec.precision import FULL, GPU_PRECISIONS, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 
 _NO_MEMORY = ("Failed to allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 
-class OnnxRuntimeCuda:
-    """A session on one ONNX graph. Implements `maxim_deploy.runtime.backend.Backend`.
+class OnnxRuntimeCuda(Backend):
+    """A session on one ONNX graph.
 
     Args:
         graph_path: the ONNX file; its weights file is read from beside it.
@@ -46,9 +52,12 @@ class OnnxRuntimeCuda:
     """
 
     name = "onnxruntime-cuda"
-    lanes = 1
-    batch_pixels: int | None = 4 * 1024 * 1024
+    uses_host_memory = False
+    batch_pixels = 4 * 1024 * 1024
     """Not measured: small images do not fill a GPU, and four megapixels do."""
+
+    warmup_runs = 2
+    """The second run of a shape keeps its memory; see `_run`."""
 
     def __init__(
         self,
@@ -89,8 +98,12 @@ class OnnxRuntimeCuda:
                 raise _as_ours(error, image.shape) from error
         return restored
 
-    def run_on_device(self, image: DeviceArray) -> DeviceArray:
+    def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
         """Restore a batch in the graph's form, in device memory, without a copy.
+
+        Args:
+            image: in the graph's form.
+            out: None; the result is always in new memory.
 
         Returns:
             An array in memory of ONNX Runtime's, which it owns; the work is done.
@@ -98,9 +111,12 @@ class OnnxRuntimeCuda:
         Raises:
             MissingDependencyError: the array is written in a stream, and there is no cuda-bindings
                 to wait for it with.
+            UsageError: an array to write to was given.
             OutOfMemoryError: there is not enough device memory for this shape.
             BackendError: ONNX Runtime failed, or this is closed.
         """
+        if out is not None:
+            raise UsageError(f"{self.name} returns its results in memory of its own; leave out out")
         if image.stream is not None:
             cuda = self._cuda or open_cuda(device=self._index)
             cuda.synchronize(cuda.wrap_stream(image.stream))
@@ -115,10 +131,6 @@ class OnnxRuntimeCuda:
                 raise _as_ours(error, image.shape) from error
         return DeviceArray(address, image.shape, image.dtype, None, restored)
 
-    def takes(self, shape: Shape) -> bool:
-        """Whether `run` takes images of this shape."""
-        return graph_takes(self.io, shape)
-
     def bytes_for(self, shape: Shape) -> int:
         """Estimate of the device memory that a run takes at most."""
         assert self._architecture is not None
@@ -132,10 +144,6 @@ class OnnxRuntimeCuda:
         What the session keeps for a shape that it has run twice in a row is not counted as free.
         """
         return self._cuda.memory()[0] if self._cuda else None
-
-    def held_bytes(self) -> int:
-        """Nothing that could be known: see `free_bytes`."""
-        return 0
 
     def close(self) -> None:
         """Give the session back; further calls fail."""
@@ -159,6 +167,51 @@ class OnnxRuntimeCuda:
         self._session.run_with_iobinding(binding, options)
         binding.synchronize_outputs()
         return binding.get_outputs()[0]
+
+
+def open_backend(request: Request) -> OnnxRuntimeCuda:
+    """The best graph of a bundle; raises as `OnnxRuntimeCuda` and `Request` do."""
+    request.require_gpu()
+    if request.stream is not None:
+        raise UsageError(f"{request.backend} runs in a stream of its own; leave stream at None")
+    entry, path = request.best_graph(GPU_PRECISIONS)
+    architecture = request.bundle.manifest.architecture
+    return OnnxRuntimeCuda(
+        path, entry.precision, entry.io, request.device, request.threads, architecture
+    )
+
+
+def open_graph(graph: Path, precision: str, device: int, threads: int | None) -> OnnxRuntimeCuda:
+    """A graph of the tensor form that is in no bundle."""
+    return OnnxRuntimeCuda(graph, precision, "tensor", device, threads)
+
+
+def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
+    """For `maxim-doctor`: what the tiny graph makes of an image."""
+    ort = require("onnxruntime", "gpu")
+    if CUDA not in ort.get_available_providers():
+        line = f"{PIP_LINE}{_replacing_cpu_build()}"
+        raise BackendError(f"this onnxruntime was built without CUDA{line}")
+    # Where they came from PyPI, CUDA and cuDNN are not on the loader's path.
+    ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session = ort.InferenceSession(TINY_GRAPH, options, providers=[CUDA])
+    if session.get_providers()[0] != CUDA:  # it fell back without a word
+        line = f"{PIP_LINE}pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        raise BackendError(f"CUDA or cuDNN cannot be loaded{line}" if find_gpu() else NO_GPU)
+    restored: NDArray[Any] = session.run(["restored"], {"image": image})[0]
+    return restored
+
+
+def _replacing_cpu_build() -> str:
+    """Installing over the CPU build would leave files of both."""
+    line = "pip install 'maxim-deploy[gpu]'"
+    try:
+        metadata.version("onnxruntime")
+    except metadata.PackageNotFoundError:
+        return line
+    return f"pip uninstall -y onnxruntime && {line}"
 
 
 def _cuda(device: int) -> Cuda | None:

@@ -190,10 +190,10 @@ class Planner:
                 return tile
         image = f"image of {height}x{width}"
         if not tiles:
+            sizes = self.backend.sizes if self.backend.profiles else "other sizes"
             raise UsageError(
                 f"{image} | {self.backend.name} takes no tiles that it could be cut into, only "
-                f"{getattr(self.backend, 'sizes', 'other sizes')} | choose another tile, or build "
-                "an engine with a --profile for it"
+                f"{sizes} | choose another tile, or build an engine with a --profile for it"
             )
         raise UsageError(
             f"{image} | not even tiles of {smallest(tiles)} fit {self.backend.name} and {bounds} | "
@@ -202,12 +202,11 @@ class Planner:
 
     def _taken_tiles(self, padded: Sides, bounds: Bounds) -> list[Sides]:
         """Those that the backend takes, and that leave room for the overlap."""
-        profiles = getattr(self.backend, "profiles", ())
         one_side = self.tile if isinstance(self.tile, int) else None
         least = self._overlap() + MULTIPLE_OF
         return [
             tile
-            for tile in tiles_for(padded, profiles, one_side)
+            for tile in tiles_for(padded, self.backend.profiles, one_side)
             if all(side >= min(least, of) for side, of in zip(tile, padded, strict=True))
             and min(tile) > 0
             and self._takes(Shape(1, *tile), bounds)
@@ -234,7 +233,7 @@ class Planner:
         host = RUN_BYTES + RUN_BYTES_PER_PIXEL * shape.pixels + COVERED_BYTES_PER_PIXEL * covered
         if bounds.turned:
             host += SUM_BYTES_PER_PIXEL * (covered or 2 * shape.pixels)
-        return self.backend.bytes_for(shape) + (host if self.backend.device == "cpu" else 0)
+        return self.backend.bytes_for(shape) + (host if self.backend.uses_host_memory else 0)
 
 
 def _times(shape: Shape, count: int) -> Shape:

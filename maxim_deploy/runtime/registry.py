@@ -1,75 +1,288 @@
-"""Backends by name that the runtime does not contain.
+"""The table of backends: the only place that lists them.
 
-`backend="auto"` never takes one of these. A room above the runtime is named here rather than
-imported, and imported when somebody asks for it: the runtime itself never needs PyTorch.
+Ours are the rows of `BACKENDS`. Others come from installed distributions, by the entry points
+`maxim_deploy.backends`, or from `register_backend`. A row names functions as "module:function":
+they are imported when they are called, so that the runtime needs no library before a backend is
+opened, and a row may name a room above the runtime.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
 
-from maxim_deploy.errors import MissingDependencyError, UsageError, unknown
+from numpy.typing import NDArray
 
-Opener = Callable[[Any], Any]
-"""From a `maxim_deploy.runtime.selection.Request` to a `maxim_deploy.runtime.backend.Backend`."""
+from maxim_deploy.errors import (
+    BackendError,
+    MaximDeployError,
+    MissingDependencyError,
+    UsageError,
+    unknown,
+)
+from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.runtime.request import Request
+from maxim_deploy.runtime.verdict import Verdict
+from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES
+from maxim_deploy.spec.precision import CPU_PRECISIONS, GPU_PRECISIONS
 
-_MODULES = {"torch": ("maxim_deploy.parity.torch_backend", "export")}
-"""By name, a module that has `open_backend`, and the extra that it needs."""
+ENTRY_POINTS = "maxim_deploy.backends"
+"""Group of the entry points. Each names a `BackendSpec` of the same name."""
 
-_registered: dict[str, Opener] = {}
+Opener = Callable[[Request], Backend]
+GraphOpener = Callable[[Path, str, int, int | None], Backend]
+Probe = Callable[[Verdict, NDArray[Any]], NDArray[Any]]
 
 
-def register_backend(name: str, opener: Opener) -> None:
-    """Let `maxim_deploy.load(bundle, backend=name)` open a backend of your own.
+@dataclass(frozen=True)
+class BackendSpec:
+    """What is known of a backend before it is opened.
+
+    Functions are given as such, or as "module:function" to import them when they are called.
+
+    Attributes:
+        name: as `load` and `--backend` take it; no dot, which separates a precision from it.
+        opener: from a `Request` to a `Backend`. What it raises, `load` raises.
+        label: its name in reports; the plain name if empty.
+        device: "gpu" for an NVIDIA GPU by CUDA. Anything else is fed from host memory.
+        runs: which part of a bundle.
+        is_automatic: whether "auto" may take it; of our own rows, those before it are better.
+        extra: of this package, that installs what it needs.
+        package: that has its library, as pip knows it.
+        probe: for `maxim-doctor`: runs `maxim_deploy.machine.tiny_graph.TINY_GRAPH` on float32
+            `[1, 3, 4, 4]` and returns the result. It may note on the verdict what it found out on
+            its way. Without one, nothing is tried but importing the opener.
+        graph_opener: from an ONNX file of the tensor form, its precision, an index of a GPU and a
+            number of threads to a `Backend`: for graphs that are in no bundle.
+        profiler: from a `maxim_deploy.benchmarks.profile.bundle_profile.ProfileRequest` to a
+            `Measured`: the time of every node.
+        no_profiler: why there is none, in words.
+        distribution: that it comes from, if it is not ours.
+    """
+
+    name: str
+    opener: Opener | str
+    label: str = ""
+    device: str = "cpu"
+    runs: Literal["graphs", "engines", "weights"] = "graphs"
+    is_automatic: bool = False
+    extra: str | None = None
+    package: str | None = None
+    probe: Probe | str | None = None
+    graph_opener: GraphOpener | str | None = None
+    profiler: Callable[[Any], Any] | str | None = None
+    no_profiler: str = ""
+    distribution: str | None = None
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether it runs on an NVIDIA GPU."""
+        return self.device == "gpu"
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those to try, the fastest first."""
+        return GPU_PRECISIONS if self.is_on_gpu else CPU_PRECISIONS
+
+    def open(self, request: Request) -> Backend:
+        """A backend on what was asked for.
+
+        Raises:
+            MissingDependencyError: what it needs is not installed; the message is the pip line.
+            UsageError, BundleError, BackendError: it cannot run this, or not here.
+        """
+        backend: Backend = self.call("opener", replace(request, backend=self.name))
+        return backend
+
+    def call(self, role: str, *arguments: Any) -> Any:
+        """Call the function that is this attribute, imported if need be.
+
+        Raises:
+            MissingDependencyError: a module that it needs is not installed.
+            BackendError: it is not ours, and fails in a way that we do not know.
+        """
+        try:
+            return self.function(role)(*arguments)
+        except MaximDeployError:
+            raise
+        except Exception as error:
+            if self.distribution is None:
+                raise
+            raise BackendError(_blamed(self.name, self.distribution, error)) from error
+
+    def function(self, role: str) -> Callable[..., Any]:
+        """The function that is this attribute, imported if need be; raises as `call`."""
+        named: Callable[..., Any] | str = getattr(self, role)
+        if not isinstance(named, str):
+            return named
+        module, _, function = named.partition(":")
+        try:
+            found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        except ModuleNotFoundError as error:
+            # One of our own modules that is missing is a broken install, not a missing extra.
+            if self.extra is None or not error.name or error.name.startswith("maxim_deploy"):
+                raise
+            raise MissingDependencyError(
+                f"{error.name} is not installed; run: pip install 'maxim-deploy[{self.extra}]'"
+            ) from error
+        return found
+
+
+BACKENDS: tuple[BackendSpec, ...] = (
+    *(
+        BackendSpec(
+            name,
+            "maxim_deploy.runtime.tensorrt_backend:open_engines",
+            label=library.label,
+            device="gpu",
+            runs="engines",
+            is_automatic=True,
+            extra=library.extra,
+            package=name,
+            probe="maxim_deploy.runtime.tensorrt_probe:run_tiny_graph",
+            profiler="maxim_deploy.benchmarks.profile.bundle_profile:measure_engine",
+        )
+        for name, library in ENGINE_LIBRARIES.items()
+    ),
+    BackendSpec(
+        "onnxruntime-cuda",
+        "maxim_deploy.runtime.onnxruntime_cuda:open_backend",
+        label="ONNX Runtime, CUDA",
+        device="gpu",
+        is_automatic=True,
+        extra="gpu",
+        package="onnxruntime-gpu",
+        probe="maxim_deploy.runtime.onnxruntime_cuda:run_tiny_graph",
+        graph_opener="maxim_deploy.runtime.onnxruntime_cuda:open_graph",
+        no_profiler="its node times are those of the CPU that launches the kernels",
+    ),
+    BackendSpec(
+        "onnxruntime",
+        "maxim_deploy.runtime.onnxruntime_backend:open_backend",
+        label="ONNX Runtime, CPU",
+        is_automatic=True,
+        extra="cpu",
+        package="onnxruntime",
+        probe="maxim_deploy.runtime.onnxruntime_backend:run_tiny_graph",
+        graph_opener="maxim_deploy.runtime.onnxruntime_backend:open_graph",
+        profiler="maxim_deploy.benchmarks.profile.bundle_profile:measure_graph",
+    ),
+    # For comparison, so "auto" never takes it.
+    BackendSpec(
+        "torch",
+        "maxim_deploy.parity.torch_backend:open_backend",
+        label="PyTorch eager",
+        runs="weights",
+        extra="export",
+        package="torch",
+    ),
+)
+"""Ours, the best first."""
+
+_registered: dict[str, BackendSpec] = {}
+
+
+def register_backend(name: str, opener: Opener | str, **facts: Any) -> None:
+    """Let `maxim_deploy.load(bundle, backend=name)` open a backend of your own in this process.
 
     Args:
         name: a new one.
         opener: from a `Request` to a `Backend`. What it raises, `load` raises.
+        facts: other attributes of a `BackendSpec`.
 
     Raises:
         UsageError: the name is taken.
 
     Example:
-        >>> from maxim_deploy.runtime.registry import register_backend, registered_names
+        >>> from maxim_deploy.runtime.registry import backend_names, register_backend
         >>> register_backend("mine", lambda request: print(request.precision))
-        >>> registered_names()
-        ('torch', 'mine')
+        >>> backend_names()[-1]
+        'mine'
         >>> register_backend("torch", print)
         Traceback (most recent call last):
         maxim_deploy.errors.UsageError: there is a backend 'torch' already
     """
-    from maxim_deploy.runtime.selection import OPENERS
-
-    if name in (*OPENERS, *registered_names(), "auto"):
+    if name in ("auto", *backend_names()):
         raise UsageError(f"there is a backend {name!r} already")
-    _registered[name] = opener
+    _registered[name] = BackendSpec(name, opener, **facts)
 
 
-def registered_names() -> tuple[str, ...]:
-    """The names that `opener_of` knows."""
-    return (*_MODULES, *_registered)
+def backend_names() -> tuple[str, ...]:
+    """All names: ours, those of other distributions, and what was registered."""
+    return (*(spec.name for spec in BACKENDS), *offered_names(), *_registered)
 
 
-def opener_of(name: str) -> Opener:
-    """What opens a backend.
+def offered_names() -> tuple[str, ...]:
+    """The names that other distributions offer; nothing of theirs is imported.
+
+    A name of ours stays ours.
+    """
+    ours = {spec.name for spec in BACKENDS}
+    return tuple(name for name in _entry_points() if name not in ours)
+
+
+def automatic_backends() -> tuple[BackendSpec, ...]:
+    """Those that "auto" may take, the best first. Others' backends are taken by name only."""
+    return tuple(spec for spec in BACKENDS if spec.is_automatic)
+
+
+def graph_backend(*, on_gpu: bool) -> BackendSpec:
+    """The backend that runs graphs which are in no bundle, on a GPU or on the CPU."""
+    return next(s for s in BACKENDS if s.graph_opener and s.is_on_gpu == on_gpu)
+
+
+def backend_named(name: str) -> BackendSpec:
+    """The row of a backend.
 
     Raises:
-        UsageError: nobody registered such a name.
-        MissingDependencyError: what it needs is not installed; the message is the pip line.
+        UsageError: there is no such backend; the message lists those there are.
+        BackendError: it is another distribution's, whose entry point does not work.
     """
-    if name in _registered:
-        return _registered[name]
-    if name not in _MODULES:
-        raise UsageError(unknown("backend", name, registered_names()))
-    module, extra = _MODULES[name]
+    for spec in (*BACKENDS, *_registered.values()):
+        if spec.name == name:
+            return spec
+    if name in _entry_points():
+        return _offered(name)
+    raise UsageError(unknown("backend", name, ("auto", *backend_names())))
+
+
+def backend_label(name: str) -> str:
+    """The name of a backend for reports; the plain one where the backend is not installed."""
     try:
-        opener: Opener = importlib.import_module(module).open_backend
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("maxim_deploy"):
-            raise
-        raise MissingDependencyError(
-            f"{error.name} is not installed; run: pip install 'maxim-deploy[{extra}]'"
-        ) from error
-    return opener
+        return backend_named(name).label or name
+    except MaximDeployError:
+        return name
+
+
+@functools.cache
+def _entry_points() -> dict[str, list[metadata.EntryPoint]]:
+    found: dict[str, list[metadata.EntryPoint]] = {}
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+def _offered(name: str) -> BackendSpec:
+    points = _entry_points()[name]
+    distribution = " and ".join(f"{p.dist.name} {p.dist.version}" for p in points if p.dist)
+    if len(points) > 1:
+        raise BackendError(f"backend {name!r} is offered by {distribution}; uninstall all but one")
+    try:
+        spec = points[0].load()
+    except Exception as error:  # whatever somebody else's module raises
+        raise BackendError(_blamed(name, distribution, error)) from error
+    if not isinstance(spec, BackendSpec) or spec.name != name or "." in name:
+        raise BackendError(
+            f"backend {name!r} of {distribution} | {points[0].value} is {spec!r} | expected a "
+            "BackendSpec of this name, which has no dot"
+        )
+    return replace(spec, distribution=distribution)
+
+
+def _blamed(name: str, distribution: str, error: Exception) -> str:
+    return f"backend {name!r} of {distribution} does not work: {type(error).__name__}: {error}"

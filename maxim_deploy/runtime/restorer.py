@@ -97,8 +97,8 @@ class Restorer:
             (dtype('float32'), dtype('float32'), dtype('uint16'))
         """
         if is_device_array(image):
-            on_device: NDArray[Any] = self._work.run_on_device(device_array_from(image))
-            return on_device
+            on_device: Any = self._work.run_on_device(device_array_from(image))
+            return on_device  # type: ignore[no-any-return]  # of those who gave such an array
         image = as_array(image)
         check_call(self._work.opened(), image.dtype, rounding, self_ensemble)
         if image.ndim == 4 and image.shape[1] == 3 and len(image):
@@ -182,7 +182,7 @@ class Restorer:
     def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
         """Run on each (height, width), so that the first call is as fast as the others.
 
-        On a GPU twice in each lane: TensorRT's CUDA graphs are captured in the second run.
+        As often in each lane as the backend needs: TensorRT captures CUDA graphs in a second run.
 
         Example:
             >>> import maxim_deploy
@@ -192,7 +192,7 @@ class Restorer:
         backend = self._work.opened()
         for height, width in sizes:
             black = np.zeros((height, width, 3), np.uint8)
-            for _ in range(1 if backend.device == "cpu" else 2):
+            for _ in range(backend.warmup_runs):
                 for future in [self.submit(black) for _ in range(backend.lanes)]:
                     future.result()
 

@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import BackendError, UsageError
-from maxim_deploy.runtime.cuda import Cuda, DeviceArray, Stream
+from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.runtime.cuda import Cuda, DeviceArray, Stream, open_cuda
+from maxim_deploy.runtime.engine_set import EngineSet
+from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.tensorrt_contexts import Key
 from maxim_deploy.runtime.tensorrt_engines import acquire_engine, library_name, release_engine
 from maxim_deploy.runtime.tensorrt_lane import Lane
+from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import Shape
@@ -31,8 +35,8 @@ ALIGNMENT = 256
 """Of the addresses that TensorRT takes."""
 
 
-class TensorRtBackend:
-    """An engine of a bundle. Implements `maxim_deploy.runtime.backend.Backend`.
+class TensorRtBackend(Backend):
+    """An engine of a bundle.
 
     The deserialized engine, and the memory in which it computes, are shared by all backends of this
     process that have the same engine on the same GPU.
@@ -52,8 +56,9 @@ class TensorRtBackend:
         UsageError: the provider of CUDA cannot use somebody else's stream.
     """
 
-    batch_pixels: int | None = None
-    """Its profiles say which batches it was built for."""
+    uses_host_memory = False
+    warmup_runs = 2
+    """CUDA graphs are captured in the second run."""
 
     def __init__(
         self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, *, stream: int | None = None
@@ -159,7 +164,7 @@ class TensorRtBackend:
     def _lane(self, stream: Stream) -> Lane:
         # TensorRT for RTX captures graphs by itself.
         captures = (
-            self.name == "tensorrt"
+            not is_portable(self.name)
             and self._cuda.has_graphs
             and self._entry.runtime["cuda_graphs"] != "off"
         )
@@ -211,6 +216,22 @@ class TensorRtBackend:
             raise UsageError(
                 f"out must be writable, {image.dtype} {image.shape}, not {out.dtype} {out.shape}"
             )
+
+
+def open_engines(request: Request) -> EngineSet:
+    """The engines of a bundle for the library that a request names.
+
+    Raises:
+        BundleError: it has none.
+        BackendError: there is no GPU, or as `TensorRtBackend`.
+        MissingDependencyError, OutOfMemoryError, UsageError: as `TensorRtBackend`.
+    """
+    entries = request.best_engines()
+    request.require_gpu()
+    cuda = open_cuda(request.cuda, request.device)
+    return EngineSet(
+        entries, lambda e: TensorRtBackend(request.bundle, e, cuda, stream=request.stream)
+    )
 
 
 def _dtype(io: str) -> np.dtype[Any]:

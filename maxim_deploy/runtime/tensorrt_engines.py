@@ -15,13 +15,13 @@ from typing import Any
 from maxim_deploy.engines.messages import failure
 from maxim_deploy.engines.refit import refit_from_graph
 from maxim_deploy.engines.validity import reasons_against
-from maxim_deploy.errors import BackendError
+from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.machine.tensorrt import collecting_logger, load_library
-from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.runtime.tensorrt_pool import Pool
 from maxim_deploy.runtime.tensorrt_settings import RtxSettings
+from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
 
@@ -99,7 +99,7 @@ class SharedEngine:
             raise BackendError(f"{entry.file} has the tensors {names}, not 'image' and 'restored'")
 
     def _rtx_settings(self, bundle: Bundle, entry: EngineEntry) -> RtxSettings | None:
-        if entry.library != "tensorrt-rtx":
+        if not is_portable(entry.library):
             return None
         return RtxSettings(self.trt, self.engine, bundle.path, entry, self.gpu.name)
 

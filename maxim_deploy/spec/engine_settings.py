@@ -28,13 +28,11 @@ from maxim_deploy.spec.decoding import (
     read_texts,
     read_toml,
 )
+from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES, is_portable
 from maxim_deploy.spec.precision import GPU_PRECISIONS, PRECISIONS
 from maxim_deploy.spec.profiles import Profile, profiles_from_specs
 from maxim_deploy.spec.quantities import bytes_from
 from maxim_deploy.spec.recipes import IO_FORMS
-
-ENGINE_LIBRARIES = ("tensorrt", "tensorrt-rtx")
-"""Libraries that build engines."""
 
 HARDWARE_COMPATIBILITY = ("none", "same-compute-capability", "ampere-plus")
 VERBOSITIES = ("none", "names", "detailed")
@@ -111,7 +109,7 @@ class EngineSettings:
 
     def _check_library(self) -> None:
         """Refuse what the library would silently ignore."""
-        if self.library == "tensorrt-rtx":
+        if is_portable(self.library):
             wrong = {
                 "hardware_compatibility": self.hardware_compatibility != "none",
                 "version_compatible": self.version_compatible,
@@ -126,7 +124,7 @@ class EngineSettings:
     @property
     def for_this_gpu(self) -> bool:
         """Whether the engine is built for the GPU at hand, rather than for named or all ones."""
-        return self.library == "tensorrt" or self.targets == ("current",)
+        return not is_portable(self.library) or self.targets == ("current",)
 
     def for_runtime(self) -> dict[str, Any]:
         """The settings that only the runtime reads."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from maxim_deploy.benchmarks.records import Record
+from maxim_deploy.benchmarks.subjects import TORCH
 from maxim_deploy.benchmarks.summary import summary, throughput
+from maxim_deploy.runtime.registry import backend_names
 
 ENVIRONMENT: dict[str, Any] = {
     "cpu": "Z80", "cpu_id": "Zilog 8 0 1", "cpus": 2, "load_average_1m": 0.1,
@@ -41,7 +43,7 @@ def record(subject: str = "literal", *medians_ms: float, **changes: Any) -> Reco
         "model": "S-1 random",
         "architecture": "S-1",
         "subject": subject,
-        "runner": "onnxruntime",
+        "runner": subject if subject in (*backend_names(), *TORCH) else "onnxruntime",
         "precision": "fp32",
         "size": (256, 256),
         "batch": 1,

@@ -226,9 +226,13 @@ def test_what_cannot_be_profiled_is_refused(demo_bundle: Path) -> None:
 
 
 def test_the_picture_is_as_the_form_wants_it(demo_bundle: Path) -> None:
-    tensor = bundle_profile.random_image(bundle_profile._shape((65, 100), 2, "tensor"), "tensor")
+    bundle = Bundle.open(demo_bundle)
+    asked = bundle_profile.ProfileRequest(
+        bundle, "onnxruntime", "fp32", (65, 100), 2, None, None, 1, 0
+    )
+    tensor = bundle_profile.random_image(asked.shape("tensor"), "tensor")
     assert (tensor.shape, tensor.dtype) == ((2, 3, 128, 128), "float32")
-    image = bundle_profile.random_image(bundle_profile._shape((65, 100), 2, "image"), "image")
+    image = bundle_profile.random_image(asked.shape("image"), "image")
     assert (image.shape, image.dtype, image.max()) == ((2, 65, 100, 3), "uint8", 254)
 
 

@@ -10,7 +10,8 @@ from runtime import fake_tensorrt
 from runtime.cuda.fakes import FakeRuntime
 
 from maxim_deploy.benchmarks import torch_runner
-from maxim_deploy.benchmarks.runners import Workload, runner_of
+from maxim_deploy.benchmarks.runners import runner_of
+from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import BackendError
 from maxim_deploy.spec.manifest import Bundle
 
@@ -117,7 +118,7 @@ def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
     from runtime.test_tensorrt_backend import L4, entry_of
 
-    from maxim_deploy.runtime import selection, tensorrt_engines
+    from maxim_deploy.runtime import request, tensorrt_engines
     from maxim_deploy.runtime.cuda import cuda_bindings
 
     api = FakeRuntime(total=64 << 20)
@@ -126,7 +127,7 @@ def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tensorrt_engines, "load_library", lambda name: module)
     monkeypatch.setattr(tensorrt_engines, "find_gpu", lambda device: L4)
     monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: [])
-    monkeypatch.setattr(selection, "find_gpu", lambda device: L4)
+    monkeypatch.setattr(request, "find_gpu", lambda device: L4)
     bundle = Bundle.open(write_bundle(tmp_path / "bundle", tiny_graph()))
     bundle.manifest.engines.append(entry_of(bundle))
     bundle.write()

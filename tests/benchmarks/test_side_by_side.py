@@ -12,12 +12,12 @@ from benchmarks.samples import ENVIRONMENT
 from maxim_deploy.benchmarks import artifacts, contender, side_by_side, suite_run
 from maxim_deploy.benchmarks.contender import LEVEL, Contender
 from maxim_deploy.benchmarks.records import Record
-from maxim_deploy.benchmarks.runners import Workload
 from maxim_deploy.benchmarks.side_by_side import Files, SideBySide
 from maxim_deploy.benchmarks.subjects import Subject
 from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.benchmarks.timing import Timed, Warmup
+from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import BackendError, DownloadError, UsageError
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import LOW

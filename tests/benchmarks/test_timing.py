@@ -8,7 +8,6 @@ from math import comb
 import numpy as np
 import pytest
 
-from maxim_deploy.benchmarks.runners import by_wall
 from maxim_deploy.benchmarks.timing import (
     Ratio,
     Timed,
@@ -20,6 +19,7 @@ from maxim_deploy.benchmarks.timing import (
     turn,
     warm_up,
 )
+from maxim_deploy.benchmarks.workload import by_wall
 from maxim_deploy.errors import UsageError
 
 

@@ -13,8 +13,8 @@ import pytest
 from graph.small_graphs import node, write
 
 from maxim_deploy.benchmarks import worker_main
-from maxim_deploy.benchmarks.runners import Workload
 from maxim_deploy.benchmarks.worker import Worker
+from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import BackendError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
@@ -83,7 +83,7 @@ def test_an_interrupted_parent_does_not_wait_for_its_patience(tmp_path: Path) ->
     """Ctrl-C once left a timer behind that the interpreter waited half an hour for."""
     script = (
         "import signal, sys, threading\n"
-        "from maxim_deploy.benchmarks.runners import Workload\n"
+        "from maxim_deploy.benchmarks.workload import Workload\n"
         "from maxim_deploy.benchmarks.worker import Worker\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "interrupt = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)\n"

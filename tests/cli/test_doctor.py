@@ -16,7 +16,7 @@ from maxim_deploy.cli.doctor import doctor
 from maxim_deploy.cli.main import commands
 from maxim_deploy.runtime import doctor as room
 from maxim_deploy.runtime.doctor import LIBRARIES, Report
-from maxim_deploy.runtime.probes import Verdict
+from maxim_deploy.runtime.verdict import Verdict
 
 
 def maxim_doctor(monkeypatch: pytest.MonkeyPatch, *args: str, works: bool = True) -> Result:

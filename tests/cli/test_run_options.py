@@ -74,11 +74,17 @@ def test_16_bits_are_refused_where_8_would_be_left(deep: Picture, network: Inver
     assert (network.calls, files(".")) == ([], ["a.png"])
 
 
-def test_the_backends_are_those_of_the_runtime():
-    from maxim_deploy.cli.run import _BACKENDS
-    from maxim_deploy.runtime.loading import BACKENDS
-    from maxim_deploy.runtime.probes import PROBES
-    from maxim_deploy.runtime.registry import registered_names
+def test_an_unknown_backend_is_a_usage_error_that_lists_the_known(network, folder):
+    from maxim_deploy.runtime.registry import backend_names
 
-    assert set(BACKENDS) == {"auto", *PROBES}
-    assert set(_BACKENDS) == {*BACKENDS, *registered_names()}
+    picture("a.png")
+    result = maxim_run("a.png", "-o", "b.png", "--backend", "tensort")
+    assert result.exit_code == 2 and not network.loaded
+    text = " ".join(result.stderr.replace("│", " ").split())
+    assert (
+        "Invalid value for '--backend': unknown backend 'tensort' (did you mean 'tensorrt'?)"
+        in (text)
+    )
+    assert f"known: auto, {', '.join(backend_names())}" in text
+    for name in ("auto", *backend_names()):
+        assert maxim_run("a.png", "-o", "b.png", "--backend", name).exit_code == 0

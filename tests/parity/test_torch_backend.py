@@ -15,11 +15,11 @@ import torch
 import maxim_deploy
 from maxim_deploy import BackendError, BundleError, UsageError
 from maxim_deploy.checkpoints import open_model
+from maxim_deploy.errors import OutOfMemoryError
 from maxim_deploy.imaging import Padding
 from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.parity import torch_backend
 from maxim_deploy.runtime import registry
-from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.spec.manifest import Bundle
 
 

@@ -12,11 +12,10 @@ import onnxruntime as real
 import pytest
 from engines.conftest import tiny_graph
 
-from maxim_deploy.errors import BackendError
+from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.graph.files import save_graph
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime import onnxruntime_cuda
-from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.runtime.onnxruntime_cuda import OnnxRuntimeCuda
 from maxim_deploy.runtime.onnxruntime_session import CUDA

@@ -117,7 +117,7 @@ def test_the_ensemble_asks_for_the_turned_size_before_it_runs() -> None:
 
 def test_the_error_says_what_the_process_has_already(monkeypatch) -> None:
     class OnTheCpu(Doubling):
-        device = "cpu"
+        device, uses_host_memory = "cpu", True
 
     monkeypatch.setattr("maxim_deploy.runtime.executor.resident_bytes", lambda: 123_000_000)
     words = r"tiles of 128x128 fit .*max_memory: of 100 MB the process has 123 MB already \| allow"
@@ -127,7 +127,7 @@ def test_the_error_says_what_the_process_has_already(monkeypatch) -> None:
 
 def test_an_ensemble_takes_the_memory_of_its_sum_and_orientations() -> None:
     class OnTheCpu(Doubling):
-        device = "cpu"
+        device, uses_host_memory = "cpu", True
 
         def free_bytes(self) -> int:
             return 130 * 1024 * 1024
@@ -178,7 +178,6 @@ def test_any_size_finds_the_engine(io, name, options, size, tile, padded, tiles)
 def test_a_size_that_no_tile_serves_says_what_the_engine_takes() -> None:
     profile = Profile("700x700", *[Shape(1, 700, 700)] * 3)
     backend = Doubling(profile=profile, io="image")
-    backend.sizes = "700x700 (700x700)"
     assert restorer_of(backend).plan(700, 700).tile is None
     with pytest.raises(UsageError, match=r"takes no tiles .* only 700x700 \(700x700\) \| choose"):
         restorer_of(backend).plan(800, 800)

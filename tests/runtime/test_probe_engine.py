@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from runtime.test_probes import L4, computed
 
-from maxim_deploy.runtime import probes
+from maxim_deploy.runtime import tensorrt_probe
 from maxim_deploy.runtime.probes import verdict_on
 
 
@@ -74,7 +74,7 @@ def gpu(monkeypatch) -> SimpleNamespace:
     played.Runtime = lambda logger: SimpleNamespace(deserialize_cuda_engine=lambda _: stage.engine)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", played)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
-    monkeypatch.setattr(probes, "find_gpu", lambda: L4)
+    monkeypatch.setattr(tensorrt_probe, "find_gpu", lambda: L4)
     return stage
 
 
@@ -116,9 +116,9 @@ def test_tensorrt_builds_for_the_gpu_at_hand_only(gpu, monkeypatch) -> None:
     gpu.trt.__version__ = "10.14.1"
     monkeypatch.setitem(sys.modules, "tensorrt", gpu.trt)
     assert verdict_on("tensorrt").works
-    monkeypatch.setattr(probes, "find_gpu", lambda: None)
+    monkeypatch.setattr(tensorrt_probe, "find_gpu", lambda: None)
     verdict = verdict_on("tensorrt")
-    assert (verdict.reason, verdict.builds_engines) == (probes.NO_GPU, False)
+    assert (verdict.reason, verdict.builds_engines) == (tensorrt_probe.NO_GPU, False)
     gpu.trt.__version__ = "8.6.1"
     verdict = verdict_on("tensorrt")
     assert verdict.reason == "tensorrt 8.6.1 is too old, it takes 10.12 or newer"

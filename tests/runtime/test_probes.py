@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from maxim_deploy.machine.gpu import Gpu, find_gpu
-from maxim_deploy.runtime import probes
-from maxim_deploy.runtime.probes import TINY_GRAPH, verdict_on
+from maxim_deploy.machine.tiny_graph import TINY_GRAPH
+from maxim_deploy.runtime import onnxruntime_cuda
+from maxim_deploy.runtime.probes import verdict_on
+from maxim_deploy.runtime.verdict import NO_GPU
 
 L4 = Gpu("NVIDIA L4", "8.9", 24 * 10**9, "13.0")
 
@@ -59,7 +61,7 @@ def test_tensorrt_for_rtx_builds_an_engine_without_a_gpu() -> None:
     verdict = verdict_on("tensorrt-rtx")
     assert verdict.builds_engines
     if find_gpu() is None:
-        assert (verdict.works, verdict.reason, verdict.install) == (False, probes.NO_GPU, None)
+        assert (verdict.works, verdict.reason, verdict.install) == (False, NO_GPU, None)
 
 
 @pytest.mark.gpu
@@ -149,10 +151,10 @@ def test_onnxruntime_with_cuda(session) -> None:
 
 def test_a_silent_fall_back_to_the_cpu_does_not_pass_for_cuda(session, monkeypatch) -> None:
     session.providers = ("CPUExecutionProvider",)
-    monkeypatch.setattr(probes, "find_gpu", lambda: None)
+    monkeypatch.setattr(onnxruntime_cuda, "find_gpu", lambda: None)
     verdict = verdict_on("onnxruntime-cuda")
-    assert (verdict.works, verdict.reason, verdict.install) == (False, probes.NO_GPU, None)
-    monkeypatch.setattr(probes, "find_gpu", lambda: L4)
+    assert (verdict.works, verdict.reason, verdict.install) == (False, NO_GPU, None)
+    monkeypatch.setattr(onnxruntime_cuda, "find_gpu", lambda: L4)
     verdict = verdict_on("onnxruntime-cuda")
     assert verdict.reason == "CUDA or cuDNN cannot be loaded"
     assert verdict.install == "pip install 'onnxruntime-gpu[cuda,cudnn]'"
@@ -175,10 +177,10 @@ def test_a_wrong_result_does_not_work(session, error: float) -> None:
 def test_a_build_without_cuda_is_replaced(session, installed, line: str, monkeypatch) -> None:
     def version(name: str) -> str:
         if name not in installed:
-            raise probes.metadata.PackageNotFoundError(name)
+            raise onnxruntime_cuda.metadata.PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr(probes.metadata, "version", version)
+    monkeypatch.setattr(onnxruntime_cuda.metadata, "version", version)
     monkeypatch.setattr(sys.modules["onnxruntime"], "get_available_providers", list)
     verdict = verdict_on("onnxruntime-cuda")
     assert verdict.reason == "this onnxruntime was built without CUDA"

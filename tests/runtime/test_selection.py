@@ -14,7 +14,7 @@ from spec.test_engine_settings import entry
 import maxim_deploy
 from maxim_deploy import BackendError, BundleError, UsageError
 from maxim_deploy.machine.gpu import Gpu
-from maxim_deploy.runtime import selection, tensorrt_backend
+from maxim_deploy.runtime import request, tensorrt_backend
 from maxim_deploy.runtime.engine_set import EngineSet
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import Shape
@@ -24,7 +24,7 @@ RTX = "tensorrt-rtx"
 
 @pytest.fixture
 def no_gpu(monkeypatch) -> None:
-    monkeypatch.setattr(selection, "find_gpu", lambda _: None)
+    monkeypatch.setattr(request, "find_gpu", lambda _: None)
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_engines_of_another_graph_are_not_taken(no_gpu, bundle: Path) -> None:
 def test_an_engine_that_cannot_run_here(bundle: Path, monkeypatch) -> None:
     """For another GPU or version: the next backend with auto, an error when asked for by name."""
     with_engines(bundle, "64x64")
-    monkeypatch.setattr(selection, "find_gpu", lambda _: Gpu("NVIDIA L4", "8.9", 1, "13.0"))
-    monkeypatch.setattr("maxim_deploy.runtime.cuda.open_cuda", lambda *_: object())
+    monkeypatch.setattr(request, "find_gpu", lambda _: Gpu("NVIDIA L4", "8.9", 1, "13.0"))
+    monkeypatch.setattr(tensorrt_backend, "open_cuda", lambda *_: object())
 
     def refuse(*_: object, **__: object) -> None:
         raise BackendError("built for compute capability 8.6; NVIDIA L4 has 8.9")
@@ -110,8 +110,8 @@ def test_engines_run_what_they_take(bundle: Path, monkeypatch) -> None:
             self.precision, self.stream = entry.precision, stream
 
     monkeypatch.setattr(Bundle, "stale", lambda *_: [])
-    monkeypatch.setattr(selection, "find_gpu", lambda _: Gpu("NVIDIA L4", "8.9", 1, "13.0"))
-    monkeypatch.setattr("maxim_deploy.runtime.cuda.open_cuda", lambda *_: object())
+    monkeypatch.setattr(request, "find_gpu", lambda _: Gpu("NVIDIA L4", "8.9", 1, "13.0"))
+    monkeypatch.setattr(tensorrt_backend, "open_cuda", lambda *_: object())
     monkeypatch.setattr(tensorrt_backend, "TensorRtBackend", Engine)
     image = np.full((600, 300, 3), 100, np.uint8)
     with maxim_deploy.load(bundle, backend=RTX, stream=5) as restorer:

@@ -18,10 +18,9 @@ from runtime import fake_tensorrt
 from runtime.cuda.fakes import ERRORS, FakeRuntime
 
 from maxim_deploy._files import sha256_of
-from maxim_deploy.errors import BackendError, BundleError, UsageError
+from maxim_deploy.errors import BackendError, BundleError, OutOfMemoryError, UsageError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.runtime import tensorrt_engines
-from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, cuda_bindings, open_cuda
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.restorer import Restorer

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 import maxim_deploy
 from maxim_deploy import BackendError, UsageError
 from maxim_deploy.benchmarks.tiles import step_of
+from maxim_deploy.errors import OutOfMemoryError
 from maxim_deploy.imaging import Padding
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.imaging.tiling import Tiling
 from maxim_deploy.parity.metrics import psnr
-from maxim_deploy.runtime.backend import OutOfMemoryError
+from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.batching import ensemble, in_tiles, orientations
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.runtime.info import RestorerInfo
@@ -33,12 +34,12 @@ from maxim_deploy.spec.profiles import Profile, Shape
 ASSETS = Path(maxim_deploy.__file__).parent / "assets"
 
 
-class Doubling:
+class Doubling(Backend):
     """A backend that doubles, 100 bytes per pixel, and runs out of memory above `room` pixels."""
 
     name, device, library, precision, io = "doubling", "cuda:0", "none 1", "fp32", "tensor"
-    lanes: int = 1
     batch_pixels: int | None = 0
+    uses_host_memory, warmup_runs = False, 2
 
     def __init__(
         self, room: int = 10**9, profile: Profile | None = None, io: str = "tensor"
@@ -65,9 +66,6 @@ class Doubling:
 
     def free_bytes(self) -> int | None:
         return 100 * 4096 * 4096
-
-    def held_bytes(self) -> int:
-        return 0
 
     def close(self) -> None:
         self.closed = True
@@ -140,7 +138,7 @@ def test_memory_kept_from_earlier_runs_is_there_for_the_next(monkeypatch) -> Non
     """A CPU backend keeps what it took: resident, and used again. Images must not change plans."""
 
     class Keeping(Doubling):
-        device, resident = "cpu", 0
+        device, uses_host_memory, resident = "cpu", True, 0
 
         def run(self, image: np.ndarray) -> np.ndarray:
             self.resident = max(self.resident, 100 * image.size // 3)
@@ -165,7 +163,7 @@ def test_memory_kept_from_earlier_runs_is_there_for_the_next(monkeypatch) -> Non
 
 def test_more_may_be_kept_than_is_known_and_equal_images_still_run_equally(monkeypatch) -> None:
     class Keeping(Doubling):
-        device, resident, released = "cpu", 0, 0
+        device, uses_host_memory, resident, released = "cpu", True, 0, 0
 
         def run(self, image: np.ndarray) -> np.ndarray:
             self.resident = max(self.resident, 114 * image.size // 3)

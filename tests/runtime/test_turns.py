@@ -16,19 +16,21 @@ import pytest
 from runtime.test_tiles import Doubling, image_of, restorer_of
 
 from maxim_deploy import BackendError, MaximDeployError, UsageError
+from maxim_deploy.errors import OutOfMemoryError
 from maxim_deploy.machine import onnxruntime
 from maxim_deploy.machine.onnxruntime import Arena, arena_of_this_process
 from maxim_deploy.machine.run_memory import RunMemory
 from maxim_deploy.runtime import selection
-from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
+from maxim_deploy.runtime.registry import BackendSpec
+from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.selection import open_backend
 
 
 class Blocked(Doubling):
     """Runs until it is let go; notes whether it was asked for memory meanwhile."""
 
-    device = "cpu"
+    device, uses_host_memory = "cpu", True
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,9 +113,9 @@ def test_auto_goes_on_where_an_engine_does_not_fit(monkeypatch: pytest.MonkeyPat
         raise OutOfMemoryError("no room for the weights")
 
     backend = Doubling()
-    openers = {"tensorrt": too_large, "onnxruntime": lambda _: backend}
-    monkeypatch.setattr(selection, "OPENERS", openers)
-    found = open_backend(SimpleNamespace(), "auto")  # type: ignore[arg-type]
+    rows = (BackendSpec("tensorrt", too_large), BackendSpec("onnxruntime", lambda _: backend))
+    monkeypatch.setattr(selection, "automatic_backends", lambda: rows)
+    found = open_backend(Request(None), "auto")  # type: ignore[arg-type]
     assert found == (backend, {"tensorrt": "no room for the weights"})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,28 +12,56 @@ from numpy.typing import NDArray
 
 from maxim_deploy.benchmarks.profile.onnxruntime_trace import trace_graph
 from maxim_deploy.benchmarks.profile.profile import LayerProfile, NodeTimes, grouped
-from maxim_deploy.errors import BundleError, UsageError, check_known
+from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.imaging import Padding
 from maxim_deploy.machine.facts import environment
-from maxim_deploy.spec.engines import engine_for
+from maxim_deploy.runtime.registry import BACKENDS, backend_named
+from maxim_deploy.runtime.request import FORMS
+from maxim_deploy.spec.engines import EngineEntry, engine_for
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 
-BACKENDS = ("onnxruntime", "tensorrt", "tensorrt-rtx")
-"""That can be profiled. Not onnxruntime-cuda: what its profile has for a node is the time that the
-CPU takes to launch it."""
 
-FORMS = ("tensor", "image")
-"""Best first, as the runtime takes them."""
+class ProfileRequest(NamedTuple):
+    """What is to be profiled; see `profile_bundle`."""
+
+    bundle: Bundle
+    backend: str
+    precision: str
+    size: tuple[int, int]
+    batch: int
+    io: str | None
+    threads: int | None
+    runs: int
+    warmup: int
+
+    def shape(self, io: str) -> Shape:
+        """Of the input of a graph of a form, padded where the graph does not pad by itself."""
+        if io == "image":
+            return Shape(self.batch, *self.size)
+        padding = Padding(*self.size)
+        return Shape(self.batch, padding.padded_height, padding.padded_width)
 
 
-class _Measured(NamedTuple):
+class Measured(NamedTuple):
+    """What a profiler found: milliseconds of each run as a whole, if it says so, and of each node.
+
+    Attributes:
+        nodes: each with its times in all runs.
+        wall_ms: of each run; empty where a run takes the sum of its nodes.
+        plain_ms: of runs that nothing watches; empty where there were none.
+        library: that ran, with its version.
+        device: that it ran on.
+        io: form of the graph or engine.
+    """
+
     nodes: list[NodeTimes]
     wall_ms: Sequence[float]
     plain_ms: Sequence[float]
     library: str
     device: str
+    io: str
 
 
 def profile_bundle(
@@ -55,7 +82,7 @@ def profile_bundle(
         bundle: with a graph, or an engine of the backend, of this precision.
         precision: of `PRECISIONS`.
         size: height and width of the picture; the tensor form pads it to multiples of 64.
-        backend: one of `BACKENDS`.
+        backend: one that has a profiler in `maxim_deploy.runtime.registry`.
         threads: of the CPU; None for one per core.
         batch: pictures per run.
         io: form of the graph; None for the tensor form, or else the image form.
@@ -67,8 +94,8 @@ def profile_bundle(
         BundleError: the bundle has no such graph or engine, or a file of it has changed.
         MissingDependencyError, BackendError: the backend does not work here.
     """
-    _check(backend, precision)
-    measured, form = _measured(bundle, precision, size, backend, threads, batch, io, runs, warmup)
+    asked = ProfileRequest(bundle, backend, precision, size, batch, io, threads, runs, warmup)
+    measured = _measured(asked)
     # TensorRT's profiler hears layers only: the whole is their sum.
     by_node = [node.ms for node in measured.nodes]
     walls = list(measured.wall_ms) or [sum(run) for run in zip(*by_node, strict=True)]
@@ -83,7 +110,7 @@ def profile_bundle(
         library=measured.library,
         device=measured.device,
         precision=precision,
-        io=form,
+        io=measured.io,
         size=size,
         batch=batch,
         threads=threads,
@@ -97,44 +124,45 @@ def profile_bundle(
     )
 
 
-def _check(backend: str, precision: str) -> None:
-    if backend == "onnxruntime-cuda":
-        raise UsageError(
-            "onnxruntime-cuda cannot be profiled by block: its node times are those of the CPU "
-            f"that launches the kernels; take one of {', '.join(BACKENDS)}"
-        )
-    check_known("backend", backend, BACKENDS)
-    if backend == "onnxruntime" and precision not in CPU_PRECISIONS:
-        raise UsageError(f"a CPU runs no {precision}; choose {', '.join(CPU_PRECISIONS)}")
+def _measured(asked: ProfileRequest) -> Measured:
+    spec = backend_named(asked.backend)
+    if spec.profiler is None:
+        why = f": {spec.no_profiler}" if spec.no_profiler else ""
+        known = ", ".join(other.name for other in BACKENDS if other.profiler)
+        raise UsageError(f"{spec.name} cannot be profiled by block{why}; take one of {known}")
+    measured: Measured = spec.call("profiler", asked)
+    return measured
 
 
-def _measured(
-    bundle: Bundle,
-    precision: str,
-    size: tuple[int, int],
-    backend: str,
-    threads: int | None,
-    batch: int,
-    io: str | None,
-    runs: int,
-    warmup: int,
-) -> tuple[_Measured, str]:
-    """(what was measured, the form it ran in)."""
-    if backend == "onnxruntime":
-        entry = bundle.graph(precision, io or _form(bundle, precision))
-        graph = bundle.checked_graph(entry)
-        image = random_image(_shape(size, batch, entry.io), entry.io)
-        trace = trace_graph(graph, image, runs=runs, warmup=warmup, threads=threads)
-        return _Measured(trace.nodes, trace.wall_ms, trace.plain_ms, trace.library, "cpu"), entry.io
-    for form in (io,) if io else FORMS:
-        wanted = {"library": backend, "precision": precision, "io": form}
-        found = engine_for(bundle.manifest.engines, _shape(size, batch, form), **wanted)
+def measure_graph(asked: ProfileRequest) -> Measured:
+    """A graph in ONNX Runtime on the CPU."""
+    if asked.precision not in CPU_PRECISIONS:
+        raise UsageError(f"a CPU runs no {asked.precision}; choose {', '.join(CPU_PRECISIONS)}")
+    bundle, have = asked.bundle, {(g.precision, g.io) for g in asked.bundle.manifest.graphs}
+    form = asked.io or next((io for io in FORMS if (asked.precision, io) in have), FORMS[0])
+    entry = bundle.graph(asked.precision, form)
+    trace = trace_graph(
+        bundle.checked_graph(entry),
+        random_image(asked.shape(form), form),
+        runs=asked.runs,
+        warmup=asked.warmup,
+        threads=asked.threads,
+    )
+    return Measured(trace.nodes, trace.wall_ms, trace.plain_ms, trace.library, "cpu", form)
+
+
+def measure_engine(asked: ProfileRequest) -> Measured:
+    """An engine, by the library's profiler; it hears layers, whose sum is the whole."""
+    bundle, wanted = asked.bundle, {"library": asked.backend, "precision": asked.precision}
+    for form in (asked.io,) if asked.io else FORMS:
+        found = engine_for(bundle.manifest.engines, asked.shape(form), **wanted, io=form)
         if found:
-            return _with_engine(bundle, found, size, batch, runs, warmup), form
+            return _with_engine(asked, *found)
+    size = asked.size
     raise BundleError(
-        f"bundle {str(bundle.path)!r} has no {precision} engine of {backend} for "
-        f"{Shape(batch, *size)}; build one: maxim-export -o {bundle.path} --engine {backend} "
-        f"--precision {precision} --profile {size[0]}x{size[1]}"
+        f"bundle {str(bundle.path)!r} has no {asked.precision} engine of {asked.backend} for "
+        f"{Shape(asked.batch, *size)}; build one: maxim-export -o {bundle.path} --engine "
+        f"{asked.backend} --precision {asked.precision} --profile {size[0]}x{size[1]}"
     )
 
 
@@ -144,26 +172,7 @@ def random_image(shape: Shape, io: str) -> NDArray[Any]:
     return (values * 255).astype(np.uint8) if io == "image" else values
 
 
-def _form(bundle: Bundle, precision: str) -> str:
-    have = [entry.io for entry in bundle.manifest.graphs if entry.precision == precision]
-    return next((form for form in FORMS if form in have), FORMS[0])
-
-
-def _shape(size: tuple[int, int], batch: int, io: str) -> Shape:
-    if io == "image":
-        return Shape(batch, *size)
-    padding = Padding(*size)
-    return Shape(batch, padding.padded_height, padding.padded_width)
-
-
-def _with_engine(
-    bundle: Bundle,
-    found: tuple[Any, int],
-    size: tuple[int, int],
-    batch: int,
-    runs: int,
-    warmup: int,
-) -> _Measured:
+def _with_engine(asked: ProfileRequest, entry: EngineEntry, index: int) -> Measured:
     from maxim_deploy.benchmarks.profile.tensorrt_layers import (
         layer_times,
         listed_layers,
@@ -176,17 +185,17 @@ def _with_engine(
         release_engine,
     )
 
-    entry, index = found
     # TensorRT for RTX would capture graphs by itself, in which no layer has a time.
     entry = replace(entry, runtime=entry.runtime | {"cuda_graphs": "off"})
-    image = random_image(_shape(size, batch, entry.io), entry.io)
+    bundle, image = asked.bundle, random_image(asked.shape(entry.io), entry.io)
     cuda = open_cuda()
     shared = acquire_engine(bundle, entry, cuda)
     try:
-        times = layer_times(shared, cuda, (index, image.shape), image, warmup + runs)[warmup:]
+        times = layer_times(shared, cuda, (index, image.shape), image, asked.warmup + asked.runs)
         library, device = library_name(shared.trt, entry), f"cuda:{cuda.device} {shared.gpu.name}"
     finally:
         release_engine(shared)
     graph = bundle.path / bundle.graph(entry.precision, entry.io).file
-    nodes = nodes_of_layers(times, listed_layers(bundle.path / entry.file), Path(graph))
-    return _Measured(nodes, [], [], library, device)
+    layers = listed_layers(bundle.path / entry.file)
+    nodes = nodes_of_layers(times[asked.warmup :], layers, graph)
+    return Measured(nodes, [], [], library, device, entry.io)

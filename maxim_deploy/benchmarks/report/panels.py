@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from maxim_deploy.benchmarks.records import Record
+from maxim_deploy.benchmarks.subjects import TORCH
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS, Ratio, ratio
-from maxim_deploy.runtime.selection import OPENERS
+from maxim_deploy.runtime.registry import backend_label
 from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 BRACKETS = {
@@ -18,12 +19,7 @@ BRACKETS = {
 }
 """In plain words; see `records`."""
 
-_WORDS = {
-    "onnxruntime": "ONNX Runtime, CPU",
-    "onnxruntime-cuda": "ONNX Runtime, CUDA",
-    "tensorrt": "TensorRT",
-    "tensorrt-rtx": "TensorRT for RTX",
-    "torch": "PyTorch eager",
+_BASELINES = {
     "torch-compile": "torch.compile",
     "literal": "literal export",
     "none": "no rewrite",
@@ -173,12 +169,17 @@ def panels_of(records: Iterable[Record]) -> list[Panel]:
 
 def is_ours(record: Record) -> bool:
     """Whether it is a backend; everything else is a baseline that it is compared with."""
-    return record.subject in OPENERS
+    return record.subject == record.runner and record.subject not in TORCH
 
 
 def label_of(record: Record) -> str:
     """What was measured, in words."""
-    name = _WORDS.get(record.subject) or f"only {record.subject.replace('_', ' ')}"
+    if record.subject in _BASELINES:
+        name = _BASELINES[record.subject]
+    elif record.subject == record.runner:
+        name = backend_label(record.subject)
+    else:
+        name = f"only {record.subject.replace('_', ' ')}"
     precision = record.precision if record.precision != FULL else PRECISIONS[FULL].type
     return f"{name}, {precision}"
 

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import BackendError
-from maxim_deploy.runtime.backend import OutOfMemoryError
+from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.runtime.cuda.interface import (
     DeviceMemory,
     Event,

@@ -61,7 +61,7 @@ def nothing_to_give_back() -> None:
 class Cuda(Protocol):
     """CUDA on one GPU. May be used from any thread.
 
-    Every call raises `OutOfMemoryError` (of `maxim_deploy.runtime.backend`) if the device or the
+    Every call raises `OutOfMemoryError` if the device or the
     page-locked memory runs out, and `BackendError` with CUDA's name for any other failure.
 
     Attributes:

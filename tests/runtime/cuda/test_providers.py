@@ -14,9 +14,8 @@ pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[r
 
 from runtime.cuda import fakes
 
-from maxim_deploy.errors import BackendError, MissingDependencyError, UsageError
+from maxim_deploy.errors import BackendError, MissingDependencyError, OutOfMemoryError, UsageError
 from maxim_deploy.machine.gpu import find_gpu
-from maxim_deploy.runtime.backend import OutOfMemoryError
 from maxim_deploy.runtime.cuda import Cuda, cuda_bindings, open_cuda, pycuda_provider
 
 

@@ -1,0 +1,87 @@
+"""What `load` was asked for, and what of the bundle answers it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from maxim_deploy.errors import BackendError, BundleError
+from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.precision import GPU_PRECISIONS
+
+FORMS = ("tensor", "image")
+"""Best first: the tensor form takes every pixel type."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a backend is to open.
+
+    Attributes:
+        bundle: to run.
+        precision: "auto", or the one to run.
+        device: index of the GPU.
+        threads: of the CPU, or None.
+        stream: handle of a CUDA stream, or None.
+        cuda: provider of CUDA, "cuda-bindings" or "pycuda".
+        backend: name of the backend that is asked.
+    """
+
+    bundle: Bundle
+    precision: str = "auto"
+    device: int = 0
+    threads: int | None = None
+    stream: int | None = None
+    cuda: str = "cuda-bindings"
+    backend: str = ""
+
+    def best_graph(self, best_first: tuple[str, ...]) -> tuple[GraphEntry, Path]:
+        """The graph to run and its file; its hash and that of its weights are checked.
+
+        Args:
+            best_first: precisions that the backend runs.
+
+        Raises:
+            BundleError: the bundle has no such graph, or a file of it is missing or has changed.
+        """
+        have = {(entry.precision, entry.io): entry for entry in self.bundle.manifest.graphs}
+        wanted = self._precisions(best_first)
+        candidates = [(precision, io) for precision in wanted for io in FORMS]
+        found = next((have[one] for one in candidates if one in have), None)
+        entry = found or self.bundle.graph(*candidates[0])  # which says what there is instead
+        return entry, self.bundle.checked_graph(entry)
+
+    def best_engines(self) -> list[EngineEntry]:
+        """All engines for the backend that share the best precision and form there is.
+
+        Raises:
+            BundleError: there is none, or only such as were built from another graph.
+        """
+        listed = [e for e in self.bundle.manifest.engines if e.library == self.backend]
+        engines = [e for e in listed if not self.bundle.stale(e)]
+        for precision in self._precisions(GPU_PRECISIONS):
+            for io in FORMS:
+                if found := [e for e in engines if (e.precision, e.io) == (precision, io)]:
+                    return found
+        have = ", ".join(f"{e.precision} {e.io}" for e in engines) or "none"
+        wanted = "" if self.precision == "auto" else f"{self.precision} "
+        stale = f", and {len(listed) - len(engines)} of another graph" if engines != listed else ""
+        path = self.bundle.path
+        raise BundleError(
+            f"bundle {str(path)!r} has no {wanted}engine of {self.backend} (it has: {have}{stale});"
+            f" build one: maxim-export -o {path} --engine {self.backend} --profile photo"
+        )
+
+    def require_gpu(self) -> None:
+        """Refuse what needs a GPU where there is none.
+
+        Raises:
+            BackendError: there is no such GPU.
+        """
+        if find_gpu(self.device) is None:
+            raise BackendError(f"there is no NVIDIA GPU {self.device} or no driver here")
+
+    def _precisions(self, best_first: tuple[str, ...]) -> tuple[str, ...]:
+        return best_first if self.precision == "auto" else (self.precision,)

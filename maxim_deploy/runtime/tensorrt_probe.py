@@ -1,0 +1,78 @@
+"""TensorRT and TensorRT for RTX, tried by `maxim-doctor`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy._optional import require
+from maxim_deploy.errors import BackendError
+from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.tensorrt import load_library, parse_graph
+from maxim_deploy.machine.tiny_graph import TINY_GRAPH
+from maxim_deploy.runtime.verdict import NO_GPU, Verdict
+from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES
+
+
+def run_tiny_graph(verdict: Verdict, image: NDArray[Any]) -> NDArray[Any]:
+    """What an engine of the tiny graph, built here, makes of an image."""
+    trt, library = load_library(verdict.name), ENGINE_LIBRARIES[verdict.name]
+    cudart = require("cuda.bindings.runtime", library.extra)
+    gpu = find_gpu()
+    if gpu is None and not library.is_portable:
+        raise BackendError(NO_GPU)  # it builds for the GPU at hand
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / "tiny.onnx"
+        graph.write_bytes(TINY_GRAPH)
+        parsed = parse_graph(trt, graph)
+    if parsed.errors:
+        raise BackendError(f"the parser refuses a tiny graph: {'; '.join(parsed.errors)}")
+    config = parsed.builder.create_builder_config()
+    plan = parsed.builder.build_serialized_network(parsed.network, config)
+    if plan is None:
+        raise BackendError(_last_error(parsed.logger, "no engine can be built"))
+    verdict.builds_engines = True
+    if gpu is None:
+        raise BackendError(NO_GPU)
+    return _run_engine(trt, parsed.logger, plan, cudart, image)
+
+
+def _run_engine(
+    trt: ModuleType, logger: Any, plan: Any, cudart: Any, image: NDArray[Any]
+) -> NDArray[Any]:
+    """Run an engine of the tiny graph on the GPU. Memory is given back when the process ends."""
+    runtime = trt.Runtime(logger)  # it must outlive the engine
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise BackendError(_last_error(logger, "the engine cannot be loaded"))
+    context = engine.create_execution_context()
+    restored = np.zeros_like(image)
+    stream = _value(cudart.cudaStreamCreate())
+    addresses = {name: _value(cudart.cudaMalloc(image.nbytes)) for name in ("image", "restored")}
+    for name, address in addresses.items():
+        context.set_tensor_address(name, address)
+    kinds = cudart.cudaMemcpyKind
+    to_device, to_host = kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost
+    size = image.nbytes
+    _value(cudart.cudaMemcpy(addresses["image"], image.ctypes.data, size, to_device))
+    if not context.execute_async_v3(int(stream)):
+        raise BackendError(_last_error(logger, "the engine cannot be run"))
+    _value(cudart.cudaStreamSynchronize(stream))
+    _value(cudart.cudaMemcpy(restored.ctypes.data, addresses["restored"], size, to_host))
+    return restored
+
+
+def _value(answer: tuple[Any, ...]) -> Any:
+    if int(answer[0]):
+        raise BackendError(f"the CUDA runtime says {answer[0].name}")
+    return answer[1] if len(answer) > 1 else None
+
+
+def _last_error(logger: Any, what: str) -> str:
+    errors = logger.texts("ERROR", "INTERNAL_ERROR")
+    return f"{what}: {errors[-1] if errors else 'the library gives no reason'}"
