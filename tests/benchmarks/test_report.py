@@ -24,9 +24,11 @@ from maxim_deploy.benchmarks.records import Record, read_records
 from maxim_deploy.benchmarks.report.page import page, write_report
 from maxim_deploy.benchmarks.report.panels import panels_of, short_number
 from maxim_deploy.benchmarks.report.pictures import MIN_LEVELS, BeforeAfter, error_map
+from maxim_deploy.benchmarks.subjects import TORCH
 from maxim_deploy.benchmarks.summary import summary, throughput
 from maxim_deploy.errors import MissingDependencyError, UsageError
 from maxim_deploy.graph.places import Place
+from maxim_deploy.runtime.registry import backend_names
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 ATTACK = """<script>alert("1")</script>' $x_1$"""
@@ -42,9 +44,10 @@ def record(subject: str = "onnxruntime", ms: float = 100.0, **changes: Any) -> R
         "wall": wall, "gpu": None, "rounds_ms": rounds, "warmup_runs": 3, "stable": True,
         **throughput(wall["p50_ms"], *size),
     }  # fmt: skip
+    runner = subject if subject in (*backend_names(), *TORCH) else "onnxruntime"
     made = Record(
         "quick", "run1", "2026-01-02T03:04:05+00:00", "demo", "S-1 (features 8)", subject,
-        "onnxruntime", "fp32", size, 1, 2, {"cpu": "Example CPU", "cpus": 2, "python": "3.11"},
+        runner, "fp32", size, 1, 2, {"cpu": "Example CPU", "cpus": 2, "python": "3.11"},
         device="cpu", timings={"network": timing},
         memory={"baseline_bytes": 2**27, "peak_bytes": 2**29, "bytes_per_pixel": 5.0},
     )  # fmt: skip
