@@ -32,6 +32,8 @@ def padded_planes(image: NDArray[Any], out: NDArray[np.float32]) -> None:
     else:
         white = np.float32(WHITE[image.dtype])
         np.divide(image.transpose(2, 0, 1), white, out=inside, dtype=np.float32)
+    # The borders are copied from what has just been converted. First columns, then whole rows: a
+    # corner reflects both ways.
     sources = padding.sources
     for here in _outside(columns, out.shape[2]):
         out[:, rows, here] = inside[:, :, sources[1][here]]
@@ -48,6 +50,7 @@ def image_from_planes(
         image[...] = planes.transpose(1, 2, 0)
         return image
     white = np.float32(WHITE[dtype])
+    # By strips of rows: float32 levels of the whole image would be read from memory three times.
     for first in range(0, planes.shape[1], _ROWS):
         levels = np.clip(planes[:, first : first + _ROWS], 0.0, 1.0)
         np.multiply(levels, white, out=levels)

@@ -150,6 +150,7 @@ class Job(ABC):
         started = time.perf_counter()
         try:
             yield
+        # What a user can put right is the file's failure. Anything else is a bug and ends the run.
         except (MaximDeployError, MemoryError, OSError) as error:
             self.result.fail(error)
         finally:
@@ -178,7 +179,7 @@ class ImageJob(Job):
             self.restored = network(self.picture.rgb)
         self.result.network_seconds = self.result.seconds - before
         logger.info("'%s': %.3f s in the network", self.source, self.result.network_seconds)
-        yield from ()
+        yield from ()  # a generator as a video's is, without a stop
 
     def write(self) -> None:
         """Write what was restored."""

@@ -175,6 +175,7 @@ def restore_files(
     _make_writable(plan)
     stop = cancel or threading.Event()
 
+    # What is above runs now, so that wrong arguments are raised where the call is.
     def results() -> Iterator[FileResult]:
         tally = Tally(progress, len(plan.failures) + len(jobs))
         yield from map(tally.tell_result, plan.failures)
@@ -220,6 +221,7 @@ def _jobs(plan: FilePlan, encoding: VideoEncoding, settings: dict[str, Any] | No
     """A job for each file; `settings` are what results depend on, if a record is to be kept."""
     for_images = for_videos = None
     if settings is not None:
+        # Images do not depend on the encoding: with another CRF only videos are restored again.
         for_images = ResumeRecord(settings)
         for_videos = ResumeRecord({**settings, **asdict(encoding)})
     jobs: list[Job] = []

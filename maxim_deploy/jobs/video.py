@@ -85,6 +85,7 @@ class VideoJob(Job):
                 raise type(self._early_end)(f"{self._early_end}; they are in '{incomplete}'")
             for path in self.outputs:
                 publish(self._partials.pop(path), path)
+            # What an earlier run kept of this video is of no use beside the whole.
             incomplete.unlink(missing_ok=True)
             self._succeed()
         self.discard()

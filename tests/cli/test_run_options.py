@@ -53,7 +53,7 @@ def test_before_and_after_side_by_side(folder: Path, network: Inverter):
 
 
 @pytest.fixture
-def deep(folder: Path) -> Picture:
+def picture_16(folder: Path) -> Picture:
     """A picture of 16 bits with alpha, as `a.png`."""
     pytest.importorskip("imagecodecs")
     rgba = np.random.default_rng(0).integers(0, 65536, (5, 6, 4), dtype=np.uint16)
@@ -62,7 +62,9 @@ def deep(folder: Path) -> Picture:
     return picture
 
 
-def test_16_bits_are_refused_where_8_would_be_left(deep: Picture, network: Inverter, monkeypatch):
+def test_16_bits_are_refused_where_8_would_be_left(
+    picture_16: Picture, network: Inverter, monkeypatch
+):
     result = maxim_run("a.png", "-o", "b.jpg")
     assert result.exit_code == 1
     assert "image 'a.png' | output 'b.jpg' | JPEG cannot hold the 16 bits" in result.stderr

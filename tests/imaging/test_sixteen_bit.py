@@ -238,9 +238,9 @@ def test_formats_of_8_bits_are_refused(tmp_path: Path, suffix: str) -> None:
 
 
 def test_alpha_of_another_depth_is_a_usage_error(tmp_path: Path) -> None:
-    shallow = Picture(np.zeros((2, 2, 3), np.uint8), alpha=np.zeros((2, 2), np.uint8))
+    eight_bit = Picture(np.zeros((2, 2, 3), np.uint8), alpha=np.zeros((2, 2), np.uint8))
     with pytest.raises(UsageError, match=r"alpha to write \| uint8 \[2, 2\] \| expected uint16"):
-        write_image(tmp_path / "a.png", noise(2, 2, 3), like=shallow)
+        write_image(tmp_path / "a.png", noise(2, 2, 3), like=eight_bit)
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ def planes(path: str) -> list[np.ndarray]:
     """All samples of the first frame as stored."""
     with av.open(path) as container:
         frame = next(container.decode(video=0))
-        is_deep = frame.format.components[0].bits > 8
-        kind = np.uint16 if is_deep else np.uint8
+        has_over_8_bits = frame.format.components[0].bits > 8
+        kind = np.uint16 if has_over_8_bits else np.uint8
         return [
             np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width].astype(int)
             for plane in frame.planes
@@ -103,18 +103,18 @@ def test_rgb_by_the_matrix_and_range_of_the_file(matrix: int, color_range: int, 
     frames = [smooth()] * 2
     clip("a.mkv", (0, 3600), codec="ffv1", pixel_format=pixel_format, frames=frames, **tags)
     (rgb, _) = copy("a.mkv", "b.mkv")
-    is_deep = pixel_format.endswith("10le")
-    assert rgb.dtype == (np.uint16 if is_deep else np.uint8)
-    assert np.abs(rgb / (257 if is_deep else 1) - smooth()).max() <= 2
+    has_over_8_bits = pixel_format.endswith("10le")
+    assert rgb.dtype == (np.uint16 if has_over_8_bits else np.uint8)
+    assert np.abs(rgb / (257 if has_over_8_bits else 1) - smooth()).max() <= 2
     # And, without the library that made the clip, from the samples as stored.
-    scale = 4 if is_deep else 1
+    scale = 4 if has_over_8_bits else 1
     y, u, v = (plane / scale for plane in planes("a.mkv"))
     black, span, chroma = (16, 219, 224) if color_range == 1 else (0, 255, 255)
     red_weight, blue_weight = LUMA[matrix]
     luma = (y - black) / span
     red = luma + 2 * (1 - red_weight) * (v - 128) / chroma
     blue = luma + 2 * (1 - blue_weight) * (u - 128) / chroma
-    levels_of = rgb / (65535 if is_deep else 255)
+    levels_of = rgb / (65535 if has_over_8_bits else 255)
     assert np.abs(levels_of[..., 0] - red).max() < 1.2 / 255
     assert np.abs(levels_of[..., 2] - blue).max() < 1.2 / 255
     with av.open("b.mkv") as made:
@@ -140,7 +140,7 @@ def test_bits_and_subsampling_are_kept_without_a_drift(pixel_format: str):
         is_grey_h264 = pixel_format.startswith("gray") and name == "c.mp4"
         assert found.startswith("yuv") if is_grey_h264 else found == pixel_format
         assert abs(shown(name)[0][1] - shown("a.mkv")[0][1]) <= 1
-    # libswscale reads deep grey by shifts and writes it by weights, half a level of 8 bits apart.
+    # libswscale reads 10-bit grey by shifts, writes it by weights: half a level of 8 bits apart.
     most, drift = (2, 2) if pixel_format == "gray10le" else (1, 0.1)
     for before, after in zip(planes("a.mkv"), planes("b.mkv"), strict=True):
         assert np.abs(before - after).max() <= most

@@ -59,6 +59,7 @@ class Coding:
         """What to encode in, with `bits` per channel: odd sides are not subsampled."""
         if self.layout == "gray":
             return "gray" if bits == 8 else f"gray{bits}le"
+        # libx264 takes no odd side with subsampled chroma, and cropping it would lose pixels.
         layout = "444" if width % 2 or (self.layout == "420" and height % 2) else self.layout
         return f"yuv{layout}p" if bits == 8 else f"yuv{layout}p{bits}le"
 
@@ -81,6 +82,7 @@ def coding_of(frame: VideoFrame) -> Coding:
         )
     # Grey is of full range unless it says otherwise; libswscale passes its levels on as they are.
     is_full_grey = layout == "gray" and tagged[1] == 0
+    # The deprecated formats yuvj420p and so on are of full range by their name alone.
     is_full = tagged[1] == _FULL or frame.format.name.startswith("yuvj") or is_full_grey
     return Coding(
         bits=bits,
@@ -104,6 +106,7 @@ def _layout_and_bits(stored: VideoFormat) -> tuple[str, int]:
             f"{what} {stored.name} | expected RGB, YCbCr or grey of up to 16 bits, opaque | "
             "convert it"
         )
+    # Fewer bits, as of rgb565 or of black and white, are read as 8: no encoder has fewer.
     if stored.is_rgb or stored.has_palette:
         return "444", max(bits, 8)
     if len(stored.components) < 3:
@@ -121,6 +124,7 @@ def rgb_from_frame(frame: VideoFrame, coding: Coding) -> Pixels:
         format="rgb24" if coding.bits == 8 else "rgb48le",
         src_colorspace=coding.matrix,
         dst_colorspace=coding.matrix,
+        # RGB is of full range by definition; `coding.range` is that of the YCbCr to write.
         src_color_range=_FULL if is_rgb else coding.range,
         dst_color_range=_FULL,
         interpolation=_exact(),

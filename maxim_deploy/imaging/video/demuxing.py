@@ -87,11 +87,14 @@ class Demuxer:
                 try:
                     frames: list[Any] = packet.decode()
                 except MemoryError:
-                    raise
+                    raise  # is no damage of the file
                 except Exception:
+                    # A damaged packet costs its own frames; decoding goes on behind it.
                     frames, is_damaged = [], True
                 for frame in frames:
                     is_damaged |= frame.is_corrupt
+                    # Handed on beside the frame that they came before, so that memory holds a
+                    # moment of sound, and the result is interleaved as the source is.
                     others, self.rest = self.rest, []
                     yield frame, others
             elif packet.dts is not None and self._goes_on(packet):
@@ -123,6 +126,8 @@ class Demuxer:
             return
         except Exception as error:  # PyAV raises more than libav's errors
             self._stopped = f"it cannot be read any further: {reason(error)}"
+        # An empty packet flushes the decoder, which may hold frames that are shown later than
+        # frames behind them. PyAV sends one itself where it reaches the end undisturbed.
         end_of_stream = require("av", "video").Packet()
         end_of_stream.stream = self._stream
         yield end_of_stream

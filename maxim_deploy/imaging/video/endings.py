@@ -77,6 +77,7 @@ def _lacking(file: BinaryIO, element: Callable[[bytes], _Element | None]) -> int
     while at < size:
         file.seek(at)
         found = element(file.read(_HEAD))
+        # A length of zero would loop for ever: these are bytes from a file, not to be trusted.
         if found is None or found[1] <= 0:
             return 0  # of a length left open, or something appended
         matters, at = found[0], at + found[1]
@@ -149,6 +150,7 @@ def _ends_inside_page(file: BinaryIO) -> bool:
 def _ts_packets(file: BinaryIO) -> list[bytes]:
     """The last packets of an MPEG-TS, the very last as far as it goes; empty if there are none."""
     tail = _tail(file, _TS_TAIL)
+    # The sync byte occurs in payloads too. Only a stride that meets it all the way is the packets'.
     for stride in _TS_STRIDES:
         for first in range(min(stride, len(tail))):
             if set(tail[first::stride]) == {_TS_SYNC}:

@@ -8,7 +8,7 @@ changes a whole frame:
 - Bytes behind the last are read as if they were of the frame (H.264, HEVC); with others there it
   is another one.
 
-Of other codecs nobody can tell: libav decodes some whole frames of MPEG-4 now so, now so.
+Of other codecs nobody can tell: libav does not decode some intact MPEG-4 frames deterministically.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class LastFrame:
         """The next packet of the stream, which has data."""
         if packet.is_keyframe:
             self._groups.append([])
+        # A group that has become too long is not grown further: it already says "nobody can tell",
+        # and memory stays bounded.
         if not _is_too_long(self._groups[-1]):
             self._groups[-1].append(packet)
 
@@ -106,6 +108,7 @@ def _is_too_long(group: Sequence[Packet[Any]]) -> bool:
 def _numbered(packets: Sequence[bytes]) -> Iterator[Packet[Any]]:
     """Packets with their numbers as times, one at a time in memory."""
     av = require("av", "video")
+    # The number comes back as the frame's time: decoders give frames in another order than packets.
     for number, data in enumerate(packets):
         packet = av.Packet(data)
         packet.pts = number

@@ -37,6 +37,7 @@ def orientation_from_matrix(matrix: bytes | None) -> Orientation:
     """
     if matrix is None:
         return Orientation()
+    # Fixed point; only the signs and zeros of the 2x2 matter for right angles.
     a, b, _, c, d = struct.unpack("=5i", matrix[:20])
     if ((a or d) and (b or c)) or not (a or b) or not (c or d):
         raise VideoError(

@@ -81,6 +81,8 @@ class VideoReader:
         self.stream: VideoStream = stream
         assert self.stream.time_base is not None
         self.time_base: Fraction = self.stream.time_base
+        # The first frame is decoded here: headers may be silent or wrong about the coding, and a
+        # file that cannot be kept should fail before the network works.
         self._demuxer = Demuxer(self.container, self.stream, path)
         self._decoded = self._demuxer.frames()
         self._first = next(self._decoded, None)
@@ -148,10 +150,12 @@ class VideoReader:
 
     def close(self) -> None:
         """Close the file."""
+        # The generator first, for it reads from the container.
         self._decoded.close()
         self.container.close()
 
     def _upright(self, frame: VideoFrame) -> Pixels:
+        # One file holds one size and one pixel format; the rest of this source cannot follow.
         shape = (frame.format.name, frame.height, frame.width)
         if shape != self._shape:
             old, new = (f"{name} {height}x{width}" for name, height, width in (self._shape, shape))
@@ -172,6 +176,7 @@ class VideoReader:
         self._demuxer.longest_frame = max(
             self._demuxer.longest_frame, (pts - last) * self.time_base
         )
+        # Muxers refuse a frame whose time is not behind the one before.
         return max(pts, last + 1)
 
     def _failure(self, why: str) -> VideoError:

@@ -41,7 +41,8 @@ def copied_streams(source: VideoReader, output: OutputContainer, path: Path) -> 
     copies: dict[int, Stream] = {}
     for stream in source.container.streams:
         if stream.index == source.stream.index:
-            continue
+            continue  # is encoded anew
+        # Attachments are fonts of subtitles; MP4 and MOV have no place for them.
         has_room = stream.type != "attachment" or output.format.name == "matroska"
         if stream.type not in ("audio", "subtitle", "attachment") or not has_room:
             logger.warning(

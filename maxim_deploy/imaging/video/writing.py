@@ -96,6 +96,7 @@ class VideoWriter:
         codec = CODECS[encoding.codec]
         self._format = self._pixel_format(encoding.codec, width or like.width)
         try:
+            # The format by its name, for the hidden name that is written to has another suffix.
             self._container: OutputContainer = av.open(
                 f"file:{path}", "w", format=CONTAINERS[name.suffix.lower()]
             )
@@ -106,6 +107,7 @@ class VideoWriter:
                 copy_description(like, self._container, self._video)
         except self._errors as error:
             raise self._failure(error) from error
+        # The header is written here, and only now a container refuses a stream that it cannot hold.
         try:
             self._container.start_encoding()
         except self._errors as error:
@@ -156,6 +158,7 @@ class VideoWriter:
         like, options = self._like, dict(codec.options)
         if codec.crf is not None:
             options["crf"] = str(codec.crf if encoding.crf is None else encoding.crf)
+        # The rate is a label that libav wants; when frames are shown comes from their times.
         stream: Any = self._container.add_stream(codec.encoder, like.rate or 25, options)
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = width, like.height, self._format
