@@ -1,35 +1,36 @@
-"""What tiles cost: a bundle on noisy photographs, in tiles against whole.
+"""What tiles cost: a bundle on noisy photographs, in tiles against whole; `maxim-bench --tiles`.
 
-    python -m maxim_deploy.benchmarks.tiles BUNDLE PHOTO... [--tile N]... [--overlap N]...
-
-A Markdown table on stdout, a row per tile and overlap, with the numbers of the photographs in their
-order; progress on stderr. The bundle should be one that removes noise.
+The bundle should be one that removes noise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.imaging.padding import Padding
 from maxim_deploy.imaging.tiling import Tiling
 from maxim_deploy.parity.metrics import psnr
 from maxim_deploy.runtime import load
 
+TILES = (128, 256, 384, 512)
+OVERLAPS = (0, 32, 64, 96, 128)
+SIGMA = 25.0
+"""Noise, in levels of 255."""
+
 AROUND = 8
 """Pixels on either side of a border that it is compared with."""
 
-HEADS = (
-    "tile | overlap | dB to whole | dB to clean, tiled minus whole | step at the border / around | "
-    "largest step / around"
-)
+HEADS = """\
+| tile | overlap | dB to whole | dB to clean, tiled minus whole | step at the border / around | \
+largest step / around |
+| --- | --- | --- | --- | --- | --- |"""
 
 
 @dataclass(frozen=True)
@@ -92,21 +93,49 @@ def photo_of(bundle: Path, path: Path, sigma: float) -> Photo:
         return Photo(clean, clean + noise, restorer(clean + noise))
 
 
-def cells_of(bundle: Path, photo: Photo, tile: int, overlap: int) -> tuple[str, ...]:
-    """The cells of one photograph; dashes where a tile is no smaller than it."""
+@dataclass(frozen=True)
+class TileCost:
+    """A photograph in tiles.
+
+    Attributes:
+        psnr_to_whole: dB, to the same photograph restored whole.
+        psnr_gain: dB to the clean photograph, tiled minus whole.
+        step: across the borders of the tiles.
+    """
+
+    psnr_to_whole: float
+    psnr_gain: float
+    step: Step
+
+
+def cost_of_tiles(bundle: Path, photo: Photo, tile: int, overlap: int) -> TileCost | None:
+    """Restore a photograph in tiles; None where a tile is no smaller than the photograph."""
     with load(bundle, tile=tile, overlap=overlap) as restorer:
         plan = restorer.plan(*photo.clean.shape[:2])
         if plan.tile is None:
-            return ("-",) * 4
+            return None
         tiled = restorer(photo.noisy)
-    padding = Padding(*photo.clean.shape[:2])
-    step = step_of(
-        padding.apply(tiled - photo.whole), Tiling(*plan.padded, plan.tile, plan.overlap)
+    error = Padding(*photo.clean.shape[:2]).apply(tiled - photo.whole)
+    return TileCost(
+        _quality(tiled, np.clip(photo.whole, 0, 1)),
+        _quality(tiled, photo.clean) - _quality(photo.whole, photo.clean),
+        step_of(error, Tiling(*plan.padded, plan.tile, plan.overlap)),
     )
-    gain = _quality(tiled, photo.clean) - _quality(photo.whole, photo.clean)
+
+
+def row_of(tile: int, overlap: int, costs: Sequence[TileCost | None]) -> str:
+    """A row under `HEADS`, with the photographs in their order."""
+    columns = [", ".join(column) for column in zip(*map(_cells, costs), strict=True)]
+    return f"| {tile} | {overlap} | {' | '.join(columns)} |"
+
+
+def _cells(cost: TileCost | None) -> tuple[str, ...]:
+    if cost is None:
+        return ("-",) * 4
+    step = cost.step
     return (
-        f"{_quality(tiled, np.clip(photo.whole, 0, 1)):.1f}",
-        f"{gain:+.2f}",
+        f"{cost.psnr_to_whole:.1f}",
+        f"{cost.psnr_gain:+.2f}",
         f"{step.mean:.2f} / {step.mean_around:.2f}",
         f"{step.largest:.1f} / {step.largest_around:.1f}",
     )
@@ -114,34 +143,3 @@ def cells_of(bundle: Path, photo: Photo, tile: int, overlap: int) -> tuple[str, 
 
 def _quality(image: NDArray[np.float32], target: NDArray[np.float32]) -> float:
     return psnr(np.clip(image, 0, 1), target, peak=1)
-
-
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--tile", "tiles", type=int, multiple=True, default=(128, 256, 384, 512))
-@click.option("--overlap", "overlaps", type=int, multiple=True, default=(0, 32, 64, 96, 128))
-@click.option("--sigma", default=25.0, show_default=True, help="Noise, in levels of 255.")
-def main(
-    bundle: Path,
-    photos: tuple[Path, ...],
-    tiles: tuple[int, ...],
-    overlaps: tuple[int, ...],
-    sigma: float,
-) -> None:
-    """Compare tiles with the whole image; a Markdown table on stdout."""
-    try:
-        loaded = [photo_of(bundle, path, sigma) for path in photos]
-        click.echo(f"| {HEADS} |\n| {' | '.join(['---'] * 6)} |")
-        for tile, overlap in ((t, o) for t in tiles for o in overlaps if o <= t - 64):
-            click.echo(f"tiles of {tile} that share {overlap}", err=True)
-            columns = zip(*(cells_of(bundle, p, tile, overlap) for p in loaded), strict=True)
-            cells = [", ".join(column) for column in columns]
-            click.echo(f"| {tile} | {overlap} | {' | '.join(cells)} |")
-    except MaximDeployError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(error.exit_code) from error
-
-
-if __name__ == "__main__":
-    main()

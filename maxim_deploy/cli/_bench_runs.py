@@ -45,10 +45,9 @@ def runs_asked_for(
         raise UsageError("name a BUNDLE to measure, or a --suite of models")
     bundles: list[Bundle] = [Bundle.open(path) for path in paths]
     plans = _plans(suites, plan_name) if suites else {"command line": SuitePlan(precisions=())}
-    given = {key: value for key, value in options.items() if value not in (None, ())}
-    asked = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items()}
-    plans = {name: replace(plan, **read_keys(asked)) for name, plan in plans.items()}
-    if not suites and not given.get("backends"):
+    given = values_of(options)
+    plans = {name: replace(plan, **given) for name, plan in plans.items()}
+    if not suites and "backends" not in given:
         here = backends_here(bundles)
         plans = {name: replace(plan, backends=here) for name, plan in plans.items()}
     if only:
@@ -62,6 +61,16 @@ def runs_asked_for(
         SuiteRun(name, plan, by_name, folder, shell.say, environment, call)
         for name, plan in plans.items()
     ]
+
+
+def values_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Checked fields of a plan from the options that were given.
+
+    Raises:
+        UsageError: a value is wrong.
+    """
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    return read_keys({key: list(v) if isinstance(v, tuple) else v for key, v in given.items()})
 
 
 def _plans(suites: tuple[Path, ...], name: str | None) -> dict[str, SuitePlan]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import UsageError
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from maxim_deploy.benchmarks.suite_run import SuiteRun
 
 _FILE = click.Path(path_type=Path)
+
+_STUDIES = {
+    "tiles": ("tile_sizes", "overlaps", "sigma"),
+    "overhead": ("sizes", "rounds", "threads", "calls"),
+}
+"""The options that go with each."""
+
+_STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {"calls": "overhead"}
 
 
 @click.command("maxim-bench")
@@ -61,6 +70,26 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("-o", "--output", type=_FILE, metavar="FILE.jsonl", help="Append records here.")
 @click.option("--cache", type=_FILE, metavar="DIR", help="Keep here what is made to be measured.")
+@click.option(
+    "--tiles",
+    is_flag=True,
+    help="Measure what tiles cost: the arguments are a BUNDLE and photographs.",
+)
+@click.option("--tile", "tile_sizes", multiple=True, type=int, metavar="N", help="With --tiles.")
+@click.option("--overlap", "overlaps", multiple=True, type=int, metavar="N", help="With --tiles.")
+@click.option(
+    "--sigma",
+    type=click.FloatRange(min=0),
+    help="With --tiles: noise, in levels of 255.  [default: 25]",
+)
+@click.option("--overhead", is_flag=True, help="Measure what a Restorer adds to the network.")
+@click.option(
+    "--soak",
+    "calls",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --overhead: calls during which memory is watched; 0 for none.  [default: 1000]",
+)
 @click.option("--render", is_flag=True, help="Measure nothing: the arguments are files of records.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per record on stdout.")
 @shell.common_options
@@ -75,6 +104,8 @@ def bench(
     pictures: Path | None,
     output: Path | None,
     cache: Path | None,
+    tiles: bool,
+    overhead: bool,
     render: bool,
     as_json: bool,
     **options: Any,
@@ -94,8 +125,22 @@ def bench(
     With --layers a table for each bundle, backend, precision and size follows, from the runtime's
     own profiler; with --json a line {"profile": ...}.
 
+    With --tiles the arguments are a BUNDLE that removes noise, and photographs; a row for each
+    --tile and --overlap compares tiles with the whole image. With --overhead follows what a call of
+    a Restorer takes over its backend, what threads do to it, and what memory a --soak of calls
+    takes, on the CPU; it goes with one --size, --rounds and --threads. With --json a line
+    {"tiles": ...} or {"overhead": ...}.
+
     With --render the arguments are files of records, which are shown, compared or reported again.
     """
+    _check_study()
+    if tiles or overhead:
+        from maxim_deploy.cli import _bench_studies
+
+        study = _bench_studies.study_tiles if tiles else _bench_studies.study_overhead
+        study(bundles, options, as_json=as_json)
+        return
+    options = {key: value for key, value in options.items() if key not in _STUDY_ONLY}
     if report is None and (parity or pictures):
         raise UsageError("--parity and --pictures are for a report: name it with --report")
     if pictures and (render or not bundles):
@@ -149,6 +194,29 @@ def bench(
     if pictures:
         extras["pictures"] = restored_pictures(pictures, bundles[0])
     _finish(records, earlier, report, extras, failed=failed)
+
+
+def _check_study() -> None:
+    """Refuse options that do not go with `--tiles` or `--overhead`, or that need them.
+
+    Raises:
+        UsageError: naming both options.
+    """
+    context = click.get_current_context()
+    shared = {"verbose", "version", "bundles", "as_json"}
+    given = {
+        str(one.name): one.opts[0]
+        for one in context.command.params
+        if one.name not in shared
+        and context.get_parameter_source(str(one.name)) is ParameterSource.COMMANDLINE
+    }
+    study = next((name for name in _STUDIES if name in given), None)
+    for name, option in given.items():
+        if study and name not in (study, *_STUDIES[study]):
+            raise UsageError(f"{option} does not go with --{study}")
+        owner = _STUDY_ONLY.get(name)
+        if owner and study is None:
+            raise UsageError(f"{option} belongs to --{owner}, which was not given")
 
 
 def _profiles(runs: list[SuiteRun], as_json: bool) -> list[LayerProfile]:

@@ -1,0 +1,105 @@
+"""What `maxim-bench` studies by itself: the cost of tiles, and what a `Restorer` adds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy.benchmarks.overhead import CALLS, ROUNDS, SIZE, THREADS, overhead, soak
+from maxim_deploy.benchmarks.tiles import (
+    HEADS,
+    OVERLAPS,
+    SIGMA,
+    TILES,
+    cost_of_tiles,
+    photo_of,
+    row_of,
+)
+from maxim_deploy.cli import shell
+from maxim_deploy.cli._bench_runs import values_of
+from maxim_deploy.errors import UsageError
+from maxim_deploy.runtime import load
+from maxim_deploy.spec.architecture import MULTIPLE_OF
+
+
+def study_tiles(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
+    """A row per tile and overlap on stdout, or a JSON line per photograph of each.
+
+    Args:
+        arguments: a bundle and photographs.
+        options: `tile_sizes`, `overlaps` and `sigma` as given.
+        as_json: lines `{"tiles": ...}`; a photograph that is one tile has no line.
+
+    Raises:
+        UsageError: there is no photograph.
+        MaximDeployError: a file cannot be read or restored.
+    """
+    bundle, *paths = arguments or (Path(),)
+    if not paths:
+        raise UsageError("name a BUNDLE and photographs: maxim-bench --tiles BUNDLE PHOTO...")
+    sigma = SIGMA if options["sigma"] is None else options["sigma"]
+    photos = [photo_of(bundle, path, sigma) for path in paths]
+    if not as_json:
+        shell.emit(HEADS)
+    overlaps = options["overlaps"] or OVERLAPS
+    # The rest of a tile must hold a step of the grid that tiles lie on.
+    tiles = options["tile_sizes"] or TILES
+    for tile, overlap in ((t, o) for t in tiles for o in overlaps if o <= t - MULTIPLE_OF):
+        shell.say(f"tiles of {tile} that share {overlap}")
+        costs = [cost_of_tiles(bundle, photo, tile, overlap) for photo in photos]
+        if not as_json:
+            shell.emit(row_of(tile, overlap, costs))
+            continue
+        for path, cost in zip(paths, costs, strict=True):
+            if cost is not None:
+                facts = {"photo": str(path), "sigma": sigma, "tile": tile, "overlap": overlap}
+                shell.emit(json.dumps({"tiles": facts | asdict(cost)}))
+
+
+def study_overhead(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
+    """Time over the bare backend, time with threads, and memory over many calls.
+
+    Args:
+        arguments: a bundle.
+        options: `sizes`, `rounds`, `threads` and `calls` as given.
+        as_json: one line `{"overhead": ...}`.
+
+    Raises:
+        UsageError: there is not one bundle and one size, or a number is out of range.
+        MaximDeployError: the bundle cannot be opened or run.
+    """
+    if len(arguments) != 1:
+        raise UsageError("name one BUNDLE: maxim-bench --overhead BUNDLE")
+    asked = values_of({key: options[key] for key in ("sizes", "rounds", "threads")})
+    sizes, rounds = asked.get("sizes", (SIZE,)), asked.get("rounds", ROUNDS)
+    if len(sizes) != 1:
+        raise UsageError("--overhead takes one --size")
+    calls = CALLS if options["calls"] is None else options["calls"]
+    height, width = sizes[0]
+    with load(arguments[0], backend="onnxruntime", threads=asked.get("threads")) as restorer:
+        shell.say(f"{rounds} rounds of {height}x{width}")
+        one, many = overhead(restorer, (height, width), rounds)
+        memory = None
+        if calls:
+            shell.say(f"{calls} calls of mixed sizes")
+            memory = soak(restorer, calls)
+    if as_json:
+        facts = {
+            "size": sizes[0],
+            "call": asdict(one),
+            "threads": THREADS,
+            "in_threads": asdict(many),
+            "soak": asdict(memory) | {"calls": calls} if memory else None,
+        }
+        shell.emit(json.dumps({"overhead": facts}))
+        return
+    shell.emit(f"- Time of a call over the bare backend, {height}x{width} uint8: {one}")
+    shell.emit(f"- Time per image with {THREADS} threads over one: {many}")
+    if memory:
+        shell.emit(
+            f"- Resident over {calls} calls of mixed sizes: {memory.begin / 1e6:.0f} MB before, "
+            f"{memory.peak / 1e6:.0f} at most, {memory.end / 1e6:.0f} after"
+        )
