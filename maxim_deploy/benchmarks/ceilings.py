@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 from maxim_deploy._optional import require
 from maxim_deploy.benchmarks.timing import Measure, stopwatch
 from maxim_deploy.errors import BackendError, UsageError
+from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS
 
 SIDES = {"cpu": 1024, "cuda": 8192}
@@ -109,7 +110,7 @@ def _measure(
 ) -> Measure:
     """A measure of one operator, with all of its arrays in the memory of the device."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads_to_ask_for(threads)
     model = _one_node(operator, inputs, shape, element)
     session = ort.InferenceSession(model, options, providers=[_PROVIDERS[device]])
     if session.get_providers()[0] != _PROVIDERS[device]:  # it falls back without a word

@@ -16,6 +16,7 @@ from maxim_deploy._optional import require
 from maxim_deploy.benchmarks.timing import Timed
 from maxim_deploy.benchmarks.workload import DEVICE, Bracket, Workload, by_wall
 from maxim_deploy.errors import BackendError, MissingDependencyError
+from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.runtime import Restorer
 from maxim_deploy.runtime.cuda import Cuda, open_cuda
 from maxim_deploy.spec.precision import PRECISIONS
@@ -47,8 +48,8 @@ class TorchRunner:
         self.device, self.cuda = "cpu", None
         if job.on_gpu:
             self.device, self.cuda = _gpu(torch)
-        elif job.threads:
-            torch.set_num_threads(job.threads)
+        elif asked := threads_to_ask_for(job.threads):
+            torch.set_num_threads(asked)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self._type = getattr(torch, PRECISIONS[job.precision].type)
         where = f"cuda:{DEVICE}" if job.on_gpu else "cpu"

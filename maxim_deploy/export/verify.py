@@ -14,6 +14,7 @@ from torch import nn
 from maxim_deploy._optional import require
 from maxim_deploy.errors import ExportError
 from maxim_deploy.imaging import Padding, from_unit, to_unit
+from maxim_deploy.machine.processors import threads_to_ask_for
 
 UNSEEN_SHAPES = ((1, 3, 64, 64), (3, 3, 128, 64), (1, 3, 64, 256))
 """Smallest, batched and tall, wide. None has the tracing example's batch, height or width."""
@@ -95,6 +96,7 @@ def _restored(session: Any, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _session(graph: Path) -> Any:
     ort = require("onnxruntime", "cpu")
     options = ort.SessionOptions()
+    options.intra_op_num_threads = threads_to_ask_for()
     options.log_severity_level = 3  # errors
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 

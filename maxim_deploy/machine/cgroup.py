@@ -1,7 +1,8 @@
-"""The memory limit of a container: of the control groups that this process is in. Linux only."""
+"""The limits of a container: of the control groups that this process is in. Linux only."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,23 +21,47 @@ def available_in_group() -> int | None:
     return min((max(room, 0) for room in _rooms()), default=None)
 
 
+def processors_in_group() -> int | None:
+    """Processors that the groups' quota of processor time fills, rounded up; None without a quota.
+
+    A group of 1.5 processors runs two threads side by side for most of each period, then none.
+    """
+    return min(_quotas(), default=None)
+
+
 def _rooms() -> Iterator[int]:
-    for group, (limit, usage, reclaimable) in _groups():
+    for group, is_v2 in _groups("memory"):
+        limit, usage, reclaimable = _V2 if is_v2 else _V1
         with suppress(OSError, ValueError):  # "max", or no such file: it has no limit
             room = int((group / limit).read_text()) - int((group / usage).read_text())
             yield room + _stat(group / "memory.stat", reclaimable)
 
 
-def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
-    """The groups and those around them: a limit holds for all within."""
+def _quotas() -> Iterator[int]:
+    files = {True: ("cpu.max",), False: ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
+    for group, is_v2 in _groups("cpu"):
+        with suppress(OSError, ValueError):  # "max", or no such file
+            text = " ".join((group / name).read_text() for name in files[is_v2])
+            quota, period = map(int, text.split())
+            # Version 1 writes -1 for no quota.
+            if quota > 0 and period > 0:
+                yield math.ceil(quota / period)
+
+
+def _groups(controller: str) -> Iterator[tuple[Path, bool]]:
+    """The groups of a controller, and whether they are of version 2.
+
+    A limit holds for all groups within, so that those around a group count as well.
+    """
     with suppress(OSError):
         for line in _MEMBERSHIP.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers in ("", "memory"):
-                root, files = (_MOUNT, _V2) if controllers == "" else (_MOUNT / "memory", _V1)
+            is_v2 = controllers == ""
+            if is_v2 or controller in controllers.split(","):
+                root = _MOUNT if is_v2 else _MOUNT / controller
                 group = root / path.lstrip("/")
                 around = (one for one in (group, *group.parents) if one.is_relative_to(root))
-                yield from ((one, files) for one in around)
+                yield from ((one, is_v2) for one in around)
 
 
 def _stat(file: Path, name: str) -> int:

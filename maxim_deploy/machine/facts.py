@@ -17,7 +17,8 @@ from typing import Any
 
 from maxim_deploy._version import __version__
 from maxim_deploy.machine.gpu import find_gpu
-from maxim_deploy.machine.memory import kibibytes
+from maxim_deploy.machine.memory import total_bytes
+from maxim_deploy.machine.processors import usable_processors
 from maxim_deploy.machine.sensors import gpu_sensors
 
 LIBRARIES = (
@@ -47,8 +48,8 @@ def environment() -> dict[str, Any]:
     return {
         "cpu": _from_cpuinfo("model name") or platform.processor() or None,
         "cpu_id": _cpu_id(),
-        "cpus": _usable_cpus(),
-        "ram_bytes": _ram_bytes(),
+        "cpus": usable_processors(),
+        "ram_bytes": total_bytes(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "libraries": library_versions(),
@@ -114,18 +115,6 @@ def _from_cpuinfo(field: str) -> str | None:
 def _cpu_id() -> str | None:
     facts = [_from_cpuinfo(name) for name in ("vendor_id", "cpu family", "model", "stepping")]
     return " ".join(filter(None, facts)) or None
-
-
-def _usable_cpus() -> int | None:
-    # A container may own fewer than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
-
-
-def _ram_bytes() -> int | None:
-    info = Path("/proc/meminfo")
-    return kibibytes(info.read_text("utf-8"), "MemTotal") * 1024 if info.exists() else None
 
 
 def _commit() -> str | None:

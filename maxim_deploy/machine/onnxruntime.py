@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from maxim_deploy._optional import require
+from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 
 _AS_REQUESTED = 1
@@ -32,7 +33,7 @@ def cpu_session(graph: Path, threads: int | None = None) -> Any:
 
     Args:
         graph: the ONNX file; its weights file is read from beside it.
-        threads: threads within one operator, or None for one per core.
+        threads: threads within one operator, or None for one per usable processor.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -59,7 +60,7 @@ def session_options(ort: ModuleType, threads: int | None = None) -> Any:
     # A memory pattern is a second plan, made on the first run and allocated beside the arena on the
     # next one of the same shape: twice the memory, for no speed.
     options.enable_mem_pattern = False
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads_to_ask_for(threads)
     arena_of_this_process().join(options)
     return options
 

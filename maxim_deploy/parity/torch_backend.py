@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from maxim_deploy.checkpoints import read_checkpoint
 from maxim_deploy.errors import BackendError, BundleError, OutOfMemoryError, UsageError
+from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.request import Request
@@ -61,8 +62,9 @@ class TorchBackend(Backend):
             raise UsageError(
                 f"the reference runs {FULL}, and {others} on a GPU; not {precision} here"
             )
-        if threads is not None:
-            torch.set_num_threads(threads)
+        # PyTorch counts the processors that it sees, not a container's quota.
+        if asked := threads_to_ask_for(threads):
+            torch.set_num_threads(asked)
         self._type: torch.dtype = getattr(torch, PRECISIONS[precision].type)
         checkpoint = read_checkpoint(bundle.checked(bundle.manifest.source))
         self._module: Any = module_from_checkpoint(checkpoint).to(device, self._type)

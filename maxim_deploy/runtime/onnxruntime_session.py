@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy.errors import BackendError
+from maxim_deploy.machine.processors import threads_to_ask_for
 
 CUDA = "CUDAExecutionProvider"
 
@@ -56,7 +57,7 @@ def cuda_session(ort: Any, graph: Path, device: int, threads: int | None) -> Any
         ort.preload_dlls()  # CUDA and cuDNN from PyPI are not on the loader's path
     options = ort.SessionOptions()
     options.enable_mem_reuse = options.enable_mem_pattern = False  # as on the CPU, for its memory
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads_to_ask_for(threads)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider = {
         "device_id": device,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from maxim_deploy.machine import cgroup, memory
-from maxim_deploy.machine.cgroup import available_in_group
+from maxim_deploy.machine.cgroup import available_in_group, processors_in_group
 from maxim_deploy.machine.memory import available_bytes
 
 GIB = 2**30
@@ -65,10 +66,34 @@ def test_no_limit_and_no_groups(mount: Path) -> None:
     assert available_in_group() is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are of Linux")
 def test_available_is_the_less_of_system_and_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    if available_bytes() is None:
-        pytest.skip("this system does not tell")
     monkeypatch.setattr(memory, "available_in_group", lambda: 1000)
     assert available_bytes() == 1000
     monkeypatch.setattr(memory, "available_in_group", lambda: 2**60)
-    assert 1000 < (available_bytes() or 0) < 2**60
+    assert 1000 < available_bytes() < 2**60
+
+
+@pytest.mark.parametrize(
+    ("quota", "processors"),
+    [("150000 100000", 2), ("200000 100000", 2), ("20000 100000", 1), ("max 100000", None)],
+)
+def test_a_quota_of_processor_time(mount: Path, quota: str, processors: int | None) -> None:
+    member(mount, "0::/kube/pod")
+    assert processors_in_group() is None
+    (mount / "kube" / "pod").mkdir(parents=True)
+    (mount / "kube" / "cpu.max").write_text(f"{quota}\n")
+    (mount / "kube" / "pod" / "cpu.max").write_text("400000 100000\n")
+    assert processors_in_group() == (processors or 4)
+    (mount / "kube" / "pod" / "cpu.max").write_text("max 100000\n")
+    assert processors_in_group() == processors
+
+
+@pytest.mark.parametrize(("quota", "processors"), [(250_000, 3), (-1, None)])
+def test_a_quota_of_version_1(mount: Path, quota: int, processors: int | None) -> None:
+    member(mount, "4:memory:/docker/abc", "5:cpu,cpuacct:/docker/abc", "0::/")
+    folder = mount / "cpu" / "docker" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (folder / "cpu.cfs_period_us").write_text("100000\n")
+    assert processors_in_group() == processors

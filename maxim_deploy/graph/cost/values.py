@@ -17,6 +17,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError, UsageError
+from maxim_deploy.machine.processors import threads_to_ask_for
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def _shapes(model: ModelProto, shape: tuple[int, ...]) -> dict[str, tuple[int, .
 def _run(model: ModelProto, shape: tuple[int, ...]) -> list[Any]:
     ort = require("onnxruntime", "cpu")
     options = ort.SessionOptions()
+    options.intra_op_num_threads = threads_to_ask_for()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     # In this order a `Shape` comes as soon as it can. By default all come last, and every value of
     # the graph lives until then: 19 GB of S-3 at 256x256.

@@ -7,6 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from maxim_deploy._optional import require
+from maxim_deploy.machine.processors import threads_to_ask_for
 
 
 def open_session(model: ir.Model) -> Any:
@@ -18,6 +19,7 @@ def open_session(model: ir.Model) -> Any:
     ort = require("onnxruntime", "cpu")
     loaded = ir.external_data.load_to_model(model.clone())
     options = ort.SessionOptions()
+    options.intra_op_num_threads = threads_to_ask_for()
     options.enable_mem_reuse = False  # a third of the memory; its planner chains live buffers
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # the order of the file
     options.log_severity_level = 3
