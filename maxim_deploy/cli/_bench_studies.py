@@ -22,6 +22,7 @@ from maxim_deploy.cli import shell
 from maxim_deploy.cli._bench_runs import values_of
 from maxim_deploy.errors import UsageError
 from maxim_deploy.runtime import load
+from maxim_deploy.runtime.registry import graph_backend
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 
 
@@ -79,7 +80,8 @@ def study_overhead(arguments: Sequence[Path], options: dict[str, Any], *, as_jso
         raise UsageError("--overhead takes one --size")
     calls = CALLS if options["calls"] is None else options["calls"]
     height, width = sizes[0]
-    with load(arguments[0], backend="onnxruntime", threads=asked.get("threads")) as restorer:
+    backend = graph_backend(on_gpu=False).name
+    with load(arguments[0], backend=backend, threads=asked.get("threads")) as restorer:
         shell.say(f"{rounds} rounds of {height}x{width}")
         one, many = overhead(restorer, (height, width), rounds)
         memory = None

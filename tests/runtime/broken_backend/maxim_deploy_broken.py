@@ -1,0 +1,3 @@
+"""A backend whose library cannot be loaded."""
+
+raise OSError("libbroken.so: cannot open shared object file")
