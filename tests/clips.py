@@ -49,6 +49,8 @@ def clip(
         video.pix_fmt = pixel_format
         video.codec_context.time_base = time_base
         video.codec_context.flags |= av.codec.context.Flags.frame_duration
+        # An encoder's bytes depend on its threads, and it counts processors unless it is told.
+        video.codec_context.thread_count = 2
         video.metadata["language"] = "ita"
         for name, value in context.items():
             setattr(video.codec_context, name, value)

@@ -1,44 +1,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from benchmarks.fakes import FakeClock
 
 from maxim_deploy.benchmarks.load import arrivals, closed_loop, open_loop, under_load
 from maxim_deploy.errors import UsageError
 
 
-class FakeTime:
-    """A clock that moves only when somebody sleeps or works."""
-
-    def __init__(self) -> None:
-        self.now = 50.0
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-    def work(self, *seconds: float) -> Callable[[], None]:
-        left = list(seconds)
-        return lambda: self.sleep(left.pop(0) if len(left) > 1 else left[0])
-
-
 def test_a_closed_loop_calls_again_when_the_last_call_is_done() -> None:
-    time = FakeTime()
-    latencies, took = closed_loop(time.work(1.0, 3.0, 1.0), 1, seconds=4.5, clock=time.clock)
+    clock = FakeClock()
+    latencies, took = closed_loop(clock.takes(1.0, 3.0, 1.0), 1, seconds=4.5, clock=clock)
     assert latencies == [1.0, 3.0, 1.0]
     assert took == 5.0  # the last call is waited for
 
 
 def test_an_open_loop_counts_from_the_arrival() -> None:
-    time = FakeTime()
+    clock = FakeClock()
     # The second takes 5 s, so that those due at 2 and 3 begin at 6 and 7.
-    call = time.work(1.0, 5.0, 1.0)
-    latencies, took = open_loop(call, [0, 1, 2, 3, 20], 1, clock=time.clock, sleep=time.sleep)
+    call = clock.takes(1.0, 5.0, 1.0)
+    latencies, took = open_loop(call, [0, 1, 2, 3, 20], 1, clock=clock, sleep=clock.sleep)
     assert latencies == [1.0, 5.0, 5.0, 5.0, 1.0]
     assert took == 21.0
 

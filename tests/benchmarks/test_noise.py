@@ -7,6 +7,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from benchmarks.fakes import FakePsutil
 
 from maxim_deploy.benchmarks import noise
 from maxim_deploy.benchmarks.noise import Watch, busy, spread_of, warnings_of
@@ -61,29 +62,6 @@ def test_the_spread_is_the_largest_of_all_brackets() -> None:
     steady, noisy = [[1.0, 9.0, 1.0]] * 5, [[1.0], [2.0], [3.0], [4.0], [5.0]]
     assert spread_of([steady]) == 0  # of the rounds' medians
     assert spread_of([steady, noisy]) == pytest.approx(2 / 3)
-
-
-class FakePsutil:
-    """Two processors for ten seconds, of which so many were used."""
-
-    NoSuchProcess = LookupError
-
-    def __init__(self) -> None:
-        self.busy, self.idle, self.own, self.children = 100.0, 900.0, {}, 0.0
-
-    def cpu_times(self) -> tuple:
-        from collections import namedtuple
-
-        kind = namedtuple("scputimes", "user system idle iowait steal guest")
-        return kind(self.busy, 0.0, self.idle, 0.0, 0.0, 5.0)
-
-    def Process(self, pid: int):  # noqa: N802
-        if pid not in self.own:
-            raise self.NoSuchProcess(pid)
-        times = SimpleNamespace(
-            user=self.own[pid], system=0.0, children_user=self.children, children_system=0.0
-        )
-        return SimpleNamespace(cpu_times=lambda: times)
 
 
 def test_what_others_use_is_all_less_our_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import onnx
 import pytest
+from benchmarks.fakes import FakeListener
+from gpus import L4
 from graph.small_graphs import node
 from onnx import helper
 
@@ -33,7 +35,7 @@ from maxim_deploy.benchmarks.profile.tensorrt_layers import (
 from maxim_deploy.engines.layers import Layer, layers_to_json
 from maxim_deploy.errors import BackendError, BundleError, UsageError
 from maxim_deploy.graph.places import Place
-from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
@@ -242,7 +244,7 @@ def engine(
 ) -> Iterator[tuple[Bundle, SimpleNamespace]]:
     """A bundle with an engine, and the fakes that it runs on."""
     pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
-    from engines.conftest import tiny_graph, write_bundle
+    from engines.bundles import tiny_graph, write_bundle
     from runtime import fake_tensorrt
     from runtime.cuda.fakes import FakeRuntime
 
@@ -254,8 +256,7 @@ def engine(
     trt.__name__, trt.IProfiler, trt.listens = "tensorrt", FakeListener, True
     monkeypatch.setattr(cuda_bindings, "require", lambda *_: api)
     monkeypatch.setattr(tensorrt_engines, "load_library", lambda name: trt)
-    gpu = Gpu("NVIDIA L4", "8.9", 24 * 10**9, "13.0")
-    monkeypatch.setattr(tensorrt_engines, "find_gpu", lambda device: gpu)
+    monkeypatch.setattr(tensorrt_engines, "find_gpu", lambda device: L4)
     monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: [])
     execute = fake_tensorrt.FakeContext.execute_async_v3
 
@@ -272,10 +273,6 @@ def engine(
     yield with_engine(folder, getattr(request, "param", "tensorrt")), trt
     assert not tensorrt_engines._shared, "the engine was left open"
     assert api.used() == 0, "device memory was left"
-
-
-class FakeListener:
-    pass
 
 
 def with_engine(folder: Path, library: str) -> Bundle:
@@ -363,7 +360,7 @@ def test_the_bindings_have_what_the_profiler_needs() -> None:
 @pytest.mark.slow
 def test_every_layer_of_a_real_engine_finds_its_block(demo_bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
-    from engines.conftest import settings
+    from engines.bundles import settings
 
     from maxim_deploy.engines import add_engine
 
@@ -385,7 +382,7 @@ def test_an_engine_on_a_gpu(demo_bundle: Path, tmp_path: Path, library: str) -> 
     if find_gpu(0) is None:
         pytest.skip("no NVIDIA GPU or no driver")
     pytest.importorskip(library.replace("-", "_"))
-    from engines.conftest import settings
+    from engines.bundles import settings
 
     from maxim_deploy.engines import add_engine
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines.conftest import tiny_graph, write_bundle
+from benchmarks.fakes import FakeEvents
+from engines.bundles import tiny_graph, write_bundle
 from graph.small_graphs import node, write
 from runtime import fake_tensorrt
 from runtime.cuda.fakes import FakeRuntime
@@ -76,27 +77,6 @@ def test_pytorch_without_a_gpu_says_so(tiny_bundle: Bundle) -> None:
     source = str(tiny_bundle.path / "source.safetensors")
     with pytest.raises(BackendError, match="cannot use a GPU here"):
         runner_of(Workload("torch", source, (64, 64), on_gpu=True))
-
-
-class FakeEvents:
-    """`torch.cuda`, where it is asked for events."""
-
-    def __init__(self, order: list[str]) -> None:
-        self.order = order
-
-    def Event(self, enable_timing: bool):  # noqa: N802
-        assert enable_timing
-        self.order.append("made")
-        return self
-
-    def record(self) -> None:
-        self.order.append("recorded")
-
-    def synchronize(self) -> None:
-        self.order.append("waited")
-
-    def elapsed_time(self, end: object) -> float:
-        return 1.5
 
 
 def test_gpu_time_of_pytorch_is_between_events(

@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.fakes import FakeLimits, FakeWorker
 from benchmarks.samples import ENVIRONMENT
 
 from maxim_deploy.benchmarks import artifacts, contender, side_by_side, suite_run
@@ -16,75 +17,13 @@ from maxim_deploy.benchmarks.side_by_side import Files, SideBySide
 from maxim_deploy.benchmarks.subjects import Subject
 from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
-from maxim_deploy.benchmarks.timing import Timed, Warmup
 from maxim_deploy.benchmarks.workload import Workload
-from maxim_deploy.errors import BackendError, DownloadError, UsageError
+from maxim_deploy.errors import DownloadError, UsageError
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import LOW
 
 TORCH, LITERAL = Subject("torch", is_baseline=True), Subject("literal", is_baseline=True)
 OURS, HALF = Subject("onnxruntime"), Subject("onnxruntime", "fp16")
-
-
-class FakeWorker:
-    """Stands for a process. What it does is in the name of the file that it loads.
-
-    "VALUE", "VALUE after WORK" to fail at some kind of work, "none" to fail while loading.
-    """
-
-    jobs: ClassVar[list[Workload]] = []
-    order: ClassVar[list[tuple[str, str]]] = []
-
-    def __init__(self, job: Workload) -> None:
-        self.name = Path(job.file).name
-        if self.name == "none":
-            raise BackendError("there is none")
-        self.job, self.pid, self.idle_cpu_s, self.brackets = job, 1, 0.0, ["network", "image"]
-        self.loaded = {
-            "library": "fake 1", "device": "cpu", "io": "tensor", "load_s": 0.5,
-            "baseline_bytes": 1000,
-        }  # fmt: skip
-        FakeWorker.jobs.append(job)
-
-    def __enter__(self) -> FakeWorker:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def _work(self, what: str) -> None:
-        if self.name.endswith(f"after {what}"):
-            raise BackendError(f"broke in {what}")
-
-    def first(self) -> dict[str, Any]:
-        self._work("first")
-        return {
-            "first_call_ms": 30.0, "peak_bytes": 90_000, "run_peak_bytes": 1000 + 64 * 128 * 5,
-            "device_bytes": None,
-        }  # fmt: skip
-
-    def save(self, file: Path) -> None:
-        np.save(file, np.full((1, 2, 2, 3), float(self.name.split()[0]), np.float32))
-
-    def warm_up(self, bracket: str, longest_s: float) -> Warmup:
-        self._work("warm_up")
-        return Warmup(2, bracket == "network")
-
-    def turn(self, bracket: str, least_s: float) -> list[Timed]:
-        self._work("turn")
-        FakeWorker.order.append((self.name, bracket))
-        return [Timed(10.0), Timed(12.0)]
-
-    def load(self, **asked: Any) -> dict[str, Any]:
-        self._work("load")
-        return {**asked, "offered_per_s": asked["rate"], "images_per_s": 100.0, "latency": {}}
-
-
-class FakeLimits:
-    def graph_facts(self, graph: Path, io: str) -> dict[str, Any]:
-        return {"nodes": 7}
-
-    def cost(self, graph: Path, io: str, **facts: Any) -> dict[str, Any]:
-        return {"share": 0.5, **facts}
 
 
 @pytest.fixture(autouse=True)

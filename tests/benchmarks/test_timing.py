@@ -7,6 +7,7 @@ from math import comb
 
 import numpy as np
 import pytest
+from benchmarks.fakes import FakeClock
 
 from maxim_deploy.benchmarks.timing import (
     Ratio,
@@ -21,23 +22,6 @@ from maxim_deploy.benchmarks.timing import (
 )
 from maxim_deploy.benchmarks.workload import by_wall
 from maxim_deploy.errors import UsageError
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def takes(self, *seconds: float) -> Callable[[], None]:
-        """A subject whose runs take so long, one after the other; the last repeats."""
-        left = list(seconds)
-
-        def run() -> None:
-            self.now += left.pop(0) if len(left) > 1 else left[0]
-
-        return run
 
 
 def runs_of(*wall_ms: float) -> tuple[Callable[[], Timed], list[float]]:

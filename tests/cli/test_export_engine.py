@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import QUICK_EXPORT, command
-from engines.conftest import tiny_graph, write_bundle
+from engines.bundles import tiny_graph, write_bundle
 
 pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
 

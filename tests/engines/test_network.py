@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from engines.conftest import settings, tiny_graph, write_bundle
+from engines.bundles import settings, tiny_graph, write_bundle
 
 from maxim_deploy.engines import add_engine
 from maxim_deploy.engines.building import builder_config, known_targets

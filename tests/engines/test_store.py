@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engines.conftest import settings, tiny_graph, write_bundle
+from engines.bundles import settings, tiny_graph, write_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -164,7 +164,7 @@ def test_an_engine_that_was_tampered_with_is_built_again(trt, bundle: Path) -> N
 
 @pytest.mark.parametrize("file", ["../x.engine", "engines/../../x.engine", "fp16.weights", "/x"])
 def test_an_engine_lies_in_its_folder(bundle: Path, file: str) -> None:
-    from spec.test_engine_settings import entry
+    from spec.samples import entry
 
     (bundle.parent / "x.engine").write_bytes(b"")
     with pytest.raises(BundleError, match="lists no engine"):
@@ -226,7 +226,7 @@ def test_without_the_library(bundle: Path, monkeypatch) -> None:
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     prelude = (
-        "import sys; from pathlib import Path; from engines.conftest import settings; "
+        "import sys; from pathlib import Path; from engines.bundles import settings; "
         "from maxim_deploy.engines import BuildOptions, add_engine, engine_file\n"
     )
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])

@@ -13,7 +13,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from engines.conftest import settings
+from engines.bundles import settings
+from engines.fakes import FakeCache, FakeParserRefitter, FakeRefitter, fake_driver
+from gpus import L4
 
 from maxim_deploy.engines import (
     BuildOptions,
@@ -31,8 +33,6 @@ from maxim_deploy.errors import EngineError
 from maxim_deploy.machine import gpu
 from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.spec.manifest import Bundle
-
-L4 = Gpu("NVIDIA L4", "8.9", 24 * 10**9, "13.0")
 
 
 @pytest.fixture
@@ -113,19 +113,6 @@ def test_the_librarys_own_answer_counts(trt, bundle: Path, monkeypatch) -> None:
 # ------------------------------------------------------------------ timing cache
 
 
-class FakeCache:
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def serialize(self) -> bytes:
-        return self.content
-
-    def combine(self, other: FakeCache, ignore_mismatch: bool) -> bool:
-        assert not ignore_mismatch
-        self.content += other.content
-        return True
-
-
 CONFIG = SimpleNamespace(create_timing_cache=FakeCache)
 
 
@@ -189,30 +176,6 @@ def test_a_build_uses_and_extends_the_cache(tensorrt, bundle: Path, monkeypatch)
 # ------------------------------------------------------------------ refit
 
 
-class FakeRefitter:
-    def __init__(self, engine: object, logger: object) -> None:
-        self.good = engine
-
-    def refit_cuda_engine(self) -> bool:
-        return self.good != "incomplete"
-
-    def get_missing_weights(self) -> list[str]:
-        return ["stages.0.weight"]
-
-
-class FakeParserRefitter:
-    num_errors = 1
-
-    def __init__(self, refitter: FakeRefitter, logger: object) -> None:
-        self.good = refitter.good
-
-    def refit_from_file(self, model: str) -> bool:
-        return self.good != "unreadable"
-
-    def get_error(self, k: int) -> SimpleNamespace:
-        return SimpleNamespace(desc=lambda: "no such weight")
-
-
 FAKE = SimpleNamespace(Refitter=FakeRefitter, OnnxParserRefitter=FakeParserRefitter)
 
 
@@ -247,25 +210,6 @@ def test_the_fakes_have_the_signatures_of_the_bindings(trt, name: str, arguments
 
 
 # ------------------------------------------------------------------ the GPU at hand
-
-
-def fake_driver(failing: str = "") -> SimpleNamespace:
-    def call(name: str, *results: object):
-        return lambda *_: (1 if name == failing else 0, *results)
-
-    attributes = SimpleNamespace(
-        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="major",
-        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="minor",
-    )
-    return SimpleNamespace(
-        cuInit=call("cuInit"),
-        cuDeviceGet=call("cuDeviceGet", 0),
-        cuDeviceGetName=call("cuDeviceGetName", b"NVIDIA L4\0\0"),
-        cuDeviceTotalMem=call("cuDeviceTotalMem", 24 * 10**9),
-        cuDriverGetVersion=call("cuDriverGetVersion", 13000),
-        cuDeviceGetAttribute=lambda which, _: (0, {"major": 8, "minor": 9}[which]),
-        CUdevice_attribute=attributes,
-    )
 
 
 def test_find_gpu(monkeypatch) -> None:

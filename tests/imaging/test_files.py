@@ -9,13 +9,13 @@ import struct
 import sys
 import warnings
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, JpegImagePlugin
+from imaging.samples import SRGB, STORED_AS, chunk, exif_with, saved
+from PIL import Image, JpegImagePlugin
 
 from maxim_deploy.errors import ImageError, UsageError
 from maxim_deploy.imaging.files import (
@@ -27,7 +27,6 @@ from maxim_deploy.imaging.files import (
 )
 
 LOSSLESS = (".png", ".webp", ".tif", ".tiff", ".bmp")
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -41,21 +40,11 @@ def without_hdr(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return request.param
 
 
-def saved(path: Path, image: Image.Image, **options: Any) -> Path:
-    image.save(path, **options)
-    return path
-
-
 def png(bits: int, colour: int, data: bytes, *, before: bytes = b"") -> bytes:
     """A 2x2 PNG made by hand: Pillow writes no deep colour and no damaged chunks."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, bits, colour, 0, 0, 0))
     body = chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + header + before + body
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = zlib.crc32(kind + data)
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
 
 def cmyk_profile() -> bytes:
@@ -164,24 +153,6 @@ def test_pnm_files_of_any_small_range(tmp_path: Path, name: str):
 
 
 # Metadata
-
-# EXIF orientation -> the stored array, from the upright one
-STORED_AS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: np.rot90(a, 1),
-    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
-    8: lambda a: np.rot90(a, -1),
-}
-
-
-def exif_with(tags: dict[int, Any]) -> bytes:
-    exif = Image.Exif()
-    exif.update({0x010F: "ACME", 0x8769: {0x9003: "2001:02:03 04:05:06"}, **tags})
-    return exif.tobytes()
 
 
 @pytest.mark.parametrize("orientation", STORED_AS)

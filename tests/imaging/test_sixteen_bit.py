@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from imaging.test_files import SRGB, STORED_AS, chunk, exif_with, saved
+from imaging.samples import SRGB, STORED_AS, chunk, exif_with, saved
 from PIL import Image
 
 from maxim_deploy.errors import ImageError, UsageError

@@ -51,6 +51,10 @@ CLIPS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "m2ts": ("a.m2ts", {}),
 }
+
+# A decoder with a single thread words some damage otherwise than one with several.
+pytestmark = pytest.mark.usefixtures("every_processor")
+
 WITHOUT_FRAMES = {"avi": 8, "flv": 24, "flv-uneven": 24, "wmv": 2000, "mpg": 2048}
 """Bytes at the end that hold no frame, and whose loss need not show."""
 

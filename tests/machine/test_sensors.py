@@ -3,49 +3,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from gpus import L4
+from machine.fakes import FakeNvml, pynvml
 
 from maxim_deploy.errors import MissingDependencyError
 from maxim_deploy.machine import facts, sensors
 from maxim_deploy.machine.sensors import GpuSensors, gpu_sensors
-
-pynvml = pytest.importorskip("pynvml", reason="pip install 'maxim-deploy[bench]'")
-
-
-class FakeNvml:
-    """`pynvml`, with the names and constants of the installed one."""
-
-    NVMLError = pynvml.NVMLError
-
-    def __init__(self, reasons: int = 0, without: str = "") -> None:
-        self.reasons, self.without = reasons, without
-        self.asked: list[tuple] = []
-
-    def __getattr__(self, name: str):
-        real = getattr(pynvml, name)  # no such name: AttributeError
-        if not callable(real):
-            return real
-
-        def call(*arguments):
-            self.asked.append((name, *arguments))
-            if name == self.without:
-                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-            return self.answers(name, arguments)
-
-        return call
-
-    def answers(self, name: str, arguments: tuple) -> object:
-        clocks = {pynvml.NVML_CLOCK_SM: 1500, pynvml.NVML_CLOCK_MEM: 6000}
-        return {
-            "nvmlInit": lambda: None,
-            "nvmlSystemGetDriverVersion": lambda: "580.65",
-            "nvmlDeviceGetHandleByIndex": lambda index: f"gpu {index}",
-            "nvmlDeviceGetHandleByPciBusId": lambda place: f"gpu at {place.decode()}",
-            "nvmlDeviceGetClockInfo": lambda _, kind: clocks[kind],
-            "nvmlDeviceGetMaxClockInfo": lambda _, kind: 2 * clocks[kind],
-            "nvmlDeviceGetTemperature": lambda _, kind: 64,
-            "nvmlDeviceGetPowerUsage": lambda _: 71_500,
-            "nvmlDeviceGetCurrentClocksThrottleReasons": lambda _: self.reasons,
-        }[name](*arguments)
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, place: bytes | None) -> None:
@@ -92,10 +55,7 @@ def test_without_driver_or_package_nothing_is_said(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_environment_has_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from maxim_deploy.machine.gpu import Gpu
-
-    gpu = Gpu("NVIDIA L4", "8.9", 24 * 10**9, "13.0")
-    monkeypatch.setattr(facts, "find_gpu", lambda device: gpu)
+    monkeypatch.setattr(facts, "find_gpu", lambda device: L4)
     monkeypatch.setattr(facts, "gpu_sensors", lambda device: None)
     found = facts.gpu_facts()
     assert found == {

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime as real
 import pytest
-from engines.conftest import tiny_graph
+from engines.bundles import tiny_graph
 
 from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.graph.files import save_graph

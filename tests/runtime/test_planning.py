@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from runtime.test_batches import Gaining
 from runtime.test_tiles import Doubling, restorer_of
-from spec.test_engine_settings import entry
+from spec.samples import entry
 
 import maxim_deploy
 from maxim_deploy import BackendError, UsageError

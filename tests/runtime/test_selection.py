@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from runtime.test_tiles import Doubling
-from spec.test_engine_settings import entry
+from spec.samples import entry
 
 import maxim_deploy
 from maxim_deploy import BackendError, BundleError, UsageError

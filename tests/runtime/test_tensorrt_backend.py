@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
 
-from engines.conftest import settings, tiny_graph, write_bundle
+from engines.bundles import settings, tiny_graph, write_bundle
 from runtime import fake_tensorrt
 from runtime.cuda.fakes import ERRORS, FakeRuntime
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from bundles import write_manifest
-from spec.test_engine_settings import asked, entry
+from spec.samples import asked, entry
 
 from maxim_deploy.engines import inspect_bundle, inspection_text
 from maxim_deploy.engines.identity import ingredients

@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from spec.samples import asked, entry
 
 from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.engine_settings import (
@@ -14,15 +15,11 @@ from maxim_deploy.spec.engine_settings import (
     read_engine_recipe,
 )
 from maxim_deploy.spec.engines import EngineEntry, engine_for
-from maxim_deploy.spec.profiles import Shape, profiles_from_specs
+from maxim_deploy.spec.profiles import Shape
 from maxim_deploy.spec.quantities import bytes_from, readable_bytes, seconds_from
 from maxim_deploy.spec.recipes import read_export_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "engines").glob("*.toml"))
-
-
-def asked(**options: object) -> EngineSettings:
-    return engine_settings_from({"library": "tensorrt-rtx", "profiles": ["photo"], **options})
 
 
 def test_there_are_recipes_for_the_usual_targets() -> None:
@@ -112,23 +109,6 @@ def test_amounts() -> None:
         "999 kB", "1 MB", "1 GB", "1000 GB",
     ]  # fmt: skip
     assert bytes_from("0.1", "x") == 1  # nothing that is more than zero is zero bytes
-
-
-def entry(name: str, *specs: str, created: str = "1", **values: object) -> EngineEntry:
-    known = {
-        **dict.fromkeys(EngineEntry.__dataclass_fields__, ""),
-        **dict.fromkeys(["bytes", "parsed_layers", "layers", "optimization_level"], 1),
-        **{key: {} for key in ["made_of", "runtime", "built_on"]},
-        "build_seconds": 1.5,
-        "stripped": False,
-        "notes": [],
-        "file": name,
-        "profiles": profiles_from_specs(specs, "image"),
-        "targets": ("8.6",),
-        "created": created,
-        "memory": {},
-    }
-    return EngineEntry(**{**known, **values})
 
 
 def test_choice_among_engines() -> None:
