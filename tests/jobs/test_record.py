@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from cli.running import maxim_run
+from click.testing import CliRunner
 from inverter import Inverter, files, level, picture
 
+import maxim_deploy
 from maxim_deploy import VideoEncoding, __version__, restore_files
+from maxim_deploy.cli.run import run
 from maxim_deploy.jobs.record import NAME, Fingerprint
 
 
@@ -100,3 +103,14 @@ def test_records_of_earlier_versions_are_still_valid(names: list[str], network: 
 def test_without_resume_nothing_is_recorded(names: list[str]):
     list(restore_files(Inverter(), names, "out"))
     assert files("out") == ["a.png", "b.png"]
+
+
+def test_a_restorer_of_a_bundle_resumes_what_the_command_has_done(
+    names: list[str], demo_bundle: Path
+):
+    arguments = ["a.png", "-o", "out", "--resume", "--tile", "128"]
+    assert CliRunner().invoke(run, [str(demo_bundle), *arguments]).exit_code == 0
+    with maxim_deploy.load(demo_bundle, tile=128, threads=1) as restorer:
+        assert statuses(restorer, names) == ["finished", "restored"]
+    with maxim_deploy.load(demo_bundle) as restorer:
+        assert statuses(restorer, names) == ["restored", "restored"]
