@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from maxim_deploy.benchmarks.timing import Ratio, interleaved, ratio, stopwatch
 from maxim_deploy.machine.memory import peak_resident_bytes, resident_bytes
 from maxim_deploy.runtime import Restorer
-from maxim_deploy.runtime.batching import stack_of
+from maxim_deploy.runtime.batching import stack_from_images
 
 THREADS = 4
 SIZE, ROUNDS, CALLS = (512, 512), 15, 1000
@@ -38,7 +38,7 @@ def overhead(restorer: Restorer, size: tuple[int, int], rounds: int) -> tuple[Ra
         (of one call, of the calls of four threads per call and thread).
     """
     image = _image(size)
-    backend, stack = restorer._work.opened(), stack_of([image])
+    backend, stack = restorer._work.require_open(), stack_from_images([image])
     pool = ThreadPoolExecutor(THREADS)
     measures = {
         "backend": stopwatch(lambda: backend.run(stack)),

@@ -92,7 +92,7 @@ def show_plans(
                 show(FileResult.failure(source, error), as_json)
                 failed = True
                 continue
-            record = {"input": str(source), **asdict(how)}
+            record = {"input": str(source), **asdict(how), "together": how.batch}
             shell.emit(json.dumps(record) if as_json else f"{source} {how}")
     if failed:
         raise click.exceptions.Exit(1)

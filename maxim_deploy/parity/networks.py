@@ -17,7 +17,7 @@ from maxim_deploy.imaging import Padding, from_unit, to_unit
 from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.stage import Stage
-from maxim_deploy.runtime.batching import Network, ensemble
+from maxim_deploy.runtime.batching import Network, restore_by_self_ensemble
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS, lower_of
 
 
@@ -36,7 +36,11 @@ class NetworkStage:
         image = to_unit(sample.pixels)
         padding = Padding(*image.shape[:2])
         padded = padding.apply(image)
-        restored = ensemble(self.network, padded) if self_ensemble else self.network(padded)
+        restored = (
+            restore_by_self_ensemble(self.network, padded)
+            if self_ensemble
+            else self.network(padded)
+        )
         return padding.undo(restored)
 
     def close(self) -> None:

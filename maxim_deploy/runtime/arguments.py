@@ -44,16 +44,18 @@ def check_images(images: Sequence[NDArray[Any]]) -> None:
             raise UsageError(f"images[{index}] | {error}") from error
 
 
-def check_call(backend: Backend, dtype: np.dtype[Any], rounding: Rounding, eight: bool) -> None:
+def check_call(
+    backend: Backend, dtype: np.dtype[Any], rounding: Rounding, self_ensemble: bool
+) -> None:
     """Refuse what a backend cannot do.
 
     Raises:
         UsageError: an unknown rounding, or something that a graph of the image form cannot give.
     """
     check_rounding(rounding)
-    if backend.io == "image" and (dtype != np.uint8 or rounding != "nearest" or eight):
+    if backend.io == "image" and (dtype != np.uint8 or rounding != "nearest" or self_ensemble):
+        how = f"{dtype}{' in a self-ensemble' if self_ensemble else ''} and {rounding!r}"
         raise UsageError(
             "this runs the image form, which takes uint8 and rounds to nearest, not "
-            f"{dtype}{' in a self-ensemble' if eight else ''} and {rounding!r}; export it with "
-            "--io image,tensor"
+            f"{how}; export it with --io image,tensor"
         )

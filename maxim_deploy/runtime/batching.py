@@ -24,7 +24,9 @@ Pixels = NDArray[np.float32]
 Network = Callable[[Pixels], Pixels]
 
 
-def stack_of(images: Sequence[NDArray[Any]], padded: tuple[int, int] | None = None) -> Stack:
+def stack_from_images(
+    images: Sequence[NDArray[Any]], padded: tuple[int, int] | None = None
+) -> Stack:
     """Images `[H, W, 3]` of one size, padded, and then reflected on at the end up to `padded`."""
     padding = Padding(*images[0].shape[:2])
     stack = np.empty((len(images), 3, padding.padded_height, padding.padded_width), np.float32)
@@ -36,8 +38,10 @@ def stack_of(images: Sequence[NDArray[Any]], padded: tuple[int, int] | None = No
     return np.pad(stack, [(0, 0), (0, 0), *rest], mode="reflect")
 
 
-def images_of(stack: Stack, like: Sequence[NDArray[Any]], rounding: Rounding) -> list[NDArray[Any]]:
-    """The inverse of `stack_of`: the sizes and types of `like` come back."""
+def images_from_stack(
+    stack: Stack, like: Sequence[NDArray[Any]], rounding: Rounding
+) -> list[NDArray[Any]]:
+    """The inverse of `stack_from_images`: the sizes and types of `like` come back."""
     restored = []
     for planes, image in zip(stack, like, strict=True):
         rows, columns = Padding(*image.shape[:2]).crop
@@ -45,7 +49,7 @@ def images_of(stack: Stack, like: Sequence[NDArray[Any]], rounding: Rounding) ->
     return restored
 
 
-def network_of(backend: Backend) -> Network:
+def network_from_backend(backend: Backend) -> Network:
     """A backend as a function on padded images, whatever the form of its graph.
 
     A graph of the image form takes and gives 8 bits, so what goes through it is rounded.
@@ -62,18 +66,18 @@ def network_of(backend: Backend) -> Network:
     return on_images if backend.io == "image" else on_tensors
 
 
-def in_tiles(network: Network, stack: Stack, tiling: Tiling, together: int = 1) -> Stack:
+def restore_in_tiles(network: Network, stack: Stack, tiling: Tiling, batch: int = 1) -> Stack:
     """Restore tile by tile and blend; nothing is returned unless every tile was restored.
 
     Args:
         network: takes several tiles of one size.
         stack: one padded image.
         tiling: of its size.
-        together: how many tiles the network takes at a time.
+        batch: how many tiles the network takes at a time.
     """
     blended = np.zeros_like(stack)
     rest = iter(tiling)
-    while tiles := list(islice(rest, together)):
+    while tiles := list(islice(rest, batch)):
         windows = [(slice(None), *window) for window, _ in tiles]
         restored = network(np.stack([stack[0][window] for window in windows]))
         for window, (_, weights), tile in zip(windows, tiles, restored, strict=True):
@@ -81,7 +85,9 @@ def in_tiles(network: Network, stack: Stack, tiling: Tiling, together: int = 1) 
     return blended
 
 
-def ensemble(network: Network, image: Pixels, axes: tuple[int, int] = (0, 1)) -> Pixels:
+def restore_by_self_ensemble(
+    network: Network, image: Pixels, axes: tuple[int, int] = (0, 1)
+) -> Pixels:
     """The published self-ensemble: the mean over eight rotations and flips, each undone.
 
     The orientations run one after the other, for those of an image that is not square do not stack.

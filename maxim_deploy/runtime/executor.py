@@ -18,11 +18,11 @@ from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.batching import (
     Network,
     Stack,
-    ensemble,
-    images_of,
-    in_tiles,
-    network_of,
-    stack_of,
+    images_from_stack,
+    network_from_backend,
+    restore_by_self_ensemble,
+    restore_in_tiles,
+    stack_from_images,
 )
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.runtime.plan import Plan
@@ -53,25 +53,25 @@ class Executor:
         self._planner = planner
         self._max_memory = max_memory
         self._turns = Turns(backend.lanes)
-        self._most: int | None = None
+        self._max_pixels: int | None = None
 
-    def opened(self) -> Backend:
+    def require_open(self) -> Backend:
         """The backend. Raises BackendError if it is closed."""
         if self._backend is None:
             raise BackendError(CLOSED)
         return self._backend
 
-    def plan(self, height: int, width: int, eight: bool = False) -> Plan:
+    def plan(self, height: int, width: int, self_ensemble: bool = False) -> Plan:
         """How an image of a size would be run now. Raises UsageError if it cannot be."""
-        bounds = self._bounds(eight)
+        bounds = self._bounds(self_ensemble)
         plan = self._planned(height, width, bounds)
-        largest_side = self._planner.largest_side(replace(bounds, most=None))
+        largest_side = self._planner.largest_side(replace(bounds, max_pixels=None))
         return replace(plan, largest_side=largest_side)
 
     def restore(
-        self, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool
+        self, images: Sequence[NDArray[Any]], rounding: Rounding, self_ensemble: bool
     ) -> list[NDArray[Any]]:
-        """Restore images that are one group of `groups_of`, checked before.
+        """Restore images that are one group of `group_by_size`, checked before.
 
         Raises:
             UsageError: there is not enough memory for them.
@@ -79,22 +79,22 @@ class Executor:
         """
         restored: list[NDArray[Any]] = []
         while rest := images[len(restored) :]:
-            restored += self._restored(rest, rounding, eight)
+            restored += self._restored(rest, rounding, self_ensemble)
         return restored
 
     def _restored(
-        self, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool
+        self, images: Sequence[NDArray[Any]], rounding: Rounding, self_ensemble: bool
     ) -> list[NDArray[Any]]:
         """The first of the images; none if there was not enough memory."""
         height, width, _ = images[0].shape
         # Planned in turn: while another is running, what it takes would count as taken and held.
         with self._turns.one():
-            plan = self._plan_to_run(height, width, eight, len(images))
+            plan = self._plan_to_run(height, width, self_ensemble, len(images))
             some = images[: plan.images]
             try:
-                finish = self._run(plan, some, rounding, eight)
+                finish = self._run(plan, some, rounding, self_ensemble)
             except OutOfMemoryError as error:
-                self._go_smaller(plan, eight, error)
+                self._go_smaller(plan, self_ensemble, error)
                 return []
         return finish()
 
@@ -106,7 +106,7 @@ class Executor:
             BackendError: the backend failed, or is closed.
         """
         with self._turns.one():
-            return self.opened().run_on_device(image)
+            return self.require_open().run_on_device(image)
 
     def close(self) -> None:
         """Wait for those whose turn it is and give all memory back."""
@@ -115,52 +115,57 @@ class Executor:
         if backend is not None:
             backend.close()
 
-    def _bounds(self, eight: bool = False) -> Bounds:
+    def _bounds(self, self_ensemble: bool = False) -> Bounds:
         """Of a run.
 
         On a CPU what the process does not have yet, and what the backend keeps from earlier runs:
         the next run uses that again, or the second image would be tiled where the first was not.
         """
-        backend = self.opened()
+        backend = self.require_open()
         if self._max_memory is None:
-            return Bounds(backend.free_bytes(), self._most, eight)
+            return Bounds(backend.free_bytes(), self._max_pixels, self_ensemble)
         used = resident_bytes() - backend.held_bytes() if backend.uses_host_memory else 0
-        return Bounds(self._max_memory - used, self._most, eight, used)
+        return Bounds(self._max_memory - used, self._max_pixels, self_ensemble, used)
 
-    def _plan_to_run(self, height: int, width: int, eight: bool, images: int) -> Plan:
+    def _plan_to_run(self, height: int, width: int, self_ensemble: bool, images: int) -> Plan:
         """The plan for images now. What earlier runs have left is given back before tiles are.
 
         More may have been left than is known, so that equal images would be run whole and then in
         tiles; and tiles, which are smaller runs, would not replace it and have their image on top.
         """
-        backend = self.opened()
+        backend = self.require_open()
         plan = None
         if backend.held_bytes():
             with contextlib.suppress(UsageError):
-                plan = self._planned(height, width, self._bounds(eight), images)
+                plan = self._planned(height, width, self._bounds(self_ensemble), images)
                 if plan.tile is None or self._planner.tile != "auto":  # not for the memory
                     return plan
             backend.release()
         try:
-            return self._planned(height, width, self._bounds(eight), images)
+            return self._planned(height, width, self._bounds(self_ensemble), images)
         except UsageError:
             if plan is None:
                 raise
             return plan  # somebody else's run has taken what was given back
 
     def _run(
-        self, plan: Plan, images: Sequence[NDArray[Any]], rounding: Rounding, eight: bool
+        self, plan: Plan, images: Sequence[NDArray[Any]], rounding: Rounding, self_ensemble: bool
     ) -> Callable[[], list[NDArray[Any]]]:
         """The network's work; what it returns does the rest, for which nobody need wait."""
-        if plan.tile is None and self.opened().io == "image":
+        if plan.tile is None and self.require_open().io == "image":
             pixels = np.stack(images) if len(images) > 1 else np.ascontiguousarray(images[0][None])
-            restored = self.opened().run(pixels)
+            restored = self.require_open().run(pixels)
             return lambda: list(restored)
-        stack, network = stack_of(images, plan.padded), network_of(self.opened())
+        stack, network = (
+            stack_from_images(images, plan.padded),
+            network_from_backend(self.require_open()),
+        )
         if plan.tile and plan.tiles > 1:
             network = self._tiled(network, plan, plan.tile)
-        stack = ensemble(network, stack, (-2, -1)) if eight else network(stack)
-        return lambda: images_of(stack, images, rounding)
+        stack = (
+            restore_by_self_ensemble(network, stack, (-2, -1)) if self_ensemble else network(stack)
+        )
+        return lambda: images_from_stack(stack, images, rounding)
 
     def _tiled(self, network: Network, plan: Plan, tile: tuple[int, int]) -> Network:
         """The network on tiles; of an image that lies on its side, so do the tiles."""
@@ -169,7 +174,7 @@ class Executor:
             height, width = stack.shape[2:]
             sides = tile if (height, width) == plan.padded else tile[::-1]
             tiling = self._planner.tiling(height, width, sides)
-            return in_tiles(network, stack, tiling, plan.together)
+            return restore_in_tiles(network, stack, tiling, plan.batch)
 
         return run
 
@@ -177,34 +182,36 @@ class Executor:
         try:
             return self._planner.plan(height, width, bounds, images)
         except UsageError:
-            if bounds.most is None:
+            if bounds.max_pixels is None:
                 raise
-        self._most = None  # smaller images left too little for this one: as if nothing had been
-        return self._planner.plan(height, width, replace(bounds, most=None), images)
+        self._max_pixels = (
+            None  # smaller images left too little for this one: as if nothing had been
+        )
+        return self._planner.plan(height, width, replace(bounds, max_pixels=None), images)
 
-    def _go_smaller(self, plan: Plan, eight: bool, error: OutOfMemoryError) -> None:
+    def _go_smaller(self, plan: Plan, self_ensemble: bool, error: OutOfMemoryError) -> None:
         """After running out of memory at most half the padded pixels in a run; said once.
 
         Fewer than this plan had, or one image: no plan comes back.
         """
         one = Shape(1, *(plan.tile or plan.padded)).pixels
-        pixels = plan.together * one
-        most = max(pixels // 2, one if plan.together > 1 else 0)
-        if plan.together == 1:
+        pixels = plan.batch * one
+        max_pixels = max(pixels // 2, one if plan.batch > 1 else 0)
+        if plan.batch == 1:
             advice = f"{error} | leave tile at 'auto', or choose smaller tiles"
-            if self._planner.tile != "auto" or most < SMALLEST_RETRY:
+            if self._planner.tile != "auto" or max_pixels < SMALLEST_RETRY:
                 raise BackendError(advice) from error
             try:
-                self._planner.plan(plan.height, plan.width, Bounds(None, most, eight))
+                self._planner.plan(plan.height, plan.width, Bounds(None, max_pixels, self_ensemble))
             except UsageError:  # the engine has no smaller ones
                 raise BackendError(advice) from error
-        if self._most is None:
-            how = "in tiles" if plan.together == 1 else "with fewer at a time"
+        if self._max_pixels is None:
+            how = "in tiles" if plan.batch == 1 else "with fewer at a time"
             logger.warning("out of memory at %dx%d; going on %s", plan.height, plan.width, how)
-        self._most = min(self._most or pixels, most)
+        self._max_pixels = min(self._max_pixels or pixels, max_pixels)
 
 
-def groups_of(images: Iterable[NDArray[Any]], io: str) -> list[list[int]]:
+def group_by_size(images: Iterable[NDArray[Any]], io: str) -> list[list[int]]:
     """Which images can be in one run: those of one padded size; in the image form, of one size."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index, image in enumerate(images):

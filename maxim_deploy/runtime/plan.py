@@ -18,7 +18,7 @@ class Plan:
         tile: height and width of a tile, to which smaller images are padded up; None to run whole.
         overlap: pixels that tiles share at least.
         tiles: into how many it is cut; 1 if it runs whole.
-        together: images, or tiles of one image, that one run of the network takes.
+        batch: images, or tiles of one image, that one run of the network takes.
         bytes: memory that this takes at most: of the process in addition to what it has now on a
             CPU, of the device on a GPU.
         limit: bytes that there are for it, or None if nobody knows.
@@ -33,7 +33,7 @@ class Plan:
     tile: tuple[int, int] | None
     overlap: int
     tiles: int
-    together: int
+    batch: int
     bytes: int
     limit: int | None
     backend: str
@@ -43,7 +43,7 @@ class Plan:
     @property
     def images(self) -> int:
         """Of several images, how many are done together."""
-        return 1 if self.tiles > 1 else self.together
+        return 1 if self.tiles > 1 else self.batch
 
     def __str__(self) -> str:
         how = "whole"
@@ -52,8 +52,8 @@ class Plan:
             how = f"padded to {sides}"
         if self.tile and self.tiles > 1:
             how = f"{self.tiles} tiles of {sides} that share {self.overlap} pixels"
-        if self.together > 1:
-            how += f", {self.together} at a time"
+        if self.batch > 1:
+            how += f", {self.batch} at a time"
         limit = "" if self.limit is None else f" of {readable_bytes(self.limit)}"
         return (
             f"{self.height}x{self.width}: {how}, {readable_bytes(self.bytes)}{limit} "

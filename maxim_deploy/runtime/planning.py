@@ -25,7 +25,7 @@ from maxim_deploy.spec.quantities import readable_bytes
 DEFAULT_OVERLAP = 64
 """Pixels that tiles share unless asked otherwise; the numbers are in `benchmarks/README.md`."""
 
-MOST_TOGETHER = 16
+MAX_BATCH = 16
 """Images in one run at most."""
 
 RUN_BYTES = 500_000
@@ -51,25 +51,25 @@ class Bounds:
     """Of one run.
 
     Attributes:
-        limit: bytes that it may take, or None.
-        most: padded pixels that it may have at most, after more ran out of memory; or None.
-        turned: whether the image runs in eight orientations, for a self-ensemble.
+        max_bytes: bytes that it may take, or None.
+        max_pixels: padded pixels that it may have at most, after more ran out of memory; or None.
+        self_ensemble: whether the image runs in eight orientations, for a self-ensemble.
         used: bytes that the process has, which were taken off the limit.
     """
 
-    limit: int | None = None
-    most: int | None = None
-    turned: bool = False
+    max_bytes: int | None = None
+    max_pixels: int | None = None
+    self_ensemble: bool = False
     used: int = 0
 
     def __str__(self) -> str:
         """The limit in words."""
-        if self.limit is None:
+        if self.max_bytes is None:
             return "the memory there is"
         if not self.used:
-            return f"{readable_bytes(self.limit)} of memory"
+            return f"{readable_bytes(self.max_bytes)} of memory"
         return (
-            f"max_memory: of {readable_bytes(self.limit + self.used)} the process has "
+            f"max_memory: of {readable_bytes(self.max_bytes + self.used)} the process has "
             f"{readable_bytes(self.used)} already"
         )
 
@@ -119,7 +119,7 @@ class Planner:
         one = self._run_shape(height, width, padded, tile)
         tiles = self.tiling(*padded, tile).count if tile else 1
         covered = area(padded) if tiles > 1 else 0
-        together = self._together(one, tiles if tiles > 1 else images, covered, bounds)
+        batch = self._batch(one, tiles if tiles > 1 else images, covered, bounds)
         return Plan(
             height=height,
             width=width,
@@ -127,9 +127,9 @@ class Planner:
             tile=tile,
             overlap=self._overlap() if tiles > 1 else 0,
             tiles=tiles,
-            together=together,
-            bytes=self._bytes(_times(one, together), covered, bounds),
-            limit=None if bounds.limit is None else max(0, bounds.limit),
+            batch=batch,
+            bytes=self._bytes(_times(one, batch), covered, bounds),
+            limit=None if bounds.max_bytes is None else max(0, bounds.max_bytes),
             backend=self.backend.name,
             precision=self.backend.precision,
         )
@@ -152,10 +152,10 @@ class Planner:
             step //= 2
         return side
 
-    def _together(self, one: Shape, count: int, covered: int, bounds: Bounds) -> int:
+    def _batch(self, one: Shape, count: int, covered: int, bounds: Bounds) -> int:
         """How many of `count` shapes a run takes: so that runs are few, and about equally large."""
         gainful = self.backend.batch_pixels
-        for several in range(min(count, MOST_TOGETHER), 1, -1):
+        for several in range(min(count, MAX_BATCH), 1, -1):
             shape = _times(one, several)
             if gainful is not None and shape.padded_pixels > gainful:
                 continue
@@ -180,7 +180,7 @@ class Planner:
                 )
             return None
         if isinstance(self.tile, int):  # as one likes, whatever memory there is
-            bounds = Bounds(turned=bounds.turned)
+            bounds = Bounds(self_ensemble=bounds.self_ensemble)
         may_be_whole = self.tile == "auto" or max(padded) <= self.tile
         if may_be_whole and self._fits(whole, 0, bounds):
             return None
@@ -218,20 +218,22 @@ class Planner:
         return Shape(1, *(tile or padded))
 
     def _takes(self, shape: Shape, bounds: Bounds) -> bool:
-        turned = Shape(shape.batch, shape.width, shape.height) if bounds.turned else shape
+        turned = Shape(shape.batch, shape.width, shape.height) if bounds.self_ensemble else shape
         return self.backend.takes(shape) and self.backend.takes(turned)
 
     def _fits(self, shape: Shape, covered: int, bounds: Bounds) -> bool:
         return (
             self._takes(shape, bounds)
-            and (bounds.most is None or shape.padded_pixels <= bounds.most)
-            and (bounds.limit is None or self._bytes(shape, covered, bounds) <= bounds.limit)
+            and (bounds.max_pixels is None or shape.padded_pixels <= bounds.max_pixels)
+            and (
+                bounds.max_bytes is None or self._bytes(shape, covered, bounds) <= bounds.max_bytes
+            )
         )
 
     def _bytes(self, shape: Shape, covered: int, bounds: Bounds) -> int:
         """Memory of a run, and of the pixels that tiles cover; 0 of them for a whole image."""
         host = RUN_BYTES + RUN_BYTES_PER_PIXEL * shape.pixels + COVERED_BYTES_PER_PIXEL * covered
-        if bounds.turned:
+        if bounds.self_ensemble:
             host += SUM_BYTES_PER_PIXEL * (covered or 2 * shape.pixels)
         return self.backend.bytes_for(shape) + (host if self.backend.uses_host_memory else 0)
 

@@ -17,7 +17,7 @@ from maxim_deploy.imaging import Rounding
 from maxim_deploy.runtime.arguments import as_array, check_call, check_images
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import device_array_from, is_device_array
-from maxim_deploy.runtime.executor import CLOSED, Executor, groups_of
+from maxim_deploy.runtime.executor import CLOSED, Executor, group_by_size
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Planner
@@ -100,7 +100,7 @@ class Restorer:
             on_device: Any = self._work.run_on_device(device_array_from(image))
             return on_device  # type: ignore[no-any-return]  # of those who gave such an array
         image = as_array(image)
-        check_call(self._work.opened(), image.dtype, rounding, self_ensemble)
+        check_call(self._work.require_open(), image.dtype, rounding, self_ensemble)
         if image.ndim == 4 and image.shape[1] == 3 and len(image):
             images = list(image.transpose(0, 2, 3, 1))
             check_images(images[:1])
@@ -142,12 +142,12 @@ class Restorer:
             >>> [one.shape for one in many]
             [(64, 64, 3), (33, 70, 3), (60, 50, 3)]
         """
-        backend, arrays = self._work.opened(), [as_array(image) for image in images]
+        backend, arrays = self._work.require_open(), [as_array(image) for image in images]
         check_images(arrays)
         for array in arrays:
             check_call(backend, array.dtype, rounding, self_ensemble)
         results: dict[int, NDArray[Any]] = {}
-        for group in groups_of(arrays, backend.io):
+        for group in group_by_size(arrays, backend.io):
             restored = self._work.restore([arrays[k] for k in group], rounding, self_ensemble)
             results |= dict(zip(group, restored, strict=True))
         return [results[k] for k in range(len(arrays))]
@@ -173,7 +173,7 @@ class Restorer:
         with self._pool_lock:
             if self._is_closing:
                 raise BackendError(CLOSED)
-            lanes = self._work.opened().lanes
+            lanes = self._work.require_open().lanes
             if self._pool is None:  # one before and one after those that are in the network
                 mark = partial(setattr, self._here, "is_of_the_pool", True)
                 self._pool = ThreadPoolExecutor(lanes + 2, "maxim-deploy", mark)
@@ -189,7 +189,7 @@ class Restorer:
             >>> with maxim_deploy.load("build/demo") as restorer:
             ...     restorer.warmup([(64, 64), (128, 96)])
         """
-        backend = self._work.opened()
+        backend = self._work.require_open()
         for height, width in sizes:
             black = np.zeros((height, width, 3), np.uint8)
             for _ in range(backend.warmup_runs):
@@ -217,7 +217,7 @@ class Restorer:
             >>> 10_000_000 < plan.bytes < 100_000_000
             True
         """
-        self._work.opened()
+        self._work.require_open()
         if height < 1 or width < 1:
             raise UsageError(f"an image has at least 1x1 pixels, not {height}x{width}")
         return self._work.plan(height, width, self_ensemble)

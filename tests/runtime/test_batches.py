@@ -94,7 +94,7 @@ def test_tiles_of_one_image_go_together() -> None:
     restorer = restorer_of(backend)
     image = image_of(1000, 1800)
     plan = restorer.plan(1000, 1800)
-    assert (plan.tiles, plan.together, plan.bytes) == (12, 6, 600 * 512 * 512)
+    assert (plan.tiles, plan.batch, plan.bytes) == (12, 6, 600 * 512 * 512)
     assert "12 tiles of 512x512 that share 64 pixels, 6 at a time" in str(plan)
     assert np.abs(restorer(image) - 2 * image).max() < 1e-6
     assert [shape[0] for shape in backend.shapes] == [6, 6]

@@ -173,4 +173,4 @@ def test_a_bundle_whose_replacement_was_cut_short_is_found(bundle) -> None:
 def test_the_backend_failure_is_ours_to_explain(demo_bundle) -> None:
     restorer = maxim_deploy.load(demo_bundle)
     with pytest.raises(BackendError, match="failed on an input of 1x3x65x64"):
-        restorer._work.opened().run(np.zeros((1, 3, 65, 64), np.float32))
+        restorer._work.require_open().run(np.zeros((1, 3, 65, 64), np.float32))

@@ -23,7 +23,7 @@ from maxim_deploy.imaging.files import read_image
 from maxim_deploy.imaging.tiling import Tiling
 from maxim_deploy.parity.metrics import psnr
 from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.batching import ensemble, in_tiles, orientations
+from maxim_deploy.runtime.batching import orientations, restore_by_self_ensemble, restore_in_tiles
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.planning import Bounds, Planner
@@ -103,7 +103,7 @@ def test_what_does_not_fit_runs_in_the_largest_tiles_that_do() -> None:
 
 def test_a_plan_of_tiles_that_one_insists_on_names_no_less_than_no_memory() -> None:
     planner = Planner(Doubling(), tile=64)
-    plan = planner.plan(300, 200, Bounds(limit=-1000, used=2000))
+    plan = planner.plan(300, 200, Bounds(max_bytes=-1000, used=2000))
     assert plan.tile == (64, 64) and plan.limit == 0
 
 
@@ -377,10 +377,10 @@ def test_the_ensemble_is_the_mean_over_orientations() -> None:
     expected = np.mean(
         [undo(network(turned)) for turned, undo in orientations(image, axes)], axis=0
     )
-    assert np.abs(ensemble(network, image, axes) - expected).max() < 1e-6
+    assert np.abs(restore_by_self_ensemble(network, image, axes) - expected).max() < 1e-6
     assert np.abs(expected - expected[..., ::-1, :]).max() < 1e-6  # as symmetric as a square
     wide = image_of(4, 8)
-    assert np.abs(ensemble(lambda x: x, wide) - wide).max() < 1e-6
+    assert np.abs(restore_by_self_ensemble(lambda x: x, wide) - wide).max() < 1e-6
 
 
 def test_the_ensemble_gains_on_the_demo_model(demo_bundle: Path) -> None:
@@ -418,7 +418,7 @@ def test_seams_of_tiles_that_share_nothing_do_show() -> None:
     """The measure above is one that fails: a network whose tiles differ by a constant."""
     image = np.zeros((1, 3, 64, 256), np.float32)
     count = iter(range(100))
-    blended = in_tiles(lambda x: x + next(count), image, Tiling(64, 256, (64, 128), 0))
+    blended = restore_in_tiles(lambda x: x + next(count), image, Tiling(64, 256, (64, 128), 0))
     assert np.abs(np.diff(blended)).max() == 1
-    smooth = in_tiles(lambda x: x + next(count), image, Tiling(64, 256, (64, 128), 64))
+    smooth = restore_in_tiles(lambda x: x + next(count), image, Tiling(64, 256, (64, 128), 64))
     assert np.abs(np.diff(smooth)).max() < 0.03
