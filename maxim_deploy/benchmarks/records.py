@@ -41,8 +41,9 @@ Fields, units in their names; None where something was not measured:
 - `environment`: see `environment.environment`; `busy`, share of the processors in use just before
   the run; the state of the GPU after the timing as `gpu_after`
 
-Records of schema 1 are read as such of schema 2. Not checked on reading: that lines of one run
-belong together.
+Committed records of schema 1 were converted: one run per round, of the network in float32, and the
+rest after each turn as `pause_s` in `noise`. Not checked on reading: that lines of one run belong
+together.
 """
 
 from __future__ import annotations
@@ -55,7 +56,6 @@ from statistics import median
 from typing import Any
 
 from maxim_deploy._records import append_lines, read_lines
-from maxim_deploy.benchmarks.old_records import from_schema_1
 from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.precision import FULL
 
@@ -143,8 +143,6 @@ def read_records(path: Path) -> list[Record]:
 
 
 def _record(fields: dict[str, Any]) -> Record:
-    if fields.get("schema") == 1:
-        fields = from_schema_1(fields)
-    elif fields.get("schema", SCHEMA) != SCHEMA:
-        raise UsageError(f"schema {fields['schema']}, this version reads 1 and {SCHEMA}")
+    if fields.get("schema", SCHEMA) != SCHEMA:
+        raise UsageError(f"schema {fields['schema']}, this version reads {SCHEMA}")
     return Record(**fields | {"size": tuple(fields["size"])})

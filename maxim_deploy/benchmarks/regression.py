@@ -159,7 +159,7 @@ def _key(record: Record) -> tuple[object, ...]:
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Records of schema 1 do not know the processor's family; there the name must do."""
+    """The oldest records do not know the processor's family; there the name must do."""
     if one.get("cpu_id") is None or other.get("cpu_id") is None:
         one, other = ({**facts, "cpu_id": None} for facts in (one, other))
     return machine_of(one) == machine_of(other)

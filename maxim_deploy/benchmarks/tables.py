@@ -19,20 +19,20 @@ ANCHORS = ("torch", "literal")
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
-LEGEND = """\
+LEGEND = f"""\
 Times are medians in milliseconds of wall time (p50) unless they say otherwise: of the network
 alone, with transfers (`transfer`, on a GPU), of the whole image path from an 8-bit picture to
 another (`image`). `speed, x A` is how many times as fast as A the network is: the median of the
 ratios of the rounds, and between which values it lies with 95 % confidence; `~` where that
-contains 1, so that the two cannot be told apart, and no verdict is given from fewer than five
-rounds. `spread` is the middle half of
-the rounds' medians over their median, the largest of all brackets. `load` is from the start of the
-process to a loaded network, `first` its first run, with any compilation. `peak` is of the whole
-process, `run` what running added to it per padded pixel. `bound` is the share of the p50 in which
-the graph could run node by node at the ceilings of this machine, a matrix product and a copy
-measured in the run; `products` the same if everything but matrix products and convolutions were
-free. `live set` is what the order of the graph needs at least. `max error` is against the first
-subject, on values of about [0, 1]."""
+contains 1, so that the two cannot be told apart, and no verdict is given from fewer than
+{MIN_ROUNDS} rounds. `spread` is the middle half of the rounds' medians over their median, the
+largest of all brackets. `load` is from the start of the process to a loaded network, `first`
+its first run, with any compilation. `peak` is of the whole process, `run` what running added to
+it per padded pixel. `bound` is the share of the p50 in which the graph could run node by node
+at the ceilings of this machine, a matrix product and a copy measured in the run; `products` the
+same if everything but matrix products and convolutions were free. `live set` is what the order
+of the graph needs at least. `max error` is against the first subject, on values of about [0,
+1]."""
 
 
 def results_of(files: Sequence[Path]) -> str:

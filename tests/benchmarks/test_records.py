@@ -15,21 +15,6 @@ from maxim_deploy.machine.facts import environment, machine_of
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 RECORD = record()
-OLD = {
-    "suite": "deployment", "run": "0123456789ab", "created": "2026-01-02T03:04:05+00:00",
-    "subject": "deployment", "engine": "onnxruntime", "library": "onnxruntime 1.22",
-    "architecture": "S-1 (features 32)", "graph": {"nodes": 10, "transposes": 4},
-    "time": {
-        "size": [256, 128], "threads": 2, "warmup": 2, "rounds": 5, "pause_s": 0.25,
-        "seconds": [1.0, 1.2, 1.0, 2.0, 1.1], "idle_cpu_s": 0.01,
-    },
-    "memory": {
-        "size": [1024, 1024], "threads": 2, "baseline_bytes": 10, "peak_bytes": 30,
-        "bytes_per_pixel": 2765.7,
-    },
-    "agreement": {"with": "pytorch", "max_error": 1e-6},
-    "environment": {"cpu": "Z80", "cpus": 2}, "schema": 1,
-}  # fmt: skip
 
 
 def test_records_come_back(tmp_path: Path) -> None:
@@ -43,18 +28,6 @@ def test_records_come_back(tmp_path: Path) -> None:
     assert RECORD.medians_ms("network") == [1000, 1200, 1000, 2000, 1100]
 
 
-def test_records_of_schema_1_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "old.jsonl"
-    path.write_text(json.dumps(OLD) + "\n")
-    (found,) = read_records(path)
-    assert (found.subject, found.runner, found.precision) == ("onnxruntime", "onnxruntime", "fp32")
-    assert (found.model, found.size, found.batch, found.threads) == ("S-1 random", (256, 128), 1, 2)
-    assert found.medians_ms("network") == pytest.approx([1000, 1200, 1000, 2000, 1100])
-    assert found.timings["network"]["wall"]["p50_ms"] == pytest.approx(1100)
-    assert found.memory is not None and found.memory["peak_bytes"] == 30
-    assert found.agreement is not None and found.agreement["with"] == "torch"
-
-
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.jsonl")), ids=lambda path: path.name)
 def test_committed_records_are_read(path: Path) -> None:
     for found in read_records(path):
@@ -65,13 +38,12 @@ def test_committed_records_are_read(path: Path) -> None:
 def test_bad_lines_are_named(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     append_records(path, [RECORD])
-    old = {key: value for key, value in OLD.items() if key != "time"}
     for line, message in {
         "{": "not a record",
         '{"subject": "x"}': "not a record",
         "7": "not a record",
-        json.dumps(old): "not a record: 'time'",
-        json.dumps(asdict(RECORD) | {"schema": 9}): "schema 9, this version reads 1 and 2",
+        json.dumps(asdict(RECORD) | {"schema": 9}): "schema 9, this version reads 2",
+        json.dumps(asdict(RECORD) | {"schema": 1}): "schema 1, this version reads 2",
     }.items():
         bad = tmp_path / "bad.jsonl"
         bad.write_text(path.read_text() + line)

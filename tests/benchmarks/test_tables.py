@@ -7,7 +7,9 @@ import pytest
 from benchmarks.samples import ENVIRONMENT, handoff, record, timing
 
 from maxim_deploy.benchmarks.records import append_records
-from maxim_deploy.benchmarks.tables import results_of, table_of
+from maxim_deploy.benchmarks.tables import LEGEND, results_of, table_of
+from maxim_deploy.benchmarks.timing import MIN_ROUNDS
+from maxim_deploy.cli.bench import bench
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 FASTER = record(
@@ -27,6 +29,11 @@ def test_the_committed_results_are_the_rendered_ones() -> None:
     assert (FOLDER / "RESULTS.md").read_text("utf-8") == rendered + "\n", (
         "run: maxim-bench --render benchmarks/results/*.jsonl > benchmarks/RESULTS.md"
     )
+
+
+def test_the_number_of_rounds_for_a_verdict_is_the_one_that_counts() -> None:
+    assert f"from fewer than {MIN_ROUNDS} rounds" in " ".join(LEGEND.split())
+    assert f"of fewer than {MIN_ROUNDS} rounds" in " ".join((bench.help or "").split())
 
 
 def test_a_table_has_method_ratios_and_memory() -> None:
