@@ -91,6 +91,7 @@ class EngineSet(Backend):
         return found[0]
 
     def _backend(self, entry: EngineEntry) -> Backend:
+        # Under the lock, or two threads would load one engine twice, and one stay open.
         with self._lock:
             if entry.file not in self._opened:
                 self._opened[entry.file] = self._open_engine(entry)

@@ -96,6 +96,7 @@ class Executor:
             except OutOfMemoryError as error:
                 self._go_smaller(plan, self_ensemble, error)
                 return []
+        # Outside the turn: cropping and rounding need no network, so the next caller runs.
         return finish()
 
     def run_on_device(self, image: DeviceArray) -> DeviceArray:
@@ -110,6 +111,7 @@ class Executor:
 
     def close(self) -> None:
         """Wait for those whose turn it is and give all memory back."""
+        # With every turn nobody is in the backend when it closes; who comes later finds None.
         with self._turns.all():
             backend, self._backend = self._backend, None
         if backend is not None:
@@ -124,6 +126,7 @@ class Executor:
         backend = self.require_open()
         if self._max_memory is None:
             return Bounds(backend.free_bytes(), self._max_pixels, self_ensemble)
+        # What is held is not counted as used: the next run takes the same blocks again.
         used = resident_bytes() - backend.held_bytes() if backend.uses_host_memory else 0
         return Bounds(self._max_memory - used, self._max_pixels, self_ensemble, used)
 
@@ -146,7 +149,8 @@ class Executor:
         except UsageError:
             if plan is None:
                 raise
-            return plan  # somebody else's run has taken what was given back
+            # Somebody else's run has taken what was given back, so the first plan is the best.
+            return plan
 
     def _run(
         self, plan: Plan, images: Sequence[NDArray[Any]], rounding: Rounding, self_ensemble: bool
@@ -194,6 +198,7 @@ class Executor:
 
         Fewer than this plan had, or one image: no plan comes back.
         """
+        # Halved rather than planned anew: the allocation that failed has shown our figures wrong.
         one = Shape(1, *(plan.tile or plan.padded)).pixels
         pixels = plan.batch * one
         max_pixels = max(pixels // 2, one if plan.batch > 1 else 0)

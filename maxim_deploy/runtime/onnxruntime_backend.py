@@ -83,6 +83,7 @@ class OnnxRuntimeCpu(Backend):
         )
         if self.io:
             check_form(self._session, graph, self.io)
+        # The arena is the process's: the last session that leaves empties it.
         self._arena = arena_of_this_process()
         self._leave = self._arena.keep_for(self)
         self._memory = memory
@@ -95,6 +96,7 @@ class OnnxRuntimeCpu(Backend):
             OutOfMemoryError: there is not enough memory for this shape.
             BackendError: ONNX Runtime failed.
         """
+        # Blocks that smaller runs left are too small for a larger one, and would stay beside it.
         self._arena.make_room(self.bytes_for(Shape.from_dims(image.shape, self.io)))
         try:
             outputs: list[Any] = self._session.run(["restored"], {"image": image})
@@ -102,6 +104,7 @@ class OnnxRuntimeCpu(Backend):
             shape = "x".join(map(str, image.shape))
             text = f"ONNX Runtime failed on an input of {shape}: {error}"
             if isinstance(error, MemoryError) or _says_no_memory(str(error)):
+                # The run may have left anything in the arena: begin again with nothing.
                 self._arena.forget()
                 raise OutOfMemoryError(text) from error
             raise BackendError(text) from error

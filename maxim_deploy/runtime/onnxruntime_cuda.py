@@ -117,6 +117,7 @@ class OnnxRuntimeCuda(Backend):
         """
         if out is not None:
             raise UsageError(f"{self.name} returns its results in memory of its own; leave out out")
+        # ONNX Runtime runs in a stream of its own, which does not wait for the caller's.
         if image.stream is not None:
             cuda = self._cuda or open_cuda(device=self._index)
             cuda.synchronize(cuda.wrap_stream(image.stream))

@@ -160,6 +160,7 @@ class Planner:
             if gainful is not None and shape.padded_pixels > gainful:
                 continue
             if self._fits(shape, covered, bounds):
+                # As few runs as that, but equal ones: of 10 images 5 and 5, rather than 8 and 2.
                 even = -(-count // -(-count // several))
                 return even if self._takes(_times(one, even), bounds) else several
         return 1
@@ -179,7 +180,8 @@ class Planner:
                     "engine with a --profile for it"
                 )
             return None
-        if isinstance(self.tile, int):  # as one likes, whatever memory there is
+        # Who names a side wants these tiles, whatever memory there is.
+        if isinstance(self.tile, int):
             bounds = Bounds(self_ensemble=bounds.self_ensemble)
         may_be_whole = self.tile == "auto" or max(padded) <= self.tile
         if may_be_whole and self._fits(whole, 0, bounds):
@@ -202,6 +204,7 @@ class Planner:
 
     def _taken_tiles(self, padded: Sides, bounds: Bounds) -> list[Sides]:
         """Those that the backend takes, and that leave room for the overlap."""
+        # A tile must reach beyond the pixels that it shares, or it covers none of its own.
         one_side = self.tile if isinstance(self.tile, int) else None
         least = self._overlap() + MULTIPLE_OF
         return [
@@ -235,6 +238,7 @@ class Planner:
         host = RUN_BYTES + RUN_BYTES_PER_PIXEL * shape.pixels + COVERED_BYTES_PER_PIXEL * covered
         if bounds.self_ensemble:
             host += SUM_BYTES_PER_PIXEL * (covered or 2 * shape.pixels)
+        # Arrays on the host do not count against the memory of a device.
         return self.backend.bytes_for(shape) + (host if self.backend.uses_host_memory else 0)
 
 

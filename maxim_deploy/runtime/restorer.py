@@ -170,11 +170,13 @@ class Restorer:
             >>> shapes
             [(64, 64, 3), (64, 64, 3), (64, 64, 3)]
         """
+        # Under the lock, or `close` could shut the pool down between the check and the call.
         with self._pool_lock:
             if self._is_closing:
                 raise BackendError(CLOSED)
             lanes = self._work.require_open().lanes
-            if self._pool is None:  # one before and one after those that are in the network
+            # Two threads more than lanes: one picture is prepared, and one finished, meanwhile.
+            if self._pool is None:
                 mark = partial(setattr, self._here, "is_of_the_pool", True)
                 self._pool = ThreadPoolExecutor(lanes + 2, "maxim-deploy", mark)
             return self._pool.submit(self, image, **options)
@@ -236,6 +238,7 @@ class Restorer:
         with self._pool_lock:
             self._is_closing = True
             pool, self._pool = self._pool, None
+        # Without the lock: a callback of a future that this waits for may call `submit`.
         if pool is not None:
             pool.shutdown()
         self._work.close()

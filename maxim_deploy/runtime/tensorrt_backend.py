@@ -72,6 +72,7 @@ class TensorRtBackend(Backend):
         self.library = library_name(self._shared.trt, entry)
         self.device = f"cuda:{cuda.device} {self._shared.gpu.name}"
         self._closing = threading.Lock()
+        # Last in, first out: a single caller has the same lane again, with its contexts and graphs.
         self._free: queue.LifoQueue[Lane | None] = queue.LifoQueue()
         try:
             self._lanes = [self._lane(s) for s in streams or [cuda.stream() for _ in range(LANES)]]
@@ -118,7 +119,8 @@ class TensorRtBackend(Backend):
             try:
                 lane.enqueue(key, image.address, out.address)
             finally:
-                if not self._is_external:  # on failure, too: the caller may free the arrays
+                # On failure, too: the caller may free the arrays, which the device still uses.
+                if not self._is_external:
                     self._cuda.synchronize(lane.stream)
             written_in = lane.stream.handle if self._is_external else None
             return DeviceArray(out.address, out.shape, out.dtype, written_in, out.owner)
@@ -154,8 +156,9 @@ class TensorRtBackend(Backend):
             lanes, self._lanes = self._lanes, []
             if not lanes:
                 return
+            # Every lane is taken here, so nobody runs. Who waits for one gets None and raises.
             for _ in lanes:
-                self._free.get()  # until nobody has one
+                self._free.get()
             self._free.put(None)
             for lane in lanes:
                 lane.close()

@@ -118,11 +118,13 @@ class Context:
         try:
             self._graph = self._cuda.capture(stream, lambda: self._execute(stream))
         except (BackendError, MemoryError) as error:
-            self._captures = False  # not tried again until the shape changes
+            # Whatever forbids a capture forbids the next one: not before the shape changes.
+            self._captures = False
             logger.warning("running without a CUDA graph: %s", error)
 
     def _forget(self) -> None:
         """Drop the graph, which is of other addresses or another shape, when it has run."""
+        # A graph or a context that is still running must not lose what it runs with.
         if self._addresses:
             self._cuda.synchronize(self._stream)
         if self._graph:
@@ -145,6 +147,7 @@ class Contexts:
         if key in self._by_key:
             self._by_key.move_to_end(key)
             return self._by_key[key], False
+        # Making a context takes longer than giving one another shape.
         full = len(self._by_key) >= self._kept
         context = self._by_key.popitem(last=False)[1] if full else self._make()
         context.set_shape(key)

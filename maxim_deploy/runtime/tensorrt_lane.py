@@ -50,7 +50,9 @@ class Lane:
             self.enqueue(key, source.address, target.address)
             self._cuda.download(restored, target.address, self.stream)
         finally:
-            self._cuda.synchronize(self.stream)  # also on failure: the next run has these buffers
+            # On failure, too: the next run has these buffers.
+            self._cuda.synchronize(self.stream)
+        # The caller keeps the result, and the next run writes to the staging buffer.
         return restored.copy()
 
     def wait_for(self, image: DeviceArray) -> None:
@@ -58,7 +60,8 @@ class Lane:
         if image.stream is None or image.stream == self.stream.handle:
             return
         if self._cuda.provider == "pycuda":
-            self._cuda.synchronize()  # it cannot use that stream
+            # It cannot wait for a stream that it has not made, so it waits for the device.
+            self._cuda.synchronize()
             return
         written = self._cuda.event()
         self._cuda.record(written, self._cuda.wrap_stream(image.stream))
@@ -85,8 +88,10 @@ class Lane:
     def _grow(self, size: int) -> None:
         if self._device and self._device[0].size >= size:
             return
-        self._free()  # the old ones first: both need not fit
+        # The old buffers go first: both pairs at a time need not fit.
+        self._free()
         self._device = [self._cuda.allocate(size) for _ in range(2)]
+        # Only copies from page-locked memory overlap with another lane's run.
         self._host = [self._cuda.pinned((size,), np.uint8) for _ in range(2)]
 
     def _free(self) -> None:

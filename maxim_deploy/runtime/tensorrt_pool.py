@@ -36,6 +36,7 @@ class Pool:
             try:
                 yield
             finally:
+                # On failure, too: what was enqueued before it may still use the memory.
                 self._cuda.record(self._last_use, stream)
 
     def reserve(self, size: int, stream: Stream) -> int:
@@ -45,8 +46,10 @@ class Pool:
             OutOfMemoryError: the device has not enough. The pool is then empty, and usable.
         """
         if size > self.size:
-            self._cuda.synchronize(stream)  # it waits for the last use of what is freed
-            self.close()  # the old block first: the two need not fit at the same time
+            # The stream waits for the last use of the block, so it may be freed then. It goes
+            # before the new one comes: both at a time need not fit.
+            self._cuda.synchronize(stream)
+            self.close()
             self._memory = self._cuda.allocate(size)
         return self._memory.address if self._memory else 0
 

@@ -70,7 +70,8 @@ class RtxSettings:
         digest = hashlib.sha256(payload).digest()
         if digest == self._saved:
             return
-        self._saved = digest  # also if it cannot be written: it is not tried at every new shape
+        # Also if it cannot be written: that is not tried again at every new shape.
+        self._saved = digest
         try:
             self._file.path.parent.mkdir(exist_ok=True)
             self._file.write(payload)

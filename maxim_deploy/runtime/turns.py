@@ -24,6 +24,7 @@ class Turns:
     @contextlib.contextmanager
     def all(self) -> Iterator[None]:
         """Have every turn: nobody else is running."""
+        # One collector at a time: two that each held some turns would wait for each other.
         with self._only, contextlib.ExitStack() as turns:
             for _ in range(self._count):
                 turns.enter_context(self._free)
