@@ -97,8 +97,7 @@ def inspection_text(report: dict[str, Any]) -> str:
 
 
 def _engine_lines(engine: dict[str, Any]) -> list[str]:
-    entry_fields = EngineEntry.__dataclass_fields__
-    entry = EngineEntry.from_json({key: engine[key] for key in entry_fields})
+    entry = EngineEntry.from_json(engine)
     memory = ", ".join(f"{name} {readable_bytes(size)}" for name, size in entry.memory.items())
     types = ", ".join(f"{count} {name}" for name, count in engine["layer_types"].items())
     lines = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -74,7 +74,8 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
     """`value` as a `kind`: a dataclass, list, tuple, dict or union of such, or a plain type.
 
     Args:
-        kind: what it must be; a field that an object does not have takes its default.
+        kind: what it must be; a field that an object does not have takes its default. A dataclass
+            with a field `unknown` keeps there what it has no field for; others refuse it.
         value: of what `json.loads` or `dataclasses.asdict` make.
         where: what to call the value in an error.
 
@@ -84,11 +85,17 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
     if is_dataclass(kind):
         known = get_type_hints(kind)
         members = _checked(dict, value, where)
-        names = [field.name for field in fields(kind)]
-        for name in members.keys() - set(names):
-            raise TypeError(f"{where}: {unknown('key', name, names)}")
-        parts = {name: decoded(known[name], x, f"{where}.{name}") for name, x in members.items()}
-        return kind(**parts)  # type: ignore[operator]  # a class, not one of its instances
+        names = [field.name for field in fields(kind) if field.name != "unknown"]
+        others = {name: x for name, x in members.items() if name not in names}
+        if others and "unknown" not in known:
+            raise TypeError(f"{where}: {unknown('key', next(iter(others)), names)}")
+        parts = {
+            name: decoded(known[name], members[name], f"{where}.{name}")
+            for name in names
+            if name in members
+        }
+        kept = {"unknown": others} if others else {}
+        return kind(**parts, **kept)  # type: ignore[operator]  # a class, not an instance
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
         plain = next((one for one in arguments if one is type(value)), arguments[0])
@@ -100,6 +107,13 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
         members = _checked(dict, value, where).items()
         return {name: decoded(arguments[1], x, f"{where}.{name}") for name, x in members}
     return value if kind is Any else _checked(kind, value, where)
+
+
+def encoded(value: Any) -> dict[str, Any]:
+    """The inverse of `decoded` for a dataclass: its fields, and what it keeps in `unknown`."""
+    members = asdict(value)
+    others: dict[str, Any] = members.pop("unknown", {})
+    return members | others
 
 
 def _checked(kind: type, value: Any, where: str) -> Any:

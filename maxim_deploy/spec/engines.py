@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from maxim_deploy.spec.decoding import decoded
+from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.profiles import Profile, Shape, tightest
 
 ENGINE_FOLDER = "engines"
@@ -43,6 +43,8 @@ class EngineEntry:
         layers: number of layers of the engine, or None if the library does not say.
         built_on: operating system, GPU and driver of the machine; null for no GPU.
         created: time in UTC (ISO 8601).
+        notes: what to know about it.
+        unknown: what only newer versions say of it, kept on rewriting.
     """
 
     file: str
@@ -66,10 +68,11 @@ class EngineEntry:
     built_on: dict[str, Any]
     created: str
     notes: list[str] = field(default_factory=list)
+    unknown: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As in the manifest."""
-        return asdict(self)
+        return encoded(self)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> EngineEntry:

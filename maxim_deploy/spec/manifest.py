@@ -4,7 +4,7 @@ Format 1, UTF-8 JSON, one object:
 
 | key | content |
 |---|---|
-| `format` | 1; a reader refuses a larger number |
+| `format` | 1; a reader refuses another number |
 | `model` | `name`, `task`, `dataset`, `licence`, `source`, `source_sha256`; absent if unknown |
 | `architecture` | `features`, `stages`, `groups`, `bottleneck_blocks` |
 | `variant` | "S-2" and so on, or null for any other size |
@@ -16,20 +16,25 @@ Format 1, UTF-8 JSON, one object:
 | `command`, `created` | the command line, and the time in UTC (ISO 8601) |
 | `engines` | list of `EngineEntry`; their files, in `engines/`, are not among `files` |
 
+A reader ignores a key that it does not know, and keeps it when it writes the manifest again, as it
+does to add an engine: in the object itself, `model`, `architecture`, and the records of files,
+graphs and engines. So a version that adds a key which readers may do without keeps the number. One
+that changes what a key says, or whose key readers must know to run the bundle rightly, raises it.
+
 Not checked: that a graph computes what its entry says; that is what hashes and `parity` are for.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from maxim_deploy._files import settled, sha256_of, write_text
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
-from maxim_deploy.spec.decoding import decoded
+from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.engines import ENGINE_FOLDER, EngineEntry
 
@@ -57,6 +62,7 @@ class GraphEntry:
         run_bytes: memory that runs with ONNX Runtime on a CPU take, measured at export: for some
             numbers of padded pixels, the smallest first, those and the bytes; None if it was not.
         run_bytes_per_pixel: what each pixel beyond the last of them takes; None likewise.
+        unknown: what only newer versions say of it, kept on rewriting.
     """
 
     file: str
@@ -68,6 +74,7 @@ class GraphEntry:
     parity: list[dict[str, Any]] = field(default_factory=list)
     run_bytes: list[list[int]] | None = None
     run_bytes_per_pixel: float | None = None
+    unknown: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.run_bytes is not None and {len(run) for run in self.run_bytes} != {2}:
@@ -78,6 +85,7 @@ class GraphEntry:
 class _FileRecord:
     sha256: str
     bytes: int
+    unknown: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,16 +102,22 @@ class Manifest:
     command: str
     created: str
     engines: list[EngineEntry] = field(default_factory=list)
+    unknown: dict[str, Any] = field(default_factory=dict)
+    """What only newer versions say, by key; of `model` and `architecture` below these."""
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
-        document = {
+        document = _merged(self._document(), self.unknown)
+        return json.dumps(document, indent=2) + "\n"
+
+    def _document(self) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "model": self.model.to_json(),
             "architecture": self.architecture.to_json(),
             "variant": self.architecture.variant,
             "settings": self.settings,
-            "graphs": [asdict(graph) for graph in self.graphs],
+            "graphs": [encoded(graph) for graph in self.graphs],
             "source": self.source,
             "files": self.files,
             "tools": self.tools,
@@ -111,7 +125,6 @@ class Manifest:
             "created": self.created,
             "engines": [engine.to_json() for engine in self.engines],
         }
-        return json.dumps(document, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -128,7 +141,8 @@ class Manifest:
                     f"this bundle has format {version}; this maxim-deploy reads format {FORMAT}: "
                     f"upgrade maxim-deploy, or {_EXPORT_AGAIN}"
                 )
-            return cls._checked(document)
+            manifest = cls._checked(document)
+            return replace(manifest, unknown=_beyond(document, manifest._document()))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{MANIFEST} is damaged ({error!r}): {_EXPORT_AGAIN}") from error
 
@@ -139,28 +153,48 @@ class Manifest:
         def read(kind: Any, name: str) -> Any:
             return decoded(kind, document[name], name)
 
-        # What only other versions say of a graph is passed over.
-        known = {one.name for one in fields(GraphEntry)}
-        records = read(list[dict[str, Any]], "graphs")
-        known_only = [{key: x for key, x in record.items() if key in known} for record in records]
-        graphs = decoded(list[GraphEntry], known_only, "graphs")
+        def known(kind: type[Descriptor | Architecture], name: str) -> dict[str, Any]:
+            names = [one.name for one in fields(kind)]
+            return {key: x for key, x in read(dict[str, Any], name).items() if key in names}
+
+        model = decoded(dict[str, str], known(Descriptor, "model"), "model")
+        sizes = decoded(dict[str, int], known(Architecture, "architecture"), "architecture")
+        graphs = read(list[GraphEntry], "graphs")
         source = read(str | None, "source")
         files = read(dict[str, _FileRecord], "files")
         for name in (*(name for graph in graphs for name in (graph.file, graph.weights)), source):
             if name is not None and name not in files:
                 raise ValueError(f"files lists no {name!r}")
         return cls(
-            model=Descriptor.from_json(read(dict[str, str], "model")),
-            architecture=Architecture.from_json(read(dict[str, int], "architecture")),
+            model=Descriptor.from_json(model),
+            architecture=Architecture.from_json(sizes),
             settings=read(dict[str, Any], "settings"),
             graphs=graphs,
             source=source,
-            files={name: asdict(record) for name, record in files.items()},
+            files={name: encoded(record) for name, record in files.items()},
             tools=read(dict[str, str], "tools"),
             command=read(str, "command"),
             created=read(str, "created"),
             engines=read(list[EngineEntry], "engines"),
         )
+
+
+def _beyond(document: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """What a document has and `known` has not, in objects within objects as well."""
+    found = {}
+    for key, value in document.items():
+        if key not in known:
+            found[key] = value
+        elif isinstance(value, dict) and (within := _beyond(value, known[key])):
+            found[key] = within
+    return found
+
+
+def _merged(known: dict[str, Any], beyond: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `_beyond`."""
+    return known | {
+        key: _merged(known[key], value) if key in known else value for key, value in beyond.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def entry(name: str, *specs: str, created: str = "1", **values: object) -> Engin
     known = {
         **dict.fromkeys(EngineEntry.__dataclass_fields__, ""),
         **dict.fromkeys(["bytes", "parsed_layers", "layers", "optimization_level"], 1),
-        **{key: {} for key in ["made_of", "runtime", "built_on"]},
+        **{key: {} for key in ["made_of", "runtime", "built_on", "unknown"]},
         "build_seconds": 1.5,
         "stripped": False,
         "notes": [],

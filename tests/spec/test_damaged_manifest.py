@@ -132,6 +132,42 @@ def test_a_graph_is_checked_with_its_weights(tmp_path: Path, name: str) -> None:
         assert bundle.checked_graph(alone).is_file()  # a file that the graph does not read
 
 
+def test_what_only_a_newer_version_says_is_kept(document: dict[str, Any], tmp_path: Path) -> None:
+    newer = copy.deepcopy(document)
+    places = (
+        newer, newer["model"], newer["architecture"], newer["files"]["g.onnx"],
+        newer["graphs"][0], newer["engines"][0],
+    )  # fmt: skip
+    for place in places:
+        place["later"] = {"a": [1, None]}
+        place["unknown"] = 1.5
+    (tmp_path / "manifest.json").write_text(json.dumps(newer))
+    use(tmp_path)
+
+    bundle = Bundle.open(tmp_path)
+    first = bundle.manifest.engines[0]
+    engines = [replace(first, runtime={}), replace(first, identity="another", unknown={})]
+    Bundle(tmp_path, replace(bundle.manifest, engines=engines)).write()
+    newer["engines"] = [
+        newer["engines"][0] | {"runtime": {}},
+        document["engines"][0] | {"identity": "another"},
+    ]
+    assert json.loads((tmp_path / "manifest.json").read_text()) == newer
+
+
+def test_a_key_within_a_profile_is_no_key_to_pass_over(document, tmp_path: Path) -> None:
+    document["engines"][0]["profiles"][0]["mni"] = 3
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(BundleError, match=r"profiles\[0\]: unknown key 'mni' \(did you mean 'min'"):
+        Bundle.open(tmp_path)
+
+
+def test_another_format_is_refused(document: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(document | {"format": 2}))
+    with pytest.raises(BundleError, match="format 2; this maxim-deploy reads format 1: upgrade"):
+        Bundle.open(tmp_path)
+
+
 def test_decoded() -> None:
     assert decoded(dict[str, list[float]], {"a": [1, 2.5]}) == {"a": [1, 2.5]}
     assert decoded(tuple[str, ...], ["a"]) == ("a",) == decoded(tuple[str, ...], ("a",))
