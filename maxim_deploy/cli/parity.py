@@ -109,15 +109,15 @@ def parity(
     """Compare the pictures of stage A with those of stage B, or a bundle's whole line.
 
     \b
-    A stage is    BUNDLE:literal      PyTorch, the network as published
-                  BUNDLE:deployment   PyTorch, the deployment form
-                  BUNDLE:fp32         ONNX Runtime on a graph: also fp16, bf16, fp32.image
-                  BUNDLE:fp16.twin    the same, every stored tensor rounded; also bf16.twin
-                  BUNDLE:tensorrt     the runtime with a backend; also tensorrt.fp16, ...
-                  WEIGHTS:literal     a file of weights; also WEIGHTS:deployment
-                  GRAPH.onnx          a graph by itself; also GRAPH.onnx:twin
-                  STORED.npz          stored inputs and outputs
-                  FOLDER              8-bit pictures, matched by name
+    A stage is    BUNDLE:literal         PyTorch, the network as published
+                  BUNDLE:deployment      PyTorch, the deployment form
+                  BUNDLE:fp32            ONNX Runtime on a graph; also fp16, fp32.image, ...
+                  BUNDLE:fp16.simulated  the same in float32, every stored tensor rounded
+                  BUNDLE:tensorrt        the runtime with a backend; also tensorrt.fp16, ...
+                  WEIGHTS:literal        a file of weights; also WEIGHTS:deployment
+                  GRAPH.onnx             a graph by itself; also GRAPH.onnx:simulated
+                  STORED.npz             stored inputs and outputs
+                  FOLDER                 8-bit pictures, matched by name
 
     A bundle alone is compared along its whole line, from the literal network to its last graph and
     the backends that run here. Every comparison is held against a threshold, by the lower

@@ -18,7 +18,7 @@ from maxim_deploy.parity.roundings import check_rounding, comparable, is_one_tru
 from maxim_deploy.parity.stage import Stage
 from maxim_deploy.parity.stages import (
     MODULES,
-    TWINS,
+    SIMULATED,
     bundle_stages,
     open_stage,
     stored_stage,
@@ -29,8 +29,8 @@ from maxim_deploy.runtime.registry import automatic_backends
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, LOW
 
-LOOKED_INTO = (*MODULES, FULL, *TWINS)
-"""Stages of a bundle whose tensors can be walked; a low-precision graph is walked as its twin."""
+LOOKED_INTO = (*MODULES, FULL, *SIMULATED)
+"""Stages of a bundle whose tensors can be walked, a low-precision graph in simulated precision."""
 
 
 class Arrow(NamedTuple):
@@ -121,7 +121,7 @@ def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]
     on_gpu = [spec.name for spec in automatic_backends() if spec.is_on_gpu]
     steps += [(f"{FULL}.image", FULL), *((f"{backend}.{FULL}", FULL) for backend in on_cpu)]
     for low in (name for name in LOW if name in precisions):
-        steps += [(f"{low}.twin", FULL)]
+        steps += [(f"{low}.simulated", FULL)]
         if low in CPU_PRECISIONS:  # it runs them in its own way: values stay wide between casts
             steps += [(low, FULL), (f"{low}.image", low)]
         steps += [(f"{backend}.{low}", FULL) for backend in on_gpu]

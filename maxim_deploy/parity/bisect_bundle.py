@@ -34,7 +34,7 @@ from maxim_deploy.parity.bisect import Search
 from maxim_deploy.parity.bisect_table import decided_groups, float_tree, table_from
 from maxim_deploy.parity.blocks import Names
 from maxim_deploy.parity.traffic import Traffic
-from maxim_deploy.parity.trials import Judge, Trial, Trials, twin_judge
+from maxim_deploy.parity.trials import Judge, Trial, Trials, simulated_judge
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import FULL
@@ -133,7 +133,7 @@ def bisect_bundle(
         photos: by name RGB [H, W, 3], uint8, uint16 or float32; their middle is used.
         budget: dB to the float32 graph that the worst of them must have.
         size: of that middle, multiples of 64.
-        judge: how graphs are run; None for float32 twins on the CPU.
+        judge: how graphs are run; None for simulated precision on the CPU.
         cache: folder of trials; None for one in the user's cache folder.
         progress: see `Trials`.
 
@@ -148,7 +148,7 @@ def bisect_bundle(
     start = _start_table(bundle, precision)
     probes = probe_pictures({}, *DEFAULT_SIZE)
     pictures = {name: _picture(photo, size) for name, photo in photos.items()}
-    judge = judge or twin_judge()
+    judge = judge or simulated_judge()
     tree = float_tree(core)
     trials = Trials(
         core,

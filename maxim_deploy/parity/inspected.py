@@ -38,7 +38,7 @@ class InspectedNetwork:
 
 
 def inspect_stage(name: str, precision: str | None = None) -> InspectedNetwork:
-    """The network of a stage's name; a low-precision graph as its float32 twin, on any machine.
+    """The network of a stage's name; a low-precision graph is simulated in float32.
 
     Raises:
         UsageError: the stage has no tensors inside that can be seen.
@@ -50,9 +50,9 @@ def inspect_stage(name: str, precision: str | None = None) -> InspectedNetwork:
         if stage in MODULES and bundle.manifest.source:
             return _module(bundle.checked(bundle.manifest.source), stage)
         wanted, _, form = stage.partition(".")
-        if wanted in PRECISIONS and form in ("", "twin"):
+        if wanted in PRECISIONS and form in ("", "simulated"):
             return _graph(bundle.checked_graph(bundle.graph(wanted, "tensor")))
-    elif path.suffix == ".onnx" and stage in ("", "twin"):
+    elif path.suffix == ".onnx" and stage in ("", "simulated"):
         return _graph(path)
     elif stage in MODULES:
         return _module(path, stage)
@@ -63,8 +63,8 @@ def inspect_stage(name: str, precision: str | None = None) -> InspectedNetwork:
     )
 
 
-def reference_twin(full: InspectedNetwork, precision: str) -> Probe:
-    """The twin of a low-precision graph made anew from a float32 one, with the default table."""
+def simulated_reference(full: InspectedNetwork, precision: str) -> Probe:
+    """A low-precision graph made anew from a float32 one with the default table, simulated."""
     from maxim_deploy.graph.precision import default_table, low_precision
 
     low = low_precision(full.graph, default_table(precision))
@@ -80,7 +80,7 @@ def inspect_module(module: Any, architecture: Architecture, form: str) -> Inspec
 def inspect_graph(model: Any, architecture: Architecture, form: str) -> InspectedNetwork:
     """A graph that is in memory, of the tensor form; `form` as in `InspectedNetwork`."""
     points, precision = points_of(architecture), precision_of(model)
-    probe = GraphProbe(model, points, literal=form == "literal", twin=precision != FULL)
+    probe = GraphProbe(model, points, literal=form == "literal", simulated=precision != FULL)
     return InspectedNetwork(form, precision, architecture, probe, model)
 
 

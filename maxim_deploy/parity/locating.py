@@ -23,7 +23,7 @@ from maxim_deploy.errors import UsageError
 from maxim_deploy.graph.places import published_name
 from maxim_deploy.imaging import Padding, to_unit
 from maxim_deploy.parity.comparison import json_number
-from maxim_deploy.parity.inspected import InspectedNetwork, inspect_stage, reference_twin
+from maxim_deploy.parity.inspected import InspectedNetwork, inspect_stage, simulated_reference
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.probes import ModuleProbe, Probe, as_rows
 from maxim_deploy.spec.precision import FULL, lower_of
@@ -200,10 +200,10 @@ def _rounding(
     low, full = (a, b) if b.precision == FULL else (b, a)
     if full.precision != FULL or full.graph is None or low.graph is None or low.form != full.form:
         return {}
-    twin = reference_twin(full, low.precision)
-    known = set(twin.names)
+    reference = simulated_reference(full, low.precision)
+    known = set(reference.names)
     shared = [name for name in names if name in known]
-    errors = _errors(twin, shared, full.probe, shared, image)
+    errors = _errors(reference, shared, full.probe, shared, image)
     return dict(zip(shared, errors, strict=True))
 
 

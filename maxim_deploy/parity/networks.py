@@ -107,13 +107,13 @@ def network_of_module(module: Any) -> Network:
     return run
 
 
-def graph_stage(name: str, path: Path, *, twin: bool) -> Stage:
+def graph_stage(name: str, path: Path, *, simulated: bool) -> Stage:
     """A stage on an ONNX graph of either form, on ONNX Runtime's CPU provider.
 
     Args:
         name: of the stage.
         path: the graph; its weights file lies beside it.
-        twin: run the float32 twin, in which every tensor stored in low precision is rounded.
+        simulated: run it in float32, with every tensor rounded that it stores in low precision.
 
     Raises:
         MissingDependencyError: ONNX or ONNX Runtime is not installed.
@@ -122,12 +122,18 @@ def graph_stage(name: str, path: Path, *, twin: bool) -> Stage:
     """
     model = read_graph(path)
     precision, weights = precision_of(model), _weights_files(model)
-    if twin:
-        from maxim_deploy.graph.precision import float32_twin
+    if simulated:
+        from maxim_deploy.graph.precision import simulated_in_float32
 
-        model = float32_twin(model)
+        model = simulated_in_float32(model)
     session = _session(name, model)
-    facts = {"graph": path.name, "sha256": sha256_of(path), "precision": precision, "twin": twin}
+    facts: dict[str, Any] = {
+        "graph": path.name,
+        "sha256": sha256_of(path),
+        "precision": precision,
+        "simulated": simulated,
+        "twin": simulated,  # as older versions call it
+    }
     facts["weights"] = {name: sha256_of(path.parent / name) for name in weights}
     facts["library"] = f"onnxruntime {require('onnxruntime', 'cpu').__version__}"
     if session.get_inputs()[0].type == "tensor(uint8)":
@@ -193,8 +199,8 @@ def _session(name: str, model: Any) -> Any:
             raise
         hint = ""
         if (precision := precision_of(model)) not in CPU_PRECISIONS:
-            low = PRECISIONS[precision].type
-            hint = f" | a CPU runs hardly any {low} operator; compare {name}.twin"
+            low, dot = PRECISIONS[precision].type, ":" if name.endswith(".onnx") else "."
+            hint = f" | a CPU runs hardly any {low} operator; compare {name}{dot}simulated"
         raise BackendError(
             f"stage {name!r} | ONNX Runtime cannot run it: {str(error)[:300]}{hint}"
         ) from error

@@ -107,13 +107,13 @@ class GraphProbe:
         model: an `onnx_ir.Model`; it is not modified.
         points: of its architecture.
         literal: whether it was traced from the literal form.
-        twin: look at its float32 twin, at the rounded values.
+        simulated: simulate its precision in float32, and look at the rounded values.
     """
 
     def __init__(
-        self, model: Any, points: Iterable[Point], *, literal: bool, twin: bool = False
+        self, model: Any, points: Iterable[Point], *, literal: bool, simulated: bool = False
     ) -> None:
-        from maxim_deploy.graph.precision import float32_twin
+        from maxim_deploy.graph.precision import simulated_in_float32
         from maxim_deploy.graph.precision.type_constraints import is_border, is_float
 
         self._literal = literal
@@ -123,7 +123,7 @@ class GraphProbe:
         }
         self.names = [*every]
         self.by_point = dict(_points_in(nodes, points, literal))
-        probed = float32_twin(model) if twin else model.clone()
+        probed = simulated_in_float32(model) if simulated else model.clone()
         known = {value.name for node in probed.graph for value in node.outputs}
         self._tensors = {
             name: f"{value}/round_back" if f"{value}/round_back" in known else value

@@ -5,10 +5,10 @@
 | `BUNDLE:literal`, `WEIGHTS:literal` | PyTorch, the network as published |
 | `BUNDLE:deployment`, `WEIGHTS:deployment` | PyTorch on the deployment form |
 | `BUNDLE:fp32`, `:fp16`, `:bf16` | ONNX Runtime (CPU) on the graph of that precision, as it is |
-| `BUNDLE:fp16.twin`, `:bf16.twin` | the same, every stored tensor rounded; see `precision.twin` |
+| `BUNDLE:fp16.simulated`, ... | the same in float32, every stored tensor rounded |
 | `BUNDLE:fp32.image`, `:fp16.image` | the graph of the image form, 8 bits in and out |
 | `BUNDLE:onnxruntime`, `:tensorrt.fp16`, ... | the runtime with that backend, and that precision |
-| `GRAPH.onnx`, `GRAPH.onnx:twin` | a graph by itself |
+| `GRAPH.onnx`, `GRAPH.onnx:simulated` | a graph by itself |
 | `STORED.npz` | outputs that were stored with their inputs |
 | `FOLDER` | pictures in 8 bits, matched by name |
 
@@ -18,6 +18,7 @@ the runtime does: padded as published, whole.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from maxim_deploy.spec.manifest import MANIFEST, Bundle
 from maxim_deploy.spec.precision import FULL, LOW, PRECISIONS
 
 MODULES = ("literal", "deployment")
-TWINS = tuple(f"{name}.twin" for name in LOW)
+SIMULATED = tuple(f"{name}.simulated" for name in LOW)
 
 
 class RuntimeStage:
@@ -87,8 +88,8 @@ def open_stage(name: str, precision: str | None = None, **options: Any) -> Stage
         return _of_bundle(name, Bundle.open(path), stage or precision or FULL, precision, options)
     if stored := stored_stage(name):
         return stored
-    if path.suffix == ".onnx" and stage in ("", "twin") and path.is_file():
-        return graph_stage(name, path, twin=bool(stage))
+    if path.suffix == ".onnx" and stage in ("", "simulated") and path.is_file():
+        return graph_stage(name, path, simulated=bool(stage))
     if stage in MODULES and path.is_file():
         return module_stage(name, path, stage)
     raise UsageError(_not_a_stage(name, path, stage))
@@ -115,11 +116,14 @@ def bundle_of(name: str) -> Bundle | None:
 
 
 def split_name(name: str) -> tuple[Path, str]:
-    """The path and the stage ("" if none is named) of a name; a path may have colons itself."""
+    """The path and the stage ("" if none is named) of a name; a path may have colons itself.
+
+    A stage may end in `twin`, the older name of `simulated`.
+    """
     path, colon, stage = name.rpartition(":")
     if not colon or Path(name).exists() or "/" in stage:
         return Path(name), ""
-    return Path(path), stage
+    return Path(path), re.sub(r"\btwin$", "simulated", stage)
 
 
 def bundle_stages(bundle: Bundle) -> tuple[str, ...]:
@@ -128,11 +132,10 @@ def bundle_stages(bundle: Bundle) -> tuple[str, ...]:
     graphs = {(entry.precision, entry.io) for entry in manifest.graphs}
     modules = MODULES if manifest.source else ()
     tensors = [p for p in PRECISIONS if (p, "tensor") in graphs]
-    twins = [f"{p}.twin" for p in tensors if f"{p}.twin" in TWINS]
     return (
         *modules,
         *tensors,
-        *twins,
+        *(stage for stage in SIMULATED if stage.partition(".")[0] in tensors),
         *(f"{p}.image" for p in PRECISIONS if (p, "image") in graphs),
     )
 
@@ -146,7 +149,7 @@ def _of_bundle(
             return module_stage(name, bundle.checked(bundle.manifest.source), stage)
         wanted, _, form = stage.partition(".")
         entry = bundle.graph(wanted, "image" if form == "image" else "tensor")
-        return graph_stage(name, bundle.checked_graph(entry), twin=form == "twin")
+        return graph_stage(name, bundle.checked_graph(entry), simulated=form == "simulated")
     backend, _, own_precision = stage.partition(".")
     backends = ("auto", *backend_names())
     if backend in backends:
@@ -154,7 +157,7 @@ def _of_bundle(
         restorer = load(bundle.path, backend=backend, precision=chosen, **options)
         return RuntimeStage(name, restorer)
     known = (*bundle_stages(bundle), *backends)
-    if stage in (*MODULES, *PRECISIONS, *TWINS) or stage.endswith(".image"):
+    if stage in (*MODULES, *PRECISIONS, *SIMULATED) or stage.endswith(".image"):
         raise BundleError(
             f"bundle {str(bundle.path)!r} has no stage {stage!r}; it has: {', '.join(known)}"
         )

@@ -22,8 +22,8 @@ from maxim_deploy.graph.precision import (
     Decision,
     PrecisionTable,
     difference,
-    float32_twin,
     low_precision,
+    simulated_in_float32,
 )
 from maxim_deploy.graph.precision.session import open_session
 from maxim_deploy.parity.blocks import Block, Names, cover
@@ -54,14 +54,16 @@ class Judge:
     sees_sums: bool
 
 
-def twin_judge() -> Judge:
-    """The float32 twin, which rounds every stored tensor, on ONNX Runtime's CPU provider."""
+def simulated_judge() -> Judge:
+    """Simulated precision, which rounds every stored tensor, on ONNX Runtime's CPU provider."""
     ort = require("onnxruntime", "cpu")
-    return Judge(f"float32 twin, onnxruntime {ort.__version__}", _open_twin, sees_sums=False)
+    return Judge(
+        f"simulated precision, onnxruntime {ort.__version__}", _open_simulated, sees_sums=False
+    )
 
 
-def _open_twin(model: ir.Model) -> Run:
-    session = open_session(float32_twin(model))
+def _open_simulated(model: ir.Model) -> Run:
+    session = open_session(simulated_in_float32(model))
 
     def run(picture: Picture) -> Picture:
         (restored,) = session.run(["restored"], {"image": picture})

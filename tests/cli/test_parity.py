@@ -65,7 +65,7 @@ def test_the_line_of_a_bundle(demo_bundle: Path) -> None:
     arrows = {tuple(record[end].rpartition(":")[2] for end in "ab") for record in found}
     assert arrows == {
         ("deployment", "literal"), ("fp32", "deployment"), ("fp32.image", "fp32"),
-        ("onnxruntime.fp32", "fp32"), ("fp16.twin", "fp32"), ("fp16", "fp32"),
+        ("onnxruntime.fp32", "fp32"), ("fp16.simulated", "fp32"), ("fp16", "fp32"),
         ("fp16.image", "fp16"),
     }  # fmt: skip
     keys = {
@@ -74,8 +74,8 @@ def test_the_line_of_a_bundle(demo_bundle: Path) -> None:
     }  # fmt: skip
     assert all(record.keys() >= keys for record in found)
     assert found[0]["environment"]["libraries"] and found[0]["stages"]["a"]["sha256"]
-    twin = next(record for record in found if record["a"].endswith("fp16.twin"))
-    assert twin["threshold"] == "fp16" and 0.01 < twin["max_error_levels"] < 2
+    low = next(record for record in found if record["a"].endswith("fp16.simulated"))
+    assert low["threshold"] == "fp16" and 0.01 < low["max_error_levels"] < 2
 
 
 def test_a_threshold_that_is_exceeded_ends_in_1(demo_bundle: Path, tmp_path: Path) -> None:

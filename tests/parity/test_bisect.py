@@ -17,7 +17,7 @@ from maxim_deploy.parity.bisect import Found, Search
 from maxim_deploy.parity.bisect_table import decided_groups, float_tree, table_from
 from maxim_deploy.parity.blocks import block_tree, cover, parts
 from maxim_deploy.parity.traffic import Traffic
-from maxim_deploy.parity.trials import Judge, Trials, twin_judge
+from maxim_deploy.parity.trials import Judge, Trials, simulated_judge
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def table_of(*patterns: str, low: str = "float16") -> PrecisionTable:
 def search(
     model: ir.Model, start: PrecisionTable, pictures, budget: float, kept=(), **options
 ) -> tuple[Found, PrecisionTable, Trials]:
-    options = {"judge": twin_judge(), **options}
+    options = {"judge": simulated_judge(), **options}
     trials = Trials(model, float_tree(model), start.low, pictures, **options)
     groups = decided_groups(start, model)
     traffic = Traffic(model, pictures["one"].shape)
@@ -175,7 +175,7 @@ def test_a_budget_that_cannot_be_kept(network, pictures) -> None:
     rng = np.random.default_rng(0)
 
     def noisy(model: ir.Model):
-        run = twin_judge().open(model)
+        run = simulated_judge().open(model)
         return lambda picture: run(picture) + rng.normal(0, 1e-3, picture.shape).astype(np.float32)
 
     judge = Judge("noisy", noisy, sees_sums=True)
@@ -185,10 +185,10 @@ def test_a_budget_that_cannot_be_kept(network, pictures) -> None:
 
 def test_no_picture_and_values_that_are_not_finite(network, pictures) -> None:
     with pytest.raises(UsageError, match="no picture"):
-        Trials(network, float_tree(network), "float16", {}, judge=twin_judge())
+        Trials(network, float_tree(network), "float16", {}, judge=simulated_judge())
     bad = {"one": np.full((1, 3, 16, 16), np.nan, np.float32)}
     with pytest.raises(ExportError, match="picture 'one': the float32 graph gives values not fin"):
-        Trials(network, float_tree(network), "float16", bad, judge=twin_judge())
+        Trials(network, float_tree(network), "float16", bad, judge=simulated_judge())
 
 
 class Stopped(Exception):  # noqa: N818
@@ -196,14 +196,14 @@ class Stopped(Exception):  # noqa: N818
 
 
 def counting(limit: int | None = None) -> tuple[Judge, list[ir.Model]]:
-    """The twin's judge, which counts and can be interrupted."""
+    """The judge of simulated precision, which counts and can be interrupted."""
     opened: list[ir.Model] = []
 
     def open_counted(model: ir.Model):
         if len(opened) == limit:
             raise Stopped
         opened.append(model)
-        return twin_judge().open(model)
+        return simulated_judge().open(model)
 
     return Judge("counted", open_counted, sees_sums=False), opened
 
@@ -240,7 +240,7 @@ def test_another_question_is_not_answered_from_the_cache(
 ) -> None:
     def asked(graph="g", name="n", scale=1.0, low="float16") -> Trials:
         seen = {key: picture * np.float32(scale) for key, picture in pictures.items()}
-        judge = Judge(name, twin_judge().open, sees_sums=False)
+        judge = Judge(name, simulated_judge().open, sees_sums=False)
         trials = Trials(
             network, float_tree(network), low, seen, judge=judge, cache=tmp_path, graph=graph
         )
@@ -267,7 +267,7 @@ def test_trials_of_other_code_are_not_reused(
 
     def are_new() -> bool:
         trials = Trials(
-            network, float_tree(network), "float16", pictures, judge=twin_judge(),
+            network, float_tree(network), "float16", pictures, judge=simulated_judge(),
             cache=tmp_path / "cache",
         )  # fmt: skip
         trials.measure(frozenset(), "nothing in float32")

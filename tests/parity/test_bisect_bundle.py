@@ -69,7 +69,9 @@ def test_table_and_summary(bundle: Path, photos: Path, tmp_path: Path) -> None:
     assert nodes.keys() == {"net/b/far/up", "net/b/far/turn", "net/b/far/down"}
     assert all(300 < magnitude < 301 for magnitude in nodes.values())
     out = ended.stdout
-    assert out.startswith("fp16 within 62 dB of float32 on 2 pictures of 64x64, float32 twin, onn")
+    assert out.startswith(
+        "fp16 within 62 dB of float32 on 2 pictures of 64x64, simulated precision"
+    )
     assert out.endswith(f"{tmp_path / 'table.json'}\n")
     assert "3 nodes: net/b/far/*" in out and "dB, deep" in out
     assert ended.stderr.startswith("trial 1: ") and "net/b/far alone" in ended.stderr

@@ -24,8 +24,8 @@ from maxim_deploy.export import DeploymentMaxim
 from maxim_deploy.graph.precision import (
     PrecisionTable,
     default_table,
-    float32_twin,
     low_precision,
+    simulated_in_float32,
     verify_types,
 )
 from maxim_deploy.graph.precision.session import open_session
@@ -184,7 +184,7 @@ def test_a_removed_island(
     assert (first.name, first.published) == (where, published)
     found, expected = (
         open_session(model).run(None, {"image": batch})[0][0].transpose(1, 2, 0)
-        for model in (float32_twin(faulty), full.graph)
+        for model in (simulated_in_float32(faulty), full.graph)
     )
     comparison = compare(found, expected, batch[0].transpose(1, 2, 0))
     assert not THRESHOLDS["fp16"].faults(comparison) and THRESHOLDS["fp32"].faults(comparison)

@@ -1,7 +1,7 @@
 """Mixed precision: which nodes stay float32 and why, the casts, and the proof that both hold.
 
 In order: `default_table`, `magnitudes` on pictures, `with_safe_range`, `low_precision`,
-`verify_types`, and `compare_graphs` on the result's `float32_twin`.
+`verify_types`, and `compare_graphs` on the result's `simulated_in_float32`.
 """
 
 from maxim_deploy.graph.precision.compare import Difference, compare_graphs, difference
@@ -10,8 +10,8 @@ from maxim_deploy.graph.precision.defaults import default_table
 from maxim_deploy.graph.precision.magnitudes import magnitudes, with_safe_range
 from maxim_deploy.graph.precision.pictures import probe_pictures
 from maxim_deploy.graph.precision.report import decided_nodes, table_text
+from maxim_deploy.graph.precision.simulated import simulated_in_float32
 from maxim_deploy.graph.precision.table import Decision, PrecisionTable
-from maxim_deploy.graph.precision.twin import float32_twin
 from maxim_deploy.graph.precision.verify import verify_types
 
 __all__ = [
@@ -22,10 +22,10 @@ __all__ = [
     "decided_nodes",
     "default_table",
     "difference",
-    "float32_twin",
     "low_precision",
     "magnitudes",
     "probe_pictures",
+    "simulated_in_float32",
     "table_text",
     "verify_types",
     "with_safe_range",

@@ -57,7 +57,8 @@ def compare_graphs(
     """Run both graphs on ONNX Runtime's CPU provider; the difference for each picture.
 
     The CPU computes float16 in float32 between casts: this shows the rounding of stored values,
-    not what a GPU's accumulators lose. It runs hardly any bfloat16: pass the `float32_twin`.
+    not what a GPU's accumulators lose. It runs hardly any bfloat16: pass the graph that
+    `simulated_in_float32` makes.
 
     Args:
         candidate: the graph to judge.

@@ -1,10 +1,10 @@
 """The tables that an export starts from, and the numbers behind them.
 
-What islands gain was measured on float32 twins (`twin.py`), against the float32 graph, for S-2 with
+What islands gain was measured in simulated precision, against the float32 graph, for S-2 with
 the reference parameters on a photograph of 256x256 pixels: `image` and `output-sum` together bring
 0.6 dB in float16 (68.5 to 69.1 dB) and 0.9 dB in bfloat16 (50.3 to 51.2 dB). The mean over
-positions shows nothing there: it needs the range and the length of its sum, and twins sum in
-float32. The last convolution in float32 as well would bring 0.1 dB: not worth it.
+positions shows nothing there: it needs the range and the length of its sum, and simulated
+precision sums in float32. The last convolution in float32 as well would bring 0.1 dB: not worth it.
 """
 
 from __future__ import annotations

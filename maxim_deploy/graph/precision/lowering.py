@@ -19,10 +19,10 @@ from maxim_deploy.graph.precision import (
     compare_graphs,
     decided_nodes,
     default_table,
-    float32_twin,
     low_precision,
     magnitudes,
     probe_pictures,
+    simulated_in_float32,
     table_text,
     verify_types,
     with_safe_range,
@@ -82,8 +82,9 @@ class Lowering:
 
     def _parity(self, model: ir.Model, precision: str) -> list[dict[str, Any]]:
         # ONNX Runtime's CPU provider runs hardly any bfloat16 operator, and leaves float16 values
-        # unrounded between its float32 kernels. The twin rounds every value that is stored.
-        found = compare_graphs(float32_twin(model), self.core, probe_pictures(self.photos, *SMALL))
+        # unrounded between its float32 kernels. Simulated precision rounds every stored value.
+        pictures = probe_pictures(self.photos, *SMALL)
+        found = compare_graphs(simulated_in_float32(model), self.core, pictures)
         gate = LOW[precision].gate
         for name in self.photos:
             if found[name].psnr < gate:

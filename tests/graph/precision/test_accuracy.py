@@ -15,10 +15,10 @@ from maxim_deploy.graph.precision import (
     compare_graphs,
     default_table,
     difference,
-    float32_twin,
     low_precision,
     magnitudes,
     probe_pictures,
+    simulated_in_float32,
     verify_types,
     with_safe_range,
 )
@@ -43,11 +43,11 @@ def pictures_of(photo: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_float16_demo(demo, expected, noisy) -> None:
-    """On a CPU the twin is the judge: ONNX Runtime drops casts, and reports 10 dB too much."""
+    """Simulated precision judges: on a CPU ONNX Runtime drops casts, and reports 10 dB more."""
     low = low_precision(demo, default_table("fp16"))
-    twin = float32_twin(low)
+    simulated = simulated_in_float32(low)
     images = {"noisy": noisy, **pictures_of(expected["clean_u8"][0])}
-    stored = compare_graphs(twin, demo, images)
+    stored = compare_graphs(simulated, demo, images)
     for name, found in stored.items():
         assert found.psnr >= 60 and found.max_error <= ONE_STEP, name
     assert compare_graphs(low, demo, {"noisy": noisy})["noisy"].psnr >= stored["noisy"].psnr
@@ -55,25 +55,25 @@ def test_float16_demo(demo, expected, noisy) -> None:
 
 def test_float16_does_not_change_the_quality(demo, expected, noisy) -> None:
     clean = expected["clean_u8"].transpose(0, 3, 1, 2) / np.float32(255)
-    twin = float32_twin(low_precision(demo, default_table("fp16")))
+    simulated = simulated_in_float32(low_precision(demo, default_table("fp16")))
     quality = [
         difference(open_session(model).run(None, {"image": noisy})[0], clean).psnr
-        for model in (demo, twin)
+        for model in (demo, simulated)
     ]
     assert quality[0] > 30 and abs(quality[1] - quality[0]) < 0.01
 
 
 def test_bfloat16_demo(demo, noisy) -> None:
     """Seen: 50.0 dB and a largest error of 1.5e-2."""
-    twin = float32_twin(low_precision(demo, default_table("bf16")))
-    found = compare_graphs(twin, demo, {"noisy": noisy})["noisy"]
+    simulated = simulated_in_float32(low_precision(demo, default_table("bf16")))
+    found = compare_graphs(simulated, demo, {"noisy": noisy})["noisy"]
     assert 48 < found.psnr < 60 and found.max_error <= 2e-2
 
 
 @pytest.mark.parametrize(
     ("low", "kind"), [("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16)]
 )
-def test_the_twin_rounds_every_value(make_graph, low: str, kind) -> None:
+def test_simulated_precision_rounds_every_value(make_graph, low: str, kind) -> None:
     model = make_graph(
         "[m] x = Mul (image, factor)\n[t] y = Transpose <perm = [0, 1, 3, 2]> (x)\n"
         "[a] restored = Add (y, offset)",
@@ -82,7 +82,7 @@ def test_the_twin_rounds_every_value(make_graph, low: str, kind) -> None:
     )
     converted = low_precision(model, PrecisionTable(low, ()))
     image = np.random.default_rng(0).random((1, 3, 8, 8), np.float32)
-    (found,) = open_session(float32_twin(converted)).run(None, {"image": image})
+    (found,) = open_session(simulated_in_float32(converted)).run(None, {"image": image})
     by_hand = image.astype(kind) * kind(1 / 3)  # each product and each sum is rounded once
     by_hand = by_hand.transpose(0, 1, 3, 2) + kind(0.1)
     assert np.array_equal(found, by_hand.astype(np.float32))
@@ -146,7 +146,7 @@ def test_an_overflow_is_refused(make_graph) -> None:
     low = low_precision(model, PrecisionTable("float16", ()))
     picture = {"bright": np.full((1, 3, 8, 8), 2, np.float32)}
     with pytest.raises(ExportError, match=r"picture 'bright': 192 of 192 values of the result are"):
-        compare_graphs(float32_twin(low), model, picture)
+        compare_graphs(simulated_in_float32(low), model, picture)
 
 
 def test_difference() -> None:

@@ -1,8 +1,8 @@
-"""A float32 graph that rounds like a low-precision one, for machines that cannot run that one.
+"""Simulated precision: a float32 graph that rounds like a low-precision one.
 
-Every low-precision tensor of the graph exists in the twin as float32, cast to the low precision
-and back, and every weight has its rounded value: what storage in low precision costs. Sums inside
-an operator are float32 here; a GPU that accumulates in less shows more.
+It runs on machines that cannot run the other. Every low-precision tensor is float32 in it, cast to
+the low precision and back, and every weight has its rounded value: this is what storage in low
+precision costs. Sums inside an operator are float32; a GPU that accumulates in less loses more.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from maxim_deploy.graph.precision.roles import MOVES
 from maxim_deploy.graph.precision.type_constraints import LOW_FLOATS, insert_behind, retype
 
 
-def float32_twin(model: ir.Model) -> ir.Model:
-    """The float32 twin of a float16 or bfloat16 graph, which is not modified."""
-    twin = model.clone()
-    for value in twin.graph.initializers.values():
+def simulated_in_float32(model: ir.Model) -> ir.Model:
+    """A float32 graph with the rounding of a low-precision one, which is not modified."""
+    simulated = model.clone()
+    for value in simulated.graph.initializers.values():
         if value.dtype in LOW_FLOATS and value.const_value is not None:
             array = value.const_value.numpy().astype(np.float32)
             value.const_value = ir.Tensor(array, name=value.name)
             retype(value, ir.DataType.FLOAT)
-    for node in list(twin.graph):
+    for node in list(simulated.graph):
         for value in node.outputs:
             if value.dtype in LOW_FLOATS:
-                _widen(twin.graph, node, value)
-    return twin
+                _widen(simulated.graph, node, value)
+    return simulated
 
 
 def _widen(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
