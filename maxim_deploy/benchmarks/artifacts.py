@@ -76,7 +76,7 @@ def model_bundle(
     folder = cache / f"{getattr(architecture, 'variant', model) or 'small'}-{identity}"
     if not folder.exists():
         checkpoint = random_checkpoint(architecture) if architecture else open_model(str(model))
-        export_bundle(checkpoint, folder, settings, say=say)
+        export_bundle(checkpoint, folder, settings, progress=say)
     return Bundle.open(folder)
 
 

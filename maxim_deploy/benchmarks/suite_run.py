@@ -166,7 +166,7 @@ class SuiteRun:
             "profiles": list(self.plan.profiles) or _as_profiles(self.plan),
         }
         say = _prefixed(self.say, str(subject))
-        add_engine(bundle.path, engine_settings_from(asked), BuildOptions(say=say))
+        add_engine(bundle.path, engine_settings_from(asked), BuildOptions(progress=say))
         return Bundle.open(bundle.path)
 
     def _failed(self, common: dict[str, Any], why: str) -> Iterator[list[Record]]:

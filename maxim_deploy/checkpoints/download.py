@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from maxim_deploy._files import sha256_of, write_text
 from maxim_deploy._optional import require
-from maxim_deploy.checkpoints.transfer import Progress, fetch
+from maxim_deploy.checkpoints.transfer import ByteProgress, fetch
 from maxim_deploy.errors import DownloadError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def cache_folder() -> Path:
 
 
 def download(
-    model: PublishedModel, *, folder: Path | None = None, progress: Progress | None = None
+    model: PublishedModel, *, folder: Path | None = None, progress: ByteProgress | None = None
 ) -> Path:
     """The local file of a published checkpoint, downloaded if it is not there yet.
 

@@ -13,7 +13,7 @@ from maxim_deploy.spec.models import DEMO, PUBLISHED, check_model_name
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints.checkpoint import Checkpoint
-    from maxim_deploy.checkpoints.transfer import Progress
+    from maxim_deploy.checkpoints.transfer import ByteProgress
 
 
 def demo_weights() -> Path:
@@ -26,7 +26,7 @@ def open_model(
     *,
     file: Path | None = None,
     variant: str | None = None,
-    progress: Progress | None = None,
+    progress: ByteProgress | None = None,
 ) -> Checkpoint:
     """The weights of a model by name; published ones are downloaded on first use.
 

@@ -17,13 +17,13 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 TIMEOUT = 60.0
 """Seconds without a byte before the server counts as gone."""
 
-Progress = Callable[[int, int | None], None]
+ByteProgress = Callable[[int, int | None], None]
 """Called with bytes so far, and bytes in all or None where the server does not say."""
 
 _CHUNK = 1 << 18
 
 
-def fetch(url: str, partial: Path, progress: Progress | None = None) -> None:
+def fetch(url: str, partial: Path, progress: ByteProgress | None = None) -> None:
     """Complete the existing file `partial` from where it ends; if that cannot be, from the start.
 
     Raises:
@@ -41,7 +41,7 @@ def fetch(url: str, partial: Path, progress: Progress | None = None) -> None:
         raise ConnectionError(f"the server's answer is broken ({error!r})") from error
 
 
-def _fetch(url: str, partial: Path, progress: Progress | None) -> None:
+def _fetch(url: str, partial: Path, progress: ByteProgress | None) -> None:
     etag = partial.with_name(f"{partial.name}.etag")
     response, done = _resumed(url, partial, etag) or (_opened(url), 0)
     with response, partial.open("r+b") as file:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from maxim_deploy._progress import Progress
 from maxim_deploy.cli import shell
 from maxim_deploy.spec.precision import GPU_PRECISIONS
 
 if TYPE_CHECKING:
-    from maxim_deploy.engines import BuildOptions, Progress
+    from maxim_deploy.engines import BuildOptions, BuildStep
     from maxim_deploy.spec.engine_settings import EngineSettings
     from maxim_deploy.spec.engines import EngineEntry
 
@@ -155,8 +156,9 @@ def build(folder: Path, settings: EngineSettings, options: dict[str, Any]) -> No
 
     asked = _build_options(options)
     try:
-        with _builder_progress() as (say, show):
-            entry, is_new = add_engine(folder, settings, replace(asked, say=say, show=show))
+        with _builder_progress() as (progress, step_progress):
+            asked = replace(asked, progress=progress, step_progress=step_progress)
+            entry, is_new = add_engine(folder, settings, asked)
     except KeyboardInterrupt:
         shell.say("Interrupted")
         os._exit(130)
@@ -173,7 +175,7 @@ def _build_options(options: dict[str, Any]) -> BuildOptions:
 
 
 @contextmanager
-def _builder_progress() -> Iterator[tuple[Callable[[str], None], Callable[[Progress], None]]]:
+def _builder_progress() -> Iterator[tuple[Progress, Callable[[BuildStep], None]]]:
     """Talk line by line, and on a terminal a bar of the builder's phases below it."""
     if not sys.stderr.isatty():
         yield shell.say, lambda _: None
@@ -186,11 +188,11 @@ def _builder_progress() -> Iterator[tuple[Callable[[str], None], Callable[[Progr
     with Bar(*columns, console=Console(stderr=True, soft_wrap=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 
-        def show(progress: Progress) -> None:
-            innermost = progress.phases[-1]
-            bar.update(task, description=innermost, completed=progress.done, total=progress.total)
+        def tell(step: BuildStep) -> None:
+            innermost = step.phases[-1]
+            bar.update(task, description=innermost, completed=step.done, total=step.total)
 
-        yield shell.say, show
+        yield shell.say, tell
 
 
 def _summary(entry: EngineEntry, is_new: bool) -> str:

@@ -38,8 +38,8 @@ def demo(output: Path) -> None:
     from maxim_deploy.spec.models import DEMO
 
     bundle = output / DEMO
-    with shell.report_progress() as say:
-        export_bundle(open_model(DEMO), bundle, command="maxim-deploy demo", say=say)
+    with shell.report_progress() as progress:
+        export_bundle(open_model(DEMO), bundle, command="maxim-deploy demo", progress=progress)
 
     clean = read_image(demo_weights().with_name("chelsea.png")).rgb
     noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from maxim_deploy._progress import Progress
 from maxim_deploy.cli import shell
 from maxim_deploy.cli._engine import build, check_build, engine_options, engine_settings
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
@@ -192,9 +193,9 @@ def _export(
     from maxim_deploy.graph.precision.lowering import read_precision_table
 
     table = read_precision_table(precision_table) if precision_table else None
-    with shell.report_progress() as say:
+    with shell.report_progress() as progress:
         bundle, is_new = export_bundle(
-            _read_weights(asked, say),
+            _read_weights(asked, progress),
             output,
             settings,
             table=table,
@@ -203,7 +204,7 @@ def _export(
             command=shlex.join(
                 [str(click.get_current_context().find_root().info_name), *sys.argv[1:]]
             ),
-            say=say,
+            progress=progress,
         )
     shell.say(_summary(bundle, is_new))
     return bundle
@@ -245,7 +246,7 @@ def _settings(
     return BundleSettings(precision, io, literal, single_file, source, verify)
 
 
-def _read_weights(asked: ExportRecipe, say: Callable[[str], None]) -> Checkpoint:
+def _read_weights(asked: ExportRecipe, progress: Progress) -> Checkpoint:
     from maxim_deploy.checkpoints import open_model, read_checkpoint
 
     if asked.model is None:
@@ -255,16 +256,16 @@ def _read_weights(asked: ExportRecipe, say: Callable[[str], None]) -> Checkpoint
         asked.model,
         file=asked.checkpoint,
         variant=asked.variant,
-        progress=_download_progress(say),
+        progress=_download_progress(progress),
     )
 
 
-def _download_progress(say: Callable[[str], None]) -> Callable[[int, int | None], None]:
-    def show(done: int, total: int | None) -> None:
+def _download_progress(progress: Progress) -> Callable[[int, int | None], None]:
+    def tell(done: int, total: int | None) -> None:
         size = f" of {total / 1e6:.1f}" if total else ""
-        say(f"downloading the checkpoint: {done / 1e6:.1f}{size} MB")
+        progress(f"downloading the checkpoint: {done / 1e6:.1f}{size} MB")
 
-    return show
+    return tell
 
 
 def _summary(bundle: Bundle, is_new: bool) -> str:

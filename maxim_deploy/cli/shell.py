@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from maxim_deploy._progress import Progress
 from maxim_deploy._version import __version__
 from maxim_deploy.errors import MaximDeployError
 
@@ -130,7 +131,7 @@ def progress_bar() -> Iterator[Callable[[FileProgress], object]]:
 
 
 @contextmanager
-def report_progress() -> Iterator[Callable[[str], None]]:
+def report_progress() -> Iterator[Progress]:
     """What is being done at the moment; call what it yields as each step begins.
 
     A spinner on a terminal, replaced by the next step. Elsewhere a line of talk per step; of one

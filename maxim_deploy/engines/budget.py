@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from maxim_deploy._progress import Progress
 from maxim_deploy.engines.building import BuiltEngine, OutOfTimeError
 from maxim_deploy.errors import EngineError
 
@@ -21,7 +22,7 @@ def build_within(
     build: Callable[[int, float], BuiltEngine],
     *,
     level_matters: bool,
-    say: Callable[[str], None],
+    progress: Progress,
 ) -> BuiltEngine:
     """Build at a level, and at lower ones while time runs out, within a budget.
 
@@ -31,7 +32,7 @@ def build_within(
         build: builds at a level within so many seconds, or raises `OutOfTimeError`.
         level_matters: whether the library builds faster at a lower level. TensorRT for RTX does
             not: it has one attempt.
-        say: told when the level is lowered.
+        progress: told when the level is lowered.
 
     Raises:
         EngineError: not even the last attempt was done in time.
@@ -44,7 +45,9 @@ def build_within(
             return build(current, left if lower is None else left * SHARE)
         except OutOfTimeError:
             if lower is not None:
-                say(f"optimization level {current} takes too long for the budget; trying {lower}")
+                progress(
+                    f"optimization level {current} takes too long for the budget; trying {lower}"
+                )
     why = (
         f"not even at optimization level {levels[-1]}"
         if level_matters

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from maxim_deploy.engines.build_monitor import BuildStep, Stop, progress_monitor
 from maxim_deploy.engines.messages import failure
-from maxim_deploy.engines.progress import Progress, Stop, progress_monitor
 from maxim_deploy.errors import EngineError, UsageError
 from maxim_deploy.machine.tensorrt import ParsedGraph
 from maxim_deploy.spec.engine_libraries import is_portable
@@ -48,7 +48,7 @@ def build_engine(
     level: int | None = None,
     seconds: float | None = None,
     timing_cache: Any = None,
-    show: Callable[[Progress], None] = lambda _: None,
+    progress: Callable[[BuildStep], None] = lambda _: None,
 ) -> BuiltEngine:
     """Build; the library's messages are in `parsed.logger` afterwards.
 
@@ -62,7 +62,7 @@ def build_engine(
         level: optimization level in place of that of the settings.
         seconds: end the build when it has taken this long; None for no limit.
         timing_cache: a `trt.ITimingCache` to use and extend, or None.
-        show: told about each step, from the builder's threads.
+        progress: told about each step, from the builder's threads.
 
     Raises:
         UsageError: the library refuses a profile.
@@ -74,7 +74,7 @@ def build_engine(
     if timing_cache is not None and not config.set_timing_cache(timing_cache, False):
         raise EngineError(f"the timing cache does not fit: {failure(parsed.logger.messages)}")
     stop = Stop(seconds)
-    monitor = config.progress_monitor = progress_monitor(parsed.trt, show, stop)
+    monitor = config.progress_monitor = progress_monitor(parsed.trt, progress, stop)
 
     def work() -> Any:
         assert monitor  # kept alive with the rest for as long as the builder's threads call it

@@ -11,12 +11,13 @@ from types import ModuleType
 from typing import Any
 
 from maxim_deploy._files import atomic_file, sha256_of, write_text
+from maxim_deploy._progress import Progress
 from maxim_deploy.engines.budget import build_within
+from maxim_deploy.engines.build_monitor import BuildStep
 from maxim_deploy.engines.building import BuiltEngine, build_engine
 from maxim_deploy.engines.layers import layers_from_log, layers_to_json
 from maxim_deploy.engines.messages import log_text, memory_figures
 from maxim_deploy.engines.network import check_network, islands_of
-from maxim_deploy.engines.progress import Progress
 from maxim_deploy.engines.timing_cache import TimingCacheFile
 from maxim_deploy.errors import EngineError
 from maxim_deploy.machine.gpu import Gpu
@@ -36,14 +37,14 @@ class BuildOptions:
     Attributes:
         budget_s: seconds that a build may take, or None.
         timing_cache: file to use and extend, or None. Full TensorRT only.
-        say: told what is being done, in a few words, as it begins.
-        show: told about each step of the builder, from its threads.
+        progress: told what is being done.
+        step_progress: told about each step of the builder, from its threads.
     """
 
     budget_s: float | None = None
     timing_cache: Path | None = None
-    say: Callable[[str], None] = lambda _: None
-    show: Callable[[Progress], None] = lambda _: None
+    progress: Progress = lambda _: None
+    step_progress: Callable[[BuildStep], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,15 @@ def make_engine(job: EngineJob) -> EngineEntry:
         EngineError: the network is not as exported, or the build failed or ran out of time; the
             library's messages are then in `engines/failed.log`.
     """
-    say = job.options.say
+    progress = job.options.progress
     for first, second in overlapping(job.settings.profiles):
-        say(f"profiles {first} and {second} overlap; the tighter one runs what both take")
-    say("parsing the graph")
+        progress(f"profiles {first} and {second} overlap; the tighter one runs what both take")
+    progress("parsing the graph")
     parsed = parse_graph(job.trt, job.bundle.path / job.graph.file)
     if parsed.errors:
         raise EngineError(f"{job.graph.file} | {'; '.join(parsed.errors)}")
     check_network(parsed, job.graph.precision, job.graph.io, _islands(job))
-    say("building the engine")
+    progress("building the engine")
     try:
         built = _build(job, parsed)
     except EngineError:
@@ -114,7 +115,12 @@ def _build(job: EngineJob, parsed: ParsedGraph) -> BuiltEngine:
 
     def attempt(level: int, seconds: float | None) -> BuiltEngine:
         return build_engine(
-            parsed, settings, level=level, seconds=seconds, timing_cache=cache, show=options.show
+            parsed,
+            settings,
+            level=level,
+            seconds=seconds,
+            timing_cache=cache,
+            progress=options.step_progress,
         )
 
     if options.budget_s is None:
@@ -125,7 +131,7 @@ def _build(job: EngineJob, parsed: ParsedGraph) -> BuiltEngine:
             settings.optimization_level,
             attempt,
             level_matters=not is_portable(settings.library),
-            say=options.say,
+            progress=options.progress,
         )
     if caching:
         caching.merge(config, cache)
@@ -137,7 +143,7 @@ def _timing_cache(job: EngineJob) -> TimingCacheFile | None:
         return None
     assert job.gpu is not None  # whoever made the job saw to it
     library = f"{job.settings.library} {job.trt.__version__}"
-    return TimingCacheFile(job.options.timing_cache, library, job.gpu.name, job.options.say)
+    return TimingCacheFile(job.options.timing_cache, library, job.gpu.name, job.options.progress)
 
 
 def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEntry:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from maxim_deploy._files import atomic_file
+from maxim_deploy._progress import Progress
 
 _MAX_HEADER = 4096
 
@@ -30,13 +30,11 @@ class LibraryFile:
         what: it is, such as "timing cache".
         library: the library and its version.
         gpu: name of the GPU.
-        say: told when a file is set aside.
+        progress: told when a file is set aside.
     """
 
-    def __init__(
-        self, path: Path, what: str, library: str, gpu: str, say: Callable[[str], None]
-    ) -> None:
-        self.path, self._what, self._say = path, what, say
+    def __init__(self, path: Path, what: str, library: str, gpu: str, progress: Progress) -> None:
+        self.path, self._what, self._progress = path, what, progress
         self._format = f"maxim-deploy {what} 1"
         self._made_for = {"library": library, "gpu": gpu}
 
@@ -68,7 +66,7 @@ class LibraryFile:
         """Rename the file, so that it is not tried again; raises OSError."""
         aside = self.path.with_name(self.path.name + ".rejected")
         self.path.replace(aside)
-        self._say(f"{self._what} {str(self.path)!r} {why}; set aside as {aside.name!r}")
+        self._progress(f"{self._what} {str(self.path)!r} {why}; set aside as {aside.name!r}")
 
     def _refused(self, line: bytes, payload: bytes) -> str:
         try:

@@ -111,7 +111,7 @@ def _locked(job: EngineJob, name: str, waiting: str = "") -> AbstractContextMana
         return lock.acquire(timeout=0)  # type: ignore[no-any-return]  # imported by name
     except filelock.Timeout:
         if waiting:
-            job.options.say(waiting)
+            job.options.progress(waiting)
         return lock.acquire()  # type: ignore[no-any-return]  # imported by name
 
 
@@ -125,7 +125,7 @@ def _stored(job: EngineJob) -> EngineEntry | None:
     try:
         job.bundle.checked_engine(found)
     except BundleError as error:
-        job.options.say(f"{error}; doing so now")
+        job.options.progress(f"{error}; doing so now")
         return None
     if found.runtime != job.settings.for_runtime():
         found = replace(found, runtime=job.settings.for_runtime())
@@ -142,7 +142,7 @@ def _say_what_differs(job: EngineJob, engines: list[EngineEntry]) -> None:
     ]
     if compared:
         differing, file = min(compared, key=lambda found: len(found[0]))
-        job.options.say(f"{file} is another engine ({'; '.join(differing)})")
+        job.options.progress(f"{file} is another engine ({'; '.join(differing)})")
 
 
 def _list(job: EngineJob, entry: EngineEntry) -> None:

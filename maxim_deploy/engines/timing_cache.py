@@ -6,12 +6,13 @@ error: the build goes on without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from maxim_deploy._optional import require
+from maxim_deploy._progress import Progress
 from maxim_deploy.engines.library_file import LibraryFile
 from maxim_deploy.errors import EngineError, UsageError
 
@@ -23,12 +24,12 @@ class TimingCacheFile:
         path: the file; it need not exist.
         library: the library and its version.
         gpu: name of the GPU.
-        say: told when a file is set aside.
+        progress: told when a file is set aside.
     """
 
-    def __init__(self, path: Path, library: str, gpu: str, say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, library: str, gpu: str, progress: Progress) -> None:
         self._path = path
-        self._file = LibraryFile(path, "timing cache", library, gpu, say)
+        self._file = LibraryFile(path, "timing cache", library, gpu, progress)
 
     def load(self, config: Any) -> Any:
         """A `trt.ITimingCache` with what the file holds for us, which may be nothing.

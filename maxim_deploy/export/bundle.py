@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from maxim_deploy._files import atomic_directory, settled, sha256_of
+from maxim_deploy._progress import Progress
 from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint, read_checkpoint, write_safetensors
 from maxim_deploy.errors import BundleError
@@ -32,7 +32,7 @@ def export_bundle(
     force: bool = False,
     more_is_fine: bool = False,
     command: str = "",
-    say: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> tuple[Bundle, bool]:
     """Export a checkpoint into a bundle directory, which appears whole or not at all.
 
@@ -45,7 +45,7 @@ def export_bundle(
         force: export anew and replace a bundle that is there.
         more_is_fine: a bundle that is there may have more precisions and I/O forms than asked for.
         command: command line to record in the manifest.
-        say: told what is being done, in a few words, as it begins.
+        progress: told what is being done.
 
     Returns:
         (the bundle, whether it was exported now).
@@ -67,7 +67,7 @@ def export_bundle(
             _check_same_weights(existing, checkpoint)
             return existing, False
         with atomic_directory(folder) as partial:
-            _fill(partial, checkpoint, settings, table, command, say)
+            _fill(partial, checkpoint, settings, table, command, progress)
             if not force and _holds_bundle(folder):
                 raise BundleError(
                     f"another process has exported into {str(folder)!r} in the meantime; run again "
@@ -84,10 +84,10 @@ def _fill(
     settings: BundleSettings,
     table: PrecisionTable | None,
     command: str,
-    say: Callable[[str], None],
+    progress: Progress,
 ) -> None:
     """Write every file of a bundle, the manifest last."""
-    graphs = GraphWriter(folder, checkpoint, settings, table, say).write()
+    graphs = GraphWriter(folder, checkpoint, settings, table, progress).write()
     if settings.source:
         write_safetensors(folder / SOURCE, checkpoint)
     manifest = Manifest(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
+from maxim_deploy._progress import Progress
 from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint
 from maxim_deploy.export.deployment import DeploymentMaxim
@@ -27,9 +28,6 @@ from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS
 
-Say = Callable[[str], None]
-"""Is told what is being done, in a few words, as it begins."""
-
 
 @dataclass(frozen=True)
 class GraphWriter:
@@ -39,7 +37,7 @@ class GraphWriter:
     checkpoint: Checkpoint
     settings: BundleSettings
     table: PrecisionTable | None
-    say: Say
+    progress: Progress
 
     def write(self) -> list[GraphEntry]:
         """Trace the network, and write and check every graph that the settings name.
@@ -48,12 +46,12 @@ class GraphWriter:
             ExportError: a graph is not valid, not what TensorRT takes, or not exact enough.
         """
         network = module_from_checkpoint(self.checkpoint)
-        self.say("tracing the network (half a minute per stage)")
+        self.progress("tracing the network (half a minute per stage)")
         core = onnx_from_module(network if self.settings.literal else DeploymentMaxim(network))
         check_no_example_sizes(core, EXAMPLE_SHAPE)
         lowering = None
         if set(self.settings.precision) - {FULL}:
-            self.say("measuring magnitudes on pictures")
+            self.progress("measuring magnitudes on pictures")
             lowering = Lowering(core, self.folder, self.table, verify=self.settings.verify)
         entries: list[GraphEntry] = []
         for precision in self.settings.precision:
@@ -61,7 +59,7 @@ class GraphWriter:
                 entries += self._write_forms(core, precision, network)
             else:
                 assert lowering is not None
-                self.say(f"casting to {precision} and comparing with float32")
+                self.progress(f"casting to {precision} and comparing with float32")
                 low = lowering.lowered(precision)
                 entries += self._write_forms(low.model, precision, low.parity)
         return entries
@@ -78,17 +76,17 @@ class GraphWriter:
         if not isinstance(against, Maxim):
             parity = against
         elif self.settings.verify:
-            self.say("comparing ONNX Runtime with PyTorch")
+            self.progress("comparing ONNX Runtime with PyTorch")
             parity = verify_tensor_form(against, tensor)
         memory = None
         if self.settings.verify and precision in CPU_PRECISIONS:
-            self.say(f"measuring the memory of {precision}")
+            self.progress(f"measuring the memory of {precision}")
             memory = measured_run_memory(tensor)
         if "image" in self.settings.io:
             image = self._write_form(image_form(model), precision, "image")
             agreement = []
             if self.settings.verify and precision in CPU_PRECISIONS:
-                self.say(f"comparing the {precision} image form with the tensor form")
+                self.progress(f"comparing the {precision} image form with the tensor form")
                 agreement = verify_image_form(tensor, image)
             yield self._entry(image, precision, "image", agreement, memory)
         if "tensor" in self.settings.io:
@@ -112,7 +110,7 @@ class GraphWriter:
         check_graph(path, io)
         if not self.settings.literal:  # that form shrinks with antialias; TensorRT has none
             check_operators(model)
-            self.say("parsing with TensorRT for RTX, where it is installed")
+            self.progress("parsing with TensorRT for RTX, where it is installed")
             parse_with_tensorrt_rtx(path)
         return path
 

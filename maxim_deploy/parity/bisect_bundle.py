@@ -42,7 +42,7 @@ from maxim_deploy.spec.precision import FULL
 DEFAULT_SIZE = (256, 256)
 """What the export's own gate is measured at."""
 
-Progress = Callable[[str, float, bool], None]
+TrialProgress = Callable[[str, float, bool], None]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def bisect_bundle(
     size: tuple[int, int] = DEFAULT_SIZE,
     judge: Judge | None = None,
     cache: Path | None = None,
-    progress: Progress = lambda *_: None,
+    progress: TrialProgress = lambda *_: None,
 ) -> BisectReport:
     """Find the float32 islands that a budget needs, from the bundle's own table or the default one.
 

@@ -113,7 +113,7 @@ def attempts(slow_levels: set[int], tried: list[tuple[int, float]]):
 def test_a_budget_lowers_the_level_and_says_so() -> None:
     tried: list[tuple[int, float]] = []
     said: list[str] = []
-    built = build_within(100, 5, attempts({5, 3}, tried), level_matters=True, say=said.append)
+    built = build_within(100, 5, attempts({5, 3}, tried), level_matters=True, progress=said.append)
     assert built.optimization_level == 1 and [level for level, _ in tried] == [5, 3, 1]
     assert all(seconds == pytest.approx(60, abs=1) for _, seconds in tried)
     assert said == [
@@ -125,17 +125,17 @@ def test_a_budget_lowers_the_level_and_says_so() -> None:
 def test_a_budget_that_is_too_small() -> None:
     tried: list[tuple[int, float]] = []
     with pytest.raises(EngineError, match="budget of 10 s, not even at optimization level 0"):
-        build_within(10, 3, attempts({0, 1, 3}, tried), level_matters=True, say=lambda _: None)
+        build_within(10, 3, attempts({0, 1, 3}, tried), level_matters=True, progress=lambda _: None)
     assert [level for level, _ in tried] == [3, 1, 0]
     assert tried[-1][1] == pytest.approx(10, abs=1)  # the last attempt gets all that is left
 
     tried.clear()
     with pytest.raises(EngineError, match="builds no faster at a lower optimization level"):
-        build_within(10, 3, attempts({3}, tried), level_matters=False, say=lambda _: None)
+        build_within(10, 3, attempts({3}, tried), level_matters=False, progress=lambda _: None)
     assert len(tried) == 1
 
 
 def test_level_zero_has_one_attempt() -> None:
     tried: list[tuple[int, float]] = []
-    build_within(10, 0, attempts(set(), tried), level_matters=True, say=lambda _: None)
+    build_within(10, 0, attempts(set(), tried), level_matters=True, progress=lambda _: None)
     assert [level for level, _ in tried] == [0]

@@ -35,7 +35,7 @@ def engines(bundle: Path) -> list[Path]:
 
 def test_an_engine_is_built_listed_and_found_again(trt, bundle: Path) -> None:
     said, shown = [], []
-    options = BuildOptions(say=said.append, show=shown.append)
+    options = BuildOptions(progress=said.append, step_progress=shown.append)
     entry, is_new = add_engine(bundle, settings("64x64:96x128:256x256", "96x128"), options)
     path = bundle / entry.file
     assert is_new and engines(bundle) == [path]
@@ -76,7 +76,7 @@ def test_what_only_the_runtime_reads_needs_no_build(trt, bundle: Path) -> None:
 
 def test_other_settings_and_graphs_are_other_engines(trt, bundle: Path) -> None:
     said: list[str] = []
-    options = BuildOptions(say=said.append)
+    options = BuildOptions(progress=said.append)
     add_engine(bundle, settings("64x64"))
     add_engine(bundle, settings("64x64", targets=["8.6", "8.9"]), options)
     assert "targets: [] there, ['8.6', '8.9'] now" in said[0] and "is another engine" in said[0]
@@ -88,7 +88,7 @@ def test_other_settings_and_graphs_are_other_engines(trt, bundle: Path) -> None:
     old = Bundle.open(bundle).manifest.engines[0]
     merged = replace(Bundle.open(fresh).manifest, engines=[old])
     Bundle(fresh, merged).write()
-    _entry, is_new = add_engine(fresh, settings("64x64"), BuildOptions(say=said.append))
+    _entry, is_new = add_engine(fresh, settings("64x64"), BuildOptions(progress=said.append))
     assert is_new and any(f"{old.file} is another engine (graph: " in line for line in said)
 
 
@@ -154,7 +154,7 @@ def test_an_engine_that_was_tampered_with_is_built_again(trt, bundle: Path) -> N
     (engine,) = inspect_bundle(bundle)["engines"]
     assert not engine["runs_here"] and "has changed since it was built" in engine["reasons"][0]
     said: list[str] = []
-    again, is_new = add_engine(bundle, settings("64x64"), BuildOptions(say=said.append))
+    again, is_new = add_engine(bundle, settings("64x64"), BuildOptions(progress=said.append))
     assert is_new and "has changed" in said[0] and Bundle.open(bundle).checked_engine(again)
     assert len(Bundle.open(bundle).manifest.engines) == 1
 
@@ -241,7 +241,7 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
 def test_two_processes_build_one_engine_once(trt, bundle: Path) -> None:
     script = (
         "_, new = add_engine(Path(sys.argv[1]), settings('64x64'), "
-        "BuildOptions(say=lambda line: print(line, flush=True))); print(new)"
+        "BuildOptions(progress=lambda line: print(line, flush=True))); print(new)"
     )
     both = [start(script, bundle) for _ in range(2)]
     outputs = [process.communicate(timeout=120)[0].splitlines() for process in both]
@@ -302,7 +302,7 @@ def test_an_application_may_exit_under_an_interrupted_build(trt, demo_bundle: Pa
         "def say(step):\n"
         "    if step == 'building the engine': threading.Timer(0.5, interrupt).start()\n"
         "try:\n"
-        "    add_engine(Path(sys.argv[1]), settings('photo'), BuildOptions(say=say))\n"
+        "    add_engine(Path(sys.argv[1]), settings('photo'), BuildOptions(progress=say))\n"
         "except KeyboardInterrupt:\n"
         "    print([t.name for t in threading.enumerate() if t.is_alive()], flush=True)\n"
     )

@@ -1,4 +1,4 @@
-"""A build that shows where it is and can be stopped."""
+"""A build that tells where it is and can be stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Progress:
+class BuildStep:
     """Where a build is.
 
     Attributes:
@@ -47,8 +47,8 @@ class Stop:
         return self._cancelled.is_set() or self.out_of_time
 
 
-def progress_monitor(trt: ModuleType, show: Callable[[Progress], None], stop: Stop) -> Any:
-    """A `trt.IProgressMonitor` that shows each step and ends the build when `stop` wants it.
+def progress_monitor(trt: ModuleType, progress: Callable[[BuildStep], None], stop: Stop) -> Any:
+    """A `trt.IProgressMonitor` that tells each step and ends the build when `stop` wants it.
 
     The library calls it from several threads.
     """
@@ -62,12 +62,12 @@ def progress_monitor(trt: ModuleType, show: Callable[[Progress], None], stop: St
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             with self._lock:
                 self._open[phase_name] = (parent_phase, num_steps)
-                show(Progress(self._path(phase_name), 0, num_steps))
+                progress(BuildStep(self._path(phase_name), 0, num_steps))
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             with self._lock:
                 _, total = self._open.get(phase_name, (None, step + 1))
-                show(Progress(self._path(phase_name), step + 1, total))
+                progress(BuildStep(self._path(phase_name), step + 1, total))
             return not stop.wanted
 
         def phase_finish(self, phase_name: str) -> None:
