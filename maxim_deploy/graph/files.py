@@ -14,8 +14,9 @@ _EMBED_BELOW = 1024
 
 
 def name_nodes(model: ir.Model) -> None:
-    """Name nodes `<module path>/<operator>_<k>`, after the parameters' published paths.
+    """Name nodes `<module path>/<operator>_<k>`.
 
+    The names are an interface: precision tables, profiles and comparisons refer to them.
     The tracer leaves the module path in each node's metadata, next to file names and source lines
     of the machine that it ran on; the metadata is cleared.
     """

@@ -24,6 +24,7 @@ class Affine(NamedTuple):
         """The matrix of an `nn.Linear`. Raises `ExportError` for any other layer."""
         if not isinstance(layer, nn.Linear) or layer.bias is None:
             raise ExportError(f"cannot fold {layer}: expected a Linear with a bias")
+        # In float64, so that a chain of folds is rounded once, when its result becomes a parameter.
         return cls(layer.weight.double().T, layer.bias.double())
 
     def rows(self, start: int, stop: int) -> Affine:
@@ -48,6 +49,7 @@ class Kernel(NamedTuple):
     @classmethod
     def of(cls, layer: nn.Module) -> Kernel:
         """The kernel of an `nn.Conv2d` or `nn.ConvTranspose2d`. Raises `ExportError` for others."""
+        # A depthwise kernel has no axis of inputs that a matrix could be multiplied into.
         if (
             not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
             or layer.bias is None
@@ -88,5 +90,6 @@ def behind_norm(norm: nn.Module, matrix: Affine) -> Affine:
     """
     if not isinstance(norm, nn.LayerNorm) or norm.bias is None:
         raise ExportError(f"cannot fold {norm}: expected a LayerNorm with scale and shift")
+    # The row of W that a channel meets takes its scale; all rows together take the shift.
     scale, shift = norm.weight.double(), norm.bias.double()
     return Affine(scale[:, None] * matrix.weight, shift @ matrix.weight + matrix.bias)

@@ -28,7 +28,9 @@ class SpatialMix(TensorModule):
         super().__init__()
         self.side, self.grid = side, grid
         self.left, self.gemm = rewrites.left_matrices, rewrites.gemms
-        self.weight = nn.Parameter(dense.weight.clone(), requires_grad=False)  # W^T, [n, n]
+        # A Linear keeps W^T, which is the factor that stands on the left. It is square, so that a
+        # transposed one would pass every check of shapes.
+        self.weight = nn.Parameter(dense.weight.clone(), requires_grad=False)
         bias = dense.bias + 1.0 if plus_one else dense.bias.clone()
         self.bias = nn.Parameter(bias[:, None] if self.left else bias, requires_grad=False)
 
@@ -40,6 +42,7 @@ class SpatialMix(TensorModule):
     def _over_blocks(self, tokens: Tensor, size: Size) -> Tensor:
         side, channels = self.side, tokens.shape[1]
         rows, columns = size.height // side, size.width // side
+        # A row of a block and its channels lie together in memory and move as one piece.
         x = tokens.reshape(size.batch, rows, side, columns, side * channels)
         x = x.permute(0, 1, 3, 2, 4).reshape(-1, side * side, channels)
         x = torch.matmul(self.weight, x) + self.bias if self.left else self._from_right(x)
@@ -51,6 +54,7 @@ class SpatialMix(TensorModule):
         rows, columns = size.height // side, size.width // side
         x = tokens.reshape(size.batch, side, rows, side, columns * channels)
         x = x.permute(1, 3, 0, 2, 4).reshape(side * side, -1)
+        # Gemm takes matrices only. Across the grid there is one, over blocks a batch of them.
         if not self.left:
             x = self._from_right(x)
         elif self.gemm:

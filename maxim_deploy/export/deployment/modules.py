@@ -1,4 +1,7 @@
-"""The small modules that the deployment blocks are made of. Tokens are `[pixels, channels]`."""
+"""The small modules that the deployment blocks are made of. Tokens are `[pixels, channels]`.
+
+Attribute names are an interface: see `maxim_deploy.export.deployment.network`.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ class Size(NamedTuple):
 
     def at(self, level: int) -> Size:
         """The size of the map `level` levels deeper."""
+        # By a constant: a dynamic size divided by another makes symbolic shapes grow exponentially.
         return Size(self.batch, self.height // 2**level, self.width // 2**level)
 
 
@@ -53,6 +57,7 @@ class Matrix(TensorModule):
     def __init__(self, matrix: Affine, rewrites: Rewrites) -> None:
         super().__init__()
         self.gemm = rewrites.gemms
+        # `[in, out]` as rows need it: Gemm then reads it without a transposition.
         self.weight = nn.Parameter(matrix.weight.contiguous(), requires_grad=False)
         self.bias = nn.Parameter(matrix.bias.clone(), requires_grad=False)
 
@@ -67,6 +72,7 @@ class MatrixOfParts(TensorModule):
 
     def __init__(self, parts: Sequence[Affine], rewrites: Rewrites) -> None:
         super().__init__()
+        # The first product brings the bias of all. Each later one adds to the sum so far.
         bias = torch.stack([part.bias for part in parts]).sum(dim=0)
         first = Affine(parts[0].weight, bias)
         if rewrites.separate_halves:
@@ -92,6 +98,7 @@ class Halves(nn.Module):
     def __init__(self, matrix: Affine, rewrites: Rewrites) -> None:
         super().__init__()
         self.gelu = Gelu(rewrites)
+        # Two projections need no Split of the result, and the builder fuses GELU into each.
         middle, stop = matrix.bias.shape[0] // 2, matrix.bias.shape[0]
         parts = (
             [matrix.columns(0, middle), matrix.columns(middle, stop)]
@@ -117,6 +124,7 @@ class Gelu(TensorModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, to the same."""
+        # The published network uses the tanh form; the exact one is 3.7e-4 off.
         if self.single:
             return F.gelu(x, approximate="tanh")
         return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
@@ -133,6 +141,7 @@ class Norm(TensorModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[pixels, C]` to the same."""
+        # One operator, whose statistics stay in float32 when its input does not.
         return F.layer_norm(x, self.channels, self.weight, self.bias, LAYER_NORM_EPS)
 
 

@@ -3,6 +3,12 @@
 Made from a literal network, and exported in its place. One image in, the last stage's full image
 out. Inside, feature maps are tokens `[pixels, channels]`, and maps `[N, C, H, W]` around spatial
 convolutions.
+
+The attribute names of all modules in this room are an interface. A node of the graph is named after
+the module that it comes from, as in `stages/0/encoder/1/groups/steps/0/out/parts/3/Gemm_0`.
+Patterns in precision tables that people have saved match these names, `graph/places.py` translates
+them to the published network's, and profiles and `maxim-parity --locate` show them. Whoever renames
+an attribute breaks the tables: `tests/export/test_module_names.py` holds every name.
 """
 
 from __future__ import annotations
@@ -59,6 +65,7 @@ class DeploymentMaxim(nn.Module):
             DeploymentStage(literal, stage, rewrites)
             for stage in range(literal.architecture.stages)
         )
+        # Folded in float64, the weights are rounded here, once.
         self.to(dtype).eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -75,6 +82,8 @@ class DeploymentMaxim(nn.Module):
             UsageError: a side is not a multiple of 64.
         """
         check_input(image)
+        # The published resize takes the second pixel of two and the third of four. The first of
+        # each would be 0.11 off.
         pyramid = [image, image[:, :, 1::2, 1::2], image[:, :, 2::4, 2::4]]
         handed = None
         for stage in self.stages[:-1]:
@@ -102,6 +111,7 @@ class DeploymentStage(nn.Module):
         kernels = {}
         for level in LEVELS:
             kernels[level] = self._add_decoder(literal, block, stage, level, rewrites)
+            # Of the last stage nothing is needed but the full-size image.
             if not self.is_last:
                 self.output.append(Supervised(block(f"supervised_attention_module_{level}")))
             elif level == 0 or not rewrites.last_output_only:
@@ -126,6 +136,7 @@ class DeploymentStage(nn.Module):
             own_image = image if is_first else None
             self.open_encoder.append(EncoderOpening(encoder, below, own_image, rewrites))
             self.encoder.append(Encoder(encoder, groups, rewrites))
+            # The 4x4 convolution that ends this level is folded into the opening of the next.
             below = encoder
 
     def _add_bottleneck(self, block: Block, architecture: Architecture, rewrites: Rewrites) -> None:

@@ -1,4 +1,7 @@
-"""What feeds the blocks of a stage: opening 1x1 convolutions, folded into what precedes them."""
+"""What feeds the blocks of a stage: opening 1x1 convolutions, folded into what precedes them.
+
+Attribute names are an interface: see `maxim_deploy.export.deployment.network`.
+"""
 
 from __future__ import annotations
 
@@ -70,6 +73,7 @@ class EncoderOpening(TensorModule):
             channels = opening.bias.shape[0]
             ahead = opening.weight.shape[0] - channels
             first, second = opening.rows(0, ahead), opening.rows(ahead, ahead + channels)
+            # Level 0 takes the skip twice. The bias goes with one source only.
             if down is None:
                 second = Affine(first.weight + second.weight, opening.bias)
             else:
@@ -91,6 +95,7 @@ class EncoderOpening(TensorModule):
                 skip = size.tokens(self.image(skip))
             first = skip if shrunk is None else size.tokens(shrunk)
             return self.joined(torch.cat([first, skip], dim=1))
+        # Both are maps here: adding before the change to tokens saves one of two layout changes.
         if self.image is not None:
             x = self.image(skip)
             return size.tokens(x if shrunk is None else shrunk + x)
@@ -125,6 +130,7 @@ class BottleneckOpening(TensorModule):
     def __init__(self, down: nn.Module | None, opening: Affine, rewrites: Rewrites) -> None:
         super().__init__()
         kernel = None if down is None else Kernel.of(down)
+        # The second bottleneck block follows another block: there is no convolution to fold into.
         fold = kernel is not None and rewrites.folded_chains
         if kernel is not None and fold:
             kernel = chain_convolution(kernel, opening)

@@ -1,4 +1,7 @@
-"""Resizing between levels, on maps `[N, C, H, W]`, and the sums over levels that open blocks."""
+"""Resizing between levels, on maps `[N, C, H, W]`, and the sums over levels that open blocks.
+
+Attribute names are an interface: see `maxim_deploy.export.deployment.network`.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ class Enlarge(TensorModule):
         """`[N, C, H, W]` to `[N, C, f H, f W]`."""
         factor = self.factor
         height, width = x.shape[2] * factor, x.shape[3] * factor
+        # Written by hand: the exporter would compute target sizes, and the scales are constants.
         if torch.onnx.is_in_onnx_export():
             return torch.onnx.ops.symbolic(
                 "Resize",
@@ -61,6 +65,7 @@ class Shrink(TensorModule):
         taps = torch.cat([half, half.flip(0)])
         self.kernel: Tensor | None = None
         if rewrites.convolutional_shrink:
+            # Exact in float16 and bfloat16 as well: small odd numbers over a power of two.
             self.kernel = nn.Parameter(torch.outer(taps, taps)[None, None], requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,6 +90,7 @@ class Shrink(TensorModule):
         channels = x.shape[1]
         kernel = self.kernel.expand(channels, -1, -1, -1)
         y = F.conv2d(x, kernel, stride=self.factor, padding=self.factor // 2, groups=channels)
+        # `new_ones`, since a constant of another type would mix types in a low-precision graph.
         rows = F.pad(y.new_ones(1, 1, height - 2, 1), (0, 0, 1, 1), value=self.BORDER)
         columns = F.pad(y.new_ones(1, 1, 1, width - 2), (1, 1, 0, 0), value=self.BORDER)
         return y * (rows * columns)
@@ -158,6 +164,7 @@ class Opening(TensorModule):
         for k, (source, ratio) in enumerate(ratios):
             rows = opening.rows(start + k * channels, start + (k + 1) * channels)
             matrices[source] = chain(ratio, rows) if rewrites.folded_chains else ratio
+        # The own source has the block's size already: nothing to resize, and no layout change.
         own = matrices.pop(target)
         if rewrites.folded_chains:
             # The sum of the others takes the place of the own matrix's bias.
