@@ -42,6 +42,7 @@ def build_within(
     for current, lower in zip(levels, [*levels[1:], None], strict=True):
         left = max(until - time.monotonic(), 0.0)
         try:
+            # The last level has all the time that is left: there is nothing to fall back on.
             return build(current, left if lower is None else left * SHARE)
         except OutOfTimeError:
             if lower is not None:

@@ -30,6 +30,7 @@ class Stop:
 
     def __init__(self, seconds: float | None = None) -> None:
         self._until = None if seconds is None else time.monotonic() + seconds
+        # Set by the main thread, read by the builder's.
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -61,6 +62,7 @@ def progress_monitor(trt: ModuleType, progress: Callable[[BuildStep], None], sto
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             with self._lock:
+                # A step names its own phase only, and phases nest: parents are kept here.
                 self._open[phase_name] = (parent_phase, num_steps)
                 progress(BuildStep(self._path(phase_name), 0, num_steps))
 
@@ -76,6 +78,7 @@ def progress_monitor(trt: ModuleType, progress: Callable[[BuildStep], None], sto
 
         def _path(self, phase: str) -> tuple[str, ...]:
             path, name = [phase], self._open.get(phase, (None, 0))[0]
+            # A circle of parents, which only the library could make, must not hang a build.
             while name is not None and name not in path:
                 path.append(name)
                 name = self._open.get(name, (None, 0))[0]

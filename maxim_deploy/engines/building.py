@@ -71,13 +71,15 @@ def build_engine(
     """
     level = settings.optimization_level if level is None else level
     config = builder_config(parsed, settings, level)
+    # False: a cache that was measured on another device is refused rather than trusted.
     if timing_cache is not None and not config.set_timing_cache(timing_cache, False):
         raise EngineError(f"the timing cache does not fit: {failure(parsed.logger.messages)}")
     stop = Stop(seconds)
     monitor = config.progress_monitor = progress_monitor(parsed.trt, progress, stop)
 
     def work() -> Any:
-        assert monitor  # kept alive with the rest for as long as the builder's threads call it
+        # `monitor` and all else here must live for as long as the builder's threads call it.
+        assert monitor
         return parsed.builder.build_serialized_network(parsed.network, config)
 
     started = time.monotonic()
@@ -86,6 +88,7 @@ def build_engine(
         raise OutOfTimeError(f"the build was not done after {seconds:.0f} s")
     if plan is None:
         raise EngineError(f"the build failed: {failure(parsed.logger.messages)}")
+    # A view, since a copy of some hundred megabytes would serve nobody.
     return BuiltEngine(memoryview(plan), time.monotonic() - started, level)
 
 
@@ -118,12 +121,15 @@ def builder_config(parsed: ParsedGraph, settings: EngineSettings, level: int) ->
 
 def _set_flags(trt: Any, config: Any, settings: EngineSettings) -> None:
     flags = trt.BuilderFlag
+    # TF32 is on by default in both libraries. A stripped engine is only ever refitted with the
+    # weights that it was built from, so that the builder may still specialise on them.
     wanted = {
-        "TF32": settings.tf32,  # on by default in both libraries
+        "TF32": settings.tf32,
         "STRIP_PLAN": settings.strip_weights,
-        "REFIT_IDENTICAL": settings.strip_weights,  # only ever refitted with the same weights
+        "REFIT_IDENTICAL": settings.strip_weights,
         "VERSION_COMPATIBLE": settings.version_compatible,
     }
+    # TensorRT for RTX lacks the flags of what it does not do.
     for name, on in wanted.items():
         if hasattr(flags, name):
             (config.set_flag if on else config.clear_flag)(getattr(flags, name))
@@ -155,6 +161,7 @@ def check_targets(trt: Any, targets: tuple[str, ...]) -> None:
 
 def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
     known = {**known_targets(trt), "current": trt.ComputeCapability.CURRENT}
+    # Without targets the library makes its portable engine.
     if targets:
         config.num_compute_capabilities = len(targets)
     for index, target in enumerate(targets):
@@ -193,6 +200,7 @@ def _in_thread(work: Callable[[], Any], cancel: Callable[[], None]) -> Any:
     pool.shutdown(wait=False)
     try:
         return future.result()
+    # KeyboardInterrupt as well: nobody else would end the build.
     except BaseException:
         cancel()
         raise

@@ -95,6 +95,7 @@ def make_engine(job: EngineJob) -> EngineEntry:
     progress("building the engine")
     try:
         built = _build(job, parsed)
+    # Its messages are the only account of a build that failed, and nothing else is written then.
     except EngineError:
         write_text(job.folder / "failed.log", log_text(parsed.logger.messages))
         raise
@@ -109,6 +110,7 @@ def _islands(job: EngineJob) -> set[str]:
 
 def _build(job: EngineJob, parsed: ParsedGraph) -> BuiltEngine:
     settings, options = job.settings, job.options
+    # A cache is made by a config and outlives it: each attempt has a config of its own.
     caching = _timing_cache(job)
     config = parsed.builder.create_builder_config() if caching else None
     cache = caching.load(config) if caching else None
@@ -153,6 +155,7 @@ def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEnt
     write_text(path.with_suffix(".log"), log_text(messages))
     if layers:
         write_text(path.with_suffix(".layers.json"), layers_to_json(layers))
+    # Last, so that whoever finds an engine finds its log and layers beside it.
     with atomic_file(path) as file:
         file.write(built.plan)
     lowered = built.optimization_level != job.settings.optimization_level
@@ -185,6 +188,7 @@ def _file_name(job: EngineJob) -> str:
     names = [profile.name.replace(":", "-") for profile in job.settings.profiles]
     shown = "+".join(names) if len(names) <= 3 else f"{len(names)}-profiles"
     stem, library = Path(job.graph.file).stem, job.settings.library
+    # File systems allow 255 bytes in a name; the identity alone makes it unique.
     return f"{stem}.{library}.{shown[:80]}.{job.identity[:12]}.engine"
 
 

@@ -24,6 +24,7 @@ def ingredients(
         gpu: name and compute capability of the GPU that it is built on, if it is built for that.
     """
     kept = {key: v for key, v in settings.to_json().items() if key not in NOT_IN_IDENTITY}
+    # An engine of TensorRT does not load on another operating system.
     return {
         **bundle.digests(graph),
         "profiles": [f"{p.min} : {p.opt} : {p.max}" for p in settings.profiles],

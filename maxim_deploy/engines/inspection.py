@@ -57,7 +57,7 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
 def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -> dict[str, Any]:
     try:
         path = bundle.checked_engine(entry)
-        reasons = bundle.stale(entry) + reasons_against(entry, path, gpu)
+        reasons = bundle.mismatches(entry) + reasons_against(entry, path, gpu)
     except BundleError as error:
         reasons = [str(error)]
     listed = _layers(bundle, entry)
@@ -75,8 +75,9 @@ def _layers(bundle: Bundle, entry: EngineEntry) -> list[dict[str, Any]]:
     path = (bundle.path / entry.file).with_suffix(".layers.json")
     try:
         return [vars(layer) for layer in layers_from_json(path.read_text("utf-8"))]
+    # Built without details, or the list was removed: nothing depends on it.
     except (OSError, KeyError, TypeError, ValueError):
-        return []  # built without details, or the list was removed: nothing depends on it
+        return []
 
 
 def inspection_text(report: dict[str, Any]) -> str:
@@ -111,5 +112,5 @@ def _engine_lines(engine: dict[str, Any]) -> list[str]:
     lines += [f"    {entry.layers} layers: {types}"] if types else []
     lines += [f"    note: {note}" for note in entry.notes]
     if engine["runs_here"]:
-        return [*lines, "    runs here: nothing speaks against it"]
+        return [*lines, "    runs here"]
     return [*lines, *(f"    does not run here: {reason}" for reason in engine["reasons"])]

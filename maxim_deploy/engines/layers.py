@@ -31,6 +31,7 @@ class Layer:
 def layers_from_log(messages: Iterable[tuple[str, str]]) -> list[Layer]:
     """The layers that a detailed build listed; empty if it listed none."""
     for _, text in messages:
+        # The builder writes all layers as one message, which a blank line ends.
         if re.match(r"\s*Layers?:\s*\n", text):
             lines = text.partition("\n\n")[0].splitlines()
             return [_from_line(line) for line in lines if line.startswith("Name: ")]

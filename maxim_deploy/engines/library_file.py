@@ -56,6 +56,7 @@ class LibraryFile:
             content = self.path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return b""
+        # The payload may have line breaks: only the first one ends the header.
         line, _, payload = content.partition(b"\n")
         if why := self._refused(line[:_MAX_HEADER], payload):
             self.set_aside(why)
@@ -64,6 +65,7 @@ class LibraryFile:
 
     def set_aside(self, why: str) -> None:
         """Rename the file, so that it is not tried again; raises OSError."""
+        # Kept rather than deleted: a user may have named the wrong file.
         aside = self.path.with_name(self.path.name + ".rejected")
         self.path.replace(aside)
         self._progress(f"{self._what} {str(self.path)!r} {why}; set aside as {aside.name!r}")

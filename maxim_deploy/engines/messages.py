@@ -13,7 +13,7 @@ _MEANINGS = (
     ),
     (
         r"within workspace limit|insufficient workspace|workspace.*not enough",
-        "a layer needs more scratch memory: raise the workspace limit or leave it away",
+        "a layer needs more scratch memory: raise the workspace limit, or omit it",
     ),
     (
         r"libnvinfer_lean|nvinfer_lean",
@@ -45,7 +45,7 @@ def meaning(text: str) -> str:
     return next((advice for pattern, advice in _MEANINGS if re.search(pattern, text)), "")
 
 
-def harmless(text: str) -> str:
+def why_harmless(text: str) -> str:
     """Why a line need not worry anybody; empty if it should be read."""
     return next((reason for pattern, reason in _HARMLESS if re.search(pattern, text)), "")
 
@@ -61,7 +61,8 @@ def nodes_in(text: str) -> list[str]:
 def failure(messages: Iterable[tuple[str, str]]) -> str:
     """One line for people from the errors: what failed, at which node, what to do."""
     errors = [text for severity, text in messages if severity in ("ERROR", "INTERNAL_ERROR")]
-    errors = [text for text in errors if not harmless(text)]
+    # The library logs some questions that it asks itself as errors.
+    errors = [text for text in errors if not why_harmless(text)]
     if not errors:
         return "the library gives no reason; its log may say more"
     nodes = dict.fromkeys(name for text in errors for name in nodes_in(text))
@@ -79,6 +80,7 @@ def log_text(messages: Iterable[tuple[str, str]]) -> str:
     """
     counted: dict[tuple[str, str], int] = {}
     for severity, text in messages:
+        # Layers, the VERBOSE lines that matter, are kept in a file of their own.
         if severity != "VERBOSE":
             key = (severity, text.strip())
             counted[key] = counted.get(key, 0) + 1
@@ -86,7 +88,7 @@ def log_text(messages: Iterable[tuple[str, str]]) -> str:
     for (severity, text), count in counted.items():
         times = f" ({count} times)" if count > 1 else ""
         lines.append(f"{severity}: {text}{times}")
-        note = f"harmless: {harmless(text)}" if harmless(text) else meaning(text)
+        note = f"harmless: {why_harmless(text)}" if why_harmless(text) else meaning(text)
         if note and severity != "INFO":
             lines.append(f"    {note}")
     return "\n".join(lines) + "\n"
@@ -107,5 +109,6 @@ def memory_figures(messages: Iterable[tuple[str, str]]) -> dict[str, int]:
     for _, text in messages:
         for name, pattern in _MEMORY.items():
             if match := re.search(pattern, text):
+                # One line per profile: the largest counts.
                 figures[name] = max(figures.get(name, 0), int(match[1]))
     return figures

@@ -45,6 +45,7 @@ def check_network(parsed: ParsedGraph, precision: str, io: str, islands: Collect
     """
     network = parsed.network
     problems = [*_binding_problems(network, io)]
+    # A graph in full precision has one float type: there is nothing to mix up.
     if precision in LOW:
         problems += _type_problems(network, precision, islands)
     if not network.num_layers:
@@ -74,6 +75,7 @@ def _type_problems(network: Any, precision: str, islands: Collection[str]) -> li
         seen.add(node)
         if "float32" in types and not _may_be_float32(layer, node, islands):
             wide.append(node or layer.name)
+        # Around an island the parser moves and converts values, which carries no arithmetic.
         if node in islands and LOW[precision].type in types and layer.type.name not in _DATA_LAYERS:
             narrow.append(node)
     problems = []

@@ -29,6 +29,7 @@ def refit_from_graph(trt: Any, engine: Any, graph: Path, logger: Any) -> None:
     if not parser.refit_from_file(str(graph)):
         errors = "; ".join(parser.get_error(k).desc() for k in range(parser.num_errors))
         raise EngineError(f"cannot read the weights of {graph.name} for a refit: {errors}")
+    # It returns False and raises nothing: the engine would run with weights that are missing.
     if not refitter.refit_cuda_engine():
         missing = ", ".join(refitter.get_missing_weights()) or "none are missing"
         raise EngineError(f"refitting from {graph.name} failed; missing weights: {missing}")

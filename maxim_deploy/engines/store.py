@@ -47,10 +47,11 @@ def add_engine(
     try:
         job.folder.mkdir(exist_ok=True)
         with _locked(job, job.identity[:16], "another process builds this engine; waiting for it"):
-            if stored := _stored(job):
+            # Under the lock: another process may have built it while this one waited.
+            if stored := _find_stored(job):
                 return stored, False
             entry = make_engine(job)
-            _list(job, entry)
+            _put_into_manifest(job, entry)
             return entry, True
     except OSError as error:
         raise EngineError(f"cannot write the engine into {str(job.folder)!r}: {error}") from error
@@ -73,7 +74,7 @@ def check_buildable(
     if options.timing_cache is not None and is_portable(settings.library):
         raise UsageError(
             "TensorRT for RTX measures no kernels at build time: a timing cache does nothing there "
-            "(deprecated since 1.2). Leave it away; what the GPU compiles is kept by the runtime "
+            "(deprecated since 1.2). Omit it; what the GPU compiles is kept by the runtime "
             "cache"
         )
     if is_portable(settings.library):
@@ -86,6 +87,7 @@ def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> Eng
     graph = bundle.graph(settings.precision, settings.io)
     trt, gpu, for_gpu = check_buildable(settings, options)
     bundle.checked_graph(graph)
+    # Before the identity: it is made of the recorded hashes, which the files must have.
     made_of = ingredients(bundle, graph, settings, trt.__version__, for_gpu)
     return EngineJob(bundle, graph, settings, options, trt, gpu, made_of, identity_of(made_of))
 
@@ -115,9 +117,10 @@ def _locked(job: EngineJob, name: str, waiting: str = "") -> AbstractContextMana
         return lock.acquire()  # type: ignore[no-any-return]  # imported by name
 
 
-def _stored(job: EngineJob) -> EngineEntry | None:
+def _find_stored(job: EngineJob) -> EngineEntry | None:
     """The engine, if the bundle has it whole; its runtime settings are brought up to date."""
-    engines = Bundle.open(job.bundle.path).manifest.engines  # another process may have added some
+    # The manifest of now, not that of the job: another process may have added engines.
+    engines = Bundle.open(job.bundle.path).manifest.engines
     found = next((entry for entry in engines if entry.identity == job.identity), None)
     if found is None:
         _say_what_differs(job, engines)
@@ -129,7 +132,7 @@ def _stored(job: EngineJob) -> EngineEntry | None:
         return None
     if found.runtime != job.settings.for_runtime():
         found = replace(found, runtime=job.settings.for_runtime())
-        _list(job, found)
+        _put_into_manifest(job, found)
     return found
 
 
@@ -145,9 +148,10 @@ def _say_what_differs(job: EngineJob, engines: list[EngineEntry]) -> None:
         job.options.progress(f"{file} is another engine ({'; '.join(differing)})")
 
 
-def _list(job: EngineJob, entry: EngineEntry) -> None:
+def _put_into_manifest(job: EngineJob, entry: EngineEntry) -> None:
     """Put the entry into the manifest, in place of one of the same identity."""
     with _locked(job, "manifest"):
+        # Read again under its own lock: other engines may have been added since the job was made.
         bundle = Bundle.open(job.bundle.path)
         others = [other for other in bundle.manifest.engines if other.identity != entry.identity]
         manifest = replace(bundle.manifest, engines=[*others, entry])

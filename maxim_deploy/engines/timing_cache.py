@@ -48,6 +48,7 @@ class TimingCacheFile:
             EngineError: the file cannot be written.
         """
         with self._locked():
+            # Read anew, since another build may have written while this one was measuring.
             on_disk = self._payload()
             if on_disk:
                 cache.combine(config.create_timing_cache(on_disk), False)

@@ -15,7 +15,7 @@ from maxim_deploy.spec.engines import PORTABLE, EngineEntry
 
 
 def reasons_against(entry: EngineEntry, path: Path, gpu: Gpu | None) -> list[str]:
-    """Why an engine would not run here; empty if nothing speaks against it.
+    """Why an engine would not run here; empty if it would.
 
     What can be told without a GPU is told without one. With one, TensorRT for RTX's own answer
     counts as well.

@@ -66,6 +66,7 @@ def export_bundle(
             _check_whole(existing)
             _check_same_weights(existing, checkpoint)
             return existing, False
+        # An export takes minutes. Whether another process wrote here is only known at its end.
         with atomic_directory(folder) as partial:
             _fill(partial, checkpoint, settings, table, command, progress)
             if not force and _holds_bundle(folder):

@@ -60,7 +60,7 @@ class GraphWriter:
             else:
                 assert lowering is not None
                 self.progress(f"casting to {precision} and comparing with float32")
-                low = lowering.lowered(precision)
+                low = lowering.lower(precision)
                 entries += self._write_forms(low.model, precision, low.parity)
         return entries
 
@@ -71,6 +71,7 @@ class GraphWriter:
 
         `against` is the network to compare the tensor form with, or the numbers of a comparison.
         """
+        # Written even if nobody asked for it: the checks compare this form, as it lies on disk.
         tensor = self._write_form(model, precision, "tensor")
         parity: list[dict[str, Any]] = []
         if not isinstance(against, Maxim):
@@ -108,7 +109,8 @@ class GraphWriter:
         }
         save_graph(model, path, self._weights(precision), metadata)
         check_graph(path, io)
-        if not self.settings.literal:  # that form shrinks with antialias; TensorRT has none
+        # The literal form shrinks with antialias, which TensorRT does not have.
+        if not self.settings.literal:
             check_operators(model)
             self.progress("parsing with TensorRT for RTX, where it is installed")
             parse_with_tensorrt_rtx(path)

@@ -43,6 +43,7 @@ def verify_tensor_form(module: nn.Module, graph: Path) -> list[dict[str, Any]]:
             `ROUNDING_FACTOR` times the rounding.
         MissingDependencyError: ONNX Runtime is not installed.
     """
+    # PyTorch's own distance from float64 tells a network that rounds badly from a wrong graph.
     session = _session(graph)
     exact_module = copy.deepcopy(module).double()
     records = []

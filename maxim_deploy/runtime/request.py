@@ -60,7 +60,7 @@ class Request:
             BundleError: there is none, or only such as were built from another graph.
         """
         listed = [e for e in self.bundle.manifest.engines if e.library == self.backend]
-        engines = [e for e in listed if not self.bundle.stale(e)]
+        engines = [e for e in listed if not self.bundle.mismatches(e)]
         for precision in self._precisions(GPU_PRECISIONS):
             for io in FORMS:
                 if found := [e for e in engines if (e.precision, e.io) == (precision, io)]:

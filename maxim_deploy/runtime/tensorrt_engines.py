@@ -147,7 +147,7 @@ def _checked(bundle: Bundle, entry: EngineEntry, device: int) -> Gpu:
     """The GPU, after everything that can be known of an engine without loading it."""
     path = bundle.checked_engine(entry)
     graph, gpu = bundle.graph(entry.precision, entry.io), find_gpu(device)
-    reasons = bundle.stale(entry) + reasons_against(entry, path, gpu)
+    reasons = bundle.mismatches(entry) + reasons_against(entry, path, gpu)
     if reasons or gpu is None:
         raise BackendError(f"engine {entry.file} does not run here: {'; '.join(reasons)}")
     if entry.stripped:

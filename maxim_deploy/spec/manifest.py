@@ -273,7 +273,7 @@ class Bundle:
         weights = files[entry.weights]["sha256"] if entry.weights else None
         return {"graph": files[entry.file]["sha256"], "weights": weights}
 
-    def stale(self, entry: EngineEntry) -> list[str]:
+    def mismatches(self, entry: EngineEntry) -> list[str]:
         """Why an engine does not belong to this bundle: it was built from other files.
 
         Raises:

@@ -108,7 +108,7 @@ class Profile:
         """Smaller for a better fit: one shape before a range, a tight range before a wide one."""
         return not self.fixed, self.max.pixels, -self.min.pixels
 
-    def shared_with(self, other: Profile) -> bool:
+    def overlaps(self, other: Profile) -> bool:
         """Whether some shape is in both ranges."""
         low = _each(max, self.min, other.min)
         high = _each(min, self.max, other.max)
@@ -249,7 +249,7 @@ def profiles_from_specs(specs: Iterable[str], io: str) -> tuple[Profile, ...]:
 
 def overlapping(profiles: Sequence[Profile]) -> list[tuple[str, str]]:
     """The names of each two profiles that share a shape; the tighter one runs what both take."""
-    return [(a.name, b.name) for a, b in combinations(profiles, 2) if a.shared_with(b)]
+    return [(a.name, b.name) for a, b in combinations(profiles, 2) if a.overlaps(b)]
 
 
 def tightest(profiles: Sequence[Profile], shape: Shape) -> int | None:

@@ -74,7 +74,7 @@ def test_an_engine_says_whether_it_runs_here(tensorrt, trt, bundle: Path, monkey
         return inspect_bundle(bundle)["engines"][0]["reasons"]
 
     assert reasons() == []
-    assert "runs here: nothing speaks against it" in inspection_text(inspect_bundle(bundle))
+    assert "runs here" in inspection_text(inspect_bundle(bundle))
     monkeypatch.setattr(inspection, "find_gpu", lambda: Gpu("NVIDIA A100", "8.0", 1, "13.0"))
     assert reasons() == ["built for compute capability 8.9; NVIDIA A100 has 8.0"]
     monkeypatch.setattr(inspection, "find_gpu", lambda: None)

@@ -142,7 +142,7 @@ def test_a_graph_below_its_gate_is_refused(core, small_pictures, tmp_path, monke
     monkeypatch.setitem(LOW, "fp16", strict)
     lowering = Lowering(core, tmp_path, None, verify=True)
     with pytest.raises(ExportError, match=r"fp16 is \d+\.\d dB .*'chelsea'.*gate is 200 dB.*bf16"):
-        lowering.lowered("fp16")
+        lowering.lower("fp16")
 
 
 def test_values_too_large_for_float16_become_islands(core, small_pictures, tmp_path) -> None:
@@ -150,20 +150,20 @@ def test_values_too_large_for_float16_become_islands(core, small_pictures, tmp_p
     lowering = Lowering(core, tmp_path, None, verify=False)
     name = next(name for name in lowering.seen if "ayer_norm" in name or "gelu" in name)
     lowering.seen[name] = 60_000.0
-    lowering.lowered("fp16")
+    lowering.lower("fp16")
     assert "60000" in (tmp_path / "fp16.table.txt").read_text().replace("6e+04", "60000")
 
 
 def test_a_table_of_ones_own(core, small_pictures, tmp_path) -> None:
     table = PrecisionTable("float16", default_table("fp16").decisions[:3])
-    parity = Lowering(core, tmp_path, table, verify=True).lowered("fp16").parity
+    parity = Lowering(core, tmp_path, table, verify=True).lower("fp16").parity
     assert parity[0]["psnr"] > 60
 
 
 def test_a_graph_that_loses_nothing(core, small_pictures, tmp_path) -> None:
     """No error at all is infinitely many dB, and JSON has no such number."""
     table = PrecisionTable("float16", (Decision("*", "float32", "all of it"),))
-    parity = Lowering(core, tmp_path, table, verify=True).lowered("fp16").parity
+    parity = Lowering(core, tmp_path, table, verify=True).lower("fp16").parity
     assert [record["psnr"] for record in parity] == [None] * 5
     json.dumps(parity, allow_nan=False)
     graph = GraphEntry("fp16.tensor.onnx", "fp16", "tensor", None, 20, 1, parity)

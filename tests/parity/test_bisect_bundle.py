@@ -181,7 +181,7 @@ def test_an_export_takes_the_table(demo_bundle: Path, photos: Path, tmp_path: Pa
     (tmp_path / "table.json").write_text(report.table.to_json(report.decided))
     table = read_precision_table(tmp_path / "table.json")
     core = ir.load(demo_bundle / "fp32.tensor.onnx")
-    lowered = Lowering(core, tmp_path, table, verify=True).lowered("fp16")
+    lowered = Lowering(core, tmp_path, table, verify=True).lower("fp16")
     recorded = {record["picture"]: record["psnr"] for record in lowered.parity}
     default = next(
         record["psnr"]

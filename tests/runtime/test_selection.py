@@ -109,7 +109,7 @@ def test_engines_run_what_they_take(bundle: Path, monkeypatch) -> None:
             opened.append(entry.file)
             self.precision, self.stream = entry.precision, stream
 
-    monkeypatch.setattr(Bundle, "stale", lambda *_: [])
+    monkeypatch.setattr(Bundle, "mismatches", lambda *_: [])
     monkeypatch.setattr(request, "find_gpu", lambda _: Gpu("NVIDIA L4", "8.9", 1, "13.0"))
     monkeypatch.setattr(tensorrt_backend, "open_cuda", lambda *_: object())
     monkeypatch.setattr(tensorrt_backend, "TensorRtBackend", Engine)

@@ -72,7 +72,7 @@ def use(folder: Path) -> None:
     found = engine_for(bundle.manifest.engines, Shape(1, 512, 512), library="tensorrt")
     if found:
         found[0].bytes_for(Shape(1, 512, 512))
-        bundle.stale(found[0])
+        bundle.mismatches(found[0])
 
 
 def test_whatever_is_wrong(document: dict[str, Any], tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_overlaps_are_told() -> None:
         ("photo", "720p"), ("photo", "720p-portrait"),
         ("photo", "2048x2048:2048x2048:2048x4096"),
     ]  # fmt: skip
-    assert not photo.shared_with(profile_from_spec("512x512@2", "image"))
+    assert not photo.overlaps(profile_from_spec("512x512@2", "image"))
 
 
 def test_the_tightest_that_takes_a_shape_runs_it() -> None:

@@ -45,6 +45,7 @@ def difference(found: NDArray[np.floating], expected: NDArray[np.floating]) -> D
         bad = int(np.size(result) - np.isfinite(result).sum())
         if bad:
             raise ExportError(f"{bad} of {result.size} values of the {name} are not finite")
+    # Clipped, since every form of the network ends in a picture; in float64, to add no rounding.
     error = np.abs(np.clip(found, 0, 1).astype(np.float64) - np.clip(expected, 0, 1))
     mean_square = float(np.square(error).mean())
     psnr = -10 * math.log10(mean_square) if mean_square else math.inf

@@ -51,12 +51,14 @@ def low_precision(model: ir.Model, table: PrecisionTable) -> ir.Model:
             or a weight is too large for it (the message names it).
     """
     result = _typed_copy(model)
+    # Before the islands are looked up: which types an operator takes depends on the opset.
     opset = _raise_opset(result, table.precision.opset)
     islands = table.islands(result.graph)
     for node in result.graph:
         if is_float(node) and node not in islands:
             check_supported(node, opset, table.data_type)
             _lower(node, opset, table.data_type)
+    # A computed value needs a Cast at run time. A weight does not: it is converted here, once.
     for (value, wanted), uses in _crossings(result.graph, opset).items():
         if not value.is_initializer():
             _replace(uses, _cast_of(result.graph, value, wanted))
@@ -67,6 +69,7 @@ def low_precision(model: ir.Model, table: PrecisionTable) -> ir.Model:
 
 def _typed_copy(model: ir.Model) -> ir.Model:
     result = model.clone()
+    # As initializers all constants are retyped like weights; a Constant node has a type of its own.
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
     if any(value.dtype is None for node in result.graph for value in node.outputs):
         ShapeInferencePass()(result)
@@ -90,6 +93,7 @@ def _raise_opset(model: ir.Model, wanted: int) -> int:
 def _lower(node: ir.Node, opset: int, low: ir.DataType) -> None:
     for value in bound_outputs(node, opset):
         retype(value, low)
+    # A Cast states its result's type in an attribute, which would contradict the value's type.
     if node.op_type == "Cast":
         node.attributes["to"] = ir.AttrInt64("to", low)
 
@@ -116,6 +120,7 @@ def _cast_of(graph: ir.Graph, value: ir.Value, wanted: ir.DataType) -> ir.Value:
     """A new Cast of `value`, right behind its producer."""
     producer = value.producer()
     owner = producer.name if producer is not None else value.name
+    # Behind the producer one Cast serves all users, and a wide value may be freed at once.
     cast = ir.node("Cast", [value], {"to": wanted}, name=f"{owner}/Cast_{value.index() or 0}")
     out = cast.outputs[0]
     out.name, out.shape = f"{value.name}.{type_name(wanted)}", value.shape
@@ -127,6 +132,7 @@ def _cast_of(graph: ir.Graph, value: ir.Value, wanted: ir.DataType) -> ir.Value:
 def _convert_initializers(graph: ir.Graph, opset: int, low: ir.DataType) -> None:
     crossings = _crossings(graph, opset)
     for (value, _), uses in crossings.items():
+        # Islands read the exact weight. Two copies of a weight cost less than a Cast in each run.
         others = [use for use in value.uses() if tuple(use) not in uses]
         if others:
             kept = ir.val(f"{value.name}.float32", const_value=value.const_value)
@@ -139,6 +145,7 @@ def _convert_initializers(graph: ir.Graph, opset: int, low: ir.DataType) -> None
 def _rounded(value: ir.Value, low: ir.DataType) -> ir.TensorProtocol:
     assert value.const_value is not None
     array = value.const_value.numpy()
+    # NumPy only warns of a weight that becomes infinite. Here it is an error that names the weight.
     with np.errstate(over="ignore"):
         rounded = array.astype(low.numpy())
     lost = np.isfinite(array) & ~np.isfinite(rounded.astype(np.float32))
@@ -152,6 +159,7 @@ def _rounded(value: ir.Value, low: ir.DataType) -> ir.TensorProtocol:
 
 def _restore_outputs(graph: ir.Graph) -> None:
     """Give outputs that have become low precision their float32 and their name back."""
+    # Applications bind the output by name and type, whatever the graph computes in.
     for position, value in enumerate(graph.outputs):
         if value.dtype in LOW_FLOATS:
             name, value.name = value.name, f"{value.name}.{type_name(value.dtype)}"

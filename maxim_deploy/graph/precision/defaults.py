@@ -25,6 +25,7 @@ def default_table(precision: str) -> PrecisionTable:
     """
     check_known("low precision", precision, LOW)
     row, low = LOW[precision], LOW[precision].type
+    # Each number says what float32 saves there, or that it saves nothing.
     rounding = f"largest rounding error of a pixel in {low}"
     decisions = (
         Decision(

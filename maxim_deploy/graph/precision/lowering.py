@@ -61,15 +61,17 @@ class Lowering:
         self.photos = {"chelsea": photo}
         self.seen = magnitudes(core, self._pictures())
 
-    def lowered(self, precision: str) -> Lowered:
+    def lower(self, precision: str) -> Lowered:
         """The graph in a precision of `LOW`.
 
         Raises:
             ExportError: a result is not finite, or further from float32 than its gate allows.
         """
         table = self.table if self.table is not None else default_table(precision)
+        # A user's table gets these islands too: without them a value may become infinite.
         table = with_safe_range(table, self.core, self.seen)
         model = low_precision(self.core, table)
+        # Runtimes do not refuse a graph with an island too few: only its picture is worse.
         verify_types(model, table)
         decided = decided_nodes(table, self.core, self.seen)
         write_text(self.folder / f"{precision}.table.txt", table_text(table, decided))

@@ -48,6 +48,7 @@ def magnitudes(model: ir.Model, pictures: Iterable[NDArray[np.float32]]) -> Magn
     watched = model.clone()
     values = _computed(watched)
     outputs = [name for value in values for name in _watch(watched.graph, value)]
+    # One picture at a time: a batch of them would take the memory of all.
     session = open_session(watched)
     runs = [session.run(outputs, {"image": picture}) for picture in pictures]
     if not runs:
@@ -72,6 +73,7 @@ def with_safe_range(table: PrecisionTable, model: ir.Model, seen: Magnitudes) ->
         model: the float32 graph.
         seen: its magnitudes.
     """
+    # A weight too large is refused by the conversion, so that only computed values are judged here.
     limit = float(table.data_type.max) / SAFETY
     islands, opset = table.islands(model.graph), model.opset_imports[""]
     added = []
@@ -79,6 +81,7 @@ def with_safe_range(table: PrecisionTable, model: ir.Model, seen: Magnitudes) ->
         reached = seen_at(node, opset, seen) if is_float(node) and node not in islands else None
         if reached is not None and reached > limit:
             reason = f"{table.low} is safe up to {limit:.5g} only, 1/{SAFETY} of its largest value"
+            # A pattern is a glob, and a node's name may have brackets.
             name = glob.escape(str(node.name))
             added.append(Decision(name, "float32", reason, "largest magnitude seen", reached))
     return PrecisionTable(table.low, (*table.decisions, *added))
@@ -116,6 +119,7 @@ def _check_finite(seen: Magnitudes) -> None:
 
 def _carried(model: ir.Model, seen: Magnitudes) -> Magnitudes:
     """Complete the magnitudes by the tensors that were only moved."""
+    # The order of the graph is topological, so that sources are known before what is moved.
     seen = dict(seen)
     for node in model.graph:
         if is_float(node) and node.op_type in MOVES:

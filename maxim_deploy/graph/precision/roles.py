@@ -47,6 +47,7 @@ def output_nodes(graph: ir.Graph) -> list[ir.Node]:
             found += [] if is_border(node) else [node]
             (value,) = _data_inputs(node)
             node = value.producer()
+        # A network without a shortcut has no exact input to protect at its end.
         if node is None or node.op_type != "Add":
             return []
         found.append(node)
@@ -85,8 +86,10 @@ def _keeps_pixels(node: ir.Node) -> bool:
     """Whether a node with one data input does nothing to it but move, scale or round."""
     if len(_data_inputs(node)) != 1:
         return False
+    # Interpolation computes new values, while the nearest mode picks pixels.
     if node.op_type == "Resize":
         return node.attributes.get_string("mode", "nearest") == "nearest"
     constants = [value for value in node.inputs if value is not None and value.is_initializer()]
+    # A scalar scales pixels. A tensor is a weight, and behind it the values are features.
     scalars = all(value.shape is not None and value.shape.numpy() == () for value in constants)
     return node.op_type in MOVES or (node.op_type in _SCALING and scalars)

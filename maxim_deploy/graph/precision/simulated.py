@@ -17,6 +17,7 @@ from maxim_deploy.graph.precision.type_constraints import LOW_FLOATS, insert_beh
 def simulated_in_float32(model: ir.Model) -> ir.Model:
     """A float32 graph with the rounding of a low-precision one, which is not modified."""
     simulated = model.clone()
+    # Weights were rounded when the low-precision graph was made. Widening them is exact.
     for value in simulated.graph.initializers.values():
         if value.dtype in LOW_FLOATS and value.const_value is not None:
             array = value.const_value.numpy().astype(np.float32)
@@ -36,7 +37,8 @@ def _widen(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     retype(value, ir.DataType.FLOAT)
     if node.op_type == "Cast":
         node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
-    if node.op_type in MOVES:  # what it moves is rounded already
+    # What a node only moves was rounded where it was computed.
+    if node.op_type in MOVES:
         return
     down = ir.node("Cast", [value], {"to": low}, name=f"{value.name}/round_down")
     back = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=f"{value.name}/round_back")
@@ -44,6 +46,7 @@ def _widen(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
         cast.outputs[0].name = cast.name
         cast.outputs[0].shape = value.shape
         retype(cast.outputs[0], dtype)
+    # Every user reads the rounded value. `down` is a user as well, and must read the original.
     value.replace_all_uses_with(back.outputs[0])
     down.replace_input_with(0, value)
     insert_behind(graph, value, down, back)

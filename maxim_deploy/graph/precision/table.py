@@ -132,11 +132,13 @@ def _decision(record: dict[str, Any]) -> Decision:
 
 
 def _matches(graph: ir.Graph, pattern: str) -> list[ir.Node]:
+    # Without the casts of the conversion, so that a table means the same nodes before and after it.
     names = {node.name or "": node for node in graph if is_float(node) and not is_border(node)}
     if pattern in ROLES:
         found = ROLES[pattern](graph)
     else:
         found = [node for name, node in names.items() if fnmatchcase(name, pattern)]
+    # A pattern that matches nothing is an island that is missing, not a harmless line.
     if not found:
         raise ExportError(
             f"precision table: {pattern!r} matches no float node of this graph"

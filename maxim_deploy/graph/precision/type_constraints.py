@@ -45,6 +45,7 @@ def bound_inputs(node: ir.Node, opset: int) -> dict[int, ir.Value]:
     """
     schema = _schema(node, opset)
     variable = schema.outputs[0].type_str
+    # The last formal input of a variadic operator, such as Concat, stands for all that follow.
     return {
         position: value
         for position, value in enumerate(node.inputs)

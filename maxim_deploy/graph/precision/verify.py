@@ -29,6 +29,7 @@ def verify_types(model: ir.Model, table: PrecisionTable) -> None:
         ExportError: naming nodes of the wrong type, casts that follow one another, inputs or
             outputs in low precision, or a LayerNormalization with low-precision statistics.
     """
+    # The converter that is judged here wrote these types. Inference must find them by itself.
     proto = ir.to_proto(model)
     proto.graph.ClearField("value_info")
     try:
@@ -58,6 +59,7 @@ def _faults(model: ir.Model, table: PrecisionTable) -> Iterator[str]:
             if before is not None and is_border(before):
                 yield f"{node.name} casts what {before.name} has just cast"
         elif is_float(node):
+            # Islands are looked up in the converted graph: a role that lost its nodes is an error.
             wanted = ir.DataType.FLOAT if node in islands else table.data_type
             yield from _wrong_types(node, opset, wanted)
 
