@@ -200,7 +200,7 @@ def _export(
             settings,
             table=table,
             force=force,
-            more_is_fine=for_engine,
+            allow_more=for_engine,
             command=shlex.join(
                 [str(click.get_current_context().find_root().info_name), *sys.argv[1:]]
             ),

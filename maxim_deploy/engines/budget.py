@@ -10,7 +10,7 @@ from maxim_deploy.engines.building import BuiltEngine, OutOfTimeError
 from maxim_deploy.errors import EngineError
 
 SHARE = 0.6
-"""Of the time that is left, what an attempt gets that has a lower level to fall back on."""
+"""Share of the remaining time for an attempt that has a lower level to fall back on."""
 
 STEP = 2
 """Levels to go down at a time; neighbours differ little."""

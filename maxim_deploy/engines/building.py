@@ -88,7 +88,7 @@ def build_engine(
         raise OutOfTimeError(f"the build was not done after {seconds:.0f} s")
     if plan is None:
         raise EngineError(f"the build failed: {failure(parsed.logger.messages)}")
-    # A view, since a copy of some hundred megabytes would serve nobody.
+    # A view: an engine has some hundred megabytes, and it is only written to a file.
     return BuiltEngine(memoryview(plan), time.monotonic() - started, level)
 
 
@@ -192,15 +192,15 @@ def _add_profile(parsed: ParsedGraph, config: Any, profile: Any, io: str) -> Non
 def _in_thread(work: Callable[[], Any], cancel: Callable[[], None]) -> Any:
     """The result of `work`, done in a thread; an interrupt cancels it and does not wait for it.
 
-    Not with `Thread.join`: when Ctrl-C interrupts that, CPython 3.11 takes the thread for ended,
-    and an interpreter that exits under a build crashes. For the thread of this pool it waits.
+    `Thread.join` would not do: when Ctrl-C interrupts it, CPython 3.11 takes the thread for ended,
+    and an interpreter that exits during a build crashes. It waits for the thread of a pool.
     """
     pool = ThreadPoolExecutor(1, "engine build")
     future = pool.submit(work)
     pool.shutdown(wait=False)
     try:
         return future.result()
-    # KeyboardInterrupt as well: nobody else would end the build.
+    # KeyboardInterrupt as well, since nothing else would end the build.
     except BaseException:
         cancel()
         raise

@@ -143,7 +143,7 @@ def _build(job: EngineJob, parsed: ParsedGraph) -> BuiltEngine:
 def _timing_cache(job: EngineJob) -> TimingCacheFile | None:
     if job.options.timing_cache is None:
         return None
-    assert job.gpu is not None  # whoever made the job saw to it
+    assert job.gpu is not None  # `check_buildable` refuses a timing cache without one
     library = f"{job.settings.library} {job.trt.__version__}"
     return TimingCacheFile(job.options.timing_cache, library, job.gpu.name, job.options.progress)
 
@@ -155,7 +155,7 @@ def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEnt
     write_text(path.with_suffix(".log"), log_text(messages))
     if layers:
         write_text(path.with_suffix(".layers.json"), layers_to_json(layers))
-    # Last, so that whoever finds an engine finds its log and layers beside it.
+    # Last, so that an engine never lies there without its log and layers.
     with atomic_file(path) as file:
         file.write(built.plan)
     lowered = built.optimization_level != job.settings.optimization_level

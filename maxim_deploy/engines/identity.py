@@ -1,4 +1,4 @@
-"""What an engine is made of; equal ingredients make an equal engine, in all that matters."""
+"""What an engine is made of. Equal ingredients make an equal engine, but for its bytes."""
 
 from __future__ import annotations
 

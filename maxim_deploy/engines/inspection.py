@@ -84,7 +84,7 @@ def inspection_text(report: dict[str, Any]) -> str:
     """A report of `inspect_bundle` for people."""
     gpu = report["gpu"]
     here = f"{gpu['name']}, compute capability {gpu['compute_capability']}" if gpu else "no GPU"
-    lines = [f"{report['path']}: {report['model']}, {report['variant'] or 'size of its own'}"]
+    lines = [f"{report['path']}: {report['model']}, {report['variant'] or 'custom size'}"]
     lines += [f"this machine: {here}", "graphs:"]
     lines += [
         f"  {graph['file']}: opset {graph['opset']}, {graph['nodes']} nodes, "

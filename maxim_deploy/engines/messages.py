@@ -41,12 +41,12 @@ _HARMLESS = (
 
 
 def meaning(text: str) -> str:
-    """What to do about an error of the library; empty if we know nothing better than its words."""
+    """What to do about an error of the library; empty if only its own words are known."""
     return next((advice for pattern, advice in _MEANINGS if re.search(pattern, text)), "")
 
 
 def why_harmless(text: str) -> str:
-    """Why a line need not worry anybody; empty if it should be read."""
+    """Why a line is harmless; empty if it should be read."""
     return next((reason for pattern, reason in _HARMLESS if re.search(pattern, text)), "")
 
 

@@ -1,4 +1,4 @@
-"""The engines of a bundle: found again if they are there, built once if they are not."""
+"""The engines of a bundle: one that is there is used again, and no two processes build one."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def check_buildable(
 
 
 def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> EngineJob:
-    """Everything that can be checked at once is, the hashes of graph and weights included."""
+    """Check everything that is quick to check, the hashes of graph and weights included."""
     graph = bundle.graph(settings.precision, settings.io)
     trt, gpu, for_gpu = check_buildable(settings, options)
     bundle.checked_graph(graph)
@@ -106,7 +106,7 @@ def _gpu_to_build_for(settings: EngineSettings, gpu: Gpu | None) -> str | None:
 
 
 def _locked(job: EngineJob, name: str, waiting: str = "") -> AbstractContextManager[Any]:
-    """A lock between processes; the system lets go of it if its holder is killed."""
+    """A lock between processes; the system releases it if its holder is killed."""
     filelock = require("filelock", "rtx")
     lock = filelock.FileLock(job.folder / f".{name}.lock")
     try:

@@ -56,7 +56,7 @@ class TimingCacheFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """A lock between processes: a file beside the cache, where whoever has it can write."""
+        """A lock between processes: a file beside the cache, where its users can write."""
         filelock = require("filelock", "tensorrt")
         try:
             with filelock.FileLock(self._path.with_name(self._path.name + ".lock")):

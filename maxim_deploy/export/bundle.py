@@ -30,7 +30,7 @@ def export_bundle(
     *,
     table: PrecisionTable | None = None,
     force: bool = False,
-    more_is_fine: bool = False,
+    allow_more: bool = False,
     command: str = "",
     progress: Progress = lambda _: None,
 ) -> tuple[Bundle, bool]:
@@ -43,7 +43,7 @@ def export_bundle(
         settings: what to export; None for the defaults.
         table: precision table to use in place of the default one; its digest is a setting.
         force: export anew and replace a bundle that is there.
-        more_is_fine: a bundle that is there may have more precisions and I/O forms than asked for.
+        allow_more: a bundle that is there may have more precisions and I/O forms than asked for.
         command: command line to record in the manifest.
         progress: told what is being done.
 
@@ -62,7 +62,7 @@ def export_bundle(
         folder = Path(os.path.realpath(folder))  # may be `.`, which is replaced with the rest
         if _holds_bundle(folder) and not force:
             existing = Bundle.open(folder)
-            _check_same(existing, checkpoint, settings, more_is_fine)
+            _check_same(existing, checkpoint, settings, allow_more)
             _check_whole(existing)
             _check_same_weights(existing, checkpoint)
             return existing, False
@@ -133,7 +133,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _check_same(
-    existing: Bundle, checkpoint: Checkpoint, settings: BundleSettings, more_is_fine: bool
+    existing: Bundle, checkpoint: Checkpoint, settings: BundleSettings, allow_more: bool
 ) -> None:
     old, new = existing.manifest.model.source_sha256, checkpoint.descriptor.source_sha256
     if old != new:
@@ -142,7 +142,7 @@ def _check_same(
             f"one {new}. Choose another name, or pass --force to export anew"
         )
     before, after = map(_in_any_order, (existing.manifest.settings, settings.to_json()))
-    if more_is_fine:
+    if allow_more:
         after |= {
             key: before[key]
             for key in ("precision", "io")

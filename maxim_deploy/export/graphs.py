@@ -71,7 +71,7 @@ class GraphWriter:
 
         `against` is the network to compare the tensor form with, or the numbers of a comparison.
         """
-        # Written even if nobody asked for it: the checks compare this form, as it lies on disk.
+        # Written even if it was not asked for: the checks compare this form, as it lies on disk.
         tensor = self._write_form(model, precision, "tensor")
         parity: list[dict[str, Any]] = []
         if not isinstance(against, Maxim):

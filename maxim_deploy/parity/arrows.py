@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maxim_deploy._progress import Progress
 from maxim_deploy.errors import MaximDeployError, UsageError
 from maxim_deploy.imaging import Rounding, to_unit
 from maxim_deploy.imaging.files import write_image
@@ -168,7 +169,7 @@ def judge(
     arrows: Iterable[Arrow],
     samples: list[Sample],
     options: Options,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Iterator[Judged]:
     """Compare the ends of each arrow on every picture.
 

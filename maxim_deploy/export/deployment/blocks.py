@@ -198,7 +198,7 @@ class GatingWeights(TensorModule):
 
 
 class CrossGate(nn.Module):
-    """Cross gating behind its two opening 1x1 convolutions, which whoever feeds it carries out."""
+    """Cross gating without its two opening 1x1 convolutions, which its callers apply."""
 
     def __init__(self, literal: gating.CrossGating, rewrites: Rewrites) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The exact rewrites, each with a switch for tests and ablation.
 
-Each is equal to the literal network in real arithmetic, so only rounding changes; the mathematics
-stands where the rewrite is carried out.
+Each is equal to the literal network in real arithmetic, so only rounding changes. The mathematics
+of a rewrite stands in the module that applies it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Rewrites:
             and the gate's `+ 1` joins the spatial bias (`mixing`).
         single_gelu: GELU as one operator rather than its formula (`modules.Gelu`).
         convolutional_shrink: antialiased shrinking as a depthwise convolution (`resampling`).
-        last_output_only: nothing that the full-size output of the last stage does not need.
+        last_output_only: only what the full-size output of the last stage needs.
         shared_layouts: one layout change into and out of convolutions that follow each other
             (`blocks.ConvolutionalAttention`).
         separate_halves: the halves of a projection are projections of their own, and a matrix on a
