@@ -31,7 +31,6 @@ ROWS = pytest.mark.parametrize("row", PRECISIONS.values(), ids=PRECISIONS)
 
 OWN_WORDS = {
     "spec/precision.py": "the table itself",
-    "benchmarks/old_records.py": "records of the time before, which say no precision",
     "checkpoints/entries.py": "element types that files of weights may have, float64 among them",
 }
 """Modules that may quote a precision or its type, and why."""
