@@ -55,6 +55,7 @@ class AllOutputs(torch.nn.Module):
         return tuple(image for scales in self.network.all_outputs(image) for image in scales)
 
 
+@pytest.mark.xdist_group("literal S-2")
 @pytest.mark.slow
 def test_literal_graph_agrees_with_the_reference(tmp_path: Path, record_property) -> None:
     """S-2, every case, every stage and scale, from one graph of the literal network."""
@@ -68,6 +69,7 @@ def test_literal_graph_agrees_with_the_reference(tmp_path: Path, record_property
     assert max(errors.values()) <= reference.TOLERANCE, errors
 
 
+@pytest.mark.xdist_group("S-3")
 @pytest.mark.slow
 def test_s3_graph_agrees_with_the_reference(tmp_path: Path, record_property) -> None:
     module = DeploymentMaxim(module_from_checkpoint(reference.checkpoint("S-3")))
@@ -115,6 +117,7 @@ def s2_bundle(tmp_path_factory: pytest.TempPathFactory, kept_traces: None) -> Pa
     return reference_bundle("S-2", tmp_path_factory.mktemp("s2"), BundleSettings())
 
 
+@pytest.mark.xdist_group("S-2")
 @pytest.mark.slow
 def test_deployment_graph_of_s2(s2_bundle: Path, record_property) -> None:
     errors = graph_errors(s2_bundle / "fp32.tensor.onnx", "S-2")
@@ -130,6 +133,7 @@ def test_deployment_graph_of_s2(s2_bundle: Path, record_property) -> None:
 FP16_SIZES = [(256, 256), (512, 768), pytest.param((1088, 1920), marks=pytest.mark.extended)]
 
 
+@pytest.mark.xdist_group("S-2")
 @pytest.mark.slow
 @pytest.mark.parametrize("size", FP16_SIZES)
 def test_fp16_of_s2(s2_bundle: Path, size: tuple[int, int], record_property) -> None:
@@ -181,6 +185,7 @@ def test_fp16_weights_are_half_the_size(demo_bundle: Path) -> None:
     assert 0.49 < sizes[1] / sizes[0] < 0.51  # small tensors stay in the graph
 
 
+@pytest.mark.xdist_group("S-1")
 @pytest.mark.slow
 def test_bundle_agrees_with_the_reference(s1_bundle: Path, record_property) -> None:
     errors = graph_errors(s1_bundle / "fp32.tensor.onnx", "S-1")
@@ -188,6 +193,7 @@ def test_bundle_agrees_with_the_reference(s1_bundle: Path, record_property) -> N
     assert len(errors) == 2 and max(errors.values()) <= reference.TOLERANCE, errors
 
 
+@pytest.mark.xdist_group("S-1")
 @pytest.mark.slow
 def test_published_evaluation_of_an_odd_sized_image(s1_bundle: Path) -> None:
     """The whole pipeline, from checkpoint file to 8-bit picture, on 37x90 pixels."""
