@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -115,3 +116,10 @@ def test_extras_are_the_documented_ones(distributions: Path) -> None:
         "cpu", "gpu", "tensorrt", "rtx", "pycuda", "export", "hdr", "video", "bench", "dev",
     }  # fmt: skip
     assert "License-Expression: Apache-2.0" in lines
+
+
+def test_no_test_module_imports_another() -> None:
+    """What tests share, such as fakes, is in modules of its own, so that each runs alone."""
+    files = Path(__file__).parent.rglob("*.py")
+    imports = re.compile(r"^\s*(from|import) (\w+\.)*(test_\w+|conftest)\b", re.MULTILINE)
+    assert [str(path) for path in files if imports.search(path.read_text("utf-8"))] == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.conftest import TINY, weights_only
+from benchmarks.bundles import TINY, weights_only
 
 from maxim_deploy.benchmarks import artifacts
 from maxim_deploy.benchmarks.artifacts import baseline_file, model_bundle, random_checkpoint

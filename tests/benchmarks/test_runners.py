@@ -96,7 +96,8 @@ def test_gpu_time_of_pytorch_is_between_events(
 def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A bundle with an engine that inverts, and the stand-ins for CUDA and TensorRT."""
     pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
-    from runtime.test_tensorrt_backend import L4, entry_of
+    from engines.bundles import entry_of
+    from gpus import L4
 
     from maxim_deploy.runtime import request, tensorrt_engines
     from maxim_deploy.runtime.cuda import cuda_bindings
@@ -148,7 +149,7 @@ def test_an_engine_runs_in_each_bracket(fake_engine) -> None:
 def test_onnxruntime_on_a_gpu_has_no_gpu_time(
     fake_engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from runtime.test_onnxruntime_cuda import FakeOrt
+    from runtime.fake_onnxruntime import FakeOrt
 
     from maxim_deploy.runtime import onnxruntime_cuda
 

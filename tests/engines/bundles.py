@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 from bundles import write_manifest
 
+from maxim_deploy._files import sha256_of
 from maxim_deploy.graph.files import save_graph
 from maxim_deploy.spec.engine_settings import EngineSettings, engine_settings_from
-from maxim_deploy.spec.manifest import GraphEntry
+from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.profiles import profiles_from_specs
 
 
 def tiny_graph(scale: float = 1.0, stray: str = "") -> ir.Model:
@@ -65,3 +69,22 @@ def settings(*profiles: str, **options: object) -> EngineSettings:
     return engine_settings_from(
         {"library": "tensorrt-rtx", "profiles": profiles or ("64x64:96x128:256x256",), **options}
     )
+
+
+CHOSEN = {"cuda_graphs": "whole-graph", "specialization": "lazy", "runtime_cache": True}
+
+
+def entry_of(bundle: Bundle, library: str = "tensorrt", **changes: object) -> EngineEntry:
+    path = bundle.path / "engines" / "x.engine"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"plan")
+    files = bundle.manifest.files
+    made_of = {name: files[file]["sha256"] for name, file in
+               (("graph", "fp16.image.onnx"), ("weights", "fp16.weights"))}  # fmt: skip
+    profiles = profiles_from_specs(["64x64:96x128:256x256", "96x128"], "image")
+    entry = EngineEntry(
+        "engines/x.engine", "a" * 64, {**made_of, "version_compatible": False}, library, "10.14.1",
+        "fp16", "image", profiles, ("8.9",), CHOSEN, False, sha256_of(path), 4, 1.0, 3, {}, 1, 1,
+        {}, "now",
+    )  # fmt: skip
+    return replace(entry, **changes)

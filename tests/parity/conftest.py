@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import reference
 import torch
+from parity.networks import SMALL
 
 from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.parity.pictures import Sample, own_samples
-from maxim_deploy.spec.architecture import Architecture
-
-SMALL = Architecture(features=8, stages=2, groups=1, bottleneck_blocks=1)
 
 
 @pytest.fixture(autouse=True)

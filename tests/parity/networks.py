@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from maxim_deploy.spec.architecture import Architecture
+
 HEAD = """<ir_version: 10, opset_import: ["": 20]>
 hand_made (float[N, 3, H, W] image) => (float[N, 3, H, W] restored) {
 """
@@ -43,3 +45,6 @@ def graph_of(body: str, **weights: float) -> ir.Model:
 def hand_made() -> ir.Model:
     """Block `net/b/far` carries its values far from zero, where float16 is coarse."""
     return graph_of(NETWORK, third=1 / 3, offset=OFFSET)
+
+
+SMALL = Architecture(features=8, stages=2, groups=1, bottleneck_blocks=1)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from parity.conftest import SMALL
+from parity.networks import SMALL
 from torch import nn
 from torch.overrides import TorchFunctionMode
 

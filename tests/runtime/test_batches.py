@@ -10,18 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runtime.test_tiles import Doubling, image_of, restorer_of
+from runtime.fakes import Doubling, Gaining, image_of, restorer_of
 
 import maxim_deploy
 from maxim_deploy import BackendError, UsageError
 from maxim_deploy.runtime.turns import Turns
 from maxim_deploy.spec.profiles import Profile, Shape
-
-
-class Gaining(Doubling):
-    """Gains from every image more in a run."""
-
-    batch_pixels = None
 
 
 def test_equal_padded_sizes_run_together() -> None:

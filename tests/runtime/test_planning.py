@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runtime.test_batches import Gaining
-from runtime.test_tiles import Doubling, restorer_of
+from runtime.fakes import Doubling, Gaining, restorer_of
 from spec.samples import entry
 
 import maxim_deploy

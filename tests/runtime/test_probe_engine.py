@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime.test_probes import L4, computed
+from gpus import L4
+from runtime.fake_onnxruntime import computed
 
 from maxim_deploy.runtime import tensorrt_probe
 from maxim_deploy.runtime.probes import verdict_on

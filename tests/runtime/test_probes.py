@@ -6,24 +6,17 @@ import json
 import subprocess
 import sys
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
+from gpus import L4
+from runtime.fake_onnxruntime import Options, Session
 
-from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime import onnxruntime_cuda
 from maxim_deploy.runtime.probes import verdict_on
 from maxim_deploy.runtime.verdict import NO_GPU
-
-L4 = Gpu("NVIDIA L4", "8.9", 24 * 10**9, "13.0")
-
-
-def computed(image: np.ndarray) -> np.ndarray:
-    """What the tiny graph computes, in other words than `verdict_on` uses."""
-    red, green, blue = image[0]
-    return np.stack([red + 2 * green, green + 2 * blue, blue + 2 * red])[np.newaxis]
 
 
 def test_the_bytes_are_the_graph_that_they_claim_to_be() -> None:
@@ -97,32 +90,6 @@ def test_the_verdict_alone_is_on_the_last_line_of_stdout() -> None:
 
 
 # ------------------------------------------------------------------ ONNX Runtime with CUDA
-
-
-class Session:
-    """Of ONNX Runtime; `providers` is what it claims to have taken."""
-
-    providers = ("CUDAExecutionProvider",)
-    error = 0.0
-
-    def __init__(self, graph: bytes, options: Any = None, providers: list[str] = ()) -> None:
-        assert graph == TINY_GRAPH
-        assert options is None or options.entries == {"session.disable_cpu_ep_fallback": "1"}
-
-    def get_providers(self) -> tuple[str, ...]:
-        return self.providers
-
-    def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        assert names == ["restored"]
-        return [computed(feeds["image"]) + np.float32(self.error)]
-
-
-class Options:
-    def __init__(self) -> None:
-        self.entries: dict[str, str] = {}
-
-    def add_session_config_entry(self, key: str, value: str) -> None:
-        self.entries[key] = value
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runtime.test_tiles import Doubling
+from runtime.fakes import Doubling
 from spec.samples import entry
 
 import maxim_deploy

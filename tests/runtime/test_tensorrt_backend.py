@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines.bundles import CHOSEN, entry_of
+from gpus import L4
 
 pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
 
@@ -17,9 +19,8 @@ from engines.bundles import settings, tiny_graph, write_bundle
 from runtime import fake_tensorrt
 from runtime.cuda.fakes import ERRORS, FakeRuntime
 
-from maxim_deploy._files import sha256_of
 from maxim_deploy.errors import BackendError, BundleError, OutOfMemoryError, UsageError
-from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime import tensorrt_engines
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, cuda_bindings, open_cuda
 from maxim_deploy.runtime.info import RestorerInfo
@@ -28,12 +29,8 @@ from maxim_deploy.runtime.tensorrt_backend import LANES, TensorRtBackend
 from maxim_deploy.runtime.tensorrt_contexts import KEPT
 from maxim_deploy.runtime.tensorrt_pool import Pool
 from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import Shape, profiles_from_specs
-
-L4 = Gpu("NVIDIA L4", "8.9", 24 * 10**9, "13.0")
-CHOSEN = {"cuda_graphs": "whole-graph", "specialization": "lazy", "runtime_cache": True}
 
 
 @pytest.fixture
@@ -56,22 +53,6 @@ def trt(api, monkeypatch):
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     return Bundle.open(write_bundle(tmp_path / "bundle", tiny_graph()))
-
-
-def entry_of(bundle: Bundle, library: str = "tensorrt", **changes: object) -> EngineEntry:
-    path = bundle.path / "engines" / "x.engine"
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"plan")
-    files = bundle.manifest.files
-    made_of = {name: files[file]["sha256"] for name, file in
-               (("graph", "fp16.image.onnx"), ("weights", "fp16.weights"))}  # fmt: skip
-    profiles = profiles_from_specs(["64x64:96x128:256x256", "96x128"], "image")
-    entry = EngineEntry(
-        "engines/x.engine", "a" * 64, {**made_of, "version_compatible": False}, library, "10.14.1",
-        "fp16", "image", profiles, ("8.9",), CHOSEN, False, sha256_of(path), 4, 1.0, 3, {}, 1, 1,
-        {}, "now",
-    )  # fmt: skip
-    return replace(entry, **changes)
 
 
 def opened(bundle: Bundle, *arguments: str, **options: object) -> TensorRtBackend:

@@ -13,71 +13,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runtime.fakes import Doubling, image_of, restorer_of
 
 import maxim_deploy
 from maxim_deploy import BackendError, UsageError
 from maxim_deploy.benchmarks.tiles import step_of
-from maxim_deploy.errors import OutOfMemoryError
 from maxim_deploy.imaging import Padding
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.imaging.tiling import Tiling
 from maxim_deploy.parity.metrics import psnr
-from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.batching import orientations, restore_by_self_ensemble, restore_in_tiles
 from maxim_deploy.runtime.cuda import DeviceArray
-from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.planning import Bounds, Planner
-from maxim_deploy.runtime.restorer import Restorer
-from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.profiles import Profile, Shape
 
 ASSETS = Path(maxim_deploy.__file__).parent / "assets"
-
-
-class Doubling(Backend):
-    """A backend that doubles, 100 bytes per pixel, and runs out of memory above `room` pixels."""
-
-    name, device, library, precision, io = "doubling", "cuda:0", "none 1", "fp32", "tensor"
-    batch_pixels: int | None = 0
-    uses_host_memory, warmup_runs = False, 2
-
-    def __init__(
-        self, room: int = 10**9, profile: Profile | None = None, io: str = "tensor"
-    ) -> None:
-        self.room, self.profile, self.io = room, profile, io
-        self.profiles = (profile,) if profile else ()
-        self.shapes: list[tuple[int, ...]] = []
-        self.closed = False
-
-    def run(self, image: np.ndarray) -> np.ndarray:
-        shape = Shape.from_dims(image.shape, self.io)
-        if not self.takes(shape):
-            raise BackendError(f"no profile takes {shape}")
-        self.shapes.append(image.shape)
-        if image.size // 3 > self.room:
-            raise OutOfMemoryError(f"no room for {image.shape}")
-        return image * 2 if self.io == "tensor" else np.minimum(image, 127) * 2
-
-    def takes(self, shape: Shape) -> bool:
-        return self.profile is None or self.profile.takes(shape)
-
-    def bytes_for(self, shape: Shape) -> int:
-        return 100 * shape.pixels
-
-    def free_bytes(self) -> int | None:
-        return 100 * 4096 * 4096
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def restorer_of(backend: Doubling, limit: int | None = None, **options) -> Restorer:
-    info = RestorerInfo(Descriptor("x"), None, "fp32", backend.io, "doubling", "cuda:0", "none 1")
-    return Restorer(backend, info, Planner(backend, **options), limit)
-
-
-def image_of(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(height).random((height, width, 3), np.float32)
 
 
 # ------------------------------------------------------------------ plans

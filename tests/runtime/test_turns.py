@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime.test_tiles import Doubling, image_of, restorer_of
+from runtime.fakes import Doubling, image_of, restorer_of
 
 from maxim_deploy import BackendError, MaximDeployError, UsageError
 from maxim_deploy.errors import OutOfMemoryError

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from benchmarks.conftest import TINY, weights_only
+from benchmarks.bundles import TINY, weights_only
 from graph.small_graphs import SHAPE, UNIT, node, write
 from torch.utils.flop_counter import FlopCounterMode
 

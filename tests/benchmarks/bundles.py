@@ -1,0 +1,33 @@
+"""The smallest network there is, as literal weights in a bundle without graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from maxim_deploy._files import sha256_of
+from maxim_deploy.benchmarks.artifacts import random_checkpoint
+from maxim_deploy.checkpoints import write_safetensors
+from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.manifest import Bundle, Manifest
+
+TINY = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
+
+
+def weights_only(folder: Path) -> Bundle:
+    checkpoint = random_checkpoint(TINY)
+    source = folder / "source.safetensors"
+    write_safetensors(source, checkpoint)
+    manifest = Manifest(
+        model=checkpoint.descriptor,
+        architecture=TINY,
+        settings={},
+        graphs=[],
+        source=source.name,
+        files={source.name: {"sha256": sha256_of(source), "bytes": source.stat().st_size}},
+        tools={},
+        command="",
+        created="2026-01-01T00:00:00+00:00",
+    )
+    bundle = Bundle(folder, manifest)
+    bundle.write()
+    return bundle
