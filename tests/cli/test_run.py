@@ -378,6 +378,7 @@ def test_plans(demo_bundle: Path, folder: Path) -> None:
     record = json.loads(line)
     assert record["input"] == "b.png" and record["tile"] == [256, 256] and record["tiles"] == 20
     assert record["padded"] == [704, 1024] and record["bytes"] > 0
+    assert record["batch"] == record["together"] >= 1  # the key of before stays
     (line,) = CliRunner().invoke(run, [*arguments, "--ensemble"]).stdout.splitlines()
     assert json.loads(line)["bytes"] == record["bytes"] + 12 * 704 * 1024
     small = [str(demo_bundle), "b.png", "--plan", "--max-memory", "1MB"]
