@@ -435,6 +435,7 @@ def test_a_plan_in_json_has_a_record_of_what_fails_too(
     @dataclass
     class Whole:
         height: int
+        batch: int = 1
 
     def plan(height: int, width: int, *, self_ensemble: bool) -> Whole:
         assert not self_ensemble
@@ -450,6 +451,6 @@ def test_a_plan_in_json_has_a_record_of_what_fails_too(
     records = {record["input"]: record for record in map(json.loads, result.stdout.splitlines())}
     assert result.exit_code == 1 and len(records) == 4
     assert records["a.png"]["error"] == f"image 'a.png' | {words}"
-    assert records["b.png"] == {"input": "b.png", "height": 4}
+    assert records["b.png"] == {"input": "b.png", "height": 4, "batch": 1, "together": 1}
     assert "damaged or not an image" in records["c.png"]["error"]
     assert records["none.png"]["status"] == "failed"
