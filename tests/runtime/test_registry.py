@@ -32,7 +32,6 @@ NO_BACKENDS = {
     "export/bundle.py": "pip packages whose versions a manifest has",
     "cli/export.py": "Python modules that an export needs",
     "benchmarks/ceilings.py": "pip packages, in the name of the library that was measured",
-    "benchmarks/old_records.py": "subjects in records of schema 1",
     "benchmarks/subjects.py": "baselines",
     "benchmarks/tables.py": "baselines",
     "benchmarks/report/overview.py": "baselines",
