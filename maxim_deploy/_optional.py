@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from maxim_deploy.errors import MissingDependencyError
+
+EXTRAS = {
+    "cpu": ("onnxruntime",),
+    "bench": ("jinja2", "matplotlib", "onnx", "onnx_ir", "platformdirs", "psutil", "pynvml"),
+    "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "platformdirs"),
+    "video": ("av",),
+    "hdr": ("imagecodecs", "tifffile"),
+    "rtx": ("tensorrt_rtx", "cuda", "filelock"),
+    "tensorrt": ("tensorrt", "cuda", "filelock"),
+    "pycuda": ("pycuda",),
+}
+"""The modules of each extra. Of two extras with a module, the first one is smaller to install."""
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -20,6 +33,30 @@ def require(module: str, extra: str) -> ModuleType:
         # A module that is there but misses one of its own is a broken install, not a missing extra.
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
-        raise MissingDependencyError(
-            f"{module} is not installed; run: pip install 'maxim-deploy[{extra}]'"
-        ) from error
+        raise _not_installed(module, extra) from error
+
+
+def require_extra(extra: str) -> None:
+    """Refuse to go on without all modules of an extra; imports none of them.
+
+    Raises:
+        MissingDependencyError: one is not installed; the message is the pip line.
+    """
+    for module in EXTRAS[extra]:
+        if importlib.util.find_spec(module) is None:
+            raise _not_installed(module, extra)
+
+
+def missing_dependency(error: ModuleNotFoundError) -> MissingDependencyError | None:
+    """The pip line for a failed import, or None if no extra brings the module that is missing."""
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if module in modules and importlib.util.find_spec(module) is None:
+            return _not_installed(module, extra)
+    return None
+
+
+def _not_installed(module: str, extra: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"{module} is not installed; run: pip install 'maxim-deploy[{extra}]'"
+    )

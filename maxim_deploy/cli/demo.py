@@ -28,6 +28,11 @@ def demo(output: Path) -> None:
     Writes the bundle, the noisy and the restored picture, and a before/after picture, and says how
     many dB were gained.
     """
+    from maxim_deploy._optional import require_extra
+
+    require_extra("export")
+    require_extra("cpu")
+
     import numpy as np
 
     from maxim_deploy import runtime

@@ -218,7 +218,7 @@ def _settings(
     asked: ExportRecipe, *, literal: bool, single_file: bool, source: bool, verify: bool
 ) -> BundleSettings:
     """Check everything that was asked for before anything slow starts."""
-    from maxim_deploy._optional import require
+    from maxim_deploy._optional import require, require_extra
     from maxim_deploy.errors import UsageError
     from maxim_deploy.spec.architecture import architecture_of
     from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
@@ -236,8 +236,7 @@ def _settings(
     precision = default if asked.precision is None else asked.precision
     precision = chosen("precision", precision, PRECISIONS)
     io = chosen("I/O form", IO_FORMS if asked.io is None else asked.io, IO_FORMS)
-    for library in ("torch", "onnx", "onnxscript", "safetensors"):
-        require(library, "export")
+    require_extra("export")
     if verify or precision != (FULL,):
         require("onnxruntime", "cpu")
 

@@ -14,10 +14,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
+from maxim_deploy._optional import missing_dependency
 from maxim_deploy._progress import Progress
 from maxim_deploy._version import __version__
 from maxim_deploy.errors import MaximDeployError
@@ -160,17 +161,24 @@ def _tidy_ending() -> Iterator[None]:
     try:
         yield
     except MaximDeployError as error:
-        say(f"Error: {error}")
-        raise click.exceptions.Exit(error.exit_code) from error
+        _end_with(error)
     except KeyboardInterrupt as error:
         say("Interrupted")
         raise click.exceptions.Exit(130) from error
     except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
         raise  # click prints a usage error, and leaves without a word when the reader is gone
     except Exception as error:
+        # Rooms import what they need at their top; which command needs which extra follows from it.
+        if isinstance(error, ModuleNotFoundError) and (told := missing_dependency(error)):
+            _end_with(told)
         say(traceback.format_exc().rstrip())
         say(f"this is a bug in maxim-deploy {__version__}; please report it with the text above")
         raise click.exceptions.Exit(1) from error
+
+
+def _end_with(error: MaximDeployError) -> NoReturn:
+    say(f"Error: {error}")
+    raise click.exceptions.Exit(error.exit_code) from error
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -67,3 +67,23 @@ def from_unit(
     if rounding == "nearest":
         np.rint(levels, out=levels)
     return levels.astype(dtype)  # the cast truncates
+
+
+def fitted(photo: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """The middle of a photograph `[h, w, 3]`, mirrored at its edges where it is too small.
+
+    Args:
+        photo: of any type.
+        height: of the result.
+        width: of the result.
+
+    Returns:
+        `[height, width, 3]` of the same type.
+    """
+    missing = [
+        max(0, size - have) for size, have in zip((height, width), photo.shape, strict=False)
+    ]
+    pads = [(extra // 2, extra - extra // 2) for extra in missing]
+    grown = np.pad(photo, [*pads, (0, 0)], mode="symmetric")
+    top, left = (grown.shape[0] - height) // 2, (grown.shape[1] - width) // 2
+    return grown[top : top + height, left : left + width]

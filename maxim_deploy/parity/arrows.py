@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maxim_deploy._progress import Progress
-from maxim_deploy.errors import MaximDeployError, UsageError
+from maxim_deploy.errors import MaximDeployError, MissingDependencyError, UsageError
 from maxim_deploy.imaging import Rounding, to_unit
 from maxim_deploy.imaging.files import write_image
 from maxim_deploy.machine.gpu import find_gpu
@@ -174,15 +174,17 @@ def judge(
     """Compare the ends of each arrow on every picture.
 
     One pair of stages is open at a time. A picture that cannot be compared does not stop the rest;
-    nor does, among several arrows, a stage that cannot be opened.
+    nor does, among several arrows, a stage that cannot be opened. A missing extra is raised last.
 
     Raises:
         UsageError: there is nothing to compare, or a rounding does not apply.
+        MissingDependencyError: what runs a stage is not installed.
         MaximDeployError: a stage of the only arrow cannot be opened.
     """
     arrows = list(arrows)
     if not arrows or not samples:
         raise UsageError("nothing to compare: no stages or no pictures")
+    missing: MissingDependencyError | None = None
     for arrow in arrows:
         progress(f"comparing {' '.join(arrow.a.split(':'))} with {' '.join(arrow.b.split(':'))}")
         try:
@@ -190,12 +192,16 @@ def judge(
         except MaximDeployError as error:
             if len(arrows) == 1:
                 raise
+            if isinstance(error, MissingDependencyError):
+                missing = missing or error
             yield Judged(arrow, "", None, None, [str(error)], {})
             continue
         with closing(ends[0]) as a, closing(ends[1]) as b:
             check_rounding(a, b, options.rounding)
             for sample in samples:
                 yield _judged(a, b, sample, options)
+    if missing:
+        raise missing
 
 
 def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:

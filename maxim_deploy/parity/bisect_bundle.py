@@ -27,9 +27,8 @@ from maxim_deploy.graph.precision import (
     with_safe_range,
 )
 from maxim_deploy.graph.precision.magnitudes import Magnitudes
-from maxim_deploy.graph.precision.pictures import fitted
 from maxim_deploy.graph.precision.roles import spatial_means
-from maxim_deploy.imaging.pixels import check_image, to_unit
+from maxim_deploy.imaging.pixels import check_image, fitted, to_unit
 from maxim_deploy.parity.bisect import Search
 from maxim_deploy.parity.bisect_table import decided_groups, float_tree, table_from
 from maxim_deploy.parity.blocks import Names

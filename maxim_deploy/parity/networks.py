@@ -158,7 +158,7 @@ def read_graph(path: Path) -> Any:
     Raises:
         ExportError: the file is no graph with an input `image` and an output `restored`.
     """
-    require("onnx", "export")
+    require("onnx_ir", "bench")
     import onnx_ir as ir
 
     try:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy._optional import require
 from maxim_deploy.errors import ImageError, UsageError
 from maxim_deploy.imaging.files import INPUT_SUFFIXES, read_image
+from maxim_deploy.imaging.pixels import fitted
 
 DEFAULT_SIZE = (256, 256)
 """Of the pictures that come with us; small enough for every stage of S-3 on a laptop."""
@@ -49,7 +49,7 @@ def own_samples(size: tuple[int, int] | None) -> list[Sample]:
     height, width = size or DEFAULT_SIZE
     photo = read_image(demo_weights().with_name("chelsea.png")).rgb
     noise = 255 * np.random.default_rng(0).integers(0, 2, (height, width, 3), np.uint8)
-    return [Sample("chelsea", _cut(photo, (height, width))), Sample("saturated noise", noise)]
+    return [Sample("chelsea", fitted(photo, height, width)), Sample("saturated noise", noise)]
 
 
 def samples_in(folder: Path, size: tuple[int, int] | None) -> Iterator[Sample]:
@@ -61,15 +61,7 @@ def samples_in(folder: Path, size: tuple[int, int] | None) -> Iterator[Sample]:
     """
     for name, path in image_files(folder).items():
         image = read_image(path).rgb
-        yield Sample(name, _cut(image, size) if size else image)
-
-
-def _cut(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """The middle of a picture; its neighbours need onnx, which measuring a data set does not."""
-    require("onnx", "export")
-    from maxim_deploy.graph.precision.pictures import fitted
-
-    return fitted(image, *size)
+        yield Sample(name, fitted(image, *size) if size else image)
 
 
 def image_files(folder: Path) -> dict[str, Path]:

@@ -60,7 +60,7 @@ def write_bundle(folder: Path, graph: ir.Model, islands: list[str] | None = None
     decision = {"pattern": "x", "type": "float32", "nodes": dict.fromkeys(islands or [])}
     (folder / "fp16.table.json").write_text(json.dumps({"decisions": [decision]}))
     write_manifest(
-        folder, GraphEntry("fp16.image.onnx", "fp16", "image", "fp16.weights", 20, 10), {}
+        folder, GraphEntry("fp16.image.onnx", "fp16", "image", "fp16.weights", 20, 10), settings={}
     )
     return folder
 

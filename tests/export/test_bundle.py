@@ -33,8 +33,8 @@ from maxim_deploy.export.tracing import EXAMPLE_SHAPE
 from maxim_deploy.export.verify import IMAGE_SHAPES, MAX_ERROR, UNSEEN_SHAPES, verify_tensor_form
 from maxim_deploy.graph.checks import check_graph
 from maxim_deploy.graph.files import save_graph
-from maxim_deploy.graph.precision.pictures import fitted
 from maxim_deploy.imaging.files import read_image
+from maxim_deploy.imaging.pixels import fitted
 from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.parity import psnr
 from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu

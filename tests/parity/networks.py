@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx_ir as ir
+from bundles import write_manifest
 
+from maxim_deploy.graph.files import save_graph
+from maxim_deploy.graph.precision import Decision, PrecisionTable
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.manifest import GraphEntry
+
+SMALL = Architecture(features=8, stages=2, groups=1, bottleneck_blocks=1)
 
 HEAD = """<ir_version: 10, opset_import: ["": 20]>
 hand_made (float[N, 3, H, W] image) => (float[N, 3, H, W] restored) {
@@ -47,4 +55,15 @@ def hand_made() -> ir.Model:
     return graph_of(NETWORK, third=1 / 3, offset=OFFSET)
 
 
-SMALL = Architecture(features=8, stages=2, groups=1, bottleneck_blocks=1)
+def write_bundle(folder: Path, *, io: str = "tensor", literal: bool = False) -> Path:
+    """A bundle of the hand-made network and a table of one needless island."""
+    folder.mkdir()
+    save_graph(hand_made(), folder / f"fp32.{io}.onnx", None, {"form": "deployment"})
+    table = PrecisionTable("float16", (Decision("net/a/scale", "float32", "to be sure"),))
+    (folder / "fp16.table.json").write_text(table.to_json())
+    write_manifest(
+        folder,
+        GraphEntry(f"fp32.{io}.onnx", "fp32", io, None, 20, 11),
+        settings={"literal": literal},
+    )
+    return folder

@@ -8,31 +8,17 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from bundles import write_manifest
 from click.testing import CliRunner, Result
-from parity.networks import hand_made
+from parity.networks import write_bundle
 
 from maxim_deploy.checkpoints import demo_weights
 from maxim_deploy.cli.parity import parity
-from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.precision import Decision, PrecisionTable, magnitudes
 from maxim_deploy.graph.precision.lowering import Lowering, read_precision_table
 from maxim_deploy.imaging.files import read_image, write_image
 from maxim_deploy.parity.bisect_bundle import bisect_bundle, kept_islands
 from maxim_deploy.parity.trials import Judge
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
-
-
-def write_bundle(folder: Path, *, io: str = "tensor", literal: bool = False) -> Path:
-    """A bundle of the hand-made network and a table of one needless island."""
-    folder.mkdir()
-    save_graph(hand_made(), folder / f"fp32.{io}.onnx", None, {})
-    table = PrecisionTable("float16", (Decision("net/a/scale", "float32", "to be sure"),))
-    (folder / "fp16.table.json").write_text(table.to_json())
-    write_manifest(
-        folder, GraphEntry(f"fp32.{io}.onnx", "fp32", io, None, 20, 11), {"literal": literal}
-    )
-    return folder
+from maxim_deploy.spec.manifest import Bundle
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def document(tmp_path: Path) -> dict[str, Any]:
     for name in ("g.onnx", "g.weights"):
         (tmp_path / name).write_text(name)
     graph = GraphEntry("g.onnx", "fp16", "image", "g.weights", 20, 1, [{"shape": [1]}], [[1, 2]], 2)
-    write_manifest(tmp_path, graph, {"precision": ["fp16"], "io": ["image"]})
+    write_manifest(tmp_path, graph, settings={"precision": ["fp16"], "io": ["image"]})
     bundle = Bundle.open(tmp_path)
     made_of = ingredients(bundle, graph, asked(), "1.7", None)
     engine = entry(

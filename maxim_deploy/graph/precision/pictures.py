@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from maxim_deploy.imaging.pixels import fitted
+
 Pictures = dict[str, NDArray[np.float32]]
 
 
@@ -34,17 +36,6 @@ def probe_pictures(photos: Mapping[str, NDArray[np.uint8]], height: int, width: 
         "saturated noise": (255 * noise).astype(np.uint8),
     }
     return {name: _network_input(picture) for name, picture in pictures.items()}
-
-
-def fitted(photo: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The middle of a photograph [h, w, 3], mirrored at its edges where it is too small."""
-    missing = [
-        max(0, size - have) for size, have in zip((height, width), photo.shape, strict=False)
-    ]
-    pads = [(extra // 2, extra - extra // 2) for extra in missing]
-    grown = np.pad(photo, [*pads, (0, 0)], mode="symmetric")
-    top, left = (grown.shape[0] - height) // 2, (grown.shape[1] - width) // 2
-    return grown[top : top + height, left : left + width]
 
 
 def _network_input(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
