@@ -19,6 +19,7 @@ from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc"),
     pytest.mark.xdist_group("measuring"),
+    pytest.mark.usefixtures("every_processor"),
 ]
 
 
