@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -35,12 +35,12 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
 
 
-class TerminalBar:
+class TerminalBar(Progress):
     """A line for the files, if there are several, and below it one for the frames of a video."""
 
     def __init__(self) -> None:
         # Results for the same terminal go above the bar; for a file or a pipe they go straight.
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
@@ -55,28 +55,20 @@ class TerminalBar:
         self._frames: TaskID | None = None
         self._video: Path | None = None
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
     def show(self, progress: FileProgress) -> None:
         """One step forward."""
-        bars = self._progress
         if self._files is None:
             if progress.result:
                 return  # of an earlier run: it would spoil the rate of this one
             total, done = progress.files_total, progress.files_done
-            self._files = bars.add_task("files", total=total, completed=done, visible=total > 1)
-        bars.update(self._files, completed=progress.files_done)
+            self._files = self.add_task("files", total=total, completed=done, visible=total > 1)
+        self.update(self._files, completed=progress.files_done)
         # A video has left the network when it has a result, or another file is there.
         if self._frames is not None and (self._video == progress.file) == bool(progress.result):
-            bars.remove_task(self._frames)
+            self.remove_task(self._frames)
             self._frames = None
         if progress.frames_done is not None:
             if self._frames is None:
                 self._video = progress.file
-                self._frames = bars.add_task(progress.file.name, total=progress.frames_total)
-            bars.update(self._frames, completed=progress.frames_done)
+                self._frames = self.add_task(progress.file.name, total=progress.frames_total)
+            self.update(self._frames, completed=progress.frames_done)

@@ -14,11 +14,17 @@ import click
 
 from maxim_deploy._progress import Progress
 from maxim_deploy.cli import shell
+from maxim_deploy.errors import UsageError
+from maxim_deploy.spec.engine_settings import (
+    EngineSettings,
+    engine_settings_from,
+    read_engine_recipe,
+)
 from maxim_deploy.spec.precision import GPU_PRECISIONS
+from maxim_deploy.spec.quantities import readable_bytes, seconds_from
 
 if TYPE_CHECKING:
     from maxim_deploy.engines import BuildOptions, BuildStep
-    from maxim_deploy.spec.engine_settings import EngineSettings
     from maxim_deploy.spec.engines import EngineEntry
 
 _OPTIONS = (
@@ -85,6 +91,11 @@ _OPTIONS = (
 _NOT_SETTINGS = ("timing_cache", "budget")
 
 
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts between commas that are not empty."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of an engine; they arrive as keywords."""
     for option in reversed(_OPTIONS):
@@ -109,29 +120,21 @@ def engine_settings(
     Raises:
         UsageError: an option is wrong, or given without an engine to build.
     """
-    from maxim_deploy.errors import UsageError
-    from maxim_deploy.spec.engine_settings import engine_settings_from, read_engine_recipe
-
     asked: dict[str, Any] = {}
     for recipe in recipes:
         asked |= read_engine_recipe(recipe)
-    given = {
-        name: value
-        for name, value in options.items()
-        if value not in (None, ()) and name not in _NOT_SETTINGS
-    }
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    asked |= {name: value for name, value in given.items() if name not in _NOT_SETTINGS}
     if "targets" in given:
-        given["targets"] = [part.strip() for part in given["targets"].split(",") if part.strip()]
-    asked |= given
+        asked["targets"] = split_list(given["targets"])
     for name, listed in (("precision", precision), ("io", io)):
         if listed:
             best = {"precision": GPU_PRECISIONS[0], "io": "image"}[name]
             asked[name] = best if best in listed else listed[0]
     if "library" in asked:
         return engine_settings_from(asked)
-    extra = [*given, *(name for name in _NOT_SETTINGS if options[name] is not None)]
-    if extra:
-        names = ", ".join(f"--{_OPTION_NAMES.get(name, name)}".replace("_", "-") for name in extra)
+    if given:
+        names = ", ".join(f"--{_OPTION_NAMES.get(name, name)}".replace("_", "-") for name in given)
         raise UsageError(f"{names}: for an engine; name its library with --engine")
     return None
 
@@ -167,7 +170,6 @@ def build(folder: Path, settings: EngineSettings, options: dict[str, Any]) -> No
 
 def _build_options(options: dict[str, Any]) -> BuildOptions:
     from maxim_deploy.engines import BuildOptions
-    from maxim_deploy.spec.quantities import seconds_from
 
     budget = options["budget"]
     seconds = None if budget is None else seconds_from(budget, "--budget")
@@ -196,8 +198,6 @@ def _builder_progress() -> Iterator[tuple[Progress, Callable[[BuildStep], None]]
 
 
 def _summary(entry: EngineEntry, is_new: bool) -> str:
-    from maxim_deploy.spec.quantities import readable_bytes
-
     done = f"built in {entry.build_seconds:.0f} s" if is_new else "up to date, nothing to build"
     memory = entry.memory.get("activation_bytes")
     activations = f", {readable_bytes(memory)} of activations at the largest size" if memory else ""

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from maxim_deploy._optional import require, require_extra
 from maxim_deploy._progress import Progress
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._engine import build, check_build, engine_options, engine_settings
+from maxim_deploy.cli._engine import build, check_build, engine_options, engine_settings, split_list
+from maxim_deploy.errors import UsageError
+from maxim_deploy.spec.architecture import architecture_of
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
 from maxim_deploy.spec.precision import DEFAULT_PRECISIONS, FULL, PRECISIONS
-from maxim_deploy.spec.recipes import ExportRecipe
+from maxim_deploy.spec.recipes import IO_FORMS, ExportRecipe, chosen, read_export_recipe
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints import Checkpoint
@@ -54,7 +58,7 @@ if TYPE_CHECKING:
     metavar="LIST",
     help=f"Of {', '.join(PRECISIONS)}, with commas.  [default: {','.join(DEFAULT_PRECISIONS)}]",
 )
-@click.option("--io", "io_forms", metavar="LIST", help="Of image, tensor.  [default: image,tensor]")
+@click.option("--io", metavar="LIST", help="Of image, tensor.  [default: image,tensor]")
 @click.option(
     "--literal", is_flag=True, help=f"Export the network unchanged; {FULL}, for comparison."
 )
@@ -84,7 +88,7 @@ def export(
     recipes: tuple[Path, ...],
     variant: str | None,
     precision: str | None,
-    io_forms: str | None,
+    io: str | None,
     literal: bool,
     single_file: bool,
     precision_table: Path | None,
@@ -105,14 +109,13 @@ def export(
 
     Exit codes: 0 done, 1 something failed, 2 usage.
     """
-    from maxim_deploy.errors import UsageError
-
     if inspect:
         _inspect(inspect, as_json)
         return
     if output is None:
         raise UsageError("name the directory to write with -o BUNDLE")
-    cli = ExportRecipe(model, checkpoint, variant, _listed(precision), _listed(io_forms))
+    precisions, forms = (text if text is None else split_list(text) for text in (precision, io))
+    cli = ExportRecipe(model, checkpoint, variant, precisions, forms)
     asked = _with_recipes(cli, recipes)
     engine_asked = engine_settings(engine, recipes, cli.precision, cli.io)
     if engine_asked and not (asked.model or asked.checkpoint or force):
@@ -156,8 +159,6 @@ def _inspect(folder: Path, as_json: bool) -> None:
 
 def _with_recipes(asked: ExportRecipe, recipes: tuple[Path, ...]) -> ExportRecipe:
     """The command line over its recipes, the last of them first."""
-    from maxim_deploy.spec.recipes import read_export_recipe
-
     for recipe in reversed(recipes):
         asked = asked.over(read_export_recipe(recipe))
     return asked
@@ -165,15 +166,11 @@ def _with_recipes(asked: ExportRecipe, recipes: tuple[Path, ...]) -> ExportRecip
 
 def _refuse_all(for_an_export: dict[str, Any]) -> None:
     """Refuse options that would do nothing, because only an engine is built."""
-    from maxim_deploy.errors import UsageError
-
     if given := [name for name, value in for_an_export.items() if value]:
         raise UsageError(f"{', '.join(given)}: for an export; name a MODEL or a --checkpoint")
 
 
 def _check_engine_has_graph(engine: EngineSettings, settings: BundleSettings) -> None:
-    from maxim_deploy.errors import UsageError
-
     if not (engine.precision in settings.precision and engine.io in settings.io):
         raise UsageError(
             f"the engine is to be of the {engine.precision} {engine.io} graph; the export makes "
@@ -210,20 +207,10 @@ def _export(
     return bundle
 
 
-def _listed(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _settings(
     asked: ExportRecipe, *, literal: bool, single_file: bool, source: bool, verify: bool
 ) -> BundleSettings:
     """Check everything that was asked for before anything slow starts."""
-    from maxim_deploy._optional import require, require_extra
-    from maxim_deploy.errors import UsageError
-    from maxim_deploy.spec.architecture import architecture_of
-    from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
-    from maxim_deploy.spec.recipes import IO_FORMS, chosen
-
     if asked.checkpoint is None:
         if asked.model is None:
             raise UsageError(

@@ -41,14 +41,7 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         with _logging_to_stderr(click.get_current_context().meta[__name__]), _tidy_ending():
             return function(*args, **kwargs)
 
-    version = click.option(
-        "--version",
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_show_version,
-        help="Show the version and exit.",
-    )
+    version = click.version_option(__version__, message="maxim-deploy %(version)s")
     verbose = click.option(
         "-v",
         "--verbose",
@@ -179,12 +172,6 @@ def _tidy_ending() -> Iterator[None]:
 def _end_with(error: MaximDeployError) -> NoReturn:
     say(f"Error: {error}")
     raise click.exceptions.Exit(error.exit_code) from error
-
-
-def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        click.echo(f"maxim-deploy {__version__}")
-        ctx.exit()
 
 
 class _StderrHandler(logging.Handler):

@@ -269,11 +269,11 @@ def test_slow_items_have_a_rate_too():
 
     bar = TerminalBar()
     clock = [0.0]
-    bar._progress.get_time = lambda: clock[0]
+    bar.get_time = lambda: clock[0]
     for done, clock[0] in enumerate((0.0, 90.0, 180.0, 270.0)):  # seconds, on a small machine
         bar.show(FileProgress(Path("a.png"), done, 10))
     with Console(width=200).capture() as _:
-        cells = [str(c.render(bar._progress.tasks[0])) for c in bar._progress.columns[3:]]
+        cells = [str(c.render(bar.tasks[0])) for c in bar.columns[3:]]
     assert cells == ["90.0 s each", "0:10:30"]
 
 
@@ -296,7 +296,7 @@ def test_the_frames_of_a_video_are_shown_while_it_is_in_the_network():
     from maxim_deploy.cli._bar import TerminalBar
 
     def lines() -> list[str]:
-        return [f"{task.description} {task.completed:g}" for task in bar._progress.tasks]
+        return [f"{task.description} {task.completed:g}" for task in bar.tasks]
 
     bar, first, second = TerminalBar(), Path("a.mp4"), Path("b.mp4")
     bar.show(FileProgress(Path("z.png"), 1, 4, result=FileResult("z.png", status="finished")))
