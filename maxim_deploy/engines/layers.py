@@ -51,24 +51,6 @@ def _types(text: str) -> tuple[str, ...]:
     return tuple(map(readable_type, found))
 
 
-def layers_from_inspector(text: str) -> list[Layer]:
-    """The layers in the JSON of an `EngineInspector`, which needs a deserialized engine."""
-    layers = []
-    for record in json.loads(text)["Layers"]:
-        if isinstance(record, str):  # an engine built with names only
-            layers.append(Layer(record, "", (), ()))
-            continue
-        outputs = " ".join(
-            f"Datatype: {output.get('Datatype', output.get('Format/Datatype', ''))}"
-            for output in record.get("Outputs", [])
-        )
-        nodes = re.findall(r"\[ONNX Layer: ([^\]]+)\]", record.get("Metadata", ""))
-        layers.append(
-            Layer(record["Name"], record.get("LayerType", ""), _types(outputs), tuple(nodes))
-        )
-    return layers
-
-
 def layers_to_json(layers: Iterable[Layer]) -> str:
     """As kept beside an engine: a list of objects with the attributes of `Layer`."""
     return json.dumps([asdict(layer) for layer in layers], indent=0) + "\n"

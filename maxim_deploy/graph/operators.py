@@ -40,22 +40,13 @@ _RESIZE_CHOICES = {
 """What the same matrix says that Resize may be set to."""
 
 
-def unsupported_operators(model: ir.Model) -> dict[str, int]:
-    """How often each thing occurs that TensorRT would refuse; empty if it takes the whole graph.
-
-    Operators of other domains are named `domain::operator`; one that is refused for how it is set
-    says so, as in `Resize (antialias=1)`. Tensor types are not looked at: TensorRT parses for that.
-    """
-    return {refused: len(nodes) for refused, nodes in _refused(model).items()}
-
-
 def check_operators(model: ir.Model) -> None:
     """Refuse a graph that TensorRT would refuse.
 
     Raises:
-        ExportError: lists each operator that `unsupported_operators` finds, with its nodes.
+        ExportError: lists each operator that `refused_operators` finds, with its nodes.
     """
-    if refused := _refused(model):
+    if refused := refused_operators(model):
         listing = "; ".join(
             f"{what}: {', '.join(nodes[:5])}"
             + (f" and {len(nodes) - 5} more" if len(nodes) > 5 else "")
@@ -67,8 +58,12 @@ def check_operators(model: ir.Model) -> None:
         )
 
 
-def _refused(model: ir.Model) -> dict[str, list[str]]:
-    """Names of the nodes, subgraphs included, that TensorRT would refuse, by what they are."""
+def refused_operators(model: ir.Model) -> dict[str, list[str]]:
+    """Names of the nodes, subgraphs included, that TensorRT would refuse, by what they are.
+
+    Operators of other domains are named `domain::operator`; one that is refused for how it is set
+    says so, as in `Resize (antialias=1)`. Tensor types are not looked at: TensorRT parses for that.
+    """
     found: dict[str, list[str]] = defaultdict(list)
     for node in model.graph.all_nodes():
         if refusal := _refusal(node):

@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from maxim_deploy.errors import UsageError, nearest
 from maxim_deploy.spec.architecture import MULTIPLE_OF
-from maxim_deploy.spec.decoding import decoded
 
 MAX_ELEMENTS = 2**31 - 1
 """TensorRT refuses a tensor with more."""
@@ -113,16 +112,6 @@ class Profile:
         low = _each(max, self.min, other.min)
         high = _each(min, self.max, other.max)
         return low.fits(low, high)
-
-    def to_json(self) -> dict[str, Any]:
-        """As recorded in the manifest."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Profile:
-        """The inverse of `to_json`; raises TypeError."""
-        profile: Profile = decoded(cls, record, "profile")
-        return profile
 
     def __str__(self) -> str:
         shapes = f"{self.opt}" if self.fixed else f"{self.min} to {self.max}, tuned for {self.opt}"

@@ -8,7 +8,6 @@ from maxim_deploy.engines.budget import build_within
 from maxim_deploy.engines.building import BuiltEngine, OutOfTimeError
 from maxim_deploy.engines.layers import (
     Layer,
-    layers_from_inspector,
     layers_from_json,
     layers_from_log,
     layers_to_json,
@@ -89,15 +88,6 @@ def test_layers_of_a_build() -> None:
     ]
     assert layers_from_json(layers_to_json(layers)) == layers
     assert layers_from_log([("INFO", "nothing")]) == []
-
-
-def test_layers_of_an_inspector() -> None:
-    text = """{"Layers": ["only a name", {"Name": "n", "LayerType": "gemm",
-        "Outputs": [{"Name": "o", "Datatype": "BFloat16"}], "Metadata": "[ONNX Layer: a/b]"}]}"""
-    assert layers_from_inspector(text) == [
-        Layer("only a name", "", (), ()),
-        Layer("n", "gemm", ("bfloat16",), ("a/b",)),
-    ]
 
 
 def attempts(slow_levels: set[int], tried: list[tuple[int, float]]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from maxim_deploy.errors import ExportError
 from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.image_form import image_form
-from maxim_deploy.graph.tensorrt_parse import Binding, parse_with_tensorrt_rtx
+from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
+from maxim_deploy.machine.tensorrt import type_name
 
 
 @pytest.fixture
@@ -51,23 +53,31 @@ def saved(tmp_path: Path):
     return save
 
 
+def bindings(network) -> list[tuple[str, str, tuple[int, ...]]]:
+    """The one input and the one output of a network: name, type and axes."""
+    assert (network.num_inputs, network.num_outputs) == (1, 1)
+    ends = (network.get_input(0), network.get_output(0))
+    return [(end.name, type_name(end.dtype), tuple(end.shape)) for end in ends]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_report(trt, saved, dtype: str) -> None:
-    report = parse_with_tensorrt_rtx(saved(core(dtype)))
-    assert report is not None
-    assert report.library == f"tensorrt_rtx {trt.__version__}"
-    assert report.inputs == (Binding("image", "float32", (-1, 3, -1, -1)),)
-    assert report.outputs == (Binding("restored", "float32", (-1, 3, -1, -1)),)
-    assert report.layers == sum(report.layers_by_type.values())
-    assert report.layers_by_type[dtype] >= 5  # casts, convolution, mean, gate, sum
-    assert report.layers_by_type["float32"] >= 2  # cast back, residual
+def test_what_was_parsed(trt, saved, dtype: str) -> None:
+    parsed = parse_with_tensorrt_rtx(saved(core(dtype)))
+    assert parsed is not None and parsed.trt is trt
+    free = (-1, 3, -1, -1)
+    network = parsed.network
+    assert bindings(network) == [("image", "float32", free), ("restored", "float32", free)]
+    layers = [network.get_layer(k) for k in range(network.num_layers)]
+    types = Counter(type_name(layer.get_output(0).dtype) for layer in layers)
+    assert types[dtype] >= 5  # casts, convolution, mean, gate, sum
+    assert types["float32"] >= 2  # cast back, residual
 
 
 def test_image_form(trt, saved) -> None:
-    report = parse_with_tensorrt_rtx(saved(image_form(core())))
-    assert report is not None and not report.warnings
-    assert report.inputs == (Binding("image", "uint8", (-1, -1, -1, 3)),)
-    assert report.outputs == (Binding("restored", "uint8", (-1, -1, -1, 3)),)
+    parsed = parse_with_tensorrt_rtx(saved(image_form(core())))
+    assert parsed is not None and not parsed.logger.texts("WARNING")
+    free = (-1, -1, -1, 3)
+    assert bindings(parsed.network) == [("image", "uint8", free), ("restored", "uint8", free)]
 
 
 def test_a_refusal_names_every_node_and_reason(trt, saved) -> None:
@@ -106,7 +116,7 @@ def test_nothing_is_printed(trt, saved, capfd) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_tensorrt_there_is_no_report(saved, monkeypatch) -> None:
+def test_without_tensorrt_nothing_is_parsed(saved, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     assert parse_with_tensorrt_rtx(saved(core())) is None
 

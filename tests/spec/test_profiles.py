@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxim_deploy.errors import UsageError
+from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.profiles import (
     PROFILE_NAMES,
     Profile,
@@ -114,7 +115,7 @@ SIDES = st.integers(1, 4096)
 def test_json_round_trip_and_bounds(low: tuple[int, int], more: tuple[int, int]) -> None:
     shapes = [Shape(1, *low), Shape(1, *low), Shape(2, low[0] + more[0], low[1] + more[1])]
     profile = Profile("x", *shapes)
-    assert Profile.from_json(profile.to_json()) == profile
+    assert decoded(Profile, encoded(profile)) == profile
     assert profile.takes(shapes[0]) and profile.takes(shapes[2]) and not profile.fixed
     assert not profile.takes(Shape(3, *low)) and not profile.takes(Shape(1, low[0], low[1] - 1))
     assert shapes[2].dims("image") == (2, shapes[2].height, shapes[2].width, 3)
