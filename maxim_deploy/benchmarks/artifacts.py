@@ -40,8 +40,6 @@ _GRAPH = f"{FULL}.tensor.onnx"
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = ("spec", "checkpoints", "model", "graph", "export")
 
-Say = Callable[[str], None]
-
 
 def random_checkpoint(architecture: Architecture) -> Checkpoint:
     """Weights that are the same on every machine, of a scale that keeps activations ordinary.
@@ -60,7 +58,10 @@ def random_checkpoint(architecture: Architecture) -> Checkpoint:
 
 
 def model_bundle(
-    model: str | Architecture, precisions: tuple[str, ...], cache: Path, say: Say
+    model: str | Architecture,
+    precisions: tuple[str, ...],
+    cache: Path,
+    progress: Callable[[str], None],
 ) -> Bundle:
     """The bundle of a model by name or of random weights, exported now unless `cache` has it.
 
@@ -76,7 +77,7 @@ def model_bundle(
     folder = cache / f"{getattr(architecture, 'variant', model) or 'small'}-{identity}"
     if not folder.exists():
         checkpoint = random_checkpoint(architecture) if architecture else open_model(str(model))
-        export_bundle(checkpoint, folder, settings, progress=say)
+        export_bundle(checkpoint, folder, settings, progress=progress)
     return Bundle.open(folder)
 
 
@@ -94,7 +95,9 @@ def source_of(bundle: Bundle) -> Path:
     return bundle.checked(bundle.manifest.source)
 
 
-def baseline_file(subject: Subject, bundle: Bundle, cache: Path, say: Say) -> Path:
+def baseline_file(
+    subject: Subject, bundle: Bundle, cache: Path, progress: Callable[[str], None]
+) -> Path:
     """The file that a baseline loads: the bundle's literal weights, or a graph made from them.
 
     Raises:
@@ -107,7 +110,7 @@ def baseline_file(subject: Subject, bundle: Bundle, cache: Path, say: Say) -> Pa
     digest = bundle.manifest.files[source.name]["sha256"]
     folder = cache / f"{subject.name}-{_identity(digest, subject.name)}"
     if not folder.exists():
-        say(f"exporting {subject.name}")
+        progress(f"exporting {subject.name}")
         literal = module_from_checkpoint(read_checkpoint(source))
         rewrites = _rewrites(subject.name)
         module = literal if rewrites is None else DeploymentMaxim(literal, rewrites)

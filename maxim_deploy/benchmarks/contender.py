@@ -63,11 +63,11 @@ class Contender:
             self.error = str(error)
             return None
 
-    def start(self, job: Workload, stack: ExitStack) -> None:
+    def start(self, workload: Workload, stack: ExitStack) -> None:
         """Load it, and run it once."""
 
         def load() -> None:
-            self.worker = stack.enter_context(Worker(job))
+            self.worker = stack.enter_context(Worker(workload))
             self.first = self.worker.first()
 
         self.attempt(load)

@@ -19,8 +19,6 @@ SIDE = 256
 """Of the picture whose cost is counted. A MAXIM costs the same per pixel at any size, but for its
 weights, which are moved once: the demo model moves 18038 bytes per pixel here and 17980 at 512."""
 
-Say = Callable[[str], None]
-
 
 @dataclass
 class Roofline:
@@ -28,11 +26,11 @@ class Roofline:
 
     Args:
         threads: CPU threads of the subjects.
-        say: told what is being done, and what cannot be.
+        progress: told what is being done, and what cannot be.
     """
 
     threads: int | None
-    say: Say
+    progress: Callable[[str], None]
 
     def __post_init__(self) -> None:
         self._ceilings = cache(self._measured)
@@ -58,7 +56,7 @@ class Roofline:
         try:
             cost = self._cost(graph, io)
         except MaximDeployError as error:
-            self.say(f"no cost of {graph.name}: {error}")
+            self.progress(f"no cost of {graph.name}: {error}")
             return None
         rates = ceiling.gflops * 1e9, ceiling.gbps * 1e9
         scale = pixels / cost.pixels
@@ -82,15 +80,15 @@ class Roofline:
         try:
             return self._facts(graph, io)
         except MaximDeployError as error:
-            self.say(f"no facts of {graph.name}: {error}")
+            self.progress(f"no facts of {graph.name}: {error}")
             return None
 
     def _measured(self, device: str, precision: str) -> Ceilings | None:
-        self.say(f"measuring what this machine can do at most ({device}, {precision})")
+        self.progress(f"measuring what this machine can do at most ({device}, {precision})")
         try:
             return ceilings(self.threads, device=device, precision=precision)
         except MaximDeployError as error:
-            self.say(f"no ceilings of this machine: {error}")
+            self.progress(f"no ceilings of this machine: {error}")
             return None
 
 

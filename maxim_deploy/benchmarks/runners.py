@@ -29,20 +29,20 @@ from maxim_deploy.runtime.selection import open_backend
 from maxim_deploy.spec.manifest import Bundle
 
 
-def runner_of(job: Workload) -> Runner:
-    """Load what a job names.
+def runner_of(workload: Workload) -> Runner:
+    """Load what a workload names.
 
     Raises:
         MaximDeployError: it cannot be loaded or does not run here.
     """
-    if job.runner in TORCH:
+    if workload.runner in TORCH:
         from maxim_deploy.benchmarks.torch_runner import TorchRunner
 
-        return TorchRunner(job)
-    opened = _open(job)
+        return TorchRunner(workload)
+    opened = _open(workload)
     if opened.cuda is None:
-        return HostRunner(job, opened)
-    return DeviceRunner(job, opened)
+        return HostRunner(workload, opened)
+    return DeviceRunner(workload, opened)
 
 
 @dataclass
@@ -62,23 +62,23 @@ class Opened:
     stream: Any = field(default=None)
 
 
-def _open(job: Workload) -> Opened:
-    cuda = open_cuda(device=DEVICE) if job.on_gpu else None
-    if Path(job.file).suffix == ".onnx":
-        return Opened(_graph_backend(job), cuda=cuda)
-    request = Request(Bundle.open(job.file), job.precision, DEVICE, job.threads)
+def _open(workload: Workload) -> Opened:
+    cuda = open_cuda(device=DEVICE) if workload.on_gpu else None
+    if Path(workload.file).suffix == ".onnx":
+        return Opened(_graph_backend(workload), cuda=cuda)
+    request = Request(Bundle.open(workload.file), workload.precision, DEVICE, workload.threads)
     # Only an engine works in a stream of ours, where events can bracket its GPU time.
-    if backend_named(job.runner).runs != "engines" or cuda is None:
-        return Opened(open_backend(request, job.runner)[0], request, cuda)
+    if backend_named(workload.runner).runs != "engines" or cuda is None:
+        return Opened(open_backend(request, workload.runner)[0], request, cuda)
     stream = cuda.stream()
-    in_stream = Request(request.bundle, job.precision, DEVICE, job.threads, stream.handle)
-    return Opened(open_backend(in_stream, job.runner)[0], request, cuda, stream)
+    in_stream = Request(request.bundle, workload.precision, DEVICE, workload.threads, stream.handle)
+    return Opened(open_backend(in_stream, workload.runner)[0], request, cuda, stream)
 
 
-def _graph_backend(job: Workload) -> Backend:
+def _graph_backend(workload: Workload) -> Backend:
     """A graph of the tensor form that is in no bundle."""
-    where = Path(job.file), job.precision, DEVICE, job.threads
-    backend: Backend = backend_named(job.runner).call("graph_opener", *where)
+    where = Path(workload.file), workload.precision, DEVICE, workload.threads
+    backend: Backend = backend_named(workload.runner).call("graph_opener", *where)
     return backend
 
 
@@ -89,14 +89,14 @@ class _BackendRunner:
     its own.
     """
 
-    def __init__(self, job: Workload, opened: Opened) -> None:
+    def __init__(self, workload: Workload, opened: Opened) -> None:
         backend = opened.backend
-        self._job, self._opened, self._backend = job, opened, backend
+        self._workload, self._opened, self._backend = workload, opened, backend
         self.library, self.device = backend.library, backend.device
         self.io: str | None = backend.io or "tensor"
         self.cuda = opened.cuda
-        self._inputs = job.inputs(backend.io)
-        self._pictures = job.pictures()
+        self._inputs = workload.inputs(backend.io)
+        self._pictures = workload.pictures()
         self.brackets: dict[str, Bracket] = {}
         if opened.request is not None:
             self.brackets["image"] = by_wall(lambda: self.restorer().batch(self._pictures))
@@ -109,15 +109,20 @@ class _BackendRunner:
 
     @cached_property
     def _restorer(self) -> Restorer:
-        job = self._job
-        return load(job.file, backend=job.runner, precision=job.precision, threads=job.threads)
+        workload = self._workload
+        return load(
+            workload.file,
+            backend=workload.runner,
+            precision=workload.precision,
+            threads=workload.threads,
+        )
 
 
 class HostRunner(_BackendRunner):
     """A backend on the CPU: its network runs from host memory to host memory."""
 
-    def __init__(self, job: Workload, opened: Opened) -> None:
-        super().__init__(job, opened)
+    def __init__(self, workload: Workload, opened: Opened) -> None:
+        super().__init__(workload, opened)
         self._restored = self._inputs
         self.brackets["network"] = by_wall(self._run)
 
@@ -126,14 +131,14 @@ class HostRunner(_BackendRunner):
 
     def result(self) -> NDArray[np.float32]:
         """See `Runner`."""
-        return self._job.unpadded(self._restored, self._backend.io)
+        return self._workload.unpadded(self._restored, self._backend.io)
 
 
 class DeviceRunner(_BackendRunner):
     """A backend on a GPU; not yet run on hardware."""
 
-    def __init__(self, job: Workload, opened: Opened) -> None:
-        super().__init__(job, opened)
+    def __init__(self, workload: Workload, opened: Opened) -> None:
+        super().__init__(workload, opened)
         assert opened.cuda is not None
         self._cuda = opened.cuda
         self._copies = opened.stream or self._cuda.stream()
@@ -156,7 +161,7 @@ class DeviceRunner(_BackendRunner):
         if self._opened.stream is None:
             return self._backend
         assert self._opened.request is not None
-        return open_backend(self._opened.request, self._job.runner)[0]
+        return open_backend(self._opened.request, self._workload.runner)[0]
 
     def _network(self) -> Timed:
         backend = self._backend
@@ -179,4 +184,4 @@ class DeviceRunner(_BackendRunner):
         host = np.empty_like(self._inputs)
         self._cuda.download(host, self._restored.address, self._copies)
         self._cuda.synchronize(self._copies)
-        return self._job.unpadded(host, self._backend.io)
+        return self._workload.unpadded(host, self._backend.io)

@@ -26,8 +26,6 @@ from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.machine.sensors import gpu_sensors
 from maxim_deploy.runtime.registry import backend_named
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Files:
@@ -54,8 +52,8 @@ class SideBySide:
         size: of the pictures.
         batch: pictures per call.
         common: fields that all records of a run and model share.
-        limits: for the cost.
-        say: told what is being done.
+        roofline: for the cost of each subject.
+        progress: told what is being done.
         recall: `handoff_history.recall` of the folder and machine.
     """
 
@@ -64,8 +62,8 @@ class SideBySide:
     size: tuple[int, int]
     batch: int
     common: dict[str, Any]
-    limits: Roofline
-    say: Say
+    roofline: Roofline
+    progress: Callable[[str], None]
     recall: Callable[[float], tuple[float, float] | None] = lambda _: None
 
     def records(self) -> list[Record]:
@@ -73,7 +71,7 @@ class SideBySide:
         with ExitStack() as stack:
             contenders = self._started(stack)
             for contender in contenders:
-                self.say(f"warming up {contender.subject}")
+                self.progress(f"warming up {contender.subject}")
                 contender.warm_up(self.plan.brackets, self.plan.warmup_s)
             watch = self._watch(contenders)
             self._time(contenders, watch)
@@ -103,8 +101,8 @@ class SideBySide:
                 contenders.append(contender)
                 if files.file is None:
                     continue
-                self.say(f"loading {subject}")
-                contender.start(self._job(subject, files.file), stack)
+                self.progress(f"loading {subject}")
+                contender.start(self._workload(subject, files.file), stack)
                 own = contender.result(Path(folder)) if contender.error is None else None
                 if own is None:
                     continue
@@ -112,7 +110,7 @@ class SideBySide:
                 contender.agree(own, *first)
         return contenders
 
-    def _job(self, subject: Subject, file: Path) -> Workload:
+    def _workload(self, subject: Subject, file: Path) -> Workload:
         on_gpu = self.plan.on_gpu
         if not subject.is_baseline:
             on_gpu = backend_named(subject.name).is_on_gpu
@@ -142,7 +140,7 @@ class SideBySide:
         }
         if not turns:
             return
-        self.say(f"timing {plan.rounds} rounds")
+        self.progress(f"timing {plan.rounds} rounds")
         found = interleaved(turns, rounds=plan.rounds, longest_s=plan.longest_s, settle=settle)
         for (number, bracket), rounds in found.items():
             contenders[number].turns[bracket] = [turn for turn in rounds if turn]
@@ -152,7 +150,7 @@ class SideBySide:
         if contender.error is not None or "image" not in contender.warmups or one_is_enough:
             return
         for callers in self.plan.concurrency:
-            self.say(f"{contender.subject} under load, {callers} callers")
+            self.progress(f"{contender.subject} under load, {callers} callers")
             contender.under_load(callers, self.plan.load_s)
 
     def _record(self, one: Contender, watch: Watch, machine: dict[str, Any]) -> Record:
@@ -175,7 +173,7 @@ class SideBySide:
             **machine,
             "idle_cpu_s": one.worker.idle_cpu_s,
         }
-        padding = self._job(one.subject, Path()).padding
+        padding = self._workload(one.subject, Path()).padding
         padded = padding.padded_height, padding.padded_width
         return Record(
             **facts | {"environment": facts["environment"] | {"gpu_after": watch.gpu_state}},
@@ -185,7 +183,7 @@ class SideBySide:
                 "first_call_ms": one.first["first_call_ms"],
             },
             memory=one.memory(padded, self.batch),
-            graph=self.limits.graph_facts(*one.graph) if one.graph else None,
+            graph=self.roofline.graph_facts(*one.graph) if one.graph else None,
             cost=self._cost(one, timings, padded),
             agreement=one.agreement,
             load=one.load,
@@ -207,7 +205,7 @@ class SideBySide:
         if one.graph is None or "network" not in timings:
             return None
         assert one.worker is not None
-        return self.limits.cost(
+        return self.roofline.cost(
             *one.graph,
             pixels=self.batch * padded[0] * padded[1],
             device=one.worker.loaded["device"].split(":")[0],

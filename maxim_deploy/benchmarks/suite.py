@@ -113,6 +113,16 @@ def read_keys(table: dict[str, Any]) -> dict[str, Any]:
     return read_table(table, _READERS)
 
 
+def read_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The same from the options of a command, those that were given.
+
+    Raises:
+        UsageError: a value is wrong.
+    """
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    return read_keys({key: list(v) if isinstance(v, tuple) else v for key, v in given.items()})
+
+
 def size_from(key: str, value: object) -> Size:
     """A height and width from "HxW".
 

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maxim_deploy._optional import require
 from maxim_deploy.benchmarks.handoff_history import recall
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.roofline import Roofline
@@ -30,8 +31,6 @@ from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, GPU_PRECISIONS
 if TYPE_CHECKING:
     from maxim_deploy.benchmarks.profile.profile import LayerProfile
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class SuiteRun:
@@ -43,7 +42,7 @@ class SuiteRun:
         bundles: to measure, in place of the plan's models; by name.
         cache: folder in which what is made for the measurement is kept, and what is known of the
             machine from earlier ones.
-        say: told what is being done.
+        progress: told what is being done.
         environment: what `environment.environment` found.
         call: the same for all runs of one call.
     """
@@ -52,7 +51,7 @@ class SuiteRun:
     plan: SuitePlan
     bundles: dict[str, Bundle]
     cache: Path
-    say: Say
+    progress: Callable[[str], None]
     environment: dict[str, Any]
     call: str
 
@@ -65,7 +64,7 @@ class SuiteRun:
             "environment": self.environment,
         }
         known = partial(recall, self.cache, machine_of(self.environment))
-        limits = Roofline(self.plan.threads, self.say)
+        roofline = Roofline(self.plan.threads, self.progress)
         for name, find in self._models():
             common = before | {"model": name, "architecture": ""}
             try:
@@ -78,8 +77,10 @@ class SuiteRun:
             files = {subject: self._files(subject, bundle) for subject in plan.subjects}
             for size, batch in product(plan.sizes, plan.batches):
                 what = f"{name} {size[0]}x{size[1]}" + (f" x {batch}" if batch > 1 else "")
-                say = _prefixed(self.say, what)
-                yield SideBySide(plan, files, size, batch, common, limits, say, known).records()
+                progress = _prefixed(self.progress, what)
+                yield SideBySide(
+                    plan, files, size, batch, common, roofline, progress, known
+                ).records()
 
     def profiles(self) -> Iterator[LayerProfile]:
         """Where the time goes, for each model, backend, precision, size and batch.
@@ -106,7 +107,7 @@ class SuiteRun:
         try:
             yield
         except MaximDeployError as error:
-            self.say(f"not profiled: {what} | {error}")
+            self.progress(f"not profiled: {what} | {error}")
 
     def _models(self) -> Iterator[tuple[str, Callable[[], Bundle]]]:
         if self.bundles:
@@ -118,10 +119,11 @@ class SuiteRun:
 
     def _made(self, model: str | Architecture) -> Bundle:
         """The bundle of a model that has none, made now or before."""
+        _require_exporter()
         from maxim_deploy.benchmarks.artifacts import model_bundle
 
-        say = _prefixed(self.say, _name_of(model))
-        return model_bundle(model, self.plan.precisions or (FULL,), self.cache, say)
+        progress = _prefixed(self.progress, _name_of(model))
+        return model_bundle(model, self.plan.precisions or (FULL,), self.cache, progress)
 
     def _precisions(self, bundle: Bundle) -> tuple[str, ...]:
         """Those of the plan; if it has none, those of the bundle that its backends run."""
@@ -142,15 +144,16 @@ class SuiteRun:
             return Files(error=str(error))
 
     def _baseline_files(self, subject: Subject, bundle: Bundle) -> Files:
+        _require_exporter()
         from maxim_deploy.benchmarks.artifacts import baseline_file
 
-        file = baseline_file(subject, bundle, self.cache, self.say)
+        file = baseline_file(subject, bundle, self.cache, self.progress)
         if subject.is_graph:
             return Files(file, (file, "tensor"))
         literal = Subject(LITERAL, is_baseline=True)
         # It is the same network, if also the same precision: its bytes count.
         if literal in self.plan.baselines and subject.precision == FULL:
-            graph = baseline_file(literal, bundle, self.cache, self.say)
+            graph = baseline_file(literal, bundle, self.cache, self.progress)
             return Files(file, (graph, "tensor"))
         return Files(file)
 
@@ -165,8 +168,8 @@ class SuiteRun:
             "precision": subject.precision,
             "profiles": list(self.plan.profiles) or _as_profiles(self.plan),
         }
-        say = _prefixed(self.say, str(subject))
-        add_engine(bundle.path, engine_settings_from(asked), BuildOptions(progress=say))
+        progress = _prefixed(self.progress, str(subject))
+        add_engine(bundle.path, engine_settings_from(asked), BuildOptions(progress=progress))
         return Bundle.open(bundle.path)
 
     def _failed(self, common: dict[str, Any], why: str) -> Iterator[list[Record]]:
@@ -216,6 +219,16 @@ def backends_here(bundles: Sequence[Bundle]) -> tuple[str, ...]:
     )
 
 
+def _require_exporter() -> None:
+    """What is made to be measured is exported.
+
+    Raises:
+        MissingDependencyError: something that the exporter needs is not installed.
+    """
+    for module in ("torch", "onnxscript", "safetensors"):
+        require(module, "export")
+
+
 def _name_of(model: str | Architecture) -> str:
     if isinstance(model, str):
         return f"{model} random" if model in VARIANTS else model
@@ -237,5 +250,5 @@ def _as_profiles(plan: SuitePlan) -> list[str]:
     ]
 
 
-def _prefixed(say: Say, what: str) -> Say:
-    return lambda line: say(f"{what}: {line}")
+def _prefixed(progress: Callable[[str], None], what: str) -> Callable[[str], None]:
+    return lambda line: progress(f"{what}: {line}")

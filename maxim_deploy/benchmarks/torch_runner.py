@@ -29,7 +29,7 @@ class TorchRunner:
     compiler's defaults.
 
     Args:
-        job: what to load; its file is one of literal weights.
+        workload: what to load; its file is one of literal weights.
 
     Raises:
         MissingDependencyError: PyTorch is not installed.
@@ -38,36 +38,36 @@ class TorchRunner:
 
     io: str | None = None
 
-    def __init__(self, job: Workload) -> None:
+    def __init__(self, workload: Workload) -> None:
         torch = self._torch = require("torch", "export")
         from maxim_deploy.checkpoints import read_checkpoint
         from maxim_deploy.model import module_from_checkpoint
 
-        self._job, self._on_gpu = job, job.on_gpu
+        self._workload, self._on_gpu = workload, workload.on_gpu
         self.library = f"torch {torch.__version__}"
         self.device, self.cuda = "cpu", None
-        if job.on_gpu:
+        if workload.on_gpu:
             self.device, self.cuda = _gpu(torch)
-        elif asked := threads_to_ask_for(job.threads):
+        elif asked := threads_to_ask_for(workload.threads):
             torch.set_num_threads(asked)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        self._type = getattr(torch, PRECISIONS[job.precision].type)
-        where = f"cuda:{DEVICE}" if job.on_gpu else "cpu"
-        module: Any = module_from_checkpoint(read_checkpoint(Path(job.file)))
+        self._type = getattr(torch, PRECISIONS[workload.precision].type)
+        where = f"cuda:{DEVICE}" if workload.on_gpu else "cpu"
+        module: Any = module_from_checkpoint(read_checkpoint(Path(workload.file)))
         module = module.to(where, self._type)
-        if job.runner == "torch-compile":
+        if workload.runner == "torch-compile":
             module = torch.compile(module, dynamic=False)
         self._module, self._where = module, where
-        self._inputs = job.inputs("tensor")
+        self._inputs = workload.inputs("tensor")
         self._source = self._uploaded()
         self._restored = self._source
         self.brackets: dict[str, Bracket] = {"network": by_wall(self._run)}
-        if job.on_gpu:
+        if workload.on_gpu:
             self.brackets = {"network": self._between_events, "transfer": by_wall(self._whole)}
 
     def result(self) -> NDArray[np.float32]:
         """See `Runner`."""
-        return self._job.unpadded(self._restored.float().cpu().numpy(), "tensor")
+        return self._workload.unpadded(self._restored.float().cpu().numpy(), "tensor")
 
     def restorer(self) -> Restorer:
         """There is none."""

@@ -31,15 +31,15 @@ class Worker:
     """Starts the process, asks it to run, and ends it on leaving the block.
 
     Args:
-        job: what to load.
+        workload: what to load.
         patience_s: seconds to wait for an answer.
 
     Raises:
         BackendError: the subject cannot be loaded.
     """
 
-    def __init__(self, job: Workload, patience_s: float = PATIENCE_S) -> None:
-        self._name = f"{job.runner} on {Path(job.file).name}"
+    def __init__(self, workload: Workload, patience_s: float = PATIENCE_S) -> None:
+        self._name = f"{workload.runner} on {Path(workload.file).name}"
         self._patience_s = patience_s
         path = os.pathsep.join(filter(None, sys.path))
         self._process = subprocess.Popen(  # noqa: S603  # our own module
@@ -48,7 +48,7 @@ class Worker:
                 "-P",
                 "-m",
                 "maxim_deploy.benchmarks.worker_main",
-                json.dumps(asdict(job)),
+                json.dumps(asdict(workload)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,8 +1,9 @@
-"""The worker's end of a measurement: load what the job says, then do what is asked.
+"""The worker's end of a measurement: load what the workload says, then do what is asked.
 
-`python -m maxim_deploy.benchmarks.worker_main JOB`, a `workload.Workload` as JSON, reads a line of
-JSON per question from stdin and writes one per answer to stdout. Whatever else writes to stdout is
-sent to stderr. An answer may be `{"error": ...}` instead; after that of loading the process ends.
+`python -m maxim_deploy.benchmarks.worker_main WORKLOAD`, a `workload.Workload` as JSON, reads a
+line of JSON per question from stdin and writes one per answer to stdout. Whatever else writes to
+stdout is sent to stderr. An answer may be `{"error": ...}` instead; after that of loading the
+process ends.
 
 - at once: `library`, `device`, `io`, `brackets`; `load_s`; `baseline_bytes`, resident once loaded,
   with the pictures in memory
@@ -41,7 +42,7 @@ class Service:
     """Answers questions about one runner.
 
     Args:
-        job: what to load.
+        workload: what to load.
         started: `time.perf_counter()` when the process began.
 
     Attributes:
@@ -51,10 +52,10 @@ class Service:
         MaximDeployError: it cannot be loaded.
     """
 
-    def __init__(self, job: Workload, started: float) -> None:
-        free = _free_bytes(job)
-        self._runner: Runner = runner_of(job)
-        self._free_before, self._job = free, job
+    def __init__(self, workload: Workload, started: float) -> None:
+        free = _free_bytes(workload)
+        self._runner: Runner = runner_of(workload)
+        self._free_before, self._workload = free, workload
         self._load_s = time.perf_counter() - started
         self.rested = time.process_time()
 
@@ -100,11 +101,11 @@ class Service:
 
     def load(self, **arguments: Any) -> dict[str, Any]:
         """Call the restorer from several threads."""
-        (picture, *_), restorer = self._job.pictures(), self._runner.restorer()
+        (picture, *_), restorer = self._workload.pictures(), self._runner.restorer()
         return under_load(lambda: restorer(picture), **arguments)
 
 
-def serve(job: Workload, questions: TextIO, answers: TextIO, started: float) -> int:
+def serve(workload: Workload, questions: TextIO, answers: TextIO, started: float) -> int:
     """Load, then answer until the questions end; the exit code."""
 
     def answer(work: Callable[[], dict[str, Any]]) -> bool:
@@ -121,7 +122,7 @@ def serve(job: Workload, questions: TextIO, answers: TextIO, started: float) -> 
     services: list[Service] = []
 
     def load() -> dict[str, Any]:
-        services.append(Service(job, started))
+        services.append(Service(workload, started))
         return services[0].facts()
 
     if not answer(load):
@@ -134,9 +135,9 @@ def serve(job: Workload, questions: TextIO, answers: TextIO, started: float) -> 
     return 0
 
 
-def _free_bytes(job: Workload) -> int | None:
+def _free_bytes(workload: Workload) -> int | None:
     """Of the GPU, before anything is on it but a context."""
-    if not job.on_gpu:
+    if not workload.on_gpu:
         return None
     try:
         return open_cuda(device=DEVICE).memory()[0]
@@ -145,14 +146,14 @@ def _free_bytes(job: Workload) -> int | None:
 
 
 def main() -> None:
-    """Serve the job on the command line."""
+    """Serve the workload on the command line."""
     started = time.perf_counter()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # compilers and libraries write to stdout as they like
     fields = json.loads(sys.argv[1])
-    job = Workload(**fields | {"size": tuple(fields["size"])})
-    raise SystemExit(serve(job, sys.stdin, answers, started))
+    workload = Workload(**fields | {"size": tuple(fields["size"])})
+    raise SystemExit(serve(workload, sys.stdin, answers, started))
 
 
 if __name__ == "__main__":

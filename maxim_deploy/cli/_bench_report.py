@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy import runtime
+from maxim_deploy._optional import require
 from maxim_deploy._records import read_lines
 from maxim_deploy.errors import UsageError
 
@@ -41,7 +42,10 @@ def check_writable(report: Path) -> None:
 
     Raises:
         UsageError: the file cannot be written there.
+        MissingDependencyError: what draws the report is not installed.
     """
+    for module in ("jinja2", "matplotlib"):
+        require(module, "bench")
     try:
         report.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=report.parent):

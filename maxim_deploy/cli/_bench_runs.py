@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.benchmarks.suite import SuitePlan, read_keys, read_suite
+from maxim_deploy.benchmarks.suite import SuitePlan, read_options, read_suite
 from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.checkpoints.download import cache_folder
 from maxim_deploy.cli import shell
@@ -45,7 +45,7 @@ def runs_asked_for(
         raise UsageError("name a BUNDLE to measure, or a --suite of models")
     bundles: list[Bundle] = [Bundle.open(path) for path in paths]
     plans = _plans(suites, plan_name) if suites else {"command line": SuitePlan(precisions=())}
-    given = values_of(options)
+    given = read_options(options)
     plans = {name: replace(plan, **given) for name, plan in plans.items()}
     if not suites and "backends" not in given:
         here = backends_here(bundles)
@@ -61,16 +61,6 @@ def runs_asked_for(
         SuiteRun(name, plan, by_name, folder, shell.say, environment, call)
         for name, plan in plans.items()
     ]
-
-
-def values_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Checked fields of a plan from the options that were given.
-
-    Raises:
-        UsageError: a value is wrong.
-    """
-    given = {key: value for key, value in options.items() if value not in (None, ())}
-    return read_keys({key: list(v) if isinstance(v, tuple) else v for key, v in given.items()})
 
 
 def _plans(suites: tuple[Path, ...], name: str | None) -> dict[str, SuitePlan]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy.benchmarks.overhead import CALLS, ROUNDS, SIZE, THREADS, overhead, soak
+from maxim_deploy.benchmarks.suite import read_options
 from maxim_deploy.benchmarks.tiles import (
     HEADS,
     OVERLAPS,
@@ -19,7 +20,6 @@ from maxim_deploy.benchmarks.tiles import (
     row_of,
 )
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._bench_runs import values_of
 from maxim_deploy.errors import UsageError
 from maxim_deploy.runtime import load
 from maxim_deploy.runtime.registry import graph_backend
@@ -74,7 +74,7 @@ def study_overhead(arguments: Sequence[Path], options: dict[str, Any], *, as_jso
     """
     if len(arguments) != 1:
         raise UsageError("name one BUNDLE: maxim-bench --overhead BUNDLE")
-    asked = values_of({key: options[key] for key in ("sizes", "rounds", "threads")})
+    asked = read_options({key: options[key] for key in ("sizes", "rounds", "threads")})
     sizes, rounds = asked.get("sizes", (SIZE,)), asked.get("rounds", ROUNDS)
     if len(sizes) != 1:
         raise UsageError("--overhead takes one --size")

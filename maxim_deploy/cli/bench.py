@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from maxim_deploy._optional import require
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.precision import GPU_PRECISIONS, PRECISIONS
@@ -158,6 +159,8 @@ def bench(
             raise UsageError("--layers measures, and --render does not: choose one of them")
         _render(bundles, baseline, report, as_json, extras)
         return
+    for module in ("onnx", "psutil"):
+        require(module, "bench")
     from maxim_deploy.benchmarks.noise import busy
     from maxim_deploy.benchmarks.records import append_records, line_of
     from maxim_deploy.benchmarks.tables import table_of

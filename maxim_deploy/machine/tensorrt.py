@@ -60,7 +60,7 @@ def readable_type(name: str) -> str:
 def collecting_logger(trt: ModuleType) -> Any:
     """A logger that prints nothing and keeps `messages`, pairs of severity and text, in order."""
 
-    class Collecting(trt.ILogger):  # type: ignore[name-defined, misc]  # known at run time only
+    class CollectingLogger(trt.ILogger):  # type: ignore[name-defined, misc]  # known at run time only
         def __init__(self) -> None:
             super().__init__()
             self.messages: list[tuple[str, str]] = []
@@ -71,7 +71,7 @@ def collecting_logger(trt: ModuleType) -> Any:
         def texts(self, *severities: str) -> list[str]:
             return [text for severity, text in self.messages if severity in severities]
 
-    return Collecting()
+    return CollectingLogger()
 
 
 @dataclass(frozen=True)

@@ -82,19 +82,24 @@ class FakeWorker:
     "VALUE", "VALUE after WORK" to fail at some kind of work, "none" to fail while loading.
     """
 
-    jobs: ClassVar[list[Workload]] = []
+    workloads: ClassVar[list[Workload]] = []
     order: ClassVar[list[tuple[str, str]]] = []
 
-    def __init__(self, job: Workload) -> None:
-        self.name = Path(job.file).name
+    def __init__(self, workload: Workload) -> None:
+        self.name = Path(workload.file).name
         if self.name == "none":
             raise BackendError("there is none")
-        self.job, self.pid, self.idle_cpu_s, self.brackets = job, 1, 0.0, ["network", "image"]
+        self.workload, self.pid, self.idle_cpu_s, self.brackets = (
+            workload,
+            1,
+            0.0,
+            ["network", "image"],
+        )
         self.loaded = {
             "library": "fake 1", "device": "cpu", "io": "tensor", "load_s": 0.5,
             "baseline_bytes": 1000,
         }  # fmt: skip
-        FakeWorker.jobs.append(job)
+        FakeWorker.workloads.append(workload)
 
     def __enter__(self) -> FakeWorker:
         return self
@@ -129,7 +134,7 @@ class FakeWorker:
         return {**asked, "offered_per_s": asked["rate"], "images_per_s": 100.0, "latency": {}}
 
 
-class FakeLimits:
+class FakeRoofline:
     def graph_facts(self, graph: Path, io: str) -> dict[str, Any]:
         return {"nodes": 7}
 

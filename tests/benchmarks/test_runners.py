@@ -18,41 +18,41 @@ from maxim_deploy.spec.manifest import Bundle
 
 
 def test_pictures_are_the_same_everywhere_and_padded_as_published() -> None:
-    job = Workload("onnxruntime", "x", (70, 64), batch=2)
-    first, second = job.pictures()
+    workload = Workload("onnxruntime", "x", (70, 64), batch=2)
+    first, second = workload.pictures()
     assert first.shape == (70, 64, 3) and first.dtype == np.uint8
     assert not np.array_equal(first, second)
     assert np.array_equal(first, Workload("torch", "y", (70, 64), batch=2).pictures()[0])
-    assert job.inputs("image").shape == (2, 70, 64, 3)
-    tensor = job.inputs("tensor")
+    assert workload.inputs("image").shape == (2, 70, 64, 3)
+    tensor = workload.inputs("tensor")
     assert tensor.shape == (2, 3, 128, 64) and tensor.flags.c_contiguous
-    own = job.unpadded(tensor, "tensor")
+    own = workload.unpadded(tensor, "tensor")
     assert np.abs(own[0] * 255 - first).max() < 1e-3
-    assert np.array_equal(job.unpadded(job.inputs("image"), "image"), own)
+    assert np.array_equal(workload.unpadded(workload.inputs("image"), "image"), own)
 
 
 def test_a_graph_on_the_cpu(tmp_path: Path) -> None:
     graph = write(tmp_path / "fp32.tensor.onnx", node("Neg", "image", "restored"))
-    job = Workload("onnxruntime", str(graph), (64, 128))
-    runner = runner_of(job)
+    workload = Workload("onnxruntime", str(graph), (64, 128))
+    runner = runner_of(workload)
     assert (runner.device, runner.io, runner.cuda) == ("cpu", "tensor", None)
     assert list(runner.brackets) == ["network"]  # without a bundle there is no image path
     timed = runner.brackets["network"]()
     assert timed.wall_ms > 0 and timed.gpu_ms is None
-    assert np.array_equal(runner.result(), -job.unpadded(job.inputs("tensor"), "tensor"))
+    assert np.array_equal(runner.result(), -workload.unpadded(workload.inputs("tensor"), "tensor"))
     with pytest.raises(KeyError):
         runner.restorer()
 
 
 def test_a_bundle_on_the_cpu(demo_bundle: Path) -> None:
-    job = Workload("onnxruntime", str(demo_bundle), (60, 64), "fp16", batch=2, threads=1)
-    runner = runner_of(job)
+    workload = Workload("onnxruntime", str(demo_bundle), (60, 64), "fp16", batch=2, threads=1)
+    runner = runner_of(workload)
     assert set(runner.brackets) == {"network", "image"}
     runner.brackets["network"]()
     assert runner.brackets["image"]().wall_ms > 0
     info = runner.restorer().info
     assert (info.backend, info.precision) == ("onnxruntime", "fp16")
-    whole = runner.restorer()(job.pictures()[0])
+    whole = runner.restorer()(workload.pictures()[0])
     assert np.abs(runner.result()[0].clip(0, 1) * 255 - whole).max() <= 1
 
 
@@ -117,8 +117,8 @@ def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_an_engine_runs_in_each_bracket(fake_engine) -> None:
     bundle, api = fake_engine
-    job = Workload("tensorrt", str(bundle.path), (64, 96), "fp16", on_gpu=True)
-    runner = runner_of(job)
+    workload = Workload("tensorrt", str(bundle.path), (64, 96), "fp16", on_gpu=True)
+    runner = runner_of(workload)
     assert set(runner.brackets) == {"network", "transfer", "image"}
     assert runner.device == "cuda:0 NVIDIA L4"
 
@@ -132,7 +132,7 @@ def test_an_engine_runs_in_each_bracket(fake_engine) -> None:
     marks = [name for name, *_ in api.calls if name in ("cudaEventRecord", "cudaEventSynchronize")]
     assert marks.count("cudaEventRecord") >= 2
     assert np.array_equal(
-        runner.result(), (255 - job.inputs("image")).astype(np.float32) / np.float32(255)
+        runner.result(), (255 - workload.inputs("image")).astype(np.float32) / np.float32(255)
     )
 
     runner.brackets["transfer"]()
@@ -140,7 +140,7 @@ def test_an_engine_runs_in_each_bracket(fake_engine) -> None:
     assert runner.brackets["transfer"]().gpu_ms is None
     assert len(api.named("cudaMemcpyAsync")) == 2  # there and back
     assert runner.brackets["image"]().wall_ms > 0
-    assert np.array_equal(runner.restorer()(job.pictures()[0]), 255 - job.pictures()[0])
+    assert np.array_equal(runner.restorer()(workload.pictures()[0]), 255 - workload.pictures()[0])
     runner.restorer().close()
     for backend in (runner._backend, runner._whole):
         backend.close()
@@ -155,8 +155,8 @@ def test_onnxruntime_on_a_gpu_has_no_gpu_time(
 
     bundle, _ = fake_engine
     monkeypatch.setattr(onnxruntime_cuda, "require", lambda *_: FakeOrt())
-    job = Workload("onnxruntime-cuda", str(bundle.path), (24, 32), "fp16", on_gpu=True)
-    runner = runner_of(job)
+    workload = Workload("onnxruntime-cuda", str(bundle.path), (24, 32), "fp16", on_gpu=True)
+    runner = runner_of(workload)
     assert set(runner.brackets) == {"network", "transfer", "image"}
     timed = runner.brackets["network"]()
     assert timed.gpu_ms is None and timed.wall_ms > 0

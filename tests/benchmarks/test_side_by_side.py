@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.fakes import FakeLimits, FakeWorker
+from benchmarks.fakes import FakeRoofline, FakeWorker
 from benchmarks.samples import ENVIRONMENT
 
 from maxim_deploy.benchmarks import artifacts, contender, side_by_side, suite_run
@@ -29,7 +30,7 @@ OURS, HALF = Subject("onnxruntime"), Subject("onnxruntime", "fp16")
 @pytest.fixture(autouse=True)
 def workers(monkeypatch: pytest.MonkeyPatch) -> type[FakeWorker]:
     monkeypatch.setattr(contender, "Worker", FakeWorker)
-    FakeWorker.jobs, FakeWorker.order = [], []
+    FakeWorker.workloads, FakeWorker.order = [], []
     return FakeWorker
 
 
@@ -44,8 +45,8 @@ def compared(files: dict[Subject, str], **changes: Any) -> list[Record]:
     plan = SuitePlan(backends=("onnxruntime",), rounds=5, least_s=0, pause_s=0, **changes)
     by_subject = {subject: Files(Path(name), graph) for subject, name in files.items()}
     said: list[str] = []
-    limits: Any = FakeLimits()
-    return SideBySide(plan, by_subject, (60, 128), 1, COMMON, limits, said.append).records()
+    roofline: Any = FakeRoofline()
+    return SideBySide(plan, by_subject, (60, 128), 1, COMMON, roofline, said.append).records()
 
 
 def test_the_processors_are_looked_at_between_all_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,8 +54,8 @@ def test_the_processors_are_looked_at_between_all_turns(monkeypatch: pytest.Monk
     monkeypatch.setattr(side_by_side, "handoff_ns", lambda count: samples.append(count) or 90.0)
     plan = SuitePlan(backends=("onnxruntime",), rounds=5, least_s=0, pause_s=0, threads=2)
     files = {OURS: Files(Path("1"))}
-    limits: Any = FakeLimits()
-    one = SideBySide(plan, files, (64, 64), 1, COMMON, limits, print, lambda ns: (ns - 10, ns))
+    roofline: Any = FakeRoofline()
+    one = SideBySide(plan, files, (64, 64), 1, COMMON, roofline, print, lambda ns: (ns - 10, ns))
     (found,) = one.records()
     assert samples == [2] * 5 * 2  # rounds and brackets
     assert found.handoff_ns == 90 and found.noise is not None
@@ -164,21 +165,21 @@ def test_low_precision_and_8_bits_may_differ_by_their_rounding(
 def test_what_the_gpu_runs(workers: type[FakeWorker]) -> None:
     plan = SuitePlan(backends=("tensorrt", "onnxruntime"), threads=3)
     files = {LITERAL: Files(Path("1")), Subject("tensorrt"): Files(Path("1")), OURS: Files()}
-    limits: Any = FakeLimits()
-    one = SideBySide(plan, files, (64, 64), 2, {}, limits, print)
-    jobs = [one._job(subject, Path("1")) for subject in files]
-    assert [(job.runner, job.on_gpu) for job in jobs] == [
+    roofline: Any = FakeRoofline()
+    one = SideBySide(plan, files, (64, 64), 2, {}, roofline, print)
+    workloads = [one._workload(subject, Path("1")) for subject in files]
+    assert [(workload.runner, workload.on_gpu) for workload in workloads] == [
         ("onnxruntime-cuda", True), ("tensorrt", True), ("onnxruntime", False),
     ]  # fmt: skip
-    assert {(job.threads, job.batch) for job in jobs} == {(3, 2)}
+    assert {(workload.threads, workload.batch) for workload in workloads} == {(3, 2)}
 
 
 # ------------------------------------------------------------------ runs
 
 
 def run_of(plan: SuitePlan, bundles: dict[str, Bundle], said: list[str] | None = None) -> SuiteRun:
-    say = (said if said is not None else []).append
-    return SuiteRun("p", plan, bundles, Path("/nowhere"), say, ENVIRONMENT, "call")
+    progress = (said if said is not None else []).append
+    return SuiteRun("p", plan, bundles, Path("/nowhere"), progress, ENVIRONMENT, "call")
 
 
 @pytest.fixture
@@ -219,6 +220,18 @@ def test_a_baseline_without_weights_has_a_reason(seen: list[SideBySide], demo_bu
     assert "--no-source" in str(seen[0].files[TORCH].error)
     list(run_of(SuitePlan(baselines=(TORCH,), precisions=()), {"demo": bundle}).records())
     assert seen[1].files[TORCH] == Files(demo_bundle / "source.safetensors")
+
+
+def test_without_the_exporter_the_pip_line_is_in_the_records(
+    seen: list[SideBySide], tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    plan = SuitePlan(models=("S-1",), baselines=(LITERAL,), backends=("onnxruntime",))
+    (records,) = run_of(plan, {}).records()
+    pip_line = "torch is not installed; run: pip install 'maxim-deploy[export]'"
+    assert [one.error for one in records] == [pip_line] * 2
+    list(run_of(plan, {"tiny": tiny_bundle}).records())
+    assert seen[0].files[LITERAL].error == pip_line
 
 
 def test_a_model_that_cannot_be_made_is_in_the_records(

@@ -20,7 +20,7 @@ from maxim_deploy.errors import BackendError
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 
 
-def job(graph: Path, **changes: object) -> Workload:
+def workload(graph: Path, **changes: object) -> Workload:
     return Workload("onnxruntime", str(graph), (64, 128), threads=1, **changes)
 
 
@@ -29,7 +29,7 @@ def negation(folder: Path) -> Path:
 
 
 def test_a_worker_runs_saves_and_reports(tmp_path: Path) -> None:
-    with Worker(job(negation(tmp_path))) as worker:
+    with Worker(workload(negation(tmp_path))) as worker:
         assert worker.loaded["library"].startswith("onnxruntime ")
         assert (worker.loaded["device"], worker.loaded["io"]) == ("cpu", "tensor")
         assert worker.loaded["load_s"] > 0
@@ -51,7 +51,7 @@ def test_a_worker_runs_saves_and_reports(tmp_path: Path) -> None:
 
 def test_a_worker_that_cannot_load_says_why(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="ONNX Runtime cannot load '.*none.onnx'"):
-        Worker(job(tmp_path / "none.onnx"))
+        Worker(workload(tmp_path / "none.onnx"))
 
 
 def test_a_worker_that_fails_to_run_says_why_and_goes_on(tmp_path: Path) -> None:
@@ -60,21 +60,21 @@ def test_a_worker_that_fails_to_run_says_why_and_goes_on(tmp_path: Path) -> None
         node("Reshape", "image side", "restored"),
         side=np.array([1, 3, 7, 7]),
     )
-    with Worker(job(graph)) as worker:
+    with Worker(workload(graph)) as worker:
         for _ in range(2):
             with pytest.raises(BackendError, match="failed on an input of 1x3x64x128"):
                 worker.first()
 
 
 def test_a_worker_that_dies_is_missed(tmp_path: Path) -> None:
-    with Worker(job(negation(tmp_path))) as worker:
+    with Worker(workload(negation(tmp_path))) as worker:
         os.kill(worker.pid, signal.SIGKILL)  # as the kernel does when memory runs out
         with pytest.raises(BackendError, match="onnxruntime on .* was killed by SIGKILL"):
             worker.first()
 
 
 def test_ctrl_c_is_left_to_the_parent(tmp_path: Path) -> None:
-    with Worker(job(negation(tmp_path))) as worker:
+    with Worker(workload(negation(tmp_path))) as worker:
         os.kill(worker.pid, signal.SIGINT)  # a terminal sends it to the whole group
         assert worker.first()["first_call_ms"] > 0
 
@@ -97,7 +97,7 @@ def test_an_interrupted_parent_does_not_wait_for_its_patience(tmp_path: Path) ->
 
 
 def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:
-    with Worker(job(negation(tmp_path))) as worker:
+    with Worker(workload(negation(tmp_path))) as worker:
         os.kill(worker.pid, signal.SIGSTOP)
         worker._patience_s = 0.2
         with pytest.raises(BackendError, match="gave no answer within 0 s"):
@@ -128,13 +128,13 @@ def test_what_libraries_print_is_no_answer(tmp_path: Path) -> None:
             "import os, sys\n"
             "from maxim_deploy.benchmarks import worker_main\n"
             "real = worker_main.runner_of\n"
-            "def noisy(job):\n"
+            "def noisy(workload):\n"
             "    os.system('echo noise')\n"
             "    print('noise', flush=True)\n"
-            "    return real(job)\n"
+            "    return real(workload)\n"
             "worker_main.runner_of = noisy\n"
             "worker_main.main()",
-            json.dumps(asdict(job(negation(tmp_path)))),
+            json.dumps(asdict(workload(negation(tmp_path)))),
         ],
         input='{"do": "first"}\n',
         capture_output=True,
@@ -154,7 +154,7 @@ def test_an_unexpected_error_belongs_into_the_record(
 
     monkeypatch.setattr(worker_main, "runner_of", broken)
     answers = io.StringIO()
-    assert worker_main.serve(job(tmp_path), io.StringIO(), answers, 0.0) == 1
+    assert worker_main.serve(workload(tmp_path), io.StringIO(), answers, 0.0) == 1
     assert json.loads(answers.getvalue()) == {"error": "OverflowError: too large"}
 
 

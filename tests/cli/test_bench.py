@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -315,6 +316,16 @@ def test_what_a_report_needs_is_checked_before_anything_is_measured(
         result = maxim_bench(demo_bundle, *options.split())
         assert result.exit_code in (1, 2) and words in result.stderr, result.stderr
         assert not runs and not Path("x.html").exists()
+
+
+@pytest.mark.parametrize("module", ["onnx", "psutil", "jinja2", "matplotlib"])
+def test_what_is_not_installed_is_said_before_anything_is_measured(
+    runs: Any, demo_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    result = maxim_bench(demo_bundle, "--report", "x.html")
+    assert result.exit_code == 2 and not runs
+    assert f"{module} is not installed; run: pip install 'maxim-deploy[bench]'" in result.stderr
 
 
 def test_a_report_is_written_whatever_the_baseline_says(runs: Any, folder: Path) -> None:

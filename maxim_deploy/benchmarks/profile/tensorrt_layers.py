@@ -80,7 +80,7 @@ def layer_times(
 def layer_profiler(trt: Any) -> Any:
     """A `trt.IProfiler` that keeps what it hears in `runs`, a `LayerTimes` for each."""
 
-    class Collecting(trt.IProfiler):  # type: ignore[misc]  # known at run time only
+    class CollectingProfiler(trt.IProfiler):  # type: ignore[misc]  # known at run time only
         def __init__(self) -> None:
             trt.IProfiler.__init__(self)
             self.runs: list[LayerTimes] = []
@@ -93,7 +93,7 @@ def layer_profiler(trt: Any) -> Any:
             self.runs.append(dict(self._current))
             self._current.clear()
 
-    return Collecting()
+    return CollectingProfiler()
 
 
 def nodes_of_layers(

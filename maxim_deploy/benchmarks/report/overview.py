@@ -8,10 +8,10 @@ from typing import NamedTuple
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.report.panels import (
     BRACKETS,
+    Badge,
     Claim,
     Panel,
     Table,
-    Verdict,
     label_of,
     p50_ms,
     size_words,
@@ -67,7 +67,7 @@ def claims(panel: Panel) -> Table:
             BRACKETS[claim.bracket],
             str(claim.speed),
             claim.speed.rounds,
-            Verdict(claim.verdict),
+            Badge(claim.verdict),
         )
         for claim in panel.claims()
     ]

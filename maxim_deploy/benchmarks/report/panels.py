@@ -26,7 +26,7 @@ _BASELINES = {
 }
 
 
-class Verdict(NamedTuple):
+class Badge(NamedTuple):
     """A cell of a table that is coloured by its first word; the note is small print."""
 
     word: str
@@ -39,7 +39,7 @@ class Table(NamedTuple):
     Attributes:
         caption: what is in it.
         heads: of the columns.
-        rows: their cells; the first one names the row. A cell is text, a number, a `Verdict`, or
+        rows: their cells; the first one names the row. A cell is text, a number, a `Badge`, or
             None where there is nothing.
         words: so many columns, from the left, are text; the others are numbers.
     """

@@ -21,9 +21,9 @@ from maxim_deploy.benchmarks.report.charts import (
 )
 from maxim_deploy.benchmarks.report.panels import (
     BRACKETS,
+    Badge,
     Panel,
     Table,
-    Verdict,
     cost_of_record,
     label_of,
     p50_ms,
@@ -203,9 +203,9 @@ def _threshold(value: object) -> object:
     return value
 
 
-def _result(comparison: Mapping[str, Any]) -> Verdict | None:
+def _result(comparison: Mapping[str, Any]) -> Badge | None:
     passed = comparison.get("passed")
     if passed is None:
         return None
     faults = "; ".join(comparison.get("faults") or ())
-    return Verdict("passed") if passed else Verdict("failed", faults)
+    return Badge("passed") if passed else Badge("failed", faults)
