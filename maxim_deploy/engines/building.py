@@ -16,10 +16,6 @@ from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engine_settings import EngineSettings
 
 _VERBOSITY = {"none": "NONE", "names": "LAYER_NAMES_ONLY", "detailed": "DETAILED"}
-_HARDWARE = {
-    "same-compute-capability": "SAME_COMPUTE_CAPABILITY",
-    "ampere-plus": "AMPERE_PLUS",
-}
 
 
 @dataclass(frozen=True)
@@ -44,9 +40,9 @@ class OutOfTimeError(EngineError):
 def build_engine(
     parsed: ParsedGraph,
     settings: EngineSettings,
-    *,
     level: int | None = None,
     seconds: float | None = None,
+    *,
     timing_cache: Any = None,
     progress: Callable[[BuildStep], None] = lambda _: None,
 ) -> BuiltEngine:
@@ -109,9 +105,8 @@ def builder_config(parsed: ParsedGraph, settings: EngineSettings, level: int) ->
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace)
     if settings.hardware_compatibility != "none":
         levels = trt.HardwareCompatibilityLevel
-        config.hardware_compatibility_level = getattr(
-            levels, _HARDWARE[settings.hardware_compatibility]
-        )
+        name = settings.hardware_compatibility.replace("-", "_").upper()
+        config.hardware_compatibility_level = getattr(levels, name)
     if is_portable(settings.library):
         _set_targets(trt, config, settings.targets)
     for profile in settings.profiles:

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -115,18 +116,11 @@ def _build(job: EngineJob, parsed: ParsedGraph) -> BuiltEngine:
     config = parsed.builder.create_builder_config() if caching else None
     cache = caching.load(config) if caching else None
 
-    def attempt(level: int, seconds: float | None) -> BuiltEngine:
-        return build_engine(
-            parsed,
-            settings,
-            level=level,
-            seconds=seconds,
-            timing_cache=cache,
-            progress=options.step_progress,
-        )
-
+    attempt = partial(
+        build_engine, parsed, settings, timing_cache=cache, progress=options.step_progress
+    )
     if options.budget_s is None:
-        built = attempt(settings.optimization_level, None)
+        built = attempt(settings.optimization_level)
     else:
         built = build_within(
             options.budget_s,

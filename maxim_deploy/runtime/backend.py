@@ -56,12 +56,10 @@ class Backend(Protocol):
             OutOfMemoryError: there is not enough memory for this shape; smaller ones may run.
             BackendError: the backend failed.
         """
-        ...
 
     @abstractmethod
     def bytes_for(self, shape: Shape) -> int:
         """Memory that a run takes at most while it lasts, beyond what is loaded."""
-        ...
 
     def run_on_device(
         self,

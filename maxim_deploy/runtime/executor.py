@@ -156,14 +156,13 @@ class Executor:
         self, plan: Plan, images: Sequence[NDArray[Any]], rounding: Rounding, self_ensemble: bool
     ) -> Callable[[], list[NDArray[Any]]]:
         """The network's work; what it returns does the rest, for which nobody need wait."""
-        if plan.tile is None and self.require_open().io == "image":
+        backend = self.require_open()
+        if plan.tile is None and backend.io == "image":
             pixels = np.stack(images) if len(images) > 1 else np.ascontiguousarray(images[0][None])
-            restored = self.require_open().run(pixels)
+            restored = backend.run(pixels)
             return lambda: list(restored)
-        stack, network = (
-            stack_from_images(images, plan.padded),
-            network_from_backend(self.require_open()),
-        )
+        stack = stack_from_images(images, plan.padded)
+        network = network_from_backend(backend)
         if plan.tile and plan.tiles > 1:
             network = self._tiled(network, plan, plan.tile)
         stack = (
@@ -188,9 +187,8 @@ class Executor:
         except UsageError:
             if bounds.max_pixels is None:
                 raise
-        self._max_pixels = (
-            None  # smaller images left too little for this one: as if nothing had been
-        )
+        # Smaller images left too little for this one: as if nothing had been.
+        self._max_pixels = None
         return self._planner.plan(height, width, replace(bounds, max_pixels=None), images)
 
     def _go_smaller(self, plan: Plan, self_ensemble: bool, error: OutOfMemoryError) -> None:

@@ -25,7 +25,6 @@ from maxim_deploy.spec.engines import EngineEntry
 logger = logging.getLogger(__name__)
 
 _CUDA_GRAPHS = {"off": "DISABLED", "whole-graph": "WHOLE_GRAPH_CAPTURE"}
-_SPECIALIZATION = {"lazy": "LAZY", "eager": "EAGER", "none": "NONE"}
 
 
 class RtxSettings:
@@ -54,7 +53,7 @@ class RtxSettings:
             trt.CudaGraphStrategy, _CUDA_GRAPHS[chosen["cuda_graphs"]]
         )
         config.dynamic_shapes_kernel_specialization_strategy = getattr(
-            trt.DynamicShapesKernelSpecializationStrategy, _SPECIALIZATION[chosen["specialization"]]
+            trt.DynamicShapesKernelSpecializationStrategy, chosen["specialization"].upper()
         )
         self._cache: Any = None
         self._saved = b""  # hash of what is in the file

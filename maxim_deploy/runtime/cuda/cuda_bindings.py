@@ -53,7 +53,7 @@ class CudaBindings:
     def allocate(self, size: int) -> DeviceMemory:
         """As in `Cuda`."""
         address = int(self._call("cudaMalloc", size))
-        return DeviceMemory(address, size, self._giving_back("cudaFree", address))
+        return DeviceMemory(address, size, partial(self._free, "cudaFree", address))
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """As in `Cuda`."""
@@ -63,7 +63,7 @@ class CudaBindings:
         address = int(self._call("cudaHostAlloc", held, self._api.cudaHostAllocDefault))
         # Every view of the array refers to this buffer: with the last one, the memory goes.
         buffer = (ctypes.c_uint8 * held).from_address(address)
-        finalizer = weakref.finalize(buffer, self._giving_back("cudaFreeHost", address))
+        finalizer = weakref.finalize(buffer, partial(self._free, "cudaFreeHost", address))
         finalizer.atexit = False
         array: NDArray[Any] = np.frombuffer(memoryview(buffer), np.uint8)[:size]
         return array.view(dtype).reshape(shape)
@@ -72,7 +72,7 @@ class CudaBindings:
         """As in `Cuda`."""
         flags = self._api.cudaStreamNonBlocking
         native = self._call("cudaStreamCreateWithFlags", flags)
-        return Stream(int(native), native, self._giving_back("cudaStreamDestroy", native))
+        return Stream(int(native), native, partial(self._free, "cudaStreamDestroy", native))
 
     def wrap_stream(self, handle: int) -> Stream:
         """As in `Cuda`."""
@@ -81,7 +81,7 @@ class CudaBindings:
     def event(self) -> Event:
         """As in `Cuda`."""
         native = self._call("cudaEventCreate")
-        return Event(native, self._giving_back("cudaEventDestroy", native))
+        return Event(native, partial(self._free, "cudaEventDestroy", native))
 
     def record(self, event: Event, stream: Stream) -> None:
         """As in `Cuda`."""
@@ -136,14 +136,16 @@ class CudaBindings:
             ready = self._call("cudaGraphInstantiate", captured, 0)
         finally:
             self._call("cudaGraphDestroy", captured)
-        return Graph(ready, self._giving_back("cudaGraphExecDestroy", ready))
+        return Graph(ready, partial(self._free, "cudaGraphExecDestroy", ready))
 
     def launch(self, graph: Graph, stream: Stream) -> None:
         """As in `Cuda`."""
         self._call("cudaGraphLaunch", graph.native, stream.native)
 
-    def _giving_back(self, name: str, native: Any) -> Callable[[], None]:
-        return partial(_give_back, self, name, native)
+    def _free(self, name: str, native: Any) -> None:
+        # The garbage collector may call it in any thread, so that nothing may escape.
+        with contextlib.suppress(BackendError):
+            self._call(name, native)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """The result of a call on our GPU."""
@@ -161,9 +163,3 @@ class CudaBindings:
                 raise OutOfMemoryError(f"{text}, {free} bytes are free")
             raise BackendError(text)
         return results[0] if len(results) == 1 else results
-
-
-def _give_back(cuda: CudaBindings, name: str, native: Any) -> None:
-    """Free something. It may be called by the garbage collector, so that nothing may escape."""
-    with contextlib.suppress(BackendError):
-        cuda._call(name, native)

@@ -11,11 +11,18 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class _Owned:
-    """Something of CUDA's that is given back once: by `close`, or when nobody refers to it."""
+    """Something of CUDA's that is given back once: by `close`, or when nobody refers to it.
 
-    def __init__(self, give_back: Callable[[], None]) -> None:
+    Args:
+        native: the provider's own object for it.
+        give_back: it must not refer to this object, or nothing would ever be given back.
+    """
+
+    def __init__(self, native: Any, give_back: Callable[[], None]) -> None:
+        self.native = native
         self._finalizer = weakref.finalize(self, give_back)
-        self._finalizer.atexit = False  # the end of the process frees all; the driver may be gone
+        # The end of the process frees everything, and the driver may be gone by then.
+        self._finalizer.atexit = False
 
     def close(self) -> None:
         """Give it back now. Closing twice does nothing."""
@@ -26,7 +33,7 @@ class DeviceMemory(_Owned):
     """A block of device memory: its `address`, aligned to 256 bytes, and its `size` in bytes."""
 
     def __init__(self, address: int, size: int, give_back: Callable[[], None]) -> None:
-        super().__init__(give_back)
+        super().__init__(address, give_back)
         self.address, self.size = address, size
 
 
@@ -34,28 +41,20 @@ class Stream(_Owned):
     """A queue of work on the device: its `handle`, a `cudaStream_t` as a number."""
 
     def __init__(self, handle: int, native: Any, give_back: Callable[[], None]) -> None:
-        super().__init__(give_back)
-        self.handle, self.native = handle, native
+        super().__init__(native, give_back)
+        self.handle = handle
 
 
 class Event(_Owned):
     """A mark in a stream."""
 
-    def __init__(self, native: Any, give_back: Callable[[], None]) -> None:
-        super().__init__(give_back)
-        self.native = native
-
 
 class Graph(_Owned):
     """A CUDA graph, ready to launch. It holds the addresses that its work was captured with."""
 
-    def __init__(self, native: Any, give_back: Callable[[], None]) -> None:
-        super().__init__(give_back)
-        self.native = native
-
 
 def nothing_to_give_back() -> None:
-    """For what belongs to somebody else."""
+    """For what belongs to somebody else, or to an object that frees it by itself."""
 
 
 class Cuda(Protocol):
@@ -79,19 +78,15 @@ class Cuda(Protocol):
 
         What was current before is current again afterwards.
         """
-        ...
 
     def allocate(self, size: int) -> DeviceMemory:
         """A new block of at least one byte of device memory. Not cleared."""
-        ...
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """A new array in page-locked host memory, freed with its last view. Not cleared."""
-        ...
 
     def stream(self) -> Stream:
         """A new stream that does not wait for the default one."""
-        ...
 
     def wrap_stream(self, handle: int) -> Stream:
         """A stream of somebody else's, such as `torch.cuda.current_stream().cuda_stream`.
@@ -99,50 +94,39 @@ class Cuda(Protocol):
         Raises:
             UsageError: the provider cannot use one.
         """
-        ...
 
     def event(self) -> Event:
         """A new event."""
-        ...
 
     def record(self, event: Event, stream: Stream) -> None:
         """Let the event stand for all work that is in the stream now."""
-        ...
 
     def wait(self, stream: Stream, event: Event) -> None:
         """Let later work in the stream wait for the event; this thread does not wait."""
-        ...
 
     def elapsed_ms(self, start: Event, end: Event) -> float:
         """Milliseconds of GPU time between two recorded events; waits for the second."""
-        ...
 
     def upload(self, address: int, array: NDArray[Any], stream: Stream) -> None:
         """Copy a C-contiguous array to the device; it may be used again when the stream got there.
 
         Only from page-locked memory does the copy overlap with anything.
         """
-        ...
 
     def download(self, array: NDArray[Any], address: int, stream: Stream) -> None:
         """Copy from the device into a C-contiguous array, valid when the stream got there."""
-        ...
 
     def synchronize(self, stream: Stream | None = None) -> None:
         """Wait for all work in a stream, or on the whole device."""
-        ...
 
     def memory(self) -> tuple[int, int]:
         """Bytes of device memory: (free, total)."""
-        ...
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
         """Record what `work` enqueues in the stream, without running it.
 
         The stream must not be the default one. It is out of capture again if `work` raises.
         """
-        ...
 
     def launch(self, graph: Graph, stream: Stream) -> None:
         """Enqueue a captured graph."""
-        ...

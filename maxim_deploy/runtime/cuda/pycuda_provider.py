@@ -17,7 +17,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError, OutOfMemoryError, UsageError
-from maxim_deploy.runtime.cuda.interface import DeviceMemory, Event, Graph, Stream
+from maxim_deploy.runtime.cuda.interface import (
+    DeviceMemory,
+    Event,
+    Graph,
+    Stream,
+    nothing_to_give_back,
+)
 
 NON_BLOCKING = 1
 """The driver API's CU_STREAM_NON_BLOCKING, for which pycuda has no name."""
@@ -65,7 +71,7 @@ class PyCuda:
         with self._calling("Stream"):
             native = self._api.Stream(NON_BLOCKING)
         # pycuda destroys it with its last reference, and in the right context.
-        return Stream(native.handle, native, _dropped)
+        return Stream(native.handle, native, nothing_to_give_back)
 
     def wrap_stream(self, handle: int) -> Stream:
         """As in `Cuda`."""
@@ -77,7 +83,7 @@ class PyCuda:
     def event(self) -> Event:
         """As in `Cuda`."""
         with self._calling("Event"):
-            return Event(self._api.Event(), _dropped)
+            return Event(self._api.Event(), nothing_to_give_back)
 
     def record(self, event: Event, stream: Stream) -> None:
         """As in `Cuda`."""
@@ -142,10 +148,6 @@ class PyCuda:
             raise OutOfMemoryError(f"{name} failed on GPU {self.device}: {error}") from error
         except self._api.Error as error:
             raise BackendError(f"{name} failed on GPU {self.device}: {error}") from error
-
-
-def _dropped() -> None:
-    """pycuda's own object goes with the last reference to it."""
 
 
 def _no_graphs(*_: object) -> NoReturn:
