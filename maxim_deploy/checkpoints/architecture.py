@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 from maxim_deploy.errors import CheckpointError, UsageError, nearest
@@ -46,9 +47,7 @@ def architecture_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Architect
 def _count(paths: Iterable[str], before: str, after: str) -> int:
     """How many of `{before}0{after}`, `{before}1{after}`, ... begin a path, without a gap."""
     found = {p[len(before) :].split(after)[0] for p in paths if p.startswith(before)}
-    count = 0
-    while str(count) in found:
-        count += 1
+    count = next(number for number in itertools.count() if str(number) not in found)
     if not count:
         raise CheckpointError(f"this is no MAXIM: no parameter begins with '{before}0{after}'")
     return count

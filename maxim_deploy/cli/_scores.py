@@ -11,8 +11,6 @@ passed over, and its picture measured again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._records import append_lines, read_intact_lines
 from maxim_deploy.errors import ImageError
-from maxim_deploy.jobs.record import Fingerprint
+from maxim_deploy.jobs.record import Fingerprint, digest_of
 
 if TYPE_CHECKING:
     from maxim_deploy.parity.dataset import Pair, Score
@@ -41,8 +39,7 @@ class Memory:
     """
 
     def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
-        text = json.dumps(settings, sort_keys=True, default=str)
-        self._settings = hashlib.sha256(text.encode()).hexdigest()
+        self._settings = digest_of(settings)
         self._path = path
         self._lines: dict[str, dict[str, Any]] = {}
         if path is None:

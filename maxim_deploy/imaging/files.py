@@ -23,7 +23,7 @@ from maxim_deploy._files import atomic_file
 from maxim_deploy.errors import ImageError, MissingDependencyError, UsageError, nearest
 from maxim_deploy.imaging import eight_bit, sixteen_bit, sixteen_bit_tiff
 from maxim_deploy.imaging._reasons import reason
-from maxim_deploy.imaging.metadata import too_many_frames
+from maxim_deploy.imaging.metadata import check_one_frame
 from maxim_deploy.imaging.picture import Picture, Pixels
 
 __all__ = [
@@ -211,8 +211,7 @@ def _picture(path: Path) -> Picture:
     with Image.open(path, formats=_READ_FORMATS) as image:
         # The further pictures of an MPO (a phone's JPEG) are previews or depth maps of the first.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if frames > 1:
-            raise ImageError(too_many_frames(path, frames))
+        check_one_frame(path, frames)
         bits = _bits_per_channel(path, image)
         if bits == 16 and image.format == "PNG":
             return sixteen_bit.picture_from_png(path, image)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
 
+from maxim_deploy.errors import ImageError
 from maxim_deploy.imaging._reasons import reason
 
 logger = logging.getLogger(__name__)
@@ -64,9 +65,10 @@ def _outlives_the_file(tag: int) -> bool:
     return tag in _DESCRIPTIVE_TAGS or (tag > _LAST_LAYOUT_TAG and tag not in _FOREIGN_TAGS)
 
 
-def too_many_frames(path: Path, frames: int) -> str:
-    """The error message for a file of several frames."""
-    return (
-        f"image '{path}' | has {frames} frames, of which all but one would be dropped | "
-        "split it into files of one frame each"
-    )
+def check_one_frame(path: Path, frames: int) -> None:
+    """Raise `ImageError` for a file of several frames."""
+    if frames > 1:
+        raise ImageError(
+            f"image '{path}' | has {frames} frames, of which all but one would be dropped | "
+            "split it into files of one frame each"
+        )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.imaging.padding import Padding
-from maxim_deploy.imaging.pixels import WHITE, Rounding
+from maxim_deploy.imaging.pixels import WHITE, Rounding, from_unit
 
 _ROWS = 32
 """Rows that are converted at a time, so that what lies between the passes stays in the cache."""
@@ -46,17 +46,10 @@ def image_from_planes(
 ) -> NDArray[Any]:
     """A new image `[H, W, 3]` from planes `[3, H, W]` of any strides; `from_unit` has the rest."""
     image = np.empty((*planes.shape[1:], 3), dtype)
-    if dtype == np.float32:
-        image[...] = planes.transpose(1, 2, 0)
-        return image
-    white = np.float32(WHITE[dtype])
     # By strips of rows: float32 levels of the whole image would be read from memory three times.
     for first in range(0, planes.shape[1], _ROWS):
-        levels = np.clip(planes[:, first : first + _ROWS], 0.0, 1.0)
-        np.multiply(levels, white, out=levels)
-        if rounding == "nearest":
-            np.rint(levels, out=levels)
-        for channel, plane in enumerate(levels.astype(dtype)):
+        levels = from_unit(planes[:, first : first + _ROWS], dtype, rounding)
+        for channel, plane in enumerate(levels):
             image[first : first + _ROWS, :, channel] = plane
     return image
 

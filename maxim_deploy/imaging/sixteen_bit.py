@@ -17,19 +17,8 @@ from PIL import Image
 
 from maxim_deploy._optional import require
 from maxim_deploy.imaging.metadata import orientation_and_exif
+from maxim_deploy.imaging.orientation import orientation_from_exif
 from maxim_deploy.imaging.picture import Picture
-
-_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: np.rot90(a, 1),
-}
-"""EXIF orientation -> upright from stored."""
 
 
 def picture_from_png(path: Path, image: Image.Image) -> Picture:
@@ -51,7 +40,7 @@ def picture_from_pixels(
 ) -> Picture:
     """From pixels as stored, [H, W, C]: grey, grey and alpha, RGB, or RGB and alpha."""
     orientation, exif = orientation_and_exif(path, load_exif)
-    upright = _TURNS.get(orientation, _TURNS[1])(pixels)
+    upright = orientation_from_exif(orientation).upright(pixels)
     is_grey, has_alpha = upright.shape[2] < 3, upright.shape[2] in (2, 4)
     colours = upright[..., [0, 0, 0]] if is_grey else upright[..., :3]
     alpha = np.ascontiguousarray(upright[..., -1]) if has_alpha else None

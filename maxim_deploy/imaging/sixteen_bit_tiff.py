@@ -12,7 +12,7 @@ from PIL import Image, TiffImagePlugin
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import ImageError
-from maxim_deploy.imaging.metadata import too_many_frames
+from maxim_deploy.imaging.metadata import check_one_frame
 from maxim_deploy.imaging.picture import Picture
 from maxim_deploy.imaging.sixteen_bit import picture_from_pixels
 
@@ -45,8 +45,7 @@ def picture_from_tiff(path: Path) -> Picture:
     require("imagecodecs", "hdr")  # tifffile decompresses with it
     tifffile = require("tifffile", "hdr")
     with tifffile.TiffFile(path) as tiff:
-        if len(tiff.pages) > 1:
-            raise ImageError(too_many_frames(path, len(tiff.pages)))
+        check_one_frame(path, len(tiff.pages))
         page = tiff.pages[0]
         _check_samples(path, page)
         _check_size(path, page.imagelength, page.imagewidth)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 
 from maxim_deploy.jobs.job import FileResult, Job, Network
 from maxim_deploy.jobs.progress import Tally
@@ -27,7 +27,7 @@ def run_jobs(
             no other file begins.
     """
     with (
-        _discarded_at_end(jobs),  # before the threads, so that they have ended when it cleans up
+        ExitStack() as at_end,  # before the thread, so that it has ended when this cleans up
         # A single thread: two files wait at most, one before the network and one behind it, so
         # that three images are in memory.
         ThreadPoolExecutor(1, "maxim-deploy-files") as background,
@@ -39,6 +39,9 @@ def run_jobs(
             job.discard()
             return tally.tell_result(job.result)
 
+        # However the block ends, what was read or restored and not written is discarded.
+        for job in jobs:
+            at_end.callback(job.discard)
         finishing: Future[FileResult] | None = None
         for job in _read_ahead(jobs, background):
             if cancel.is_set():
@@ -58,16 +61,6 @@ def run_jobs(
                 yield finished
         if finishing:
             yield finishing.result()
-
-
-@contextmanager
-def _discarded_at_end(jobs: Sequence[Job]) -> Iterator[None]:
-    """However the block ends, discard what was read or restored, and not written."""
-    try:
-        yield
-    finally:
-        for job in jobs:
-            job.discard()
 
 
 def _read_ahead(jobs: Sequence[Job], background: Executor) -> Iterator[Job]:

@@ -49,6 +49,12 @@ class Fingerprint:
         return status.st_size == self.size and sha256_of(path) == self.sha256
 
 
+def digest_of(settings: dict[str, Any]) -> str:
+    """SHA-256 of settings, whatever their order."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 class ResumeRecord:
     """The finished results in any number of output folders.
 
@@ -57,8 +63,7 @@ class ResumeRecord:
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        text = json.dumps(settings, sort_keys=True, default=str)
-        self._settings = hashlib.sha256(text.encode()).hexdigest()
+        self._settings = digest_of(settings)
         self._folders: dict[Path, dict[str, dict[str, Any]]] = {}
 
     def has(self, source: Path, outputs: list[Path]) -> bool:

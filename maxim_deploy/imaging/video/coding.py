@@ -120,16 +120,10 @@ def _layout_and_bits(stored: VideoFormat) -> tuple[str, int]:
 def rgb_from_frame(frame: VideoFrame, coding: Coding) -> Pixels:
     """The frame as stored: uint8 or uint16 [H, W, 3]."""
     is_rgb = frame.format.is_rgb or frame.format.has_palette
-    rgb: Pixels = frame.reformat(
-        format="rgb24" if coding.bits == 8 else "rgb48le",
-        src_colorspace=coding.matrix,
-        dst_colorspace=coding.matrix,
-        # RGB is of full range by definition; `coding.range` is that of the YCbCr to write.
-        src_color_range=_FULL if is_rgb else coding.range,
-        dst_color_range=_FULL,
-        interpolation=_exact(),
-        threads=_THREADS,
-    ).to_ndarray()
+    # RGB is of full range by definition; `coding.range` is that of the YCbCr to write.
+    stored_range = _FULL if is_rgb else coding.range
+    pixel_format = "rgb24" if coding.bits == 8 else "rgb48le"
+    rgb: Pixels = _converted(frame, coding.matrix, pixel_format, stored_range, _FULL).to_ndarray()
     return rgb
 
 
@@ -139,18 +133,21 @@ def frame_from_rgb(rgb: Pixels, coding: Coding, pixel_format: str) -> VideoFrame
     frame: VideoFrame = av.VideoFrame.from_ndarray(
         rgb, format="rgb24" if rgb.dtype.itemsize == 1 else "rgb48le"
     )
+    return _converted(frame, coding.matrix, pixel_format, _FULL, coding.range)
+
+
+def _converted(
+    frame: VideoFrame, matrix: int, pixel_format: str, range_from: int, range_to: int
+) -> VideoFrame:
+    flags = require("av.video.reformatter", "video").Interpolation
+    # libswscale's default flags lose a level on the way to RGB and back; these lose none.
+    exact = flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP
     return frame.reformat(
         format=pixel_format,
-        src_colorspace=coding.matrix,
-        dst_colorspace=coding.matrix,
-        src_color_range=_FULL,
-        dst_color_range=coding.range,
-        interpolation=_exact(),
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=range_from,
+        dst_color_range=range_to,
+        interpolation=int(exact),
         threads=_THREADS,
     )
-
-
-def _exact() -> int:
-    """libswscale's flags; its defaults lose a level on the way to RGB and back, these none."""
-    flags = require("av.video.reformatter", "video").Interpolation
-    return int(flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP)

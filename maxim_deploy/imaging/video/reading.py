@@ -12,10 +12,10 @@ from maxim_deploy._optional import require
 from maxim_deploy.errors import VideoError
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.files import check_input_file
+from maxim_deploy.imaging.orientation import orientation_from_matrix
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.coding import coding_of, rgb_from_frame
 from maxim_deploy.imaging.video.demuxing import Demuxer
-from maxim_deploy.imaging.video.orientation import orientation_from_matrix
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream

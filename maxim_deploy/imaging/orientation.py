@@ -1,4 +1,4 @@
-"""The display matrix of a video, which turns and mirrors its frames as EXIF does with images."""
+"""What turns and mirrors pictures: the EXIF of an image, the display matrix of a video."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ class Orientation:
         if self.mirror_columns:
             turned = turned[:, ::-1]
         return np.ascontiguousarray(turned)
+
+
+def orientation_from_exif(tag: int) -> Orientation:
+    """From EXIF's number, 1 to 8; any other leaves a picture as it is."""
+    return Orientation(tag in (5, 6, 7, 8), tag in (3, 4, 7, 8), tag in (2, 3, 6, 7))
 
 
 def orientation_from_matrix(matrix: bytes | None) -> Orientation:
