@@ -107,8 +107,15 @@ class Record:
     @property
     def handoff_ns(self) -> float | None:
         """The median of what a cache line took from one processor to the next."""
-        handoff = (self.noise or {}).get("handoff_ns")
-        return handoff["median"] if handoff else None
+        found: float | None = self.at("noise", "handoff_ns", "median")
+        return found
+
+    def at(self, field: str, *keys: str) -> Any:
+        """What is at these keys of a field, such as `timings`; None if something is not there."""
+        value = getattr(self, field)
+        for key in keys:
+            value = value.get(key) if value else None
+        return value
 
     def medians_ms(self, bracket: str) -> list[float]:
         """The median of each round."""

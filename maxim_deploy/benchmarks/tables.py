@@ -74,20 +74,23 @@ def _table(records: Sequence[Record]) -> list[str]:
         *((bracket, _at(_ms, "timings", bracket, "wall", "p50_ms")) for bracket in BRACKETS),
         ("GPU time", _at(_ms, *network, "gpu", "p50_ms")),
         ("p95", _at(_ms, *network, "wall", "p95_ms")),
-        ("spread", _at(_percent, "noise", "spread")),
+        ("spread", _at("{:.0%}".format, "noise", "spread")),
         ("megapixels/s", _at(_digits, *network, "megapixels_per_s")),
         *((f"speed, x {anchor}", _speed(anchor, rows)) for anchor in ANCHORS),
         ("load, s", _at(_digits, "start", "load_s")),
         ("first", _at(_ms, "start", "first_call_ms")),
         ("peak, MB", _peak),
-        ("run, B/px", _at(_whole, "memory", "bytes_per_pixel")),
+        ("run, B/px", _at("{:.0f}".format, "memory", "bytes_per_pixel")),
         ("device, MB", _at(_millions, "memory", "device_bytes")),
-        ("kFLOP/px", _at(_thousands, "cost", "operations_per_pixel")),
-        ("bound", _at(_percent, "cost", "share")),
-        ("products", _at(_percent, "cost", "fused_share")),
+        (
+            "kFLOP/px",
+            _at(lambda operations: f"{operations / 1e3:.0f}", "cost", "operations_per_pixel"),
+        ),
+        ("bound", _at("{:.0%}".format, "cost", "share")),
+        ("products", _at("{:.0%}".format, "cost", "fused_share")),
         ("nodes", _at(str, "graph", "nodes")),
         ("transposes", _at(str, "graph", "transposes")),
-        ("live set, B/px", _at(_whole, "graph", "live_bytes_per_pixel")),
+        ("live set, B/px", _at("{:.0f}".format, "graph", "live_bytes_per_pixel")),
         ("max error", _at("{:.1e}".format, "agreement", "max_error")),
     ]
     return _markdown(columns, rows) if rows else []
@@ -107,9 +110,7 @@ def _at(text: Callable[[Any], str], field: str, *keys: str) -> Callable[[Record]
     """The text of what is at these keys of a record's field; empty if something is not there."""
 
     def cell(record: Record) -> str:
-        value = getattr(record, field)
-        for key in keys:
-            value = value.get(key) if value else None
+        value = record.at(field, *keys)
         return "" if value is None else text(value)
 
     return cell
@@ -219,20 +220,8 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _whole(value: float) -> str:
-    return f"{value:.0f}"
-
-
-def _thousands(value: float) -> str:
-    return f"{value / 1e3:.0f}"
-
-
 def _millions(value: float) -> str:
     return f"{value / 1e6:.0f}"
-
-
-def _percent(value: float) -> str:
-    return f"{value:.0%}"
 
 
 def _range(numbers: set[int] | set[float]) -> str:

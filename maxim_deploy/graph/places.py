@@ -32,15 +32,6 @@ PARTS = (
 network. "input": the smaller copies of the image, and the sizes that everything is reshaped to.
 "input fusion": cross gating of the image's features with those of the stage before."""
 
-_PUBLISHED = {
-    "input fusion": "input_fuse_sam",
-    "encoder": "encoder_block",
-    "bottleneck": "global_block",
-    "cross gating": "cross_gating_block",
-    "decoder": "decoder_block",
-    "supervised attention": "supervised_attention_module",
-    "output": "output_conv",
-}
 _UPWARDS = ("cross gating", "decoder")
 """Parts that begin at the deepest level."""
 
@@ -63,13 +54,6 @@ class Place:
     part: str
     level: int | None
     block: str = ""
-
-    @property
-    def published(self) -> str | None:
-        """Name of the module in the published network; None outside of all modules."""
-        if self.stage is None or self.part not in _PUBLISHED:
-            return None
-        return f"stage_{self.stage - 1}_{_PUBLISHED[self.part]}_{self.level}"
 
     @property
     def name(self) -> str:
@@ -116,7 +100,16 @@ _SCOPES = {
 }
 """Scopes of the deployment form's stages, and the literal module that each computes or opens."""
 
-_MODULES = {name: part for part, name in _PUBLISHED.items()} | {"input_conv": "encoder"}
+_MODULES = {
+    "input_conv": "encoder",
+    "input_fuse_sam": "input fusion",
+    "encoder_block": "encoder",
+    "global_block": "bottleneck",
+    "cross_gating_block": "cross gating",
+    "decoder_block": "decoder",
+    "supervised_attention_module": "supervised attention",
+    "output_conv": "output",
+}
 _BLOCKS = (
     (r"SplitHeadMultiAxisGmlpLayer", "multi-axis gMLP"),
     (r"channel_attention_block", "channel attention"),

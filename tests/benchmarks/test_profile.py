@@ -26,7 +26,7 @@ from maxim_deploy.benchmarks.profile.profile import (
     NodeTimes,
     grouped,
 )
-from maxim_deploy.benchmarks.profile.tables import rows_of, table_of_profile, text_of_profile
+from maxim_deploy.benchmarks.profile.tables import rows_of, text_of_profile
 from maxim_deploy.benchmarks.profile.tensorrt_layers import (
     layer_profiler,
     listed_layers,
@@ -164,11 +164,13 @@ def test_groups_are_sums_over_the_nodes_of_one_run() -> None:
     assert [*profile.by_place().values()] == [{"GELU": 4.0, "convolution": 5.0}, {"mean": 0.01}]
 
 
-def test_profiles_come_back_from_json() -> None:
-    line = json.dumps(sample().to_json())
-    assert LayerProfile.from_json(json.loads(line)) == sample()
-    with pytest.raises(ValueError, match="schema 9, this version reads 1"):
-        LayerProfile.from_json(sample().to_json() | {"schema": 9})
+def test_a_profile_as_json() -> None:
+    fields = json.loads(json.dumps(sample().to_json()))
+    assert (fields["schema"], fields["size"], fields["wall_ms"]) == (1, [100, 130], 12.0)
+    assert fields["groups"][1] == {
+        "stage": 1, "part": "encoder", "level": 0, "block": "opening", "kind": "convolution",
+        "ms": 5.0, "nodes": 2,
+    }  # fmt: skip
 
 
 def test_the_table_adds_up() -> None:
@@ -181,10 +183,9 @@ def test_the_table_adds_up() -> None:
         ["between nodes", "2.49", "20.8 %", "", "", ""],
         ["all", "12.0", "100.0 %", "5.00", "4.00", "0.01"],
     ]
-    markdown = table_of_profile(sample())
-    assert "12.0 ms (10.0 ms without the profiler, +20 % with it)" in markdown
-    assert "| stage 1 encoder, level 0 | 9.00 | 75.0 % | 5.00 | 4.00 |  |" in markdown
-    assert "stage 1 encoder, level 0  9.00   75.0 %" in text_of_profile(sample())
+    text = text_of_profile(sample())
+    assert "12.0 ms (10.0 ms without the profiler, +20 % with it)" in text
+    assert "stage 1 encoder, level 0  9.00   75.0 %" in text
 
 
 @pytest.mark.parametrize(("precision", "io"), [("fp32", "tensor"), ("fp16", "image")])
@@ -212,7 +213,7 @@ def test_onnxruntime_by_block(demo_bundle: Path, precision: str, io: str) -> Non
     # three norms in a gMLP block; its Gelus, each taken apart, are still those of the block
     assert groups["encoder", 0, "multi-axis gMLP", "LayerNorm"] == 5
     assert groups["encoder", 0, "multi-axis gMLP", "GELU"] == 6 * (1 if precision == "fp32" else 9)
-    assert LayerProfile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
+    assert json.loads(json.dumps(profile.to_json()))["wall_ms"] == profile.wall_ms
 
 
 def test_what_cannot_be_profiled_is_refused(demo_bundle: Path) -> None:

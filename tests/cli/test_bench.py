@@ -14,7 +14,6 @@ from benchmarks.samples import ENVIRONMENT, handoff, record
 from click.testing import CliRunner, Result
 
 from maxim_deploy.benchmarks import suite_run
-from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.records import Record, append_records, read_records
 from maxim_deploy.benchmarks.suite_run import SuiteRun
 from maxim_deploy.cli.bench import bench
@@ -290,7 +289,7 @@ def test_layers_as_json(runs: Any, demo_bundle: Path) -> None:
     result = maxim_bench(demo_bundle, "--size", "64x64", "--layers", "--json")
     *_, fp32, fp16 = (json.loads(line) for line in result.stdout.splitlines())
     assert [one["profile"]["precision"] for one in (fp32, fp16)] == ["fp32", "fp16"]
-    assert LayerProfile.from_json(fp32["profile"]).wall_ms > 0
+    assert fp32["profile"]["wall_ms"] > 0
 
 
 def test_what_cannot_be_profiled_is_said(runs: Any, demo_bundle: Path) -> None:

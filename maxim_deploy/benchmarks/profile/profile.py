@@ -106,22 +106,6 @@ class LayerProfile:
         ]
         return asdict(self) | {"groups": groups, "size": list(self.size)}
 
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> LayerProfile:
-        """The inverse of `to_json`; raises KeyError, TypeError or ValueError."""
-        if fields.get("schema", SCHEMA) != SCHEMA:
-            raise ValueError(f"schema {fields['schema']}, this version reads {SCHEMA}")
-        groups = tuple(
-            Group(
-                Place(*(group[key] for key in ("stage", "part", "level", "block"))),
-                group["kind"],
-                group["ms"],
-                group["nodes"],
-            )
-            for group in fields["groups"]
-        )
-        return cls(**fields | {"groups": groups, "size": tuple(fields["size"])})
-
 
 def grouped(nodes: Iterable[NodeTimes], run: int) -> tuple[tuple[Group, ...], float]:
     """(groups in the order of the data, milliseconds of nodes that belong nowhere), of one run."""

@@ -1,4 +1,4 @@
-"""A profile as text and as Markdown."""
+"""A profile as text."""
 
 from __future__ import annotations
 
@@ -11,16 +11,8 @@ MIN_SHARE = 0.005
 """Of all nodes. A kind that takes less has no column of its own: it is among "other"."""
 
 
-def table_of_profile(profile: LayerProfile) -> str:
-    """A row per block of the network, a column per kind of work, in milliseconds; Markdown."""
-    rows = rows_of(profile)
-    lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in lines)
-    return f"**{profile.title}**: {method_of(profile)}\n\n{table}"
-
-
 def text_of_profile(profile: LayerProfile) -> str:
-    """The same, aligned for a terminal."""
+    """A row per block of the network, a column per kind of work, in milliseconds; aligned."""
     rows = rows_of(profile)
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = []

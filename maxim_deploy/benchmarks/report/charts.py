@@ -11,7 +11,6 @@ from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.report.panels import (
     BRACKETS,
     Panel,
-    cost_of_record,
     is_ours,
     label_of,
     short_number,
@@ -43,7 +42,7 @@ def latency_plots(panel: Panel) -> Iterator[Plot]:
             panel,
             f"Latency, {BRACKETS[bracket]}",
             "milliseconds, less is better",
-            _timing(bracket, "p50_ms"),
+            _value_at("timings", bracket, "wall", "p50_ms"),
             spans=bracket,
             log="xy",
         )
@@ -52,33 +51,21 @@ def latency_plots(panel: Panel) -> Iterator[Plot]:
 def throughput_plots(panel: Panel) -> Iterator[Plot]:
     """Megapixels per second by size and subject, of every bracket."""
     for bracket in panel.brackets:
-
-        def value(record: Record, bracket: str = bracket) -> float | None:
-            return record.timings.get(bracket, {}).get("megapixels_per_s")
-
         title, unit = f"Throughput, {BRACKETS[bracket]}", "megapixels per second, more is better"
-        yield from by_size(panel, title, unit, value)
+        yield from by_size(panel, title, unit, _value_at("timings", bracket, "megapixels_per_s"))
 
 
 def memory_plots(panel: Panel) -> Iterator[Plot]:
     """Peak of the process, and of the device, by size and subject."""
     for key, title in (("peak_bytes", "Peak host memory"), ("device_bytes", "Device memory")):
-
-        def value(record: Record, key: str = key) -> float | None:
-            found = (record.memory or {}).get(key)
-            return found / MIB if found else None
-
+        value = _value_at("memory", key, scale=1 / MIB)
         yield from by_size(panel, title, "MiB, less is better", value, size_of=_memory_size)
 
 
 def ceiling_plots(panel: Panel) -> Iterator[Plot]:
     """Share of the machine's ceiling that was reached."""
-
-    def share(record: Record) -> float | None:
-        found = cost_of_record(record).get("share")
-        return None if found is None else 100 * found
-
-    yield from by_size(panel, "Share of the ceiling", "% of the bound, more is better", share)
+    value = _value_at("cost", "share", scale=100)
+    yield from by_size(panel, "Share of the ceiling", "% of the bound, more is better", value)
 
 
 def load_plots(panel: Panel) -> Iterator[Plot]:
@@ -204,14 +191,14 @@ def _over_sizes(
 
 
 def _memory_size(record: Record) -> Size:
-    height, width = (record.memory or {}).get("size", record.size)
+    height, width = record.at("memory", "size") or record.size
     return height, width
 
 
-def _timing(bracket: str, key: str) -> Value:
+def _value_at(field: str, *keys: str, scale: float = 1) -> Value:
     def value(record: Record) -> float | None:
-        timing = record.timings.get(bracket)
-        return None if timing is None else float(timing["wall"][key])
+        found = record.at(field, *keys)
+        return None if found is None else scale * found
 
     return value
 

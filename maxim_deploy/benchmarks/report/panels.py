@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.subjects import TORCH
@@ -118,11 +118,6 @@ class Panel:
         return sorted(found, key=lambda point: (point[0][0] * point[0][1], point))
 
     @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """In the order of their pixels."""
-        return list(dict.fromkeys(size for size, _ in self.points))
-
-    @property
     def brackets(self) -> list[str]:
         """Those that were timed."""
         return [name for name in BRACKETS if any(name in r.timings for r in self.records)]
@@ -187,11 +182,6 @@ def label_of(record: Record) -> str:
 def p50_ms(record: Record, bracket: str) -> float:
     """Median wall time of a bracket."""
     return float(record.timings[bracket]["wall"]["p50_ms"])
-
-
-def cost_of_record(record: Record) -> dict[str, Any]:
-    """The cost beside the measurement; empty where there is none."""
-    return getattr(record, "cost", None) or {}
 
 
 def short_number(value: float) -> str:

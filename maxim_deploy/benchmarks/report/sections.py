@@ -24,7 +24,6 @@ from maxim_deploy.benchmarks.report.panels import (
     Badge,
     Panel,
     Table,
-    cost_of_record,
     label_of,
     p50_ms,
     size_words,
@@ -178,7 +177,7 @@ def _cost(panel: Panel) -> Table:
              "taken, ms", "share, %", "best product, GFLOP/s", "copy, GB/s")  # fmt: skip
     rows = []
     for record in panel.measured:
-        if cost := cost_of_record(record):
+        if cost := record.cost:
             share = cost.get("share")
             rows.append(
                 (
