@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import click
+from typing import TYPE_CHECKING
 
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import MaximDeployError, UsageError
@@ -15,41 +13,6 @@ from maxim_deploy.spec.precision import LOW
 
 if TYPE_CHECKING:
     from maxim_deploy.parity.bisect_bundle import BisectReport
-
-
-def bisect_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of the search, to be passed on to `bisect` as they are."""
-    options = (
-        click.option(
-            "--bisect",
-            "bisecting",
-            is_flag=True,
-            help="Search for the float32 islands that keep a budget on --images, from the table of "
-            "a bundle; ends in a table for maxim-export --precision-table.",
-        ),
-        click.option(
-            "--budget",
-            metavar="DB",
-            help="Of --bisect: least PSNR to the float32 graph, such as 60dB.  "
-            "[default: the gate of an export]",
-        ),
-        click.option(
-            "-o",
-            "--output",
-            type=click.Path(path_type=Path),
-            metavar="TABLE.json",
-            help="Of --bisect: write the table here; without it, it is printed.",
-        ),
-        click.option(
-            "--cache",
-            type=click.Path(path_type=Path),
-            metavar="DIR",
-            help="Of --bisect: where trials are kept, so that an interrupted search goes on.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
 
 
 def bisect(

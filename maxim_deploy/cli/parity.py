@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._bisect import bisect, bisect_options
 from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.precision import LOW, PRECISIONS
 
@@ -19,6 +18,16 @@ if TYPE_CHECKING:
 
 LOCATE_SIZE = (64, 64)
 """The smallest picture that the network takes: all its tensors are held in memory."""
+
+
+_ONLY_WITH = {"bisect": ("budget", "output", "cache"), "dataset": ("metric", "channel", "resume")}
+_NOT_WITH = {
+    "bisect": ("threshold", "rounding", "maps", "locate", "dataset", "backend", "ensemble")
+    + _ONLY_WITH["dataset"],
+    "dataset": ("images", "size", "locate", "threshold", "maps"),
+    "locate": ("threshold", "rounding", "ensemble"),
+}
+"""Uses of the command, with the options that belong to one alone, and that one makes nothing of."""
 
 
 class _Size(click.ParamType[tuple[int, int]]):
@@ -84,7 +93,32 @@ class _Size(click.ParamType[tuple[int, int]]):
     metavar="FILE",
     help="With --dataset: keep what is measured in FILE, and go on from there.",
 )
-@bisect_options
+@click.option(
+    "--bisect",
+    "bisecting",
+    is_flag=True,
+    help="Search for the float32 islands that keep a budget on --images, from the table of "
+    "a bundle; ends in a table for maxim-export --precision-table.",
+)
+@click.option(
+    "--budget",
+    metavar="DB",
+    help="Of --bisect: least PSNR to the float32 graph, such as 60dB.  "
+    "[default: the gate of an export]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="TABLE.json",
+    help="Of --bisect: write the table here; without it, it is printed.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Of --bisect: where trials are kept, so that an interrupted search goes on.",
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout: a line per comparison.")
 @shell.common_options
 def parity(
@@ -128,30 +162,14 @@ def parity(
 
     The exit code is 1 if a threshold is exceeded, or a picture could not be compared.
     """  # noqa: D301  # \b keeps click from filling the table
+    _check_uses(click.get_current_context())
     if bisecting:
-        _refuse_beside(
-            "bisect",
-            threshold=threshold,
-            rounding=rounding,
-            maps=maps,
-            locate=locate,
-            dataset=dataset,
-            metric=metric,
-            channel=channel,
-            backend=backend,
-            ensemble=self_ensemble,
-            resume=resume,
-        )
+        from maxim_deploy.cli._bisect import bisect
+
         bisect(stages, images, precision=precision, size=size, as_json=as_json, **search)
         return
-    _refuse_without("bisect", **search)
-    if dataset is None:
-        _refuse_without("dataset", metric=metric, channel=channel, resume=resume)
     stages = tuple(_with_backend(stage, backend, precision, dataset) for stage in stages)
     if dataset is not None:
-        _refuse_beside(
-            "dataset", images=images, size=size, locate=locate, threshold=threshold, maps=maps
-        )
         if len(stages) != 1:
             raise UsageError(f"--dataset measures one stage, not {len(stages)}")
         from maxim_deploy.cli._evaluate import evaluate
@@ -183,7 +201,6 @@ def parity(
                 f"--maps '{maps}' | {error.strerror} | expected a folder to write, or to make"
             ) from error
     if locate:
-        _refuse_beside("locate", threshold=threshold, rounding=rounding, ensemble=self_ensemble)
         inside = arrows if len(stages) == 2 else with_tensors(arrows)
         sample = _samples([], images, size or LOCATE_SIZE)[0]
         passed = locate_all(inside, sample, precision, maps, as_json=as_json)
@@ -194,18 +211,16 @@ def parity(
         raise click.exceptions.Exit(1)
 
 
-def _refuse_without(use: str, **options: Any) -> None:
-    """Refuse the options of a use that was not asked for."""
-    for name, value in options.items():
-        if value:
-            raise UsageError(f"--{name} belongs to --{use}, which was not given")
-
-
-def _refuse_beside(use: str, **options: Any) -> None:
-    """Refuse options that a use makes nothing of."""
-    for name, value in options.items():
-        if value:
-            raise UsageError(f"--{name} does not go with --{use}")
+def _check_uses(context: click.Context) -> None:
+    """Refuse options that the use that was asked for makes nothing of."""
+    options = {param.opts[-1].lstrip("-"): param.name for param in context.command.params}
+    given = {option for option, name in options.items() if context.params.get(str(name))}
+    for use, others in _NOT_WITH.items():
+        if use in given and (wrong := [name for name in others if name in given]):
+            raise UsageError(f"--{wrong[0]} does not go with --{use}")
+    for use, own in _ONLY_WITH.items():
+        if use not in given and (wrong := [name for name in own if name in given]):
+            raise UsageError(f"--{wrong[0]} belongs to --{use}, which was not given")
 
 
 def _with_backend(

@@ -14,6 +14,7 @@ from torch import nn
 from maxim_deploy._optional import require
 from maxim_deploy.errors import ExportError
 from maxim_deploy.imaging import Padding, from_unit, to_unit
+from maxim_deploy.imaging.pixels import to_batch
 from maxim_deploy.machine.processors import threads_to_ask_for
 
 UNSEEN_SHAPES = ((1, 3, 64, 64), (3, 3, 128, 64), (1, 3, 64, 256))
@@ -89,8 +90,7 @@ def verify_image_form(tensor: Path, image: Path) -> list[dict[str, Any]]:
 def _restored(session: Any, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture `[H, W, 3]` through the tensor form."""
     padding = Padding(*picture.shape[:2])
-    network_input = to_unit(padding.apply(picture)).transpose(2, 0, 1)[np.newaxis]
-    restored = session.run(None, {"image": np.ascontiguousarray(network_input)})[0]
+    restored = session.run(None, {"image": to_batch(to_unit(padding.apply(picture)))})[0]
     return from_unit(padding.undo(restored[0].transpose(1, 2, 0)), picture.dtype)
 
 

@@ -87,3 +87,8 @@ def fitted(photo: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     grown = np.pad(photo, [*pads, (0, 0)], mode="symmetric")
     top, left = (grown.shape[0] - height) // 2, (grown.shape[1] - width) // 2
     return grown[top : top + height, left : left + width]
+
+
+def to_batch(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A picture `[H, W, 3]` as a network takes it: `[1, 3, H, W]`, copied into that order."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[np.newaxis])

@@ -28,7 +28,7 @@ from maxim_deploy.graph.precision import (
 )
 from maxim_deploy.graph.precision.magnitudes import Magnitudes
 from maxim_deploy.graph.precision.roles import spatial_means
-from maxim_deploy.imaging.pixels import check_image, fitted, to_unit
+from maxim_deploy.imaging.pixels import check_image, fitted, to_batch, to_unit
 from maxim_deploy.parity.bisect import Search
 from maxim_deploy.parity.bisect_table import decided_groups, float_tree, table_from
 from maxim_deploy.parity.blocks import Names
@@ -227,8 +227,7 @@ def _picture(photo: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
             f"pictures of {size[0]}x{size[1]} | expected multiples of {MULTIPLE_OF}, such as "
             f"{DEFAULT_SIZE[0]}x{DEFAULT_SIZE[1]}"
         )
-    middle = to_unit(fitted(photo, *size))
-    return np.ascontiguousarray(middle.transpose(2, 0, 1)[np.newaxis])
+    return to_batch(to_unit(fitted(photo, *size)))
 
 
 def _costs(trial: Trial, islands: Names, traffic: Traffic) -> Costs:

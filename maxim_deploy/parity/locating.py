@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from maxim_deploy.errors import UsageError
 from maxim_deploy.graph.places import published_name
 from maxim_deploy.imaging import Padding, to_unit
+from maxim_deploy.imaging.pixels import to_batch
 from maxim_deploy.parity.comparison import json_number
 from maxim_deploy.parity.inspected import InspectedNetwork, inspect_stage, simulated_reference
 from maxim_deploy.parity.pictures import Sample
@@ -219,5 +220,4 @@ def _allowed(
 
 def _batch(sample: Sample) -> NDArray[np.float32]:
     image = to_unit(sample.pixels)
-    padded = Padding(*image.shape[:2]).apply(image)
-    return np.ascontiguousarray(padded.transpose(2, 0, 1)[np.newaxis])
+    return to_batch(Padding(*image.shape[:2]).apply(image))

@@ -14,20 +14,23 @@ from maxim_deploy._files import sha256_of
 from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError, ExportError, UsageError
 from maxim_deploy.imaging import Padding, from_unit, to_unit
+from maxim_deploy.imaging.pixels import to_batch
 from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.stage import Stage
-from maxim_deploy.runtime.batching import Network, restore_by_self_ensemble
+from maxim_deploy.runtime.batching import restore_by_self_ensemble
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS, lower_of
+
+Run = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass
-class NetworkStage:
-    """A network on padded pictures."""
+class NetworkStage(Stage):
+    """A network on padded pictures; `run` takes and gives float32 `[N, 3, H, W]`."""
 
     name: str
     precision: str
-    network: Network
+    run: Run
     facts: dict[str, Any]
     is_8bit: bool = False
 
@@ -36,24 +39,22 @@ class NetworkStage:
         image = to_unit(sample.pixels)
         padding = Padding(*image.shape[:2])
         padded = padding.apply(image)
-        restored = (
-            restore_by_self_ensemble(self.network, padded)
-            if self_ensemble
-            else self.network(padded)
-        )
-        return padding.undo(restored)
 
-    def close(self) -> None:
-        """Nothing is held."""
+        def network(image: Pixels) -> Pixels:
+            restored: Pixels = self.run(to_batch(image))[0].transpose(1, 2, 0)
+            return restored
+
+        restored = restore_by_self_ensemble(network, padded) if self_ensemble else network(padded)
+        return padding.undo(restored)
 
 
 @dataclass
-class ImageGraphStage:
-    """A graph of the image form."""
+class ImageGraphStage(Stage):
+    """A graph of the image form; `run` takes and gives uint8 `[N, H, W, 3]`."""
 
     name: str
     precision: str
-    run: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    run: Run
     facts: dict[str, Any]
     is_8bit: bool = True
 
@@ -63,9 +64,6 @@ class ImageGraphStage:
             raise UsageError(f"{self.name} takes 8 bits and makes no self-ensemble")
         pixels = from_unit(to_unit(sample.pixels), np.dtype(np.uint8))
         return to_unit(self.run(pixels[np.newaxis])[0])
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def module_of(path: Path, form: str) -> Any:
@@ -94,14 +92,13 @@ def module_stage(name: str, path: Path, form: str) -> Stage:
     return NetworkStage(name, FULL, network_of_module(module), facts)
 
 
-def network_of_module(module: Any) -> Network:
-    """A PyTorch module as a function on one padded picture."""
+def network_of_module(module: Any) -> Run:
+    """A PyTorch module as a function on `[N, 3, H, W]`, float32 on the CPU."""
     import torch
 
-    def run(image: Pixels) -> Pixels:
-        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[np.newaxis])
+    def run(batch: NDArray[Any]) -> NDArray[Any]:
         with torch.inference_mode():
-            restored: Pixels = module(batch)[0].permute(1, 2, 0).numpy()
+            restored: NDArray[Any] = module(torch.from_numpy(batch)).numpy()
         return restored
 
     return run
@@ -126,7 +123,7 @@ def graph_stage(name: str, path: Path, *, simulated: bool) -> Stage:
         from maxim_deploy.graph.precision import simulated_in_float32
 
         model = simulated_in_float32(model)
-    session = _session(name, model)
+    run = _opened(name, model)
     facts: dict[str, Any] = {
         "graph": path.name,
         "sha256": sha256_of(path),
@@ -136,20 +133,8 @@ def graph_stage(name: str, path: Path, *, simulated: bool) -> Stage:
     }
     facts["weights"] = {name: sha256_of(path.parent / name) for name in weights}
     facts["library"] = f"onnxruntime {require('onnxruntime', 'cpu').__version__}"
-    if session.get_inputs()[0].type == "tensor(uint8)":
-
-        def on_bytes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            restored: NDArray[np.uint8] = session.run(["restored"], {"image": images})[0]
-            return restored
-
-        return ImageGraphStage(name, precision, on_bytes, facts)
-
-    def on_tensors(image: Pixels) -> Pixels:
-        batch = np.ascontiguousarray(image.transpose(2, 0, 1))[np.newaxis]
-        restored: Pixels = session.run(["restored"], {"image": batch})[0][0].transpose(1, 2, 0)
-        return restored
-
-    return NetworkStage(name, precision, on_tensors, facts)
+    is_image = model.graph.inputs[0].dtype.name == "UINT8"
+    return (ImageGraphStage if is_image else NetworkStage)(name, precision, run, facts)
 
 
 def read_graph(path: Path) -> Any:
@@ -189,11 +174,11 @@ def precision_of(model: Any) -> str:
     return lower_of(have or [FULL]).name
 
 
-def _session(name: str, model: Any) -> Any:
-    from maxim_deploy.graph.precision.session import open_session
+def _opened(name: str, model: Any) -> Run:
+    from maxim_deploy.graph.precision.session import open_network
 
     try:
-        return open_session(model)
+        return open_network(model)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
         if type(error).__module__.startswith("maxim_deploy"):
             raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.pictures import Sample
 
 
-class Stage(Protocol):
+class Stage(ABC):
     """Something that has a picture's restored form.
 
     Attributes:
@@ -23,6 +24,7 @@ class Stage(Protocol):
     is_8bit: bool
     facts: dict[str, Any]
 
+    @abstractmethod
     def restore(self, sample: Sample, *, self_ensemble: bool = False) -> Pixels:
         """The restored picture, not clipped unless the stage clips; `self_ensemble`: the mean.
 
@@ -30,8 +32,6 @@ class Stage(Protocol):
             ImageError: it has none of this name.
             UsageError: it cannot do so.
         """
-        ...
 
-    def close(self) -> None:
-        """Give everything back."""
-        ...
+    def close(self) -> None:  # noqa: B027  # most stages hold nothing
+        """Give back what is held."""

@@ -41,7 +41,7 @@ MODULES = ("literal", "deployment")
 SIMULATED = tuple(f"{name}.simulated" for name in LOW)
 
 
-class RuntimeStage:
+class RuntimeStage(Stage):
     """The runtime itself, as an application embeds it: `load` and a call."""
 
     def __init__(self, name: str, restorer: Restorer) -> None:

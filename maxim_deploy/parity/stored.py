@@ -15,13 +15,14 @@ from maxim_deploy.imaging import to_unit
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.pictures import Sample, image_files
+from maxim_deploy.parity.stage import Stage
 from maxim_deploy.spec.precision import FULL
 
 INPUTS = ("input_u8", "image_u8", "input", "noisy")
 OUTPUTS = ("output", "restored")
 
 
-class StoredOutputs:
+class StoredOutputs(Stage):
     """A `.npz` of inputs and outputs, float32 and not clipped.
 
     One of the keys `input_u8`, `image_u8`, `input` or `noisy`, uint8 or float32 in [0, 1], and one
@@ -61,9 +62,6 @@ class StoredOutputs:
             raise ImageError(f"stored outputs '{self._path}' | have {what} picture {sample.name!r}")
         return to_unit(outputs[sample.name])
 
-    def close(self) -> None:
-        """Nothing is held."""
-
     def _first(self, arrays: dict[str, NDArray[Any]], keys: tuple[str, ...]) -> NDArray[Any]:
         for key in keys:
             if key in arrays and arrays[key].shape[-1:] == (3,) and arrays[key].ndim in (3, 4):
@@ -80,7 +78,7 @@ class StoredOutputs:
         return [(f"{stem}[{k}]" if len(images) > 1 else stem, one) for k, one in enumerate(images)]
 
 
-class Folder:
+class Folder(Stage):
     """Pictures in 8 bits, matched by file name without suffix.
 
     Raises:
@@ -115,6 +113,3 @@ class Folder:
         if name not in self._files:
             raise ImageError(f"folder '{self.name}' | has no picture {name!r}")
         return self._files[name]
-
-    def close(self) -> None:
-        """Nothing is held."""

@@ -25,7 +25,7 @@ from maxim_deploy.graph.precision import (
     low_precision,
     simulated_in_float32,
 )
-from maxim_deploy.graph.precision.session import open_session
+from maxim_deploy.graph.precision.session import open_network
 from maxim_deploy.parity.blocks import Block, Names, cover
 
 FORMAT = 1
@@ -63,13 +63,7 @@ def simulated_judge() -> Judge:
 
 
 def _open_simulated(model: ir.Model) -> Run:
-    session = open_session(simulated_in_float32(model))
-
-    def run(picture: Picture) -> Picture:
-        (restored,) = session.run(["restored"], {"image": picture})
-        return np.asarray(restored, np.float32)
-
-    return run
+    return open_network(simulated_in_float32(model))
 
 
 @dataclass(frozen=True)
@@ -131,11 +125,8 @@ class Trials:
         self.core, self.tree, self.low, self.pictures = core, tree, low, pictures
         self.judge, self.progress = judge, progress
         self.run_now = self.from_cache = 0
-        session = open_session(core)
-        self._expected = {
-            name: session.run(["restored"], {"image": picture})[0]
-            for name, picture in pictures.items()
-        }
+        run = open_network(core)
+        self._expected = {name: run(picture) for name, picture in pictures.items()}
         for name, expected in self._expected.items():
             if not np.isfinite(expected).all():
                 raise ExportError(f"picture {name!r}: the float32 graph gives values not finite")

@@ -110,7 +110,7 @@ FAULTS: dict[Callable[[Maxim], Maxim], tuple[str, set[str]]] = {
 def test_planted_fault(fault, literal: Maxim, sample, batch) -> None:
     where, passes = FAULTS[fault]
     right = DeploymentMaxim(literal)
-    expected = network_of_module(right)(batch[0].transpose(1, 2, 0))
+    expected = network_of_module(right)(batch)[0].transpose(1, 2, 0)
     wrong = fault(literal)
     subjects = [
         inspect_module(module, SMALL, form)
@@ -121,7 +121,7 @@ def test_planted_fault(fault, literal: Maxim, sample, batch) -> None:
         assert next(point.name for point in points if point.departs) == where
         before = points[: [point.name for point in points].index(where)]
         assert all(point.error < point.allowed for point in before)
-    found = network_of_module(wrong)(batch[0].transpose(1, 2, 0))
+    found = network_of_module(wrong)(batch)[0].transpose(1, 2, 0)
     comparison = compare(found, expected, batch[0].transpose(1, 2, 0))
     assert {
         name for name in ("fp32", "fp16", "bf16") if not THRESHOLDS[name].faults(comparison)

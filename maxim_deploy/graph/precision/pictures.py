@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.imaging.pixels import fitted
+from maxim_deploy.imaging.pixels import fitted, to_batch, to_unit
 
 Pictures = dict[str, NDArray[np.float32]]
 
@@ -35,9 +35,4 @@ def probe_pictures(photos: Mapping[str, NDArray[np.uint8]], height: int, width: 
         "checkerboard": (255 * np.repeat(checkers[..., None], 3, 2)).astype(np.uint8),
         "saturated noise": (255 * noise).astype(np.uint8),
     }
-    return {name: _network_input(picture) for name, picture in pictures.items()}
-
-
-def _network_input(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    scaled = picture.astype(np.float32) / np.float32(255)
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
+    return {name: to_batch(to_unit(picture)) for name, picture in pictures.items()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from maxim_deploy._optional import require
 from maxim_deploy.machine.processors import threads_to_ask_for
@@ -28,3 +30,18 @@ def open_session(model: ir.Model) -> Any:
     return ort.InferenceSession(
         ir.to_proto(loaded).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+
+
+def open_network(model: ir.Model) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """A graph of ours as a function from `image` to `restored`, both in the graph's own form.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    session = open_session(model)
+
+    def run(batch: NDArray[Any]) -> NDArray[Any]:
+        restored: NDArray[Any] = session.run(["restored"], {"image": batch})[0]
+        return restored
+
+    return run
