@@ -161,7 +161,8 @@ class SuiteRun:
         """The bundle with an engine for the plan's profiles."""
         if find_gpu() is None:
             raise BackendError("there is no NVIDIA GPU or no driver here")
-        from maxim_deploy.engines import BuildOptions, add_engine
+        from maxim_deploy.engines.engine_file import BuildOptions
+        from maxim_deploy.engines.store import add_engine
 
         asked: dict[str, Any] = {
             "library": subject.name,

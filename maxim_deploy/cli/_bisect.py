@@ -92,7 +92,7 @@ def _progress() -> Callable[[str, float, bool], None]:
 
 def summary(report: BisectReport, output: Path | None) -> str:
     """What people want to know, as text."""
-    from maxim_deploy.graph.precision import table_text
+    from maxim_deploy.graph.precision.report import table_text
 
     before, after = report.before, report.after
     rows = [

@@ -24,7 +24,8 @@ from maxim_deploy.spec.precision import GPU_PRECISIONS
 from maxim_deploy.spec.quantities import readable_bytes, seconds_from
 
 if TYPE_CHECKING:
-    from maxim_deploy.engines import BuildOptions, BuildStep
+    from maxim_deploy.engines.build_monitor import BuildStep
+    from maxim_deploy.engines.engine_file import BuildOptions
     from maxim_deploy.spec.engines import EngineEntry
 
 _OPTIONS = (
@@ -144,7 +145,7 @@ _OPTION_NAMES = {"profiles": "profile", "targets": "target"}
 
 def check_build(settings: EngineSettings, options: dict[str, Any]) -> None:
     """Everything that can be wrong with a build before there is a bundle; raises as it does."""
-    from maxim_deploy.engines import check_buildable
+    from maxim_deploy.engines.store import check_buildable
 
     check_buildable(settings, _build_options(options))
 
@@ -155,7 +156,7 @@ def build(folder: Path, settings: EngineSettings, options: dict[str, Any]) -> No
     Ctrl-C ends the process: the library may not end its build before minutes have passed, and the
     interpreter's own exit would wait for it. By then nothing half done is left in the bundle.
     """
-    from maxim_deploy.engines import add_engine
+    from maxim_deploy.engines.store import add_engine
 
     asked = _build_options(options)
     try:
@@ -169,7 +170,7 @@ def build(folder: Path, settings: EngineSettings, options: dict[str, Any]) -> No
 
 
 def _build_options(options: dict[str, Any]) -> BuildOptions:
-    from maxim_deploy.engines import BuildOptions
+    from maxim_deploy.engines.engine_file import BuildOptions
 
     budget = options["budget"]
     seconds = None if budget is None else seconds_from(budget, "--budget")

@@ -151,7 +151,7 @@ def export(
 def _inspect(folder: Path, as_json: bool) -> None:
     import json
 
-    from maxim_deploy.engines import inspect_bundle, inspection_text
+    from maxim_deploy.engines.inspection import inspect_bundle, inspection_text
 
     report = inspect_bundle(folder, layers=as_json)
     shell.emit(json.dumps(report, indent=2) if as_json else inspection_text(report))

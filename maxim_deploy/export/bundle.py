@@ -17,7 +17,7 @@ from maxim_deploy.checkpoints import Checkpoint, read_checkpoint, write_safetens
 from maxim_deploy.errors import BundleError
 from maxim_deploy.export.graphs import GraphWriter
 from maxim_deploy.export.settings import BundleSettings
-from maxim_deploy.graph.precision import PrecisionTable
+from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.spec.manifest import MANIFEST, Bundle, Manifest
 
 SOURCE = "source.safetensors"

@@ -20,8 +20,8 @@ from maxim_deploy.graph.checks import check_graph, check_no_example_sizes, node_
 from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.image_form import image_form
 from maxim_deploy.graph.operators import check_operators
-from maxim_deploy.graph.precision import PrecisionTable
 from maxim_deploy.graph.precision.lowering import Lowering
+from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
 from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory
 from maxim_deploy.model import Maxim, module_from_checkpoint

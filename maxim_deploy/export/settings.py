@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from maxim_deploy.errors import UsageError
-from maxim_deploy.graph.precision import PrecisionTable
+from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.spec.precision import DEFAULT_PRECISIONS, FULL, PRECISIONS, TRACED_OPSET
 from maxim_deploy.spec.recipes import IO_FORMS, chosen
 

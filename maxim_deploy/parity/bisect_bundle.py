@@ -15,19 +15,14 @@ from numpy.typing import NDArray
 
 from maxim_deploy.checkpoints.download import cache_folder
 from maxim_deploy.errors import UsageError
-from maxim_deploy.graph.precision import (
-    Decision,
-    PrecisionTable,
-    decided_nodes,
-    default_table,
-    low_precision,
-    magnitudes,
-    probe_pictures,
-    verify_types,
-    with_safe_range,
-)
-from maxim_deploy.graph.precision.magnitudes import Magnitudes
+from maxim_deploy.graph.precision.convert import low_precision
+from maxim_deploy.graph.precision.defaults import default_table
+from maxim_deploy.graph.precision.magnitudes import Magnitudes, magnitudes, with_safe_range
+from maxim_deploy.graph.precision.pictures import probe_pictures
+from maxim_deploy.graph.precision.report import decided_nodes
 from maxim_deploy.graph.precision.roles import spatial_means
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
+from maxim_deploy.graph.precision.verify import verify_types
 from maxim_deploy.imaging.pixels import check_image, fitted, to_batch, to_unit
 from maxim_deploy.parity.bisect import Search
 from maxim_deploy.parity.bisect_table import decided_groups, float_tree, table_from

@@ -6,7 +6,7 @@ import math
 
 import onnx_ir as ir
 
-from maxim_deploy.graph.precision import Decision, PrecisionTable
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 from maxim_deploy.graph.precision.type_constraints import is_border, is_float
 from maxim_deploy.parity.bisect import Found, Moved
 from maxim_deploy.parity.blocks import Block, Names, block_tree, cover

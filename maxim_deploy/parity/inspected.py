@@ -65,7 +65,8 @@ def inspect_stage(name: str, precision: str | None = None) -> InspectedNetwork:
 
 def simulated_reference(full: InspectedNetwork, precision: str) -> Probe:
     """A low-precision graph made anew from a float32 one with the default table, simulated."""
-    from maxim_deploy.graph.precision import default_table, low_precision
+    from maxim_deploy.graph.precision.convert import low_precision
+    from maxim_deploy.graph.precision.defaults import default_table
 
     low = low_precision(full.graph, default_table(precision))
     return inspect_graph(low, full.architecture, full.form).probe

@@ -120,7 +120,7 @@ def graph_stage(name: str, path: Path, *, simulated: bool) -> Stage:
     model = read_graph(path)
     precision, weights = precision_of(model), _weights_files(model)
     if simulated:
-        from maxim_deploy.graph.precision import simulated_in_float32
+        from maxim_deploy.graph.precision.simulated import simulated_in_float32
 
         model = simulated_in_float32(model)
     run = _opened(name, model)

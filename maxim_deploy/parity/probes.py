@@ -113,7 +113,7 @@ class GraphProbe:
     def __init__(
         self, model: Any, points: Iterable[Point], *, literal: bool, simulated: bool = False
     ) -> None:
-        from maxim_deploy.graph.precision import simulated_in_float32
+        from maxim_deploy.graph.precision.simulated import simulated_in_float32
         from maxim_deploy.graph.precision.type_constraints import is_border, is_float
 
         self._literal = literal

@@ -18,14 +18,11 @@ from maxim_deploy._files import sha256_of_sources
 from maxim_deploy._optional import require
 from maxim_deploy._records import append_lines, read_intact_lines
 from maxim_deploy.errors import ExportError, UsageError
-from maxim_deploy.graph.precision import (
-    Decision,
-    PrecisionTable,
-    difference,
-    low_precision,
-    simulated_in_float32,
-)
+from maxim_deploy.graph.precision.compare import difference
+from maxim_deploy.graph.precision.convert import low_precision
 from maxim_deploy.graph.precision.session import open_network
+from maxim_deploy.graph.precision.simulated import simulated_in_float32
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 from maxim_deploy.parity.blocks import Block, Names, cover
 
 FORMAT = 1

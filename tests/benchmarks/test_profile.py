@@ -363,7 +363,7 @@ def test_every_layer_of_a_real_engine_finds_its_block(demo_bundle: Path, tmp_pat
     pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
     from engines.bundles import settings
 
-    from maxim_deploy.engines import add_engine
+    from maxim_deploy.engines.store import add_engine
 
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
     entry, _ = add_engine(folder, settings("256x256"))
@@ -385,7 +385,7 @@ def test_an_engine_on_a_gpu(demo_bundle: Path, tmp_path: Path, library: str) -> 
     pytest.importorskip(library.replace("-", "_"))
     from engines.bundles import settings
 
-    from maxim_deploy.engines import add_engine
+    from maxim_deploy.engines.store import add_engine
 
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
     add_engine(folder, settings("256x256", library=library))

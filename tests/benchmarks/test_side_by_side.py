@@ -252,11 +252,11 @@ def test_a_model_that_cannot_be_made_is_in_the_records(
 def test_engines_are_built_for_models_of_a_suite(
     monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, seen: list[SideBySide]
 ) -> None:
-    from maxim_deploy import engines
+    from maxim_deploy.engines import store
 
     built = []
     monkeypatch.setattr(artifacts, "model_bundle", lambda *_: tiny_bundle)
-    monkeypatch.setattr(engines, "add_engine", lambda path, asked, _: built.append(asked))
+    monkeypatch.setattr(store, "add_engine", lambda path, asked, _: built.append(asked))
     plan = SuitePlan(models=("S-1",), backends=("tensorrt-rtx",), precisions=("fp16",))
     engine = Subject("tensorrt-rtx", "fp16")
     monkeypatch.setattr(suite_run, "find_gpu", lambda: None)

@@ -14,6 +14,7 @@ from maxim_deploy.engines.layers import (
 )
 from maxim_deploy.engines.messages import failure, log_text, memory_figures, nodes_in
 from maxim_deploy.errors import EngineError
+from maxim_deploy.machine.tensorrt import readable_type
 
 CANNOT = (
     "IBuilder::buildSerializedNetwork: Error Code 10: Internal Error (Could not find any "
@@ -88,6 +89,9 @@ def test_layers_of_a_build() -> None:
     ]
     assert layers_from_json(layers_to_json(layers)) == layers
     assert layers_from_log([("INFO", "nothing")]) == []
+    assert [readable_type(name) for name in ("BFloat16", "BF16", "UInt8")] == [
+        "bfloat16", "bfloat16", "uint8",
+    ]  # fmt: skip
 
 
 def attempts(slow_levels: set[int], tried: list[tuple[int, float]]):

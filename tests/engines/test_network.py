@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from engines.bundles import settings, tiny_graph, write_bundle
 
-from maxim_deploy.engines import add_engine
 from maxim_deploy.engines.building import builder_config, known_targets
 from maxim_deploy.engines.network import check_network
+from maxim_deploy.engines.store import add_engine
 from maxim_deploy.errors import EngineError, MissingDependencyError, UsageError
 from maxim_deploy.machine.tensorrt import load_library, parse_graph
 

@@ -18,8 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import maxim_deploy
-from maxim_deploy.engines import BuildOptions, add_engine, engine_file, inspect_bundle, store
+from maxim_deploy.engines import engine_file, store
+from maxim_deploy.engines.engine_file import BuildOptions
 from maxim_deploy.engines.identity import differences, identity_of, ingredients
+from maxim_deploy.engines.inspection import inspect_bundle
+from maxim_deploy.engines.store import add_engine
 from maxim_deploy.errors import BundleError, EngineError, MissingDependencyError, UsageError
 from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
 from maxim_deploy.spec.engine_settings import NOT_IN_IDENTITY, EngineSettings
@@ -227,7 +230,9 @@ def test_without_the_library(bundle: Path, monkeypatch) -> None:
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     prelude = (
         "import sys; from pathlib import Path; from engines.bundles import settings; "
-        "from maxim_deploy.engines import BuildOptions, add_engine, engine_file\n"
+        "from maxim_deploy.engines import engine_file\n"
+        "from maxim_deploy.engines.engine_file import BuildOptions\n"
+        "from maxim_deploy.engines.store import add_engine\n"
     )
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return subprocess.Popen(

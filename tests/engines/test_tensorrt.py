@@ -17,17 +17,11 @@ from engines.bundles import settings
 from engines.fakes import FakeCache, FakeParserRefitter, FakeRefitter, fake_driver
 from gpus import L4
 
-from maxim_deploy.engines import (
-    BuildOptions,
-    add_engine,
-    engine_file,
-    inspect_bundle,
-    inspection,
-    inspection_text,
-    store,
-    validity,
-)
+from maxim_deploy.engines import engine_file, inspection, store, validity
+from maxim_deploy.engines.engine_file import BuildOptions
+from maxim_deploy.engines.inspection import inspect_bundle, inspection_text
 from maxim_deploy.engines.refit import refit_from_graph
+from maxim_deploy.engines.store import add_engine
 from maxim_deploy.engines.timing_cache import TimingCacheFile
 from maxim_deploy.errors import EngineError
 from maxim_deploy.machine import gpu

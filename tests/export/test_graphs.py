@@ -19,9 +19,10 @@ from maxim_deploy.cli.export import _measured
 from maxim_deploy.errors import BundleError, ExportError, UsageError
 from maxim_deploy.export import BundleSettings, export_bundle
 from maxim_deploy.graph.checks import check_no_example_sizes
-from maxim_deploy.graph.precision import Decision, PrecisionTable, default_table
 from maxim_deploy.graph.precision import lowering as lowering_module
+from maxim_deploy.graph.precision.defaults import default_table
 from maxim_deploy.graph.precision.lowering import Lowering, read_precision_table
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.precision import LOW

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from bundles import write_manifest
 
 from maxim_deploy.graph.files import save_graph
-from maxim_deploy.graph.precision import Decision, PrecisionTable
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import GraphEntry
 

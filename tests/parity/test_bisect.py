@@ -11,7 +11,9 @@ import pytest
 from parity.networks import NETWORK, OFFSET, graph_of, hand_made
 
 from maxim_deploy.errors import ExportError, UsageError
-from maxim_deploy.graph.precision import Decision, PrecisionTable, low_precision, verify_types
+from maxim_deploy.graph.precision.convert import low_precision
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
+from maxim_deploy.graph.precision.verify import verify_types
 from maxim_deploy.parity import trials as trials_module
 from maxim_deploy.parity.bisect import Found, Search
 from maxim_deploy.parity.bisect_table import decided_groups, float_tree, table_from

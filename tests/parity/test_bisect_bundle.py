@@ -13,8 +13,9 @@ from parity.networks import write_bundle
 
 from maxim_deploy.checkpoints import demo_weights
 from maxim_deploy.cli.parity import parity
-from maxim_deploy.graph.precision import Decision, PrecisionTable, magnitudes
 from maxim_deploy.graph.precision.lowering import Lowering, read_precision_table
+from maxim_deploy.graph.precision.magnitudes import magnitudes
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 from maxim_deploy.imaging.files import read_image, write_image
 from maxim_deploy.parity.bisect_bundle import bisect_bundle, kept_islands
 from maxim_deploy.parity.trials import Judge

@@ -21,14 +21,12 @@ from torch.overrides import TorchFunctionMode
 
 from maxim_deploy.errors import ExportError, UsageError
 from maxim_deploy.export import DeploymentMaxim
-from maxim_deploy.graph.precision import (
-    PrecisionTable,
-    default_table,
-    low_precision,
-    simulated_in_float32,
-    verify_types,
-)
+from maxim_deploy.graph.precision.convert import low_precision
+from maxim_deploy.graph.precision.defaults import default_table
 from maxim_deploy.graph.precision.session import open_session
+from maxim_deploy.graph.precision.simulated import simulated_in_float32
+from maxim_deploy.graph.precision.table import PrecisionTable
+from maxim_deploy.graph.precision.verify import verify_types
 from maxim_deploy.model import Maxim
 from maxim_deploy.parity.comparison import compare
 from maxim_deploy.parity.inspected import inspect_graph, inspect_module, inspect_stage

@@ -478,7 +478,7 @@ def test_on_a_gpu(bundle, library: str) -> None:
     if find_gpu() is None:
         pytest.skip("no NVIDIA GPU or driver here")
     pytest.importorskip(library.replace("-", "_"))
-    from maxim_deploy.engines import add_engine
+    from maxim_deploy.engines.store import add_engine
     from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
 
     asked = settings("64x64:96x128:256x256", "96x128", library=library)

@@ -13,8 +13,8 @@ import pytest
 from bundles import write_manifest
 from spec.samples import asked, entry
 
-from maxim_deploy.engines import inspect_bundle, inspection_text
 from maxim_deploy.engines.identity import ingredients
+from maxim_deploy.engines.inspection import inspect_bundle, inspection_text
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.decoding import decoded
 from maxim_deploy.spec.engines import engine_for

@@ -14,19 +14,15 @@ from numpy.typing import NDArray
 from maxim_deploy._files import write_text
 from maxim_deploy.checkpoints import demo_weights
 from maxim_deploy.errors import ExportError, UsageError
-from maxim_deploy.graph.precision import (
-    PrecisionTable,
-    compare_graphs,
-    decided_nodes,
-    default_table,
-    low_precision,
-    magnitudes,
-    probe_pictures,
-    simulated_in_float32,
-    table_text,
-    verify_types,
-    with_safe_range,
-)
+from maxim_deploy.graph.precision.compare import compare_graphs
+from maxim_deploy.graph.precision.convert import low_precision
+from maxim_deploy.graph.precision.defaults import default_table
+from maxim_deploy.graph.precision.magnitudes import magnitudes, with_safe_range
+from maxim_deploy.graph.precision.pictures import probe_pictures
+from maxim_deploy.graph.precision.report import decided_nodes, table_text
+from maxim_deploy.graph.precision.simulated import simulated_in_float32
+from maxim_deploy.graph.precision.table import PrecisionTable
+from maxim_deploy.graph.precision.verify import verify_types
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.spec.precision import LOW
 

@@ -10,19 +10,15 @@ import pytest
 import reference
 
 from maxim_deploy.errors import ExportError
-from maxim_deploy.graph.precision import (
-    PrecisionTable,
-    compare_graphs,
-    default_table,
-    difference,
-    low_precision,
-    magnitudes,
-    probe_pictures,
-    simulated_in_float32,
-    verify_types,
-    with_safe_range,
-)
+from maxim_deploy.graph.precision.compare import compare_graphs, difference
+from maxim_deploy.graph.precision.convert import low_precision
+from maxim_deploy.graph.precision.defaults import default_table
+from maxim_deploy.graph.precision.magnitudes import magnitudes, with_safe_range
+from maxim_deploy.graph.precision.pictures import probe_pictures
 from maxim_deploy.graph.precision.session import open_session
+from maxim_deploy.graph.precision.simulated import simulated_in_float32
+from maxim_deploy.graph.precision.table import PrecisionTable
+from maxim_deploy.graph.precision.verify import verify_types
 
 ONE_STEP = 1 / 255
 

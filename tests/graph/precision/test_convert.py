@@ -12,14 +12,11 @@ import pytest
 
 from maxim_deploy.errors import ExportError
 from maxim_deploy.graph.files import save_graph
-from maxim_deploy.graph.precision import (
-    Decision,
-    PrecisionTable,
-    default_table,
-    low_precision,
-    verify_types,
-)
+from maxim_deploy.graph.precision.convert import low_precision
+from maxim_deploy.graph.precision.defaults import default_table
 from maxim_deploy.graph.precision.session import open_session
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
+from maxim_deploy.graph.precision.verify import verify_types
 
 FLOAT, LOW = ir.DataType.FLOAT, ir.DataType.FLOAT16
 

@@ -7,13 +7,9 @@ import json
 import pytest
 
 from maxim_deploy.errors import ExportError, UsageError
-from maxim_deploy.graph.precision import (
-    Decision,
-    PrecisionTable,
-    decided_nodes,
-    default_table,
-    table_text,
-)
+from maxim_deploy.graph.precision.defaults import default_table
+from maxim_deploy.graph.precision.report import decided_nodes, table_text
+from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 from maxim_deploy.spec.precision import LOW
 
 
