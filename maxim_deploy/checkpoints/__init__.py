@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from maxim_deploy.checkpoints.architecture import architecture_from_shapes
 from maxim_deploy.checkpoints.checkpoint import Checkpoint
-from maxim_deploy.checkpoints.download import cache_folder, download
+from maxim_deploy.checkpoints.download import download
 from maxim_deploy.checkpoints.known import demo_weights, open_model
 from maxim_deploy.checkpoints.layout import parameter_shapes
 from maxim_deploy.checkpoints.reading import read_checkpoint
@@ -17,7 +17,6 @@ from maxim_deploy.checkpoints.torch_layout import from_torch, to_torch, torch_na
 __all__ = [
     "Checkpoint",
     "architecture_from_shapes",
-    "cache_folder",
     "demo_weights",
     "download",
     "from_torch",

@@ -13,31 +13,20 @@ later use is compared with it. What is not checked: whether the first download i
 from __future__ import annotations
 
 import logging
-import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maxim_deploy._files import sha256_of, write_text
-from maxim_deploy._optional import require
 from maxim_deploy.checkpoints.transfer import ByteProgress, fetch
 from maxim_deploy.errors import DownloadError
+from maxim_deploy.machine.cache import CACHE_VARIABLE, cache_folder
 
 if TYPE_CHECKING:
     from maxim_deploy.spec.models import PublishedModel
 
 FILE = "checkpoint.npz"
-CACHE_VARIABLE = "MAXIM_DEPLOY_CACHE"
 _log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: `MAXIM_DEPLOY_CACHE` if set, else the user's cache directory."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    platformdirs = require("platformdirs", "export")
-    return Path(platformdirs.user_cache_dir("maxim-deploy", appauthor=False))
 
 
 def download(

@@ -9,9 +9,9 @@ from typing import Any
 
 from maxim_deploy.benchmarks.suite import SuitePlan, read_options, read_suite
 from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
-from maxim_deploy.checkpoints.download import cache_folder
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.machine.cache import cache_folder
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.recipes import chosen
 

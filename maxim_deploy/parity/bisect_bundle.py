@@ -13,7 +13,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from maxim_deploy.checkpoints.download import cache_folder
 from maxim_deploy.errors import UsageError
 from maxim_deploy.graph.precision.convert import low_precision
 from maxim_deploy.graph.precision.defaults import default_table
@@ -24,6 +23,7 @@ from maxim_deploy.graph.precision.roles import spatial_means
 from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 from maxim_deploy.graph.precision.verify import verify_types
 from maxim_deploy.imaging.pixels import check_image, fitted, to_batch, to_unit
+from maxim_deploy.machine.cache import cache_folder
 from maxim_deploy.parity.bisect import Search
 from maxim_deploy.parity.bisect_table import decided_groups, float_tree, table_from
 from maxim_deploy.parity.blocks import Names

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maxim_deploy.checkpoints import cache_folder, download, transfer
+from maxim_deploy.checkpoints import download, transfer
 from maxim_deploy.errors import DownloadError
 from maxim_deploy.spec.models import PublishedModel
 
@@ -300,10 +300,3 @@ def test_folder_that_cannot_be_used(server, tmp_path):
     )
     assert "MAXIM_DEPLOY_CACHE" in text
     assert server.requests == []
-
-
-def test_cache_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("MAXIM_DEPLOY_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("MAXIM_DEPLOY_CACHE")
-    assert "maxim-deploy" in cache_folder().parts
