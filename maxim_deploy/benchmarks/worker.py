@@ -8,10 +8,7 @@ each other, is in `worker_main`.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any
 from maxim_deploy.benchmarks.timing import Timed, Warmup
 from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import BackendError
+from maxim_deploy.machine.processes import how_it_ended, python_process
 
 PATIENCE_S = 1800.0
 """A worker that gives no answer for so long is ended. The longest that is ordinary is compiling the
@@ -41,19 +39,11 @@ class Worker:
     def __init__(self, workload: Workload, patience_s: float = PATIENCE_S) -> None:
         self._name = f"{workload.runner} on {Path(workload.file).name}"
         self._patience_s = patience_s
-        path = os.pathsep.join(filter(None, sys.path))
-        self._process = subprocess.Popen(  # noqa: S603  # our own module
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "maxim_deploy.benchmarks.worker_main",
-                json.dumps(asdict(workload)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-            text=True,
+        command = python_process(
+            "-m", "maxim_deploy.benchmarks.worker_main", json.dumps(asdict(workload))
+        )
+        self._process: subprocess.Popen[str] = subprocess.Popen(  # our own module
+            **command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.idle_cpu_s = 0.0
         """The most processor time used between two turns."""
@@ -123,7 +113,7 @@ class Worker:
         if not line:
             code = self._process.wait()
             raise BackendError(
-                f"{self._name} {_how_it_ended(code)}"
+                f"{self._name} {how_it_ended(code)}; its own words are above"
                 if in_time
                 else f"{self._name} gave no answer within {self._patience_s:.0f} s"
             )
@@ -142,9 +132,3 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         self.close(at_once=error is not None)
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"ended early with exit code {code}; its own words are above"
-    return f"was killed by {signal.Signals(-code).name}"

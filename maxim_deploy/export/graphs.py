@@ -23,10 +23,11 @@ from maxim_deploy.graph.operators import check_operators
 from maxim_deploy.graph.precision.lowering import Lowering
 from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
-from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory
+from maxim_deploy.machine.run_memory import measured_run_memory
 from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS
+from maxim_deploy.spec.run_memory import RunMemory
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,19 @@ run.
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
 
 import numpy as np
 
 from maxim_deploy.errors import BackendError
 from maxim_deploy.machine.memory import forget_peak, peak_resident_bytes, resident_bytes
 from maxim_deploy.machine.onnxruntime import cpu_session
+from maxim_deploy.machine.processes import how_it_ended, python_process
+from maxim_deploy.spec.run_memory import RunMemory
 
 _SMALL = ((64, 64), (128, 128), (192, 192), (256, 256))
 """As far as this a run's memory is no line."""
@@ -33,24 +33,6 @@ from its heap; where, depends on what the process freed before. Runs of some gra
 _LARGE = ((384, 512), (448, 576))
 """Two, for the arena cuts its blocks differently from size to size. Seen at other sizes: up to 5 %
 more or less than the mean of these two."""
-
-
-class RunMemory(NamedTuple):
-    """What a run takes, by its padded pixels: those of all images that it takes together.
-
-    Attributes:
-        measured: (pixels, bytes) of some runs, the smallest first; lines lie between them.
-        bytes_per_pixel: of each pixel beyond the last of those.
-    """
-
-    measured: Sequence[tuple[int, int]]
-    bytes_per_pixel: float
-
-    def bytes_for(self, pixels: int) -> int:
-        """Of a run on so many padded pixels."""
-        sizes, taken = zip(*self.measured, strict=True)
-        beyond = max(0, pixels - sizes[-1]) * self.bytes_per_pixel
-        return int(np.rint(np.interp(pixels, sizes, taken) + beyond))
 
 
 def measured_run_memory(graph: Path) -> RunMemory | None:
@@ -80,11 +62,13 @@ def _measured(
     graph: Path, height: int, width: int, runs: int, heap: int = _LEAST_HEAP
 ) -> list[int]:
     """`run_memory` in a process of its own."""
-    command = [sys.executable, "-P", "-m", __name__, str(graph), *map(str, (height, width, runs))]
-    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(heap)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603
+    command = python_process(
+        "-m", __name__, graph, height, width, runs, env={"MALLOC_MMAP_THRESHOLD_": str(heap)}
+    )
+    done = subprocess.run(**command, capture_output=True, check=False)
     if done.returncode:
-        raise BackendError(f"measuring the memory of {graph.name} failed: {done.stderr.strip()}")
+        reason = done.stderr.strip() or f"its process {how_it_ended(done.returncode)}"
+        raise BackendError(f"measuring the memory of {graph.name} failed: {reason}")
     return [int(peak) for peak in done.stdout.split()]
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import signal
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -17,6 +14,7 @@ from maxim_deploy._optional import require
 from maxim_deploy._version import __version__
 from maxim_deploy.errors import MissingDependencyError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.machine.processes import how_it_ended, python_process
 from maxim_deploy.runtime.registry import BACKENDS, offered_names
 from maxim_deploy.runtime.verdict import Verdict
 
@@ -93,32 +91,20 @@ def examine() -> Report:
 
 def verdict_from_process(name: str) -> Verdict:
     """Try a backend in a process of its own, with the modules that this process would find."""
-    path = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, "-P", "-m", "maxim_deploy.runtime.probes", name]
+    command = python_process("-m", "maxim_deploy.runtime.probes", name)
     try:
-        done = subprocess.run(  # noqa: S603  # ourselves
-            command,
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE_S,
-            check=False,
+        done = subprocess.run(  # ourselves
+            **command, capture_output=True, timeout=_PATIENCE_S, check=False
         )
     except subprocess.TimeoutExpired:
         return Verdict(name, reason=f"gave no answer within {_PATIENCE_S:.0f} s")
     log = "\n".join(done.stderr.strip().splitlines()[-_LOG_LINES:])
     if done.returncode:
-        return Verdict(name, reason=_how_it_ended(done.returncode), log=log)
+        reason = f"the process that tried it {how_it_ended(done.returncode)}"
+        return Verdict(name, reason=reason, log=log)
     verdict = Verdict(**json.loads(done.stdout.splitlines()[-1]))
     verdict.log = "" if verdict.works else log
     return verdict
-
-
-def _how_it_ended(code: int) -> str:
-    if code > 0:
-        return f"the process that tried it ended with exit code {code}"
-    return f"the process that tried it was killed by {signal.Signals(-code).name}"
 
 
 def _version(name: str) -> str | None:

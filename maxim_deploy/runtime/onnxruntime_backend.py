@@ -15,7 +15,6 @@ from maxim_deploy.errors import (
     UsageError,
 )
 from maxim_deploy.machine.onnxruntime import arena_of_this_process, cpu_session
-from maxim_deploy.machine.run_memory import RunMemory
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.onnxruntime_session import check_form
@@ -25,6 +24,7 @@ from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.precision import CPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
+from maxim_deploy.spec.run_memory import RunMemory
 
 BYTES_PER_PIXEL = 60
 BYTES_PER_FEATURE = (46.1, 66.3)

@@ -14,7 +14,7 @@ import pytest
 from graph.small_graphs import node, write
 
 from maxim_deploy.errors import BackendError
-from maxim_deploy.machine.run_memory import RunMemory, measured_run_memory
+from maxim_deploy.machine.run_memory import measured_run_memory
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc"),
@@ -83,14 +83,6 @@ def test_the_bytes_of_a_graph(tmp_path: Path) -> None:
     assert all(
         2 * 192 * pixels < taken < 3 * 192 * pixels + 10e6 for pixels, taken in measured.measured
     )
-
-
-def test_between_two_sizes_lies_a_line_and_beyond_the_last_another() -> None:
-    memory = RunMemory([(100, 1000), (200, 1200), (400, 4000)], 10.5)
-    assert [memory.bytes_for(pixels) for pixels in (100, 150, 200, 300, 400)] == [
-        1000, 1100, 1200, 2600, 4000,
-    ]  # fmt: skip
-    assert memory.bytes_for(402) == 4021
 
 
 LOADED_IN_MORE = """

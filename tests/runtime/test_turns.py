@@ -19,12 +19,12 @@ from maxim_deploy import BackendError, MaximDeployError, UsageError
 from maxim_deploy.errors import OutOfMemoryError
 from maxim_deploy.machine import onnxruntime
 from maxim_deploy.machine.onnxruntime import Arena, arena_of_this_process
-from maxim_deploy.machine.run_memory import RunMemory
 from maxim_deploy.runtime import selection
 from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
 from maxim_deploy.runtime.registry import BackendSpec
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.selection import open_backend
+from maxim_deploy.spec.run_memory import RunMemory
 
 
 class Blocked(Doubling):
