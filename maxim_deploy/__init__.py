@@ -31,7 +31,8 @@ from maxim_deploy.errors import (
 )
 
 if TYPE_CHECKING:
-    from maxim_deploy.imaging.files import Picture, read_image, write_image
+    from maxim_deploy.imaging.files import read_image, write_image
+    from maxim_deploy.imaging.picture import Picture
     from maxim_deploy.imaging.video import VideoEncoding
     from maxim_deploy.jobs.job import FileResult
     from maxim_deploy.jobs.naming import FilePlan, plan_files
@@ -72,7 +73,8 @@ __all__ = [
 
 _LAZY_MODULES = {
     "runtime": ("Plan", "Restorer", "RestorerInfo", "load"),
-    "imaging.files": ("Picture", "read_image", "write_image"),
+    "imaging.files": ("read_image", "write_image"),
+    "imaging.picture": ("Picture",),
     "imaging.video": ("VideoEncoding",),
     "jobs.job": ("FileResult",),
     "jobs.naming": ("FilePlan", "plan_files"),

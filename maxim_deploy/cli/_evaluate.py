@@ -42,7 +42,7 @@ def evaluate(
     """
     from maxim_deploy.parity.dataset import Conventions, channel_of, metrics_of, pairs_in
     from maxim_deploy.parity.roundings import check_truncation
-    from maxim_deploy.parity.stages import open_stage
+    from maxim_deploy.parity.stages import bundle_of, open_stage
 
     pairs, alone = pairs_in(dataset)
     failed = [{"name": name, "error": text} for name, text in alone.items()]
@@ -50,15 +50,22 @@ def evaluate(
         shell.say(f"failed: {text}")
     with closing(open_stage(name, precision)) as stage:
         check_truncation(stage, rounding)
-        model = _model_of(name, stage)
+        facts, bundle = stage.facts, bundle_of(name)
+        model = bundle.manifest.model.to_json() if bundle else dict(facts.get("model", {}))
         metrics = metrics_of(stage, metric)
         if not metric and "reference" not in metrics:
             shell.say(f"without the reference metric: {name} gives 8 bits, it is of floats")
         chosen = channel or channel_of(model.get("task"))
         conventions = Conventions(metrics, chosen, rounding, self_ensemble)
-        memory = Memory(resume, _settings(name, stage, conventions))
+        settings = {
+            "maxim_deploy": __version__,
+            "stage": name.rpartition(":")[2] if bundle else name,
+            "bundle": sha256_of(bundle.path / "manifest.json") if bundle else None,
+            "facts": facts,
+            **conventions.to_json(),
+        }
+        memory = Memory(resume, settings)
         scores = _measure(stage, pairs, conventions, memory, failed, as_json)
-        facts = stage.facts
     _show(scores, failed, model, {"conventions": conventions.to_json(), "stage": facts}, as_json)
     if failed:
         raise click.exceptions.Exit(1)
@@ -134,25 +141,3 @@ def _words(found: dict[str, Any]) -> str:
         if key in found
     ]
     return ", ".join(parts)
-
-
-def _model_of(name: str, stage: Stage) -> dict[str, Any]:
-    """What the manifest says of the model; empty for a stage outside a bundle."""
-    from maxim_deploy.parity.stages import bundle_of
-
-    bundle = bundle_of(name)
-    facts = bundle.manifest.model.to_json() if bundle else stage.facts.get("model", {})
-    return dict(facts)
-
-
-def _settings(name: str, stage: Stage, conventions: Conventions) -> dict[str, Any]:
-    from maxim_deploy.parity.stages import bundle_of
-
-    bundle = bundle_of(name)
-    return {
-        "maxim_deploy": __version__,
-        "stage": name.rpartition(":")[2] if bundle else name,
-        "bundle": sha256_of(bundle.path / "manifest.json") if bundle else None,
-        "facts": stage.facts,
-        **conventions.to_json(),
-    }

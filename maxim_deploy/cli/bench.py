@@ -146,14 +146,9 @@ def bench(
         raise UsageError("--parity and --pictures are for a report: name it with --report")
     if pictures and (render or not bundles):
         raise UsageError("--pictures needs a BUNDLE to restore them with")
-    from maxim_deploy.cli._bench_report import (
-        check_pictures,
-        check_writable,
-        parity_lines,
-        restored_pictures,
-    )
+    from maxim_deploy.cli import _bench_report
 
-    extras: dict[str, Any] = {"parity": parity_lines(parity)} if parity else {}
+    extras: dict[str, Any] = {"parity": _bench_report.parity_lines(parity)} if parity else {}
     if render:
         if layers:
             raise UsageError("--layers measures, and --render does not: choose one of them")
@@ -174,9 +169,9 @@ def bench(
     if output:
         append_records(output, [])
     if report:
-        check_writable(report)
+        _bench_report.check_writable(report)
     if pictures:
-        check_pictures(pictures)
+        _bench_report.check_pictures(pictures)
     here["busy"] = busy()
     records: list[Record] = []
     for group in (group for run in runs for group in run.records()):
@@ -195,7 +190,7 @@ def bench(
         extras["profiles"] = _profiles(runs, as_json)
         failed |= not extras["profiles"]
     if pictures:
-        extras["pictures"] = restored_pictures(pictures, bundles[0])
+        extras["pictures"] = _bench_report.restored_pictures(pictures, bundles[0])
     _finish(records, earlier, report, extras, failed=failed)
 
 

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
+from importlib import import_module
+
 import click
 
-from maxim_deploy.cli.shell import LazyGroup, command_named, common_options
+from maxim_deploy.cli.shell import common_options
+
+_NAMES = ("export", "run", "bench", "parity", "doctor", "demo")
+"""The commands, in the order of use."""
 
 
-@click.group(cls=LazyGroup, names=("export", "run", "bench", "parity", "doctor", "demo"))
+class _LazyGroup(click.Group):
+    """A group whose command `x` is `maxim_deploy.cli.x.x`, imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names."""
+        return list(_NAMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, or None if there is none of this name."""
+        return _command(cmd_name) if cmd_name in _NAMES else None
+
+
+def _command(name: str) -> click.Command:
+    command = getattr(import_module(f"maxim_deploy.cli.{name}"), name)
+    assert isinstance(command, click.Command)
+    return command
+
+
+@click.group(cls=_LazyGroup)
 @common_options
 def commands() -> None:
     """MAXIM image restoration, from published checkpoints to deployed engines."""
@@ -18,26 +42,13 @@ def main() -> None:
     commands(prog_name="maxim-deploy")
 
 
-def export() -> None:
-    """`maxim-export ...`, the same as `maxim-deploy export ...`."""
-    command_named("export")(prog_name="maxim-export")
+def _run(name: str) -> None:
+    """`maxim-NAME ...`, the same as `maxim-deploy NAME ...`."""
+    _command(name)(prog_name=f"maxim-{name}")
 
 
-def run() -> None:
-    """`maxim-run ...`, the same as `maxim-deploy run ...`."""
-    command_named("run")(prog_name="maxim-run")
-
-
-def bench() -> None:
-    """`maxim-bench ...`, the same as `maxim-deploy bench ...`."""
-    command_named("bench")(prog_name="maxim-bench")
-
-
-def parity() -> None:
-    """`maxim-parity ...`, the same as `maxim-deploy parity ...`."""
-    command_named("parity")(prog_name="maxim-parity")
-
-
-def doctor() -> None:
-    """`maxim-doctor ...`, the same as `maxim-deploy doctor ...`."""
-    command_named("doctor")(prog_name="maxim-doctor")
+export = partial(_run, "export")
+run = partial(_run, "run")
+bench = partial(_run, "bench")
+parity = partial(_run, "parity")
+doctor = partial(_run, "doctor")

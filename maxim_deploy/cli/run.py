@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
-from maxim_deploy.errors import UsageError
+from maxim_deploy.errors import UsageError, unknown
 from maxim_deploy.spec.precision import PRECISIONS
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _CODECS = ("h264", "ffv1")
 
 def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> str:
     """The names come from the table of backends, which is not imported for --help."""
-    from maxim_deploy.errors import unknown
     from maxim_deploy.runtime.registry import backend_names
 
     known = ("auto", *backend_names())

@@ -13,7 +13,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
@@ -51,29 +50,6 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Say more on stderr; twice for debugging.",
     )
     return verbose(version(command))
-
-
-class LazyGroup(click.Group):
-    """A group whose command `x` is `maxim_deploy.cli.x.x`, imported when it is asked for."""
-
-    def __init__(self, *args: Any, names: tuple[str, ...] = (), **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._names = names
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """The names, in the order of use."""
-        return list(self._names)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command, or None if there is none of this name."""
-        return command_named(cmd_name) if cmd_name in self._names else None
-
-
-def command_named(name: str) -> click.Command:
-    """The command `name`; imports its own module and no other command's."""
-    command = getattr(import_module(f"maxim_deploy.cli.{name}"), name)
-    assert isinstance(command, click.Command)
-    return command
 
 
 def emit(line: str) -> None:

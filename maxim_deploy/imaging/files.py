@@ -26,16 +26,6 @@ from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.metadata import check_one_frame
 from maxim_deploy.imaging.picture import Picture, Pixels
 
-__all__ = [
-    "INPUT_SUFFIXES",
-    "Picture",
-    "check_input_file",
-    "check_output_holds",
-    "check_output_suffix",
-    "read_image",
-    "write_image",
-]
-
 INPUT_SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
     | {".ppm", ".pgm", ".pbm", ".pnm"}

@@ -10,7 +10,8 @@ import pytest
 from cli.running import maxim_run
 from inverter import Inverter, files, picture
 
-from maxim_deploy.imaging.files import Picture, read_image, write_image
+from maxim_deploy.imaging.files import read_image, write_image
+from maxim_deploy.imaging.picture import Picture
 
 # Sub-folders
 

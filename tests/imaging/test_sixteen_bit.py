@@ -16,7 +16,8 @@ from PIL import Image
 
 from maxim_deploy.errors import ImageError, UsageError
 from maxim_deploy.imaging import from_unit, to_unit
-from maxim_deploy.imaging.files import Picture, check_output_holds, read_image, write_image
+from maxim_deploy.imaging.files import check_output_holds, read_image, write_image
+from maxim_deploy.imaging.picture import Picture
 
 imagecodecs = pytest.importorskip("imagecodecs")
 tifffile = pytest.importorskip("tifffile")
