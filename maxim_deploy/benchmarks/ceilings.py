@@ -90,7 +90,8 @@ def ceilings(
 
     def fastest(operator: str, inputs: int, shape: list[int], element: int) -> float:
         measure = _measure(ort, operator, inputs, shape, element, device, threads)
-        return min(measure() for _ in range(RUNS + 1))  # the first is a warm-up, and never it
+        # The first run warms up and never is the fastest.
+        return min(measure() for _ in range(RUNS + 1))
 
     product = fastest("MatMul", 2, [side, side], PRECISIONS[precision].onnx)
     copy = fastest("Neg", 1, [count], TensorProto.FLOAT)
@@ -113,10 +114,12 @@ def _measure(
     options.intra_op_num_threads = threads_to_ask_for(threads)
     model = _one_node(operator, inputs, shape, element)
     session = ort.InferenceSession(model, options, providers=[_PROVIDERS[device]])
-    if session.get_providers()[0] != _PROVIDERS[device]:  # it falls back without a word
+    # ONNX Runtime falls back to the CPU without a word.
+    if session.get_providers()[0] != _PROVIDERS[device]:
         raise BackendError(f"this onnxruntime {ort.__version__} cannot use {device!r} here")
     dtype = helper.tensor_dtype_to_np_dtype(element)
     random = np.random.default_rng(0)
+    # Bound beforehand, so that no run allocates its result or copies its inputs.
     binding = session.io_binding()
     for number in range(inputs):
         array = random.random(shape, np.float32).astype(dtype, copy=False)

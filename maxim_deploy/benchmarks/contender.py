@@ -93,7 +93,8 @@ class Contender:
             "max_error": error if np.isfinite(error) else None,
             "allowed": allowed,
         }
-        if not error <= allowed:  # also true for NaN
+        # Written so that NaN, of which every comparison is false, is an error as well.
+        if not error <= allowed:
             self.error = (
                 f"{self.subject} differs from {other.subject} by {error:.2g}, at most "
                 f"{allowed:.2g} is allowed: they do not compute the same, so their times cannot be "
@@ -145,6 +146,7 @@ class Contender:
     def memory(self, size: tuple[int, int], batch: int) -> dict[str, Any]:
         """`memory` of a record; `size` is what the network sees."""
         baseline = self._worker.loaded["baseline_bytes"]
+        # The peak of the run alone: that of loading was forgotten before it.
         added = self.first["run_peak_bytes"] - baseline
         return {
             "size": list(size),

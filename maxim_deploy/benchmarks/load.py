@@ -103,10 +103,13 @@ def open_loop(
 
     def caller() -> None:
         while True:
+            # An iterator is not safe to share, and two callers must not serve one picture.
             with turn:
                 arrival = next(waiting, None)
             if arrival is None:
                 return
+            # Late callers do not sleep. Their picture has waited since it arrived, and its latency
+            # says so.
             sleep(max(0.0, start + arrival - clock()))
             call()
             latencies.append(clock() - start - arrival)
@@ -117,6 +120,7 @@ def open_loop(
 
 def _in_threads(caller: Callable[[], None], count: int) -> None:
     """Run it in so many threads; the first error of any of them is raised."""
+    # A library releases the GIL while it computes, so threads are callers enough.
     with ThreadPoolExecutor(count) as pool:
         for caller_ends in [pool.submit(caller) for _ in range(count)]:
             caller_ends.result()

@@ -59,6 +59,7 @@ class Watch:
         self._handoff = handoff
         self._handoffs: list[float] = []
         self.gpu_state: dict[str, Any] | None = None
+        # Counters only grow: what counts is what they gained until `foreign_cpu` is asked.
         self._start = self._machine(), self._own()
 
     def sample(self) -> None:
@@ -93,6 +94,7 @@ class Watch:
         (busy, total), own = self._machine(), self._own()
         (busy_before, total_before), own_before = self._start
         foreign = (busy - busy_before) - (own - own_before)
+        # The machine's counters and those of processes tick apart, so a little less than 0 is 0.
         return max(0.0, foreign) / max(total - total_before, 1e-9)
 
     def _machine(self) -> tuple[float, float]:
@@ -100,6 +102,7 @@ class Watch:
         times = self._psutil.cpu_times()
         # A guest's time is in that of the user already.
         guest = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+        # Steal stays in: what the host gave to other guests was taken from the subjects, too.
         total = sum(times) - guest
         return total - times.idle - getattr(times, "iowait", 0.0), total
 

@@ -45,6 +45,7 @@ def overhead(restorer: Restorer, size: tuple[int, int], rounds: int) -> tuple[Ra
         "restorer": stopwatch(lambda: restorer(image)),
         "threads": stopwatch(lambda: list(pool.map(restorer, [image] * THREADS))),
     }
+    # The arena and the threads grow in the first calls, not in those that are timed.
     for measure in [*measures.values()] * WARMUP:
         measure()
     seconds = interleaved(measures, rounds=rounds, longest_s=math.inf)
@@ -58,6 +59,7 @@ def soak(restorer: Restorer, calls: int) -> Soak:
     random = np.random.default_rng(0)
     for size in SOAK_SIZES:
         restorer(_image(size))
+    # From here on every size has been seen: what memory grows by now is a leak.
     begin, peak = resident_bytes(), 0
     for _ in range(calls):
         image = _image(SOAK_SIZES[random.integers(len(SOAK_SIZES))])

@@ -95,6 +95,7 @@ class _BackendRunner:
         self.library, self.device = backend.library, backend.device
         self.io: str | None = backend.io or "tensor"
         self.cuda = opened.cuda
+        # Made once: padding and stacking are in the "image" bracket only.
         self._inputs = workload.inputs(backend.io)
         self._pictures = workload.pictures()
         self.brackets: dict[str, Bracket] = {}
@@ -143,6 +144,7 @@ class DeviceRunner(_BackendRunner):
         self._cuda = opened.cuda
         self._copies = opened.stream or self._cuda.stream()
         self._source, self._target = self._array(), self._array()
+        # A copy is asynchronous: the first run must not read it half done.
         self._cuda.upload(self._source.address, self._inputs, self._copies)
         self._cuda.synchronize(self._copies)
         self._restored = self._target
@@ -167,6 +169,8 @@ class DeviceRunner(_BackendRunner):
         backend = self._backend
         if self._opened.stream is None:
             return by_wall(lambda: self._keep(backend.run_on_device(self._source)))()
+        # Launches return before the GPU is done. Wall time ends when the stream is empty, and the
+        # events say what of it the GPU took.
         begin, end = self._marks
         start = time.perf_counter()
         self._cuda.record(begin, self._copies)

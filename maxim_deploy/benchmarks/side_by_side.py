@@ -68,6 +68,7 @@ class SideBySide:
 
     def records(self) -> list[Record]:
         """Measure; a record per subject, in the order of the plan."""
+        # Workers live until the last record is made; the stack ends them even after Ctrl-C.
         with ExitStack() as stack:
             contenders = self._started(stack)
             for contender in contenders:
@@ -76,6 +77,7 @@ class SideBySide:
             watch = self._watch(contenders)
             self._time(contenders, watch)
             handoff = watch.handoff_ns
+            # Read before the tests under load: what counts is what happened during the timing.
             machine = {
                 "foreign_cpu": watch.foreign_cpu(),
                 "handoff_ns": handoff,
@@ -106,6 +108,7 @@ class SideBySide:
                 own = contender.result(Path(folder)) if contender.error is None else None
                 if own is None:
                     continue
+                # The first one that runs, even where the plan's first did not.
                 first = first or (contender, own)
                 contender.agree(own, *first)
         return contenders
@@ -126,8 +129,11 @@ class SideBySide:
 
     def _time(self, contenders: list[Contender], watch: Watch) -> None:
         plan = self.plan
+        # Many short turns rather than one long one: a disturbance then hits a few rounds only.
         least_s = plan.least_s / plan.rounds
 
+        # Thread pools spin after a run and would take the processors from the next subject. The
+        # GPU is looked at while it is warm, the processors once they rest.
         def settle() -> None:
             watch.sample()
             time.sleep(plan.pause_s)

@@ -62,6 +62,7 @@ def step_of(error: NDArray[Any], tiling: Tiling) -> Step:
         jumps = np.abs(np.diff(error, axis=axis)) * 255
         mean, most = jumps.mean(axis=(1 - axis, 2)), jumps.max(axis=(1 - axis, 2))
         ends = {end for window, _ in tiling for end in (window[axis].start, window[axis].stop)}
+        # The picture's own edges are borders of tiles, too, but nothing lies beyond them.
         for end in ends - {0, length}:
             around = [*range(max(end - 1 - AROUND, 0), end - 1)]
             around += [*range(end, min(end + AROUND, length - 1))]

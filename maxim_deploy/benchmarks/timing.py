@@ -79,6 +79,7 @@ def stopwatch(run: Callable[[], object], clock: Measure = time.perf_counter) -> 
     """A measure of `run` by wall time; nothing but the call is inside the bracket."""
 
     def measure() -> float:
+        # Two clock reads and nothing else: an allocation or a log line here would be timed as well.
         start = clock()
         run()
         return clock() - start
@@ -90,6 +91,7 @@ def warm_up(run: Callable[[], Timed], longest_s: float) -> Warmup:
     """Run until two windows in a row agree, or for so long; at least two windows."""
     runs, spent_ms, before = 0, 0.0, 0.0
     while True:
+        # One run of a small network is shorter than a time slice, so a window has several.
         window: list[float] = []
         while sum(window) < WINDOW_MS:
             window.append(run().wall_ms)
@@ -135,6 +137,7 @@ def interleaved(
     turns: dict[Key, list[Turn]] = {name: [] for name in subjects}
     spent = dict.fromkeys(subjects, 0.0)
     for number in range(rounds):
+        # Over two rounds a steady drift of the machine falls on all subjects alike.
         for name in reversed(turns) if number % 2 else turns:
             if spent[name] < longest_s:
                 start = time.perf_counter()
@@ -150,6 +153,7 @@ def ratio(times: Sequence[float], to: Sequence[float]) -> Ratio:
     Raises:
         UsageError: there is no such round.
     """
+    # Not strict: a slow subject stops early, and only rounds that both had saw the same machine.
     ratios = [own / other for own, other in zip(times, to, strict=False)]
     if not ratios:
         raise UsageError(f"{len(times)} and {len(to)} rounds have no ratio")
@@ -164,6 +168,7 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
     the confidence for fewer than six values.
     """
     ordered, count = sorted(values), len(values)
+    # Both tails of the binomial; `outside` is the chance that the interval misses the median.
     k, outside = 0, 2 / 2**count
     while (outside := outside + 2 * comb(count, k + 1) / 2**count) <= 1 - confidence:
         k += 1

@@ -50,12 +50,14 @@ class TorchRunner:
             self.device, self.cuda = _gpu(torch)
         elif asked := threads_to_ask_for(workload.threads):
             torch.set_num_threads(asked)
+        # TF32 keeps 10 bits of the mantissa: its speed would be compared with that of 23 bits.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self._type = getattr(torch, PRECISIONS[workload.precision].type)
         where = f"cuda:{DEVICE}" if workload.on_gpu else "cpu"
         module: Any = module_from_checkpoint(read_checkpoint(Path(workload.file)))
         module = module.to(where, self._type)
         if workload.runner == "torch-compile":
+            # One shape per process, so the compiler may make a kernel for it.
             module = torch.compile(module, dynamic=False)
         self._module, self._where = module, where
         self._inputs = workload.inputs("tensor")
@@ -82,6 +84,7 @@ class TorchRunner:
 
     def _whole(self) -> None:
         with self._torch.inference_mode():
+            # `.cpu()` waits for the GPU, so the wall clock around this call covers all of it.
             self._module(self._uploaded()).float().cpu()
 
     def _between_events(self) -> Timed:

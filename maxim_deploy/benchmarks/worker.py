@@ -89,6 +89,8 @@ class Worker:
         """End the process."""
         if at_once:
             self._process.kill()
+        # Closes its stdin, which ends a worker that waits, and reads on, so that none blocks on a
+        # full pipe.
         self._process.communicate()
 
     def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
@@ -102,6 +104,7 @@ class Worker:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        # A read of a pipe has no timeout; ending the process ends the read.
         patience = threading.Timer(self._patience_s, self._process.kill)
         patience.daemon = True  # Ctrl-C may come between any two lines
         patience.start()
@@ -110,6 +113,7 @@ class Worker:
             in_time = patience.is_alive()
         finally:
             patience.cancel()
+        # An empty line is the end of the pipe: the process is gone or going.
         if not line:
             code = self._process.wait()
             raise BackendError(

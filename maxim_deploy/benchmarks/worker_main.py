@@ -53,6 +53,7 @@ class Service:
     """
 
     def __init__(self, workload: Workload, started: float) -> None:
+        # Before anything is loaded, so that weights and libraries count as the subject's.
         free = _free_bytes(workload)
         self._runner: Runner = runner_of(workload)
         self._free_before, self._workload = free, workload
@@ -72,6 +73,8 @@ class Service:
 
     def first(self) -> dict[str, Any]:
         """Run the network for the first time."""
+        # Loading may take more than running. The peak is reset in between, or it would hide that
+        # of the run.
         loading_peak = peak_resident_bytes()
         forget_peak()
         took = self._runner.brackets["network"]().wall_ms
@@ -96,6 +99,7 @@ class Service:
 
     def turn(self, bracket: str, least_s: float) -> dict[str, Any]:
         """Run for a while."""
+        # What threads took that went on spinning after the last answer, when others had their turn.
         idle = time.process_time() - self.rested
         return {"runs": turn(self._runner.brackets[bracket], least_s), "idle_cpu_s": idle}
 
@@ -148,9 +152,12 @@ def _free_bytes(workload: Workload) -> int | None:
 def main() -> None:
     """Serve the workload on the command line."""
     started = time.perf_counter()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
+    # A terminal sends Ctrl-C to the whole group. The parent ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Compilers and libraries write to stdout as they like, C code too. The answers keep the pipe
+    # for themselves, and descriptor 1 becomes stderr.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # compilers and libraries write to stdout as they like
+    os.dup2(2, 1)
     fields = json.loads(sys.argv[1])
     workload = Workload(**fields | {"size": tuple(fields["size"])})
     raise SystemExit(serve(workload, sys.stdin, answers, started))

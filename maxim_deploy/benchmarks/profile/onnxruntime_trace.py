@@ -78,6 +78,7 @@ def runs_in(events: list[dict[str, Any]]) -> list[TracedRun]:
     walls = [event for event in events if event["name"] == "model_run"]
     nodes = [event for event in events if event["name"].endswith(_NODE_SUFFIX)]
     runs = []
+    # Threads write their events as they end, so the file is in no order that could be relied on.
     for wall in sorted(walls, key=lambda event: event["ts"]):
         start, end = wall["ts"], wall["ts"] + wall["dur"]
         inside = sorted(
@@ -132,6 +133,7 @@ def _traced(
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder, "trace"))
         session = _session(ort, graph, options)
+        # The trace has the warm-up as well; events carry no number of their run, so all are read.
         for _ in range(count):
             session.run(["restored"], {"image": image})
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))

@@ -60,11 +60,13 @@ def layer_times(
             context.report_to(profiler)
             source, target = cuda.allocate(image.nbytes), cuda.allocate(image.nbytes)
             cuda.upload(source.address, np.ascontiguousarray(image), stream)
+            # The pool's memory is shared by all contexts: it is ours while the turn lasts.
             with shared.pool.turn(stream):
                 memory = shared.pool.reserve(context.size, stream)
                 where = Addresses(memory, shared.pool.size, source.address, target.address)
                 for _ in range(runs):
                     context.enqueue(where)
+                    # The profiler has heard a run once the stream is empty.
                     cuda.synchronize(stream)
                     profiler.next_run()
         finally:

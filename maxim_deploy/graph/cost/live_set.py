@@ -66,6 +66,7 @@ def _largest(graph: GraphProto, values: dict[str, Value]) -> tuple[int, str]:
     living = {value.name for value in graph.input if value.name in owner}
     peaks = []
     for step, node in enumerate(graph.node):
+        # Results live beside the inputs: nothing is computed in place.
         living |= {owner[name] for name in node.output if name in owner}
         peaks.append((sum(values[name].bytes for name in living), node.name))
         living = {name for name in living if last_use[name] > step}
@@ -80,6 +81,7 @@ def _owners(graph: GraphProto) -> dict[str, str]:
         if node.op_type == "Constant" or _is_view_of(node, constant):
             constant |= {*node.output}
             continue
+        # A view of a view is the tensor at the bottom, which must not count twice.
         source = owner[node.input[0]] if node.op_type in VIEWS else None
         owner |= {name: source or name for name in node.output if name}
     return owner
