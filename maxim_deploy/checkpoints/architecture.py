@@ -22,10 +22,6 @@ def architecture_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Architect
         CheckpointError: a telling key is missing or has no sensible shape.
     """
     key = "stage_0_input_conv_0/bias"
-    encoder, bottleneck = (
-        "stage_0_encoder_block_0/SplitHeadMultiAxisGmlpLayer_",
-        "stage_0_global_block_",
-    )
     if key not in shapes:
         raise CheckpointError(
             f"this is no MAXIM: the parameter {key!r}, whose length is the number of features, "
@@ -37,8 +33,8 @@ def architecture_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Architect
         return Architecture(
             features=shapes[key][0],
             stages=_count(shapes, "stage_", "_"),
-            groups=_count(shapes, encoder, "/"),
-            bottleneck_blocks=_count(shapes, bottleneck, "/"),
+            groups=_count(shapes, "stage_0_encoder_block_0/SplitHeadMultiAxisGmlpLayer_", "/"),
+            bottleneck_blocks=_count(shapes, "stage_0_global_block_", "/"),
         )
     except UsageError as error:
         raise CheckpointError(f"{key!r} has shape {shapes[key]}: {error}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +115,9 @@ def export(
         raise UsageError("name the directory to write with -o BUNDLE")
     precisions, forms = (text if text is None else split_list(text) for text in (precision, io))
     cli = ExportRecipe(model, checkpoint, variant, precisions, forms)
-    asked = _with_recipes(cli, recipes)
+    asked = cli
+    for recipe in reversed(recipes):  # the last one overrides those before it
+        asked = asked.over(read_export_recipe(recipe))
     engine_asked = engine_settings(engine, recipes, cli.precision, cli.io)
     if engine_asked and not (asked.model or asked.checkpoint or force):
         _refuse_all(
@@ -155,13 +156,6 @@ def _inspect(folder: Path, as_json: bool) -> None:
 
     report = inspect_bundle(folder, layers=as_json)
     shell.emit(json.dumps(report, indent=2) if as_json else inspection_text(report))
-
-
-def _with_recipes(asked: ExportRecipe, recipes: tuple[Path, ...]) -> ExportRecipe:
-    """The command line over its recipes, the last of them first."""
-    for recipe in reversed(recipes):
-        asked = asked.over(read_export_recipe(recipe))
-    return asked
 
 
 def _refuse_all(for_an_export: dict[str, Any]) -> None:
@@ -238,20 +232,17 @@ def _read_weights(asked: ExportRecipe, progress: Progress) -> Checkpoint:
     if asked.model is None:
         assert asked.checkpoint is not None  # _settings saw to it
         return read_checkpoint(asked.checkpoint, variant=asked.variant)
-    return open_model(
-        asked.model,
-        file=asked.checkpoint,
-        variant=asked.variant,
-        progress=_download_progress(progress),
-    )
 
-
-def _download_progress(progress: Progress) -> Callable[[int, int | None], None]:
     def tell(done: int, total: int | None) -> None:
         size = f" of {total / 1e6:.1f}" if total else ""
         progress(f"downloading the checkpoint: {done / 1e6:.1f}{size} MB")
 
-    return tell
+    return open_model(
+        asked.model,
+        file=asked.checkpoint,
+        variant=asked.variant,
+        progress=tell,
+    )
 
 
 def _summary(bundle: Bundle, is_new: bool) -> str:

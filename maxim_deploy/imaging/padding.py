@@ -60,16 +60,13 @@ class Padding:
         return padded[self.crop]
 
 
-def _even(size: int) -> int:
-    return size + size % 2
-
-
 def _padded(size: int) -> int:
     return (size + MULTIPLE_OF - 1) // MULTIPLE_OF * MULTIPLE_OF
 
 
 def _before(size: int) -> int:
-    return (_padded(size) - _even(size)) // 2
+    even = size + size % 2
+    return (_padded(size) - even) // 2
 
 
 def _source_index(size: int) -> NDArray[np.intp]:

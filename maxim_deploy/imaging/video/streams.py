@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from av.audio.layout import AudioChannel
     from av.container import OutputContainer
     from av.stream import Stream
 
@@ -58,7 +57,7 @@ def _copy_of(stream: Any, output: OutputContainer, path: Path) -> Stream:
         copy: Any = output.add_stream_from_template(stream)
     except ValueError as error:
         raise not_held([stream], path) from error
-    if stream.type == "audio" and not any(map(_is_named, stream.layout.channels)):
+    if stream.type == "audio" and all(one.name == "NONE" for one in stream.layout.channels):
         # AVI and others say only how many there are. MP4 must know which, and fails at its end.
         with suppress(ValueError):  # there is no usual layout of so many
             copy.layout = f"{stream.layout.nb_channels}c"
@@ -66,10 +65,6 @@ def _copy_of(stream: Any, output: OutputContainer, path: Path) -> Stream:
     copy.metadata.update(described(stream.metadata))
     added: Stream = copy
     return added
-
-
-def _is_named(channel: AudioChannel) -> bool:
-    return channel.name != "NONE"
 
 
 def not_held(streams: Iterable[Any], path: Path) -> VideoError:
