@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 
 # Backends, engine libraries, Python modules, pip packages and extras share some names.
 NO_BACKENDS = {
+    "_optional.py": "Python modules that the extras bring",
     "spec/engine_libraries.py": "engine libraries, which the rows of their backends are made from",
     "graph/tensorrt_parse.py": "the engine library that parses",
     "machine/facts.py": "pip packages whose versions a record has",
@@ -33,6 +34,7 @@ NO_BACKENDS = {
     "cli/export.py": "Python modules that an export needs",
     "benchmarks/ceilings.py": "pip packages, in the name of the library that was measured",
     "benchmarks/subjects.py": "baselines",
+    "benchmarks/suite_run.py": "Python modules that an export needs",
     "benchmarks/tables.py": "baselines",
     "benchmarks/report/overview.py": "baselines",
 }
