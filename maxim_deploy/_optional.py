@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from importlib import metadata
 from types import ModuleType
 
 from maxim_deploy.errors import MissingDependencyError
@@ -33,7 +34,7 @@ def require(module: str, extra: str) -> ModuleType:
         # A module that is there but misses one of its own is a broken install, not a missing extra.
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
-        raise _not_installed(module, extra) from error
+        raise not_installed(module, extra) from error
 
 
 def require_extra(extra: str) -> None:
@@ -44,7 +45,7 @@ def require_extra(extra: str) -> None:
     """
     for module in EXTRAS[extra]:
         if importlib.util.find_spec(module) is None:
-            raise _not_installed(module, extra)
+            raise not_installed(module, extra)
 
 
 def missing_dependency(error: ModuleNotFoundError) -> MissingDependencyError | None:
@@ -52,11 +53,20 @@ def missing_dependency(error: ModuleNotFoundError) -> MissingDependencyError | N
     module = (error.name or "").partition(".")[0]
     for extra, modules in EXTRAS.items():
         if module in modules and importlib.util.find_spec(module) is None:
-            return _not_installed(module, extra)
+            return not_installed(module, extra)
     return None
 
 
-def _not_installed(module: str, extra: str) -> MissingDependencyError:
+def not_installed(module: str, extra: str) -> MissingDependencyError:
+    """The error whose message is the pip line for a module."""
     return MissingDependencyError(
         f"{module} is not installed; run: pip install 'maxim-deploy[{extra}]'"
     )
+
+
+def installed_version(package: str) -> str | None:
+    """The version of a package by the name that pip knows; None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

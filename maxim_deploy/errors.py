@@ -7,7 +7,7 @@ traceback and exits with `exit_code`. Any other exception is a bug of ours.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 
 class MaximDeployError(Exception):
@@ -80,6 +80,12 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """The message for a name that is not among the known ones: the nearest of them, and all."""
     names = tuple(known)
     return f"unknown {kind} {name!r}{nearest(str(name), names)}; known: {', '.join(names)}"
+
+
+def some_of(items: Sequence[str], separator: str = ", ") -> str:
+    """The first five in words, and how many more there are."""
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return separator.join(items[:5]) + more
 
 
 def check_known(kind: str, name: object, known: Collection[str]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 from maxim_deploy.benchmarks.ceilings import Ceilings, ceilings
 from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.graph.checks import operator_counts
 from maxim_deploy.graph.cost.cost import Cost, cost_of
-from maxim_deploy.graph.cost.live_set import live_set, operator_counts
+from maxim_deploy.graph.cost.live_set import live_set
 from maxim_deploy.spec.precision import FULL, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.errors import EngineError
+from maxim_deploy.errors import EngineError, some_of
 from maxim_deploy.machine.tensorrt import ParsedGraph, type_name
 from maxim_deploy.spec.precision import LOW
 
@@ -80,11 +80,11 @@ def _type_problems(network: Any, precision: str, islands: Collection[str]) -> li
             narrow.append(node)
     problems = []
     if wide:
-        problems.append(f"float32 outside the decision table: {_some(wide)}")
+        problems.append(f"float32 outside the decision table: {some_of(wide)}")
     if narrow:
-        problems.append(f"{precision} inside the decision table's islands: {_some(narrow)}")
+        problems.append(f"{precision} inside the decision table's islands: {some_of(narrow)}")
     if missing := [node for node in islands if node not in seen]:
-        problems.append(f"islands that are not in the network: {_some(missing)}")
+        problems.append(f"islands that are not in the network: {some_of(missing)}")
     return problems
 
 
@@ -103,11 +103,6 @@ def _may_be_float32(layer: Any, node: str, islands: Collection[str]) -> bool:
         return True
     # The parser's own layers have no node; a cast into an island has one that the table omits.
     return layer.type.name in _DATA_LAYERS and (not node or "/Cast_" in node)
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def islands_of(table: Path) -> set[str]:

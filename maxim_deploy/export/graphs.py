@@ -16,7 +16,7 @@ from maxim_deploy.export.deployment import DeploymentMaxim
 from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE, onnx_from_module
 from maxim_deploy.export.verify import verify_image_form, verify_tensor_form
-from maxim_deploy.graph.checks import check_graph, check_no_example_sizes, node_count
+from maxim_deploy.graph.checks import check_graph, check_no_example_sizes, operator_counts
 from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.image_form import image_form
 from maxim_deploy.graph.operators import check_operators
@@ -134,7 +134,7 @@ class GraphWriter:
             io,
             self._weights(precision),
             PRECISIONS[precision].opset,
-            node_count(path),
+            operator_counts(path).total(),
             parity,
             run_bytes=[list(run) for run in memory.measured] if memory else None,
             run_bytes_per_pixel=memory.bytes_per_pixel if memory else None,

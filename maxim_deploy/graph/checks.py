@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,9 +96,10 @@ def _integer_constants(model: ir.Model) -> Iterator[tuple[str, NDArray[np.int64]
                     yield node.name or "", tensor.numpy()
 
 
-def node_count(path: Path) -> int:
-    """Number of nodes in a graph file."""
-    return len(onnx.load(str(path), load_external_data=False).graph.node)
+def operator_counts(graph: Path) -> Counter[str]:
+    """Number of nodes of each type."""
+    nodes = onnx.load(str(graph), load_external_data=False).graph.node
+    return Counter(node.op_type for node in nodes)
 
 
 def _typed_shape(value: ValueInfoProto) -> tuple[str, list[str | int]]:

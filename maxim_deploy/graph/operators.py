@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import onnx_ir as ir
 
-from maxim_deploy.errors import ExportError
+from maxim_deploy.errors import ExportError, some_of
 
 _NAMES = (
     "Conv ConvTranspose MatMul Gemm Einsum "
@@ -47,11 +47,7 @@ def check_operators(model: ir.Model) -> None:
         ExportError: lists each operator that `refused_operators` finds, with its nodes.
     """
     if refused := refused_operators(model):
-        listing = "; ".join(
-            f"{what}: {', '.join(nodes[:5])}"
-            + (f" and {len(nodes) - 5} more" if len(nodes) > 5 else "")
-            for what, nodes in refused.items()
-        )
+        listing = "; ".join(f"{what}: {some_of(nodes)}" for what, nodes in refused.items())
         raise ExportError(
             f"TensorRT's parser does not take these operators: {listing}. The graph runs in ONNX "
             "Runtime only; write them with operators of maxim_deploy.graph.operators"

@@ -5,7 +5,6 @@ No host name, no user, no path: a record can be published as it is.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from maxim_deploy._optional import installed_version
 from maxim_deploy._version import __version__
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.machine.memory import total_bytes
@@ -94,13 +94,8 @@ def machine_of(environment: Mapping[str, Any]) -> str:
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that are installed, and of this package."""
-    versions = {"maxim-deploy": __version__}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    versions = {name: installed_version(name) for name in LIBRARIES}
+    return {"maxim-deploy": __version__} | {name: v for name, v in versions.items() if v}
 
 
 def _from_cpuinfo(field: str) -> str | None:

@@ -7,10 +7,9 @@ import platform
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import Any
 
-from maxim_deploy._optional import require
+from maxim_deploy._optional import installed_version, require
 from maxim_deploy._version import __version__
 from maxim_deploy.errors import MissingDependencyError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
@@ -71,7 +70,7 @@ class Report:
 
 def examine() -> Report:
     """Look at this machine and try every backend; takes a second or two, and a GPU's start-up."""
-    libraries = {name: _version(name) for name in LIBRARIES}
+    libraries = {name: installed_version(name) for name in LIBRARIES}
     gpu = find_gpu()
     with ThreadPoolExecutor() as pool:
         # What others offer is imported in the process that tries it, and nowhere else.
@@ -105,13 +104,6 @@ def verdict_from_process(name: str) -> Verdict:
     verdict = Verdict(**json.loads(done.stdout.splitlines()[-1]))
     verdict.log = "" if verdict.works else log
     return verdict
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _driver_version() -> str | None:

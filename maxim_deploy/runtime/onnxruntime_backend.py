@@ -17,7 +17,7 @@ from maxim_deploy.errors import (
 from maxim_deploy.machine.onnxruntime import arena_of_this_process, cpu_session
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.onnxruntime_session import check_form
+from maxim_deploy.runtime.onnxruntime_session import check_form, run_error
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.verdict import Verdict
 from maxim_deploy.spec.architecture import Architecture
@@ -45,11 +45,6 @@ def typical_bytes_per_pixel(architecture: Architecture) -> float:
     """Memory that a run in float32 takes per padded pixel, for a graph that nobody measured."""
     per_feature = BYTES_PER_FEATURE[min(architecture.stages, 2) - 1]
     return BYTES_PER_PIXEL + architecture.features * per_feature
-
-
-def typical_run_memory(architecture: Architecture) -> RunMemory:
-    """The same with what a run takes beside."""
-    return RunMemory([(0, FIXED_BYTES)], typical_bytes_per_pixel(architecture))
 
 
 class OnnxRuntimeCpu(Backend):
@@ -101,13 +96,11 @@ class OnnxRuntimeCpu(Backend):
         try:
             outputs: list[Any] = self._session.run(["restored"], {"image": image})
         except Exception as error:
-            shape = "x".join(map(str, image.shape))
-            text = f"ONNX Runtime failed on an input of {shape}: {error}"
-            if isinstance(error, MemoryError) or _says_no_memory(str(error)):
+            failure = run_error(error, image.shape)
+            if isinstance(failure, OutOfMemoryError):
                 # The run may have left anything in the arena: begin again with nothing.
                 self._arena.forget()
-                raise OutOfMemoryError(text) from error
-            raise BackendError(text) from error
+            raise failure from error
         restored: NDArray[Any] = outputs[0]
         return restored
 
@@ -144,7 +137,7 @@ def open_backend(request: Request) -> OnnxRuntimeCpu:
     if request.precision not in ("auto", *CPU_PRECISIONS):
         raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
     entry, path = request.best_graph(CPU_PRECISIONS)
-    memory = _run_memory(entry) or typical_run_memory(request.bundle.manifest.architecture)
+    memory = _run_memory(entry, request.bundle.manifest.architecture)
     return OnnxRuntimeCpu(path, request.threads, memory)
 
 
@@ -161,13 +154,9 @@ def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
     return restored
 
 
-def _run_memory(entry: GraphEntry) -> RunMemory | None:
+def _run_memory(entry: GraphEntry, architecture: Architecture) -> RunMemory:
+    """As measured at export; what is typical of the architecture where nobody measured."""
     if entry.run_bytes is None or entry.run_bytes_per_pixel is None:
-        return None
-    return RunMemory(
-        [(pixels, taken) for pixels, taken in entry.run_bytes], entry.run_bytes_per_pixel
-    )
-
-
-def _says_no_memory(text: str) -> bool:
-    return "bad_alloc" in text or "Failed to allocate memory" in text or "out of memory" in text
+        return RunMemory([(0, FIXED_BYTES)], typical_bytes_per_pixel(architecture))
+    measured = [(pixels, taken) for pixels, taken in entry.run_bytes]
+    return RunMemory(measured, entry.run_bytes_per_pixel)

@@ -6,17 +6,15 @@ Not yet run on hardware: written against the documented API, and tested at its s
 from __future__ import annotations
 
 import threading
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from maxim_deploy._optional import require
+from maxim_deploy._optional import installed_version, require
 from maxim_deploy.errors import (
     BackendError,
     MissingDependencyError,
-    OutOfMemoryError,
     UsageError,
 )
 from maxim_deploy.machine.gpu import find_gpu
@@ -24,14 +22,12 @@ from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
 from maxim_deploy.runtime.onnxruntime_backend import typical_bytes_per_pixel
-from maxim_deploy.runtime.onnxruntime_session import CUDA, cuda_session
+from maxim_deploy.runtime.onnxruntime_session import CUDA, cuda_session, run_error
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.verdict import NO_GPU, PIP_LINE, Verdict
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.precision import FULL, GPU_PRECISIONS, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
-
-_NO_MEMORY = ("Failed to allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 
 class OnnxRuntimeCuda(Backend):
@@ -89,13 +85,14 @@ class OnnxRuntimeCuda(Backend):
             BackendError: ONNX Runtime failed, or this is closed.
         """
         with self._lock:
+            session = self._open_session()
             try:
-                binding = self._open_session().io_binding()
+                binding = session.io_binding()
                 on_device = self._ort.OrtValue.ortvalue_from_numpy(image, "cuda", self._index)
                 binding.bind_ortvalue_input("image", on_device)
                 restored: NDArray[Any] = self._run(binding, image.shape).numpy()
             except Exception as error:
-                raise _as_ours(error, image.shape) from error
+                raise run_error(error, image.shape) from error
         return restored
 
     def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
@@ -122,14 +119,15 @@ class OnnxRuntimeCuda(Backend):
             cuda = self._cuda or open_cuda(device=self._index)
             cuda.synchronize(cuda.wrap_stream(image.stream))
         with self._lock:
+            session = self._open_session()
             try:
-                binding = self._open_session().io_binding()
+                binding = session.io_binding()
                 where = ("image", "cuda", self._index, image.dtype.type, image.shape)
                 binding.bind_input(*where, image.address)
                 restored = self._run(binding, image.shape)
                 address = restored.data_ptr()
             except Exception as error:
-                raise _as_ours(error, image.shape) from error
+                raise run_error(error, image.shape) from error
         return DeviceArray(address, image.shape, image.dtype, None, restored)
 
     def bytes_for(self, shape: Shape) -> int:
@@ -208,11 +206,7 @@ def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
 def _replacing_cpu_build() -> str:
     """Installing over the CPU build would leave files of both."""
     line = "pip install 'maxim-deploy[gpu]'"
-    try:
-        metadata.version("onnxruntime")
-    except metadata.PackageNotFoundError:
-        return line
-    return f"pip uninstall -y onnxruntime && {line}"
+    return f"pip uninstall -y onnxruntime && {line}" if installed_version("onnxruntime") else line
 
 
 def _cuda(device: int) -> Cuda | None:
@@ -220,12 +214,3 @@ def _cuda(device: int) -> Cuda | None:
         return open_cuda(device=device)
     except MissingDependencyError:
         return None
-
-
-def _as_ours(error: Exception, dims: tuple[int, ...]) -> Exception:
-    if isinstance(error, BackendError):
-        return error
-    text = f"ONNX Runtime failed on an input of {'x'.join(map(str, dims))}: {error}"
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
-        return OutOfMemoryError(text)
-    return BackendError(text)

@@ -13,10 +13,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.errors import BackendError
+from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.machine.processors import threads_to_ask_for
 
 CUDA = "CUDAExecutionProvider"
+
+_NO_MEMORY = ("Failed to allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 # fmt: off
 SIZE_OPERATORS = frozenset({
@@ -127,3 +129,12 @@ def check_form(session: Any, graph: Path, io: str) -> None:
 def _channels(shape: list[Any], io: str) -> Any:
     """The channels of a form's axes; None for another number of axes."""
     return shape[3 if io == "image" else 1] if len(shape) == 4 else None
+
+
+def run_error(error: Exception, dims: tuple[int, ...]) -> BackendError:
+    """What ONNX Runtime raised on an input of these dimensions, as an error of ours to raise."""
+    text = f"ONNX Runtime failed on an input of {'x'.join(map(str, dims))}: {error}"
+    # It has no class for running out of memory, and its words differ by device and allocator.
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return OutOfMemoryError(text)
+    return BackendError(text)

@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from maxim_deploy._optional import not_installed
 from maxim_deploy.errors import (
     BackendError,
     MaximDeployError,
-    MissingDependencyError,
     UsageError,
     unknown,
 )
@@ -127,9 +127,7 @@ class BackendSpec:
             # One of our own modules that is missing is a broken install, not a missing extra.
             if self.extra is None or not error.name or error.name.startswith("maxim_deploy"):
                 raise
-            raise MissingDependencyError(
-                f"{error.name} is not installed; run: pip install 'maxim-deploy[{self.extra}]'"
-            ) from error
+            raise not_installed(error.name, self.extra) from error
         return found
 
 

@@ -186,9 +186,8 @@ class TensorRtBackend(Backend):
 
     def _key(self, dims: tuple[int, ...], dtype: np.dtype[Any]) -> Key:
         """The profile for an array; refuses one that is not of the form."""
-        order = (0, 1, 2) if self.io == "image" else (0, 2, 3)
         if len(dims) == 4 and dtype == _dtype(self.io):
-            shape = Shape(*(dims[axis] for axis in order))
+            shape = Shape.from_dims(dims, self.io)
             if dims == shape.dims(self.io):
                 return self._profile(shape), dims
         raise BackendError(
@@ -199,8 +198,8 @@ class TensorRtBackend(Backend):
     def _profile(self, shape: Shape) -> int:
         index = self._entry.profile_for(shape)
         if index is None:
-            has = ", ".join(map(str, self._entry.profiles))
-            raise BackendError(f"{shape} | no profile of {self._entry.file} takes it: {has}")
+            file = self._entry.file
+            raise BackendError(f"{shape} | no profile of {file} takes it: {self.sizes}")
         return index
 
     def _bytes_of_profile(self, index: int) -> int:

@@ -62,7 +62,9 @@ class SharedEngine:
                 graph = bundle.graph(entry.precision, entry.io)
                 refit_from_graph(self.trt, self.engine, bundle.path / graph.file, self._log)
             self._check_tensors(entry)
-            self.settings = self._rtx_settings(bundle, entry)
+            self.settings: RtxSettings | None = None
+            if is_portable(entry.library):
+                self.settings = RtxSettings(self.trt, self.engine, bundle.path, entry, gpu.name)
             self.pool = Pool(cuda)
         self.sizes: dict[tuple[int, tuple[int, ...]], int] = {}
 
@@ -97,11 +99,6 @@ class SharedEngine:
         found = {name: engine.get_tensor_mode(name) for name in names}
         if found != {"image": mode.INPUT, "restored": mode.OUTPUT}:
             raise BackendError(f"{entry.file} has the tensors {names}, not 'image' and 'restored'")
-
-    def _rtx_settings(self, bundle: Bundle, entry: EngineEntry) -> RtxSettings | None:
-        if not is_portable(entry.library):
-            return None
-        return RtxSettings(self.trt, self.engine, bundle.path, entry, self.gpu.name)
 
 
 def acquire_engine(bundle: Bundle, entry: EngineEntry, cuda: Cuda) -> SharedEngine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import metadata
 from types import SimpleNamespace
 
 import numpy as np
@@ -144,10 +145,10 @@ def test_a_wrong_result_does_not_work(session, error: float) -> None:
 def test_a_build_without_cuda_is_replaced(session, installed, line: str, monkeypatch) -> None:
     def version(name: str) -> str:
         if name not in installed:
-            raise onnxruntime_cuda.metadata.PackageNotFoundError(name)
+            raise metadata.PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr(onnxruntime_cuda.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setattr(sys.modules["onnxruntime"], "get_available_providers", list)
     verdict = verdict_on("onnxruntime-cuda")
     assert verdict.reason == "this onnxruntime was built without CUDA"

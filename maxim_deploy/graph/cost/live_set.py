@@ -11,12 +11,11 @@ output from its node to the end. A view (Reshape and its kind) is the tensor tha
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import GraphProto, NodeProto
+from onnx import GraphProto
 
 from maxim_deploy.graph.cost.values import Value, values_of
 
@@ -50,12 +49,6 @@ def live_set(graph: Path, shape: tuple[int, int, int, int]) -> LiveSet:
     return LiveSet(largest, where, math.prod(shape) // 3)
 
 
-def operator_counts(graph: Path) -> Counter[str]:
-    """Number of nodes of each type."""
-    nodes = onnx.load(str(graph), load_external_data=False).graph.node
-    return Counter(node.op_type for node in nodes)
-
-
 def _largest(graph: GraphProto, values: dict[str, Value]) -> tuple[int, str]:
     owner = _owners(graph)
     last_use: dict[str, int] = {}
@@ -78,14 +71,11 @@ def _owners(graph: GraphProto) -> dict[str, str]:
     constant = {value.name for value in graph.initializer}
     owner = {value.name: value.name for value in graph.input if value.name not in constant}
     for node in graph.node:
-        if node.op_type == "Constant" or _is_view_of(node, constant):
+        is_view = node.op_type in VIEWS
+        if node.op_type == "Constant" or (is_view and node.input[0] in constant):
             constant |= {*node.output}
             continue
         # A view of a view is the tensor at the bottom, which must not count twice.
-        source = owner[node.input[0]] if node.op_type in VIEWS else None
+        source = owner[node.input[0]] if is_view else None
         owner |= {name: source or name for name in node.output if name}
     return owner
-
-
-def _is_view_of(node: NodeProto, constant: set[str]) -> bool:
-    return node.op_type in VIEWS and node.input[0] in constant

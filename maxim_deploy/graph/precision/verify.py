@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx
 import onnx_ir as ir
 
-from maxim_deploy.errors import ExportError
+from maxim_deploy.errors import ExportError, some_of
 from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.graph.precision.type_constraints import (
     bound_inputs,
@@ -16,8 +16,6 @@ from maxim_deploy.graph.precision.type_constraints import (
     is_float,
     type_name,
 )
-
-_SHOWN = 5
 
 
 def verify_types(model: ir.Model, table: PrecisionTable) -> None:
@@ -39,10 +37,8 @@ def verify_types(model: ir.Model, table: PrecisionTable) -> None:
     fresh = ir.from_proto(proto)
     faults = list(_faults(fresh, table))
     if faults:
-        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise ExportError(
-            f"the {table.low} graph departs from its precision table: "
-            f"{'; '.join(faults[:_SHOWN])}{more}"
+            f"the {table.low} graph departs from its precision table: {some_of(faults, '; ')}"
         )
 
 

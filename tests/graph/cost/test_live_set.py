@@ -9,7 +9,8 @@ from graph.small_graphs import SHAPE, UNIT, node, write
 from onnx import helper
 
 from maxim_deploy.errors import UsageError
-from maxim_deploy.graph.cost.live_set import LiveSet, live_set, operator_counts
+from maxim_deploy.graph.checks import operator_counts
+from maxim_deploy.graph.cost.live_set import LiveSet, live_set
 
 PIXELS = 64 * 64
 
