@@ -12,7 +12,7 @@ import click
 from maxim_deploy._files import sha256_of
 from maxim_deploy._version import __version__
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._scores import Memory, files_of, fingerprints
+from maxim_deploy.cli._scores import ScoreRecord, files_of, fingerprints
 from maxim_deploy.errors import MaximDeployError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def evaluate(
             "facts": facts,
             **conventions.to_json(),
         }
-        memory = Memory(resume, settings)
+        memory = ScoreRecord(resume, settings)
         scores = _measure(stage, pairs, conventions, memory, failed, as_json)
     _show(scores, failed, model, {"conventions": conventions.to_json(), "stage": facts}, as_json)
     if failed:
@@ -75,7 +75,7 @@ def _measure(
     stage: Stage,
     pairs: list[Pair],
     conventions: Conventions,
-    memory: Memory,
+    memory: ScoreRecord,
     failed: list[dict[str, str]],
     as_json: bool,
 ) -> list[tuple[str, Score]]:
@@ -95,9 +95,8 @@ def _measure(
                     memory.note(pair.name, before, found)
             except (MaximDeployError, MemoryError) as error:
                 text = str(error) or "not enough memory"
-                text = (
-                    text if isinstance(error, MaximDeployError) else f"pair {pair.name!r} | {text}"
-                )
+                if isinstance(error, MemoryError):  # nobody has put the pair's name into it
+                    text = f"pair {pair.name!r} | {text}"
                 failed.append({"name": pair.name, "error": text})
                 shell.say(f"failed: {text}")
             else:

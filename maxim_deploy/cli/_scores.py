@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Memory:
+class ScoreRecord:
     """The scores of earlier runs.
 
     Args:

@@ -196,6 +196,7 @@ def judge(
                 missing = missing or error
             yield Judged(arrow, "", None, None, [str(error)], {})
             continue
+        # Two networks fit into memory where the whole line would not.
         with closing(ends[0]) as a, closing(ends[1]) as b:
             check_rounding(a, b, options.rounding)
             for sample in samples:

@@ -143,6 +143,7 @@ class Search:
                 break
             rest = [block for block in frontier if block not in worth]
             frontier = rest + [block for block in _divided(worth) if block.nodes - start]
+        # A cost can be negative: an island that joins two others saves the casts between them.
         least = min(cost for cost, _ in choices)
         return next(chosen for cost, chosen in choices if cost <= least + SLACK * abs(least))
 
@@ -154,6 +155,8 @@ class Search:
             return self._alone(block, start).power / max(cost, _NOTHING)
 
         ordered = sorted(blocks, key=loss_per_byte, reverse=True)
+        # More float32 is better, but for roundings that happen to cancel: halving may miss a
+        # shorter head, never the budget, for what is returned was tried.
         too_few, enough = 0, len(ordered)  # none was tried before, and all are float32 throughout
         while enough - too_few > 1:
             middle = (too_few + enough) // 2
@@ -172,6 +175,7 @@ class Search:
         groups = [group - self.kept for group in groups if group - self.kept]
         everything: Names = frozenset().union(*groups)
         if len(groups) > 1:
+            # Often no island is needed on these pictures: one trial then stands for one of each.
             trial = self.trials.measure(islands - everything, "without any of these islands")
             if trial.worst >= self.budget:
                 return islands - everything, [Moved(group, trial) for group in groups]

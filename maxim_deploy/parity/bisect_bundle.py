@@ -154,6 +154,7 @@ def bisect_bundle(
         graph=graph,
         progress=progress,
     )
+    # The extremes as well: an export measures them too, and would add islands again.
     seen = magnitudes(core, [*pictures.values(), *probes.values()])
     start = with_safe_range(start, core, seen)
     traffic = Traffic(core, next(iter(pictures.values())).shape)

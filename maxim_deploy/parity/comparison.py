@@ -84,6 +84,7 @@ def compare(found: Pixels, expected: Pixels, source: Pixels | None = None) -> Co
     if found.size == 0:
         raise ImageError("pictures without a pixel cannot be compared")
     a, b = found.astype(np.float64), expected.astype(np.float64)
+    # Infinity less infinity is NaN, which is counted below and needs no warning.
     with np.errstate(invalid="ignore"):
         error = np.abs(a - b)
         residual = None if source is None else b - source
@@ -99,6 +100,7 @@ def compare(found: Pixels, expected: Pixels, source: Pixels | None = None) -> Co
         residual_error=None if residual is None else _share(mean_square, residual),
         psnr=psnr_of(mean_square, peak=1),
         ssim=(ssim(a, b, peak=1) if finite.all() else math.nan) if large_enough else None,
+        # `argmax` takes the first NaN for the largest value, and that is the one to look at.
         worst=Position(*map(int, np.unravel_index(error.argmax(), error.shape))),
         equal=float((error == 0).mean()),
         values=error.size,
@@ -119,6 +121,7 @@ def error_map(found: Pixels, expected: Pixels, full_scale: float) -> NDArray[np.
     """
     with np.errstate(invalid="ignore"):
         error = np.abs(found.astype(np.float64) - expected) * LEVELS
+    # What a NaN becomes as uint8 depends on the processor: it is painted below.
     picture = np.rint(np.nan_to_num(np.clip(error / full_scale, 0, 1)) * LEVELS).astype(np.uint8)
     picture[~np.isfinite(error).all(axis=2)] = (255, 0, 0)
     return picture

@@ -180,6 +180,7 @@ def report_of(
 
 
 def _spread(values: list[float]) -> float:
+    # The spread of an infinite PSNR, of equal pictures, is no number.
     return pstdev(values) if np.isfinite(values).all() else float("nan")
 
 

@@ -183,6 +183,7 @@ def _error(name: str, found: NDArray[Any], expected: NDArray[Any]) -> float:
         scale = float(np.square(target).mean())
     if difference == 0:
         return 0.0
+    # A tensor of zeros has no scale: whatever differs from it departs.
     return math.sqrt(difference / scale) if scale else math.inf
 
 
@@ -195,6 +196,8 @@ def _rounding(
         for subject, side in ((b, 2), (a, 1)):
             if isinstance(subject.probe, ModuleProbe):
                 own = [pair[side] for pair in pairs]
+                # The same weights and operations: what differs is float32's rounding,
+                # as it adds up in this network on this picture.
                 exact = subject.probe.exact()
                 return dict(zip(names, _errors(subject.probe, own, exact, own, image), strict=True))
         return {}
@@ -213,6 +216,7 @@ def _allowed(
 ) -> float:
     lower = lower_of((a.precision, b.precision))
     if name in rounding:
+        # Where nothing is rounded, as in a copy, half a unit in the last place still passes.
         return (FACTOR if lower.name == FULL else LOW_FACTOR) * rounding[name] + UNIT
     # Two graphs, or low precision against a module: nothing to measure its rounding with.
     return lower.point_error

@@ -62,6 +62,8 @@ def ssim(image: ArrayLike, target: ArrayLike, *, peak: float) -> float:
     if a.ndim not in (2, 3) or min(a.shape[:2]) < WINDOW:
         raise ValueError(f"SSIM takes [H, W] or [H, W, C] with sides from {WINDOW}, not {a.shape}")
     mean_a, mean_b = _smooth(a), _smooth(b)
+    # The difference of two near numbers where a window is flat: in float64 what is left of
+    # 255**2 is 1e-11, far below `c2`; in float32 it would be a hundredth.
     variance_a = _smooth(a * a) - mean_a**2
     variance_b = _smooth(b * b) - mean_b**2
     covariance = _smooth(a * b) - mean_a * mean_b
@@ -76,10 +78,12 @@ def luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Rounded to 8 bits, halves up, as MATLAB does for an image of that type.
     """
+    # Not `np.rint`, which takes halves to the even neighbour; MATLAB takes them up.
     return np.floor(rgb @ _LUMA + 16.5).astype(np.uint8)
 
 
 def _pair(image: ArrayLike, target: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    # Differences of uint8 wrap around, and a sum of a million float32 squares loses digits.
     a, b = np.asarray(image, np.float64), np.asarray(target, np.float64)
     if a.shape != b.shape or a.size == 0:
         raise ValueError(f"cannot compare images of shapes {a.shape} and {b.shape}")
@@ -91,6 +95,7 @@ def _smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
     taps = np.exp(-0.5 * np.square((np.arange(WINDOW) - WINDOW // 2) / _SIGMA))
     taps /= taps.sum()
     height, width = (size - WINDOW + 1 for size in x.shape[:2])
+    # The window is a product of two rows: 22 shifted sums in place of 121.
     rows = sum(tap * x[k : k + height] for k, tap in enumerate(taps))
     columns: NDArray[np.float64] = sum(tap * rows[:, k : k + width] for k, tap in enumerate(taps))
     return columns

@@ -87,6 +87,7 @@ class ModuleProbe:
         try:
             with torch.inference_mode():
                 restored = self.module(torch.from_numpy(image).to(dtype)).numpy()
+        # The module is the caller's: a hook that stayed would hold every later result.
         finally:
             for hook in hooks:
                 hook.remove()
@@ -133,6 +134,7 @@ class GraphProbe:
 
     def values(self, names: Sequence[str], image: Array) -> Iterator[tuple[str, Array]]:
         """As `Probe.values`; the graph runs once for every `AT_ONCE` of them."""
+        # An output lives until its run ends: memory holds one part, for one more run of each.
         for start in range(0, len(names), AT_ONCE):
             part = names[start : start + AT_ONCE]
             found = self._session.run([self._tensors[name] for name in part], {"image": image})

@@ -59,6 +59,7 @@ def comparable(
     pair = [*results]
     if a.is_8bit != b.is_8bit:
         other = 1 if a.is_8bit else 0
+        # Clipping would turn an infinity into a white pixel, and hide it.
         if not np.isfinite(pair[other]).all():
             return pair[0], pair[1]
         pair[other] = np.clip(pair[other], 0, 1)
@@ -66,5 +67,6 @@ def comparable(
             pair[other] = to_unit(from_unit(pair[other], np.dtype(np.uint8), rounding))
     if is_one_truncated(a, b, rounding):
         folder = 0 if isinstance(a, Folder) else 1
+        # Truncation takes between nothing and a whole level: half of one on average.
         pair[folder] = pair[folder] + np.float32(0.5 / LEVELS)
     return pair[0], pair[1]

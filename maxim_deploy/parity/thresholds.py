@@ -48,6 +48,7 @@ class Threshold:
         A rounding moves a value by up to half a step; in a flat picture it moves all of them so.
         """
         moved = roundings / 2
+        # Amplitudes add up here, not powers: a flat picture's roundings all go one way.
         root_mean_square = LEVELS * 10 ** (-self.psnr / 20) + moved
         return replace(
             self,

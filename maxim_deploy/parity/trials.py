@@ -147,6 +147,7 @@ class Trials:
             islands: names of nodes.
             what: says in a few words what is tried.
         """
+        # The search reaches one set of islands by many ways; names are sorted to know it again.
         key = hashlib.sha256("\n".join(sorted(islands)).encode()).hexdigest()
         if key in self._seen:
             return self._known[key]
@@ -163,6 +164,7 @@ class Trials:
         return self._known[key]
 
     def _run(self, islands: Names) -> Trial:
+        # A picture that cannot be restored is the worst there is, and no reason to stop.
         psnr, fault = dict.fromkeys(self.pictures, -math.inf), ""
         try:
             run = self.judge.open(low_precision(self.core, self.table(islands)))
