@@ -64,12 +64,8 @@ class Demuxer:
     @property
     def damage(self) -> str | None:
         """What was wrong with what has been read so far, in words; None if nothing was."""
-        words = []
-        if self._bad_packets:
-            words.append(f"{self._bad_packets} of its packets cannot be decoded")
-        if self._stopped:
-            words.append(self._stopped)
-        return " and ".join(words) or None
+        bad = f"{self._bad_packets} of its packets cannot be decoded" if self._bad_packets else None
+        return " and ".join(filter(None, (bad, self._stopped))) or None
 
     @property
     def start(self) -> Fraction:
