@@ -34,12 +34,15 @@ def sha256_of_sources(*folders: Path) -> str:
 
 def partial_sibling(path: Path) -> Path:
     """A new hidden name beside `path` for something that is not finished."""
-    start = path.name[:40]  # with all of a name that is as long as names may be, it would be longer
+    # A name may be as long as the file system allows, and this one must not be longer.
+    start = path.name[:40]
     return path.with_name(f".{start}.{uuid.uuid4().hex[:12]}.partial")
 
 
 def publish(partial: Path, path: Path) -> None:
     """Give a file that is finished its name, in one step, once its content is on the disk."""
+    # A rename may reach the disk before the content: after a power cut the name would stand for an
+    # empty file. Windows flushes only what is open for writing.
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     partial.replace(path)
@@ -57,6 +60,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         with partial.open("xb") as file:
             yield file
         publish(partial, path)
+    # Ctrl-C, and a generator that is closed, are no `Exception`.
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -83,6 +87,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     try:
         yield partial
         aside = _aside(path)
+        # No rename replaces a directory that is not empty: it takes two, and a reader in between
+        # finds the old one aside. What an earlier swap left there is not needed, for `path` exists.
         if path.exists():
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
@@ -103,7 +109,8 @@ def settled(path: Path) -> Path:
 
 def _real(path: Path) -> Path:
     """The directory itself: `.` has no name to put another beside, and a link another folder."""
-    return Path(os.path.realpath(path))  # not `resolve`, which raises on a link to itself
+    # Not `resolve`, which raises on a link to itself.
+    return Path(os.path.realpath(path))
 
 
 def _aside(path: Path) -> Path:

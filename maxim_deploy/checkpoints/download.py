@@ -61,10 +61,13 @@ def download(
     try:
         _log.info("downloading %s to %s", model.url, path)
         fetch(model.url, partial, progress)
-        if not zipfile.is_zipfile(partial):  # the page of a proxy or a hotel, say
+        # A proxy or a hotel's network answers with a page of its own, and "200 OK".
+        if not zipfile.is_zipfile(partial):
             size = partial.stat().st_size
             partial.unlink()
             raise ConnectionError(f"the {size:,} bytes that came are not an .npz file")
+        # The hash first: after a kill in between the next call downloads again. In the other order
+        # it would find a file without a hash, and take it as one that was put there by hand.
         _record(path, sha256_of(partial))
         partial.replace(path)
     except OSError as error:

@@ -45,6 +45,7 @@ def parameter_names(names: Collection[str]) -> dict[str, str]:
 
 def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """An array of floats as float32, C-contiguous; too large a float64 becomes an infinity."""
+    # `check_finite` names the parameter of such an infinity; NumPy's warning names a line of ours.
     with np.errstate(over="ignore"):
         return np.asarray(array, dtype=np.float32, order="C")
 

@@ -45,7 +45,8 @@ def _reader(path: Path) -> Callable[[Path], Stored]:
         return _zip_reader(path)
     if is_safetensors(head):
         return read_safetensors
-    if head.startswith(b"\x80"):  # a bare pickle: how torch.save wrote before PyTorch 1.6
+    # A bare pickle: so wrote torch.save before PyTorch 1.6.
+    if head.startswith(b"\x80"):
         return _read_pytorch
     found = f"it starts with {head!r}" if head else "it is empty"
     raise CheckpointError(f"not a file of weights, {found}; expected {KINDS}")
@@ -91,7 +92,8 @@ def _read_pytorch(path: Path) -> Stored:
     torch = require("torch", "export")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can make the unpickler raise anything
+    # A damaged pickle can make the unpickler raise anything.
+    except Exception as error:
         raise CheckpointError(
             f"PyTorch cannot load it as plain tensors ({type(error).__name__}): it is damaged, or "
             "holds other Python objects, which are never executed. Save the tensors alone: "

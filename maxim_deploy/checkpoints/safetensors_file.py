@@ -100,7 +100,8 @@ def read_safetensors(path: Path) -> Stored:
 
 
 def _decoded(name: str, dtype: str, shape: list[int], data: bytearray) -> npt.NDArray[np.float32]:
-    if dtype == "BF16":  # the upper half of a float32, which NumPy has no type for
+    # NumPy has no type for bfloat16, which is the upper half of a float32: widening is exact.
+    if dtype == "BF16":
         upper = np.frombuffer(data, "<u2").reshape(shape).astype(np.uint32)
         return (upper << 16).view(np.float32)
     if dtype not in ("F16", "F32", "F64"):

@@ -57,6 +57,7 @@ def _fetch(url: str, partial: Path, progress: ByteProgress | None) -> None:
             if not chunk:
                 break
             done += file.write(chunk)
+        # Whoever renames the file now takes its content to be on the disk.
         file.flush()
         os.fsync(file.fileno())
     if total is not None and done != total:
@@ -68,14 +69,17 @@ def _resumed(url: str, partial: Path, etag: Path) -> tuple[Any, int] | None:
     """An answer for the rest of the file and how much is there already, or None to start over."""
     done = partial.stat().st_size
     tag = etag.read_text("utf-8") if etag.exists() else ""
-    if not done or not tag or tag.startswith("W/"):  # a weak tag does not vouch for the bytes
+    # A weak tag vouches for the meaning of a file, not for its bytes.
+    if not done or not tag or tag.startswith("W/"):
         return None
     try:
         response = _opened(url, {"Range": f"bytes={done}-", "If-Range": tag})
-    except HTTPError as error:  # 416: there is nothing after `done`
+    # 416, say: there is nothing after `done`.
+    except HTTPError as error:
         error.close()
         return None
-    if response.status == 200:  # the whole file: it changed, or the server knows no ranges
+    # The whole file: it has changed, or the server knows no ranges.
+    if response.status == 200:
         return response, 0
     starts_there = response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
     if starts_there and response.headers.get("ETag", tag) == tag:

@@ -35,7 +35,8 @@ def find_gpu(device: int = 0) -> Gpu | None:
         cuda = require("cuda.bindings.driver", "rtx")
         return _ask(cuda, device)
     except (MissingDependencyError, RuntimeError):
-        return None  # a RuntimeError is also what cuda-bindings raises if there is no driver
+        # A RuntimeError is also what cuda-bindings raises if there is no driver.
+        return None
 
 
 def _ask(cuda: Any, device: int) -> Gpu:

@@ -42,7 +42,8 @@ def cpu_session(graph: Path, threads: int | None = None) -> Any:
     ort = require("onnxruntime", "cpu")
     options = session_options(ort, threads)
     session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    _trim()  # 25 MB of loading S-2 in float16 would else stay, or be counted as of the first run
+    # 25 MB of loading S-2 in float16 would else stay, or be counted as of the first run.
+    _trim()
     return session
 
 
@@ -85,7 +86,8 @@ class Arena:
         config = ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED})
         try:
             ort.create_and_register_allocator(ort.OrtMemoryInfo(*where), config)
-        except Exception:  # its own class of this name is not public
+        # ONNX Runtime's own class of this name is not public.
+        except Exception:
             return
         options = ort.SessionOptions()
         self.join(options, force=True)
@@ -105,12 +107,15 @@ class Arena:
         with self._lock:
             self._users += 1
         leave = weakref.finalize(user, self._leave)
-        leave.atexit = False  # the process gives everything back by itself
+        # At its end the process gives everything back by itself.
+        leave.atexit = False
         return leave
 
     def make_room(self, size: int) -> None:
         """Call before a run of about `size` bytes. Blocks of smaller runs are too small for it."""
         with self._lock:
+            # The arena's blocks are as large as earlier tensors. A larger run fits into none of
+            # them, and would take its memory on top of theirs.
             if size > self.held_bytes:
                 self._release()
                 self.held_bytes = size
@@ -125,8 +130,7 @@ class Arena:
         with self._lock:
             self._users -= 1
             if not self._users:
-                self._release()
-                self.held_bytes = 0
+                self.forget()
 
     def _release(self) -> None:
         """Give back what no run uses now: blocks go at the end of a run that is told to."""
@@ -145,7 +149,8 @@ def arena_of_this_process() -> Arena:
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
     """
-    with _making:  # a cache alone may make two
+    # Two threads that miss a cache at once both make the value, and a second arena is refused.
+    with _making:
         return _made()
 
 

@@ -43,8 +43,10 @@ def measured_run_memory(graph: Path) -> RunMemory | None:
     Raises:
         BackendError: the graph does not run.
     """
+    # Nowhere else can a process begin its peak anew, so that loading would be measured with it.
     if sys.platform != "linux":
         return None
+    # Three runs each: the second and third find other blocks in the arena than the first.
     small = [(math.prod(size), _measured(graph, *size, 3)) for size in _SMALL]
     pixels, peaks = small[-1]
     large = [(math.prod(size), _measured(graph, *size, 1)) for size in _LARGE]

@@ -74,7 +74,8 @@ class GpuSensors:
     def _ask(self, question: str, *arguments: Any) -> Any:
         try:
             return getattr(self._nvml, question)(*arguments)
-        except self._nvml.NVMLError:  # not every GPU has every sensor
+        # Not every GPU has every sensor.
+        except self._nvml.NVMLError:
             return None
 
 
