@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,8 +9,6 @@ from benchmarks.samples import record
 
 from maxim_deploy.benchmarks.records import append_records, read_records
 from maxim_deploy.errors import UsageError
-from maxim_deploy.machine import facts as environment_module
-from maxim_deploy.machine.facts import environment, machine_of
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 RECORD = record()
@@ -54,45 +51,6 @@ def test_bad_lines_are_named(tmp_path: Path) -> None:
 def test_an_unwritable_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write records"):
         append_records(tmp_path, [RECORD])
-
-
-def test_the_environment_names_the_machine_but_not_its_owner() -> None:
-    import getpass
-    import platform
-
-    found = environment()
-    assert set(found) == {
-        "cpu", "cpu_id", "cpus", "ram_bytes", "os", "python", "libraries", "load_average_1m",
-        "gpu", "commit",
-    }  # fmt: skip
-    assert {"maxim-deploy", "numpy"} <= set(found["libraries"])
-    text = json.dumps(found)
-    assert str(Path.home()) not in text or str(Path.home()) == "/"
-    assert platform.node() not in text or platform.node() in ("", "Linux")
-    assert getpass.getuser() in ("root",) or getpass.getuser() not in text
-
-
-def test_a_machine_in_words() -> None:
-    assert machine_of({"cpu": "Z80", "cpus": 2}) == "Z80 x 2"
-    facts = {"cpu": "Z80", "cpu_id": "Zilog 8", "cpus": 2, "gpu": {"name": "NVIDIA L4"}}
-    assert machine_of(facts) == "Z80 (Zilog 8) x 2 and NVIDIA L4"
-    assert machine_of({"cpu": None, "cpus": None}) == "unknown CPU x None"
-
-
-def test_only_a_commit_of_our_own_is_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An installed package lies in an environment, which often lies in somebody's checkout."""
-    package = tmp_path / ".venv" / "maxim_deploy"
-    package.mkdir(parents=True)
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "secret"], check=True)
-    monkeypatch.setattr(environment_module, "_PACKAGE", package)
-    assert environment()["commit"] is None
-    monkeypatch.setattr(environment_module, "_PACKAGE", tmp_path / "maxim_deploy")
-    (tmp_path / "maxim_deploy").mkdir()
-    assert len(environment()["commit"]) == 40
 
 
 def test_a_line_that_was_cut_does_not_spoil_the_next(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from engines.bundles import settings, tiny_graph, write_bundle
 from maxim_deploy.engines.building import builder_config, known_targets
 from maxim_deploy.engines.network import check_network
 from maxim_deploy.engines.store import add_engine
-from maxim_deploy.errors import EngineError, MissingDependencyError, UsageError
-from maxim_deploy.machine.tensorrt import load_library, parse_graph
+from maxim_deploy.errors import EngineError, UsageError
+from maxim_deploy.machine.tensorrt import parse_graph
 
 
 @pytest.fixture
@@ -111,13 +111,3 @@ def test_a_profile_that_the_graph_cannot_take(trt, parsed) -> None:
 def test_targets_of_the_library(trt) -> None:
     assert {"7.5", "8.6", "8.9", "12.0"} <= known_targets(trt).keys()
     assert "9.0" not in known_targets(trt)
-
-
-def test_the_names_of_libraries(monkeypatch) -> None:
-    with pytest.raises(UsageError, match=r"unknown engine library 'rtx'.*known: tensorrt, tensor"):
-        load_library("rtx")
-    monkeypatch.setitem(
-        __import__("sys").modules, "tensorrt", SimpleNamespace(__version__="10.9.0")
-    )
-    with pytest.raises(MissingDependencyError, match=r"tensorrt 10\.9\.0 is too old.*--upgrade"):
-        load_library("tensorrt")

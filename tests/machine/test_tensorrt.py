@@ -1,0 +1,43 @@
+"""TensorRT's two libraries behind one door."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from maxim_deploy.errors import MissingDependencyError, UsageError
+from maxim_deploy.machine.tensorrt import collecting_logger, load_library, type_name, version_of
+
+
+def test_the_names_of_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"unknown engine library 'rtx'.*known: tensorrt, tensor"):
+        load_library("rtx")
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.9.0"))
+    with pytest.raises(MissingDependencyError, match=r"tensorrt 10\.9\.0 is too old.*--upgrade"):
+        load_library("tensorrt")
+
+
+def test_versions_are_compared_as_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    new = SimpleNamespace(__version__="10.12.0.36")
+    assert version_of(new) == (10, 12, 0, 36)
+    monkeypatch.setitem(sys.modules, "tensorrt", new)
+    assert load_library("tensorrt") is new
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'maxim-deploy\[tensorrt\]'"):
+        load_library("tensorrt")
+
+
+def test_types_are_named_as_numpy_does() -> None:
+    names = [type_name(SimpleNamespace(name=name)) for name in ("FLOAT", "HALF", "BF16", "UINT8")]
+    assert names == ["float32", "float16", "bfloat16", "uint8"]
+
+
+def test_a_logger_keeps_what_is_said() -> None:
+    logger: Any = collecting_logger(SimpleNamespace(ILogger=object))
+    logger.log(SimpleNamespace(name="ERROR"), "it broke")
+    logger.log(SimpleNamespace(name="INFO"), "by the way")
+    assert logger.texts("ERROR", "INTERNAL_ERROR") == ["it broke"]
+    assert logger.messages == [("ERROR", "it broke"), ("INFO", "by the way")]
