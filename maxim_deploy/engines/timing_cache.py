@@ -28,7 +28,6 @@ class TimingCacheFile:
     """
 
     def __init__(self, path: Path, library: str, gpu: str, progress: Progress) -> None:
-        self._path = path
         self._file = LibraryFile(path, "timing cache", library, gpu, progress)
 
     def load(self, config: Any) -> Any:
@@ -59,11 +58,11 @@ class TimingCacheFile:
         """A lock between processes: a file beside the cache, where its users can write."""
         filelock = require("filelock", "tensorrt")
         try:
-            with filelock.FileLock(self._path.with_name(self._path.name + ".lock")):
+            with filelock.FileLock(self._file.path.with_name(self._file.path.name + ".lock")):
                 yield
         except OSError as error:
             raise EngineError(
-                f"cannot write the timing cache {str(self._path)!r}: {error}"
+                f"cannot write the timing cache {str(self._file.path)!r}: {error}"
             ) from error
 
     def _payload(self) -> bytes:
@@ -71,5 +70,5 @@ class TimingCacheFile:
             return self._file.read()
         except OSError as error:
             raise UsageError(
-                f"cannot read the timing cache {str(self._path)!r}: {error}"
+                f"cannot read the timing cache {str(self._file.path)!r}: {error}"
             ) from error

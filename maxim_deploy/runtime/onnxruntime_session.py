@@ -56,15 +56,19 @@ def cuda_session(ort: Any, graph: Path, device: int, threads: int | None) -> Any
     """
     _check_build(ort)
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA and cuDNN from PyPI are not on the loader's path
+        # CUDA and cuDNN from PyPI are not on the loader's path.
+        ort.preload_dlls()
     options = ort.SessionOptions()
-    options.enable_mem_reuse = options.enable_mem_pattern = False  # as on the CPU, for its memory
+    # As on the CPU: reused buffers chain others, which then live to the end of a run.
+    options.enable_mem_reuse = options.enable_mem_pattern = False
     options.intra_op_num_threads = threads_to_ask_for(threads)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider = {
         "device_id": device,
-        "arena_extend_strategy": "kSameAsRequested",  # not the next power of two
-        "cudnn_conv_algo_search": "HEURISTIC",  # the default measures anew at every new shape
+        # Not the next power of two, or a run takes up to twice what was planned for it.
+        "arena_extend_strategy": "kSameAsRequested",
+        # The default measures anew at every new shape, while the caller waits.
+        "cudnn_conv_algo_search": "HEURISTIC",
         "do_copy_in_default_stream": True,
     }
     providers = [(CUDA, provider), "CPUExecutionProvider"]

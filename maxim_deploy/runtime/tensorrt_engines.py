@@ -48,9 +48,11 @@ class SharedEngine:
     def __init__(self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, gpu: Gpu) -> None:
         self.trt, self.gpu, self.users = load_library(entry.library), gpu, 0
         self._log = collecting_logger(self.trt)
-        self._log.messages = deque(maxlen=_KEPT_MESSAGES)  # an application may run for months
+        # An application may run for months, and the library may log in every run.
+        self._log.messages = deque(maxlen=_KEPT_MESSAGES)
         with cuda.active():
-            self._runtime = self.trt.Runtime(self._log)  # it must outlive the engine
+            # Kept, for the runtime must outlive the engine that it makes.
+            self._runtime = self.trt.Runtime(self._log)
             # Such an engine brings the code that runs it; its hash has been checked.
             if entry.made_of["version_compatible"]:
                 self._runtime.engine_host_code_allowed = True
@@ -86,7 +88,8 @@ class SharedEngine:
 
     def error(self, what: str) -> Exception:
         """What went wrong, with the library's reason, as an exception to raise."""
-        messages = list(self._log.messages)  # at once: the library may write from its own threads
+        # Copied at once: the library may write from threads of its own.
+        messages = list(self._log.messages)
         self._log.messages.clear()
         text = f"{what}: {failure(messages)}"
         no_memory = any("ERROR" in kind and _NO_MEMORY.search(said) for kind, said in messages)

@@ -46,6 +46,7 @@ class RtxSettings:
     ) -> None:
         chosen = entry.runtime
         self.config = config = engine.create_runtime_config()
+        # Contexts borrow the pool's memory. By default each has that of the largest profile.
         config.set_execution_context_allocation_strategy(
             trt.ExecutionContextAllocationStrategy.USER_MANAGED
         )
@@ -56,7 +57,8 @@ class RtxSettings:
             trt.DynamicShapesKernelSpecializationStrategy, chosen["specialization"].upper()
         )
         self._cache: Any = None
-        self._saved = b""  # hash of what is in the file
+        # Hash of what is in the file, which is written only when kernels were added.
+        self._saved = b""
         if chosen["runtime_cache"]:
             self._file = _cache_file(bundle, entry, trt.__version__, gpu)
             self._load()

@@ -26,11 +26,10 @@ import onnx
 from onnx import GraphProto, NodeProto
 
 from maxim_deploy.errors import UsageError
+from maxim_deploy.graph.cost.live_set import VIEWS
 from maxim_deploy.graph.cost.values import Value, values_of
 
-FREE = frozenset(
-    {"Constant", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
-)
+FREE = VIEWS | {"Constant", "Shape", "Size"}
 """Operators that move no data: views, constants, and questions about a shape."""
 
 PARTIAL = frozenset({"Gather", "Slice"})

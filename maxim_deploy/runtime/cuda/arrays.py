@@ -146,6 +146,7 @@ def _from_dlpack(array: Any, device: int) -> DeviceArray:
     shape = tuple(tensor.shape[k] for k in range(tensor.ndim))
     if tensor.strides:
         _check_contiguous(shape, tuple(tensor.strides[k] for k in range(tensor.ndim)), 1)
+    # The capsule is not consumed: kept with the array, it gives that back when it goes itself.
     return DeviceArray((tensor.data or 0) + tensor.byte_offset, shape, dtype, 1, (array, capsule))
 
 

@@ -34,14 +34,16 @@ class CudaBindings:
         self._api = require("cuda.bindings.runtime", "rtx")
         self.device = device
         with self.active():
-            self._call("cudaFree", 0)  # makes the primary context, or says why there is none
+            # A call that does nothing makes the primary context, or says why there is none.
+            self._call("cudaFree", 0)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """As in `Cuda`."""
         before = self._answer("cudaGetDevice")
         if before == self.device:
-            self._answer("cudaSetDevice", self.device)  # a new thread has no context until now
+            # A new thread has this device by default, but no context until now.
+            self._answer("cudaSetDevice", self.device)
             yield
             return
         self._answer("cudaSetDevice", self.device)
@@ -128,7 +130,8 @@ class CudaBindings:
         try:
             work()
         except BaseException:
-            with contextlib.suppress(BackendError), self.active():  # its failure says no more
+            # The stream must leave the capture, and a second failure says no more.
+            with contextlib.suppress(BackendError), self.active():
                 self._answer("cudaStreamEndCapture", stream.native)
             raise
         captured = self._call("cudaStreamEndCapture", stream.native)
@@ -156,7 +159,8 @@ class CudaBindings:
         """The result of a call, which answers with (error, result...)."""
         error, *results = getattr(self._api, name)(*arguments)
         if int(error):
-            self._api.cudaGetLastError()  # or the next to ask, such as TensorRT, takes it for its
+            # Cleared, or the next to ask, such as TensorRT, takes the error for its own.
+            self._api.cudaGetLastError()
             text = f"{name} failed on GPU {self.device}: {error.name}"
             if error == self._api.cudaError_t.cudaErrorMemoryAllocation:
                 free = self._api.cudaMemGetInfo()[1]

@@ -45,6 +45,7 @@ class PyCuda:
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """As in `Cuda`."""
+        # Pushed rather than set, so that the pop gives the thread its own context back.
         with self._errors("cuCtxPushCurrent"):
             self._context.push()
         try:
@@ -60,6 +61,7 @@ class PyCuda:
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """As in `Cuda`."""
+        # CUDA locks no empty block.
         if not math.prod(shape):
             return np.empty(shape, dtype)
         with self._calling("pagelocked_empty"):
@@ -131,6 +133,7 @@ class PyCuda:
         _no_graphs(graph, stream)
 
     def _free(self, memory: Any) -> None:
+        # The garbage collector may call it in any thread, so that nothing may escape.
         with contextlib.suppress(BackendError), self._calling("DeviceAllocation.free"):
             memory.free()
 
