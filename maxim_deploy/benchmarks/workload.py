@@ -94,7 +94,6 @@ class Runner(Protocol):
 
     def result(self) -> NDArray[np.float32]:
         """What the network made of the pictures in its last run: `[N, H, W, 3]`."""
-        ...
 
     def restorer(self) -> Restorer:
         """For tests under load.
@@ -102,7 +101,6 @@ class Runner(Protocol):
         Raises:
             KeyError: this is no backend on a bundle.
         """
-        ...
 
 
 def by_wall(run: Callable[[], object]) -> Bracket:

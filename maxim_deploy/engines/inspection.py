@@ -76,7 +76,7 @@ def _layers(bundle: Bundle, entry: EngineEntry) -> list[dict[str, Any]]:
     try:
         return [vars(layer) for layer in layers_from_json(path.read_text("utf-8"))]
     # Built without details, or the list was removed: nothing depends on it.
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, TypeError, ValueError):
         return []
 
 

@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from maxim_deploy.machine.tensorrt import readable_type
+from maxim_deploy.spec.decoding import decoded
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,6 @@ def layers_to_json(layers: Iterable[Layer]) -> str:
 
 
 def layers_from_json(text: str) -> list[Layer]:
-    """The inverse of `layers_to_json`; raises KeyError, TypeError or ValueError."""
-    records: list[dict[str, Any]] = json.loads(text)
-    return [
-        Layer(record["name"], record["kind"], tuple(record["types"]), tuple(record["nodes"]))
-        for record in records
-    ]
+    """The inverse of `layers_to_json`; raises TypeError or ValueError."""
+    layers: list[Layer] = decoded(list[Layer], json.loads(text), "layers")
+    return layers

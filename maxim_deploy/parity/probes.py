@@ -30,7 +30,6 @@ class Probe(Protocol):
 
     def values(self, names: Sequence[str], image: Array) -> Iterator[tuple[str, Array]]:
         """The tensors of the given names for a batch `[N, 3, H, W]`, channels last: `[..., C]`."""
-        ...
 
 
 class ModuleProbe:

@@ -100,10 +100,9 @@ class EngineSettings:
         check_known("profiling_verbosity", self.profiling_verbosity, VERBOSITIES)
         check_known("cuda_graphs", self.cuda_graphs, CUDA_GRAPHS)
         check_known("specialization", self.specialization, SPECIALIZATIONS)
-        if not 0 <= self.optimization_level <= 5:
-            raise UsageError(f"optimization_level is 0 to 5, not {self.optimization_level}")
-        if not 0 <= self.aux_streams <= 7:
-            raise UsageError(f"aux_streams is 0 to 7, not {self.aux_streams}")
+        for name, most in (("optimization_level", 5), ("aux_streams", 7)):
+            if not 0 <= getattr(self, name) <= most:
+                raise UsageError(f"{name} is 0 to {most}, not {getattr(self, name)}")
         _check_targets(self.targets)
         self._check_library()
 
