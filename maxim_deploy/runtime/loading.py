@@ -41,7 +41,8 @@ def load(
         precision: "auto", "fp32", "fp16" or "bf16". Of those that the bundle has, "auto" is the
             fastest of the backend: fp16 on a GPU, fp32 on a CPU, which runs no bf16.
         device: index of the GPU; a CPU backend takes 0 only.
-        threads: CPU threads for one image; None for one per core.
+        threads: CPU threads for one image; None for one per core, or as many as fill the quota of a
+            container.
         tile: "auto" runs an image whole if it fits the memory, and in tiles if not; "off" always
             whole; a multiple of 64 in tiles of that side whatever is larger.
         overlap: pixels that tiles share at least; None for the default, 64.
