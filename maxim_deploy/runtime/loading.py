@@ -76,8 +76,11 @@ def load(
 
     opened = Bundle.open(bundle)
     request = Request(opened, precision, device, threads, stream, cuda)
+    options = {"tile": tile, "overlap": overlap, "max_memory": max_memory}
+    # Before the network is there: its session gives back the buffer that hashing leaves, which a
+    # run would else use again, and take less than was planned.
+    settings = result_settings(opened.path, {"backend": backend, "precision": precision, **options})
     running, not_taken = open_backend(request, backend)
-    tiles = {"tile": tile, "overlap": overlap, "max_memory": max_memory}
     info = RestorerInfo(
         model=opened.manifest.model,
         variant=opened.manifest.architecture.variant,
@@ -88,9 +91,7 @@ def load(
         library=running.library,
         sizes=running.sizes,
         not_taken=not_taken,
-        settings=result_settings(
-            opened.path, {"backend": backend, "precision": precision, **tiles}
-        ),
+        settings=settings,
     )
     try:
         return Restorer(running, info, Planner(running, tile, overlap), limit)
