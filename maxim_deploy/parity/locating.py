@@ -124,8 +124,8 @@ def locate(a: str, b: str, sample: Sample, precision: str | None = None) -> Loca
         UsageError: a stage has no tensors inside, or the two have too few in common.
         MaximDeployError: a stage cannot be opened.
     """
-    subjects = inspect_stage(a, precision), inspect_stage(b, precision)
-    return Located(a, b, sample.name, walk(*subjects, _batch(sample)))
+    networks = inspect_stage(a, precision), inspect_stage(b, precision)
+    return Located(a, b, sample.name, walk(*networks, _batch(sample)))
 
 
 def walk(
@@ -154,9 +154,9 @@ Pairs = list[tuple[str, str, str]]
 
 
 def _pairs(a: InspectedNetwork, b: InspectedNetwork, image: NDArray[np.float32]) -> Pairs:
-    for subject in (a, b):
-        if isinstance(subject.probe, ModuleProbe):
-            subject.probe.run(image)  # only then are its names complete and in order
+    for network in (a, b):
+        if isinstance(network.probe, ModuleProbe):
+            network.probe.run(image)  # only then are its names complete and in order
     if a.form == b.form and isinstance(a.probe, ModuleProbe) == isinstance(b.probe, ModuleProbe):
         known = set(a.probe.names)
         return [(name, name, name) for name in b.probe.names if name in known]
@@ -193,13 +193,13 @@ def _rounding(
     """The error that rounding alone makes at each point, where it can be measured."""
     names = [point for point, _, _ in pairs]
     if a.precision == b.precision == FULL:
-        for subject, side in ((b, 2), (a, 1)):
-            if isinstance(subject.probe, ModuleProbe):
+        for network, side in ((b, 2), (a, 1)):
+            if isinstance(network.probe, ModuleProbe):
                 own = [pair[side] for pair in pairs]
                 # The same weights and operations: what differs is float32's rounding,
                 # as it adds up in this network on this picture.
-                exact = subject.probe.exact()
-                return dict(zip(names, _errors(subject.probe, own, exact, own, image), strict=True))
+                exact = network.probe.exact()
+                return dict(zip(names, _errors(network.probe, own, exact, own, image), strict=True))
         return {}
     low, full = (a, b) if b.precision == FULL else (b, a)
     if full.precision != FULL or full.graph is None or low.graph is None or low.form != full.form:
