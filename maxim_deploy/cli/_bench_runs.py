@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from maxim_deploy._optional import require_extra
 from maxim_deploy.benchmarks.suite import SuitePlan, read_options, read_suite
 from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.cli import shell
@@ -37,6 +38,7 @@ def runs_asked_for(
     Raises:
         UsageError: something is wrong with them.
         BundleError: a path is not that of a bundle.
+        MissingDependencyError: what is to be measured cannot be made here.
     """
     only = options.pop("models")
     if not suites and (plan_name or only):
@@ -55,6 +57,9 @@ def runs_asked_for(
     for name, plan in plans.items():
         if not bundles and not plan.models:
             raise UsageError(f"plan [{name}] has no models: name a BUNDLE to measure")
+        # Models without a bundle are exported, and baselines are made of literal weights.
+        if not bundles or any(subject.is_baseline for subject in plan.subjects):
+            require_extra("export")
     folder, by_name = cache or cache_folder() / "benchmarks", named(bundles)
     call = uuid.uuid4().hex[:12]
     return [
