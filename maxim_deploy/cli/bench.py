@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from maxim_deploy.benchmarks.records import Record
     from maxim_deploy.benchmarks.suite_run import SuiteRun
 
-_FILE = click.Path(path_type=Path)
 
 _STUDIES = {
     "tiles": ("tile_sizes", "overlaps", "sigma"),
@@ -31,7 +30,7 @@ _STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {"calls": "overhead"}
 
 
 @click.command("maxim-bench")
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, type=_FILE)
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, type=shell.PATH)
 @click.option("--size", "sizes", multiple=True, metavar="HxW", help="Of the pictures; repeatable.")
 @click.option("--backend", "backends", multiple=True, metavar="B", help="As in maxim-run.")
 @click.option(
@@ -52,25 +51,29 @@ _STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {"calls": "overhead"}
     "--suite",
     "suites",
     multiple=True,
-    type=_FILE,
+    type=shell.PATH,
     metavar="FILE.toml",
     help="What to measure, from a file; repeatable.",
 )
 @click.option("--plan", "plan_name", metavar="NAME", help="One table of a suite.  [default: all]")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only these of the suite.")
-@click.option("--baseline", type=_FILE, metavar="FILE", help="Compare with earlier records.")
+@click.option("--baseline", type=shell.PATH, metavar="FILE", help="Compare with earlier records.")
 @click.option("--layers", is_flag=True, help="Say where the time goes, by block of the network.")
-@click.option("--report", type=_FILE, metavar="FILE.html", help="Write a report with plots.")
-@click.option("--parity", type=_FILE, metavar="FILE.jsonl", help="Of maxim-parity, for the report.")
+@click.option("--report", type=shell.PATH, metavar="FILE.html", help="Write a report with plots.")
+@click.option(
+    "--parity", type=shell.PATH, metavar="FILE.jsonl", help="Of maxim-parity, for the report."
+)
 @click.option(
     "--pictures",
-    type=_FILE,
+    type=shell.PATH,
     metavar="DIR",
     help="Images to restore with the first BUNDLE, for the report; with input/ and target/ in it, "
     "also what is still wrong.",
 )
-@click.option("-o", "--output", type=_FILE, metavar="FILE.jsonl", help="Append records here.")
-@click.option("--cache", type=_FILE, metavar="DIR", help="Keep here what is made to be measured.")
+@click.option("-o", "--output", type=shell.PATH, metavar="FILE.jsonl", help="Append records here.")
+@click.option(
+    "--cache", type=shell.PATH, metavar="DIR", help="Keep here what is made to be measured."
+)
 @click.option(
     "--tiles",
     is_flag=True,

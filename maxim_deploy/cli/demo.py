@@ -16,7 +16,7 @@ SIGMA = 25
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=shell.PATH,
     required=True,
     metavar="FOLDER",
     help="Folder for the bundle and the pictures; made if it is not there.",

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=shell.PATH,
     metavar="BUNDLE",
     help="Directory to write, or a bundle to add an engine to.",
 )
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=shell.PATH,
     metavar="FILE",
     help="Weights of your own: .npz as published, .safetensors, .pt or .pth. "
     "MODEL is then optional and only names them.",
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--recipe",
     "recipes",
-    type=click.Path(path_type=Path),
+    type=shell.PATH,
     multiple=True,
     metavar="FILE.toml",
     help="Read MODEL and options, or those of an engine, from a file; may be repeated, and the "
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 @click.option("--single-file", is_flag=True, help="Embed the weights in each graph.")
 @click.option(
     "--precision-table",
-    type=click.Path(path_type=Path),
+    type=shell.PATH,
     metavar="FILE",
     help="Which nodes stay float32, as JSON, in place of the default table.",
 )
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 @engine_options
 @click.option(
     "--inspect",
-    type=click.Path(path_type=Path),
+    type=shell.PATH,
     metavar="BUNDLE",
     help="Say what is in a bundle and what of it would run here; nothing is written.",
 )

@@ -45,9 +45,7 @@ class _Size(click.ParamType[tuple[int, int]]):
 
 @click.command("maxim-parity")
 @click.argument("stages", metavar="A [B]", nargs=-1)
-@click.option(
-    "--images", type=click.Path(path_type=Path), metavar="DIR", help="Compare on these pictures."
-)
+@click.option("--images", type=shell.PATH, metavar="DIR", help="Compare on these pictures.")
 @click.option(
     "--size", type=_Size(), help="Cut pictures to it.  [default: 256x256 for the built-in ones]"
 )
@@ -62,13 +60,11 @@ class _Size(click.ParamType[tuple[int, int]]):
     type=click.Choice(["nearest", "truncate"]),
     help="How results become 8 bits, to be compared byte for byte with a folder of pictures.",
 )
-@click.option(
-    "--maps", type=click.Path(path_type=Path), metavar="DIR", help="Write error maps as PNG."
-)
+@click.option("--maps", type=shell.PATH, metavar="DIR", help="Write error maps as PNG.")
 @click.option("--locate", is_flag=True, help="Name the first tensor inside that departs, at 64x64.")
 @click.option(
     "--dataset",
-    type=click.Path(path_type=Path),
+    type=shell.PATH,
     metavar="DIR",
     help="Measure A on the pairs of DIR/input and DIR/target.",
 )
@@ -89,7 +85,7 @@ class _Size(click.ParamType[tuple[int, int]]):
 )
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
+    type=shell.PATH,
     metavar="FILE",
     help="With --dataset: keep what is measured in FILE, and go on from there.",
 )
@@ -109,13 +105,13 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=shell.PATH,
     metavar="TABLE.json",
     help="Of --bisect: write the table here; without it, it is printed.",
 )
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path),
+    type=shell.PATH,
     metavar="DIR",
     help="Of --bisect: where trials are kept, so that an interrupted search goes on.",
 )

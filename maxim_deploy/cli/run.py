@@ -37,7 +37,7 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
 
 
 @click.command("maxim-run")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=shell.PATH)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT", help="File or folder to write; --plan needs none.")
 @click.option(

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
@@ -24,6 +25,10 @@ from maxim_deploy.errors import MaximDeployError
 
 if TYPE_CHECKING:
     from maxim_deploy.jobs.progress import FileProgress
+
+
+PATH = click.Path(path_type=Path)
+"""Type of every option that names a file or a folder."""
 
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
