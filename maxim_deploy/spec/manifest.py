@@ -29,7 +29,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from maxim_deploy._files import settled, sha256_of, write_text
 from maxim_deploy.errors import BundleError
@@ -149,34 +149,25 @@ class Manifest:
     @classmethod
     def _checked(cls, document: dict[str, Any]) -> Manifest:
         """The manifest; raises KeyError, TypeError or ValueError."""
+        types = get_type_hints(cls) | {"files": dict[str, _FileRecord]}
 
-        def read(kind: Any, name: str) -> Any:
-            return decoded(kind, document[name], name)
+        def read(name: str) -> Any:
+            value = document[name]
+            if name in ("model", "architecture"):  # what is beyond their fields stays in `unknown`
+                value = decoded(dict[str, Any], value, name)
+                value = {
+                    one.name: value[one.name] for one in fields(types[name]) if one.name in value
+                }
+            return decoded(types[name], value, name)
 
-        def known(kind: type[Descriptor | Architecture], name: str) -> dict[str, Any]:
-            names = [one.name for one in fields(kind)]
-            return {key: x for key, x in read(dict[str, Any], name).items() if key in names}
-
-        model = decoded(dict[str, str], known(Descriptor, "model"), "model")
-        sizes = decoded(dict[str, int], known(Architecture, "architecture"), "architecture")
-        graphs = read(list[GraphEntry], "graphs")
-        source = read(str | None, "source")
-        files = read(dict[str, _FileRecord], "files")
-        for name in (*(name for graph in graphs for name in (graph.file, graph.weights)), source):
-            if name is not None and name not in files:
+        known = {one.name: read(one.name) for one in fields(cls) if one.name != "unknown"}
+        known["files"] = {name: encoded(record) for name, record in known["files"].items()}
+        manifest = cls(**known)
+        named = [name for graph in manifest.graphs for name in (graph.file, graph.weights)]
+        for name in (*named, manifest.source):
+            if name is not None and name not in manifest.files:
                 raise ValueError(f"files lists no {name!r}")
-        return cls(
-            model=Descriptor.from_json(model),
-            architecture=Architecture.from_json(sizes),
-            settings=read(dict[str, Any], "settings"),
-            graphs=graphs,
-            source=source,
-            files={name: encoded(record) for name, record in files.items()},
-            tools=read(dict[str, str], "tools"),
-            command=read(str, "command"),
-            created=read(str, "created"),
-            engines=read(list[EngineEntry], "engines"),
-        )
+        return manifest
 
 
 def _beyond(document: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
