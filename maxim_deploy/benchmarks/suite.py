@@ -92,18 +92,6 @@ def read_suite(path: Path) -> dict[str, SuitePlan]:
     return read_toml(path, "suite", _plans)
 
 
-def plan_from(table: dict[str, Any]) -> SuitePlan:
-    """A plan from the keys and values of a table.
-
-    Raises:
-        UsageError: a key is unknown, a value wrong, or there is nothing to measure.
-    """
-    plan = SuitePlan(**read_keys(table))
-    if not plan.subjects:
-        raise UsageError("there is nothing to measure: name backends or baselines")
-    return plan
-
-
 def read_keys(table: dict[str, Any]) -> dict[str, Any]:
     """Checked values for some of the fields of `SuitePlan`.
 
@@ -138,12 +126,15 @@ def size_from(key: str, value: object) -> Size:
 def _plans(tables: dict[str, Any]) -> dict[str, SuitePlan]:
     if not tables or not all(isinstance(table, dict) for table in tables.values()):
         raise UsageError("a suite is made of tables, one per plan")
-    return {name: _in_table(name, table) for name, table in tables.items()}
+    return {name: _plan(name, table) for name, table in tables.items()}
 
 
-def _in_table(name: str, table: dict[str, Any]) -> SuitePlan:
+def _plan(name: str, table: dict[str, Any]) -> SuitePlan:
     try:
-        return plan_from(table)
+        plan = SuitePlan(**read_keys(table))
+        if not plan.subjects:
+            raise UsageError("there is nothing to measure: name backends or baselines")
+        return plan
     except UsageError as error:
         raise UsageError(f"[{name}] {error}") from error
 

@@ -18,7 +18,7 @@ from maxim_deploy.benchmarks.roofline import Roofline
 from maxim_deploy.benchmarks.side_by_side import Files, SideBySide
 from maxim_deploy.benchmarks.subjects import LITERAL, Subject
 from maxim_deploy.benchmarks.suite import SuitePlan
-from maxim_deploy.errors import BackendError, BundleError, MaximDeployError, UsageError
+from maxim_deploy.errors import BackendError, MaximDeployError, UsageError
 from maxim_deploy.machine.facts import machine_of
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime.registry import automatic_backends, backend_named
@@ -231,24 +231,18 @@ def _require_exporter() -> None:
 
 
 def _name_of(model: str | Architecture) -> str:
-    if isinstance(model, str):
-        return f"{model} random" if model in VARIANTS else model
-    return f"{model} random"
+    is_known = isinstance(model, str) and model not in VARIANTS
+    return str(model) if is_known else f"{model} random"
 
 
 def _graph_in(bundle: Bundle, precision: str) -> tuple[Path, str] | None:
-    for io in FORMS:
-        try:
-            return bundle.path / bundle.graph(precision, io).file, io
-        except BundleError:
-            continue
-    return None
+    graphs = bundle.manifest.graphs
+    files = {graph.io: graph.file for graph in graphs if graph.precision == precision}
+    return next(((bundle.path / files[io], io) for io in FORMS if io in files), None)
 
 
 def _as_profiles(plan: SuitePlan) -> list[str]:
-    return [
-        f"{height}x{width}@{batch}" for (height, width), batch in product(plan.sizes, plan.batches)
-    ]
+    return [f"{h}x{w}@{batch}" for (h, w), batch in product(plan.sizes, plan.batches)]
 
 
 def _prefixed(progress: Callable[[str], None], what: str) -> Callable[[str], None]:

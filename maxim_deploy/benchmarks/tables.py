@@ -82,10 +82,7 @@ def _table(records: Sequence[Record]) -> list[str]:
         ("peak, MB", _peak),
         ("run, B/px", _at("{:.0f}".format, "memory", "bytes_per_pixel")),
         ("device, MB", _at(_millions, "memory", "device_bytes")),
-        (
-            "kFLOP/px",
-            _at(lambda operations: f"{operations / 1e3:.0f}", "cost", "operations_per_pixel"),
-        ),
+        ("kFLOP/px", _at(_thousands, "cost", "operations_per_pixel")),
         ("bound", _at("{:.0%}".format, "cost", "share")),
         ("products", _at("{:.0%}".format, "cost", "fused_share")),
         ("nodes", _at(str, "graph", "nodes")),
@@ -218,6 +215,10 @@ def _ms(value: float) -> str:
 
 def _digits(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _thousands(value: float) -> str:
+    return f"{value / 1e3:.0f}"
 
 
 def _millions(value: float) -> str:

@@ -237,12 +237,7 @@ def _read_weights(asked: ExportRecipe, progress: Progress) -> Checkpoint:
         size = f" of {total / 1e6:.1f}" if total else ""
         progress(f"downloading the checkpoint: {done / 1e6:.1f}{size} MB")
 
-    return open_model(
-        asked.model,
-        file=asked.checkpoint,
-        variant=asked.variant,
-        progress=tell,
-    )
+    return open_model(asked.model, file=asked.checkpoint, variant=asked.variant, progress=tell)
 
 
 def _summary(bundle: Bundle, is_new: bool) -> str:

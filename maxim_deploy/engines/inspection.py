@@ -10,6 +10,7 @@ from maxim_deploy.engines.layers import layers_from_json
 from maxim_deploy.engines.validity import reasons_against
 from maxim_deploy.errors import BundleError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.quantities import readable_bytes
@@ -63,7 +64,7 @@ def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -
     listed = _layers(bundle, entry)
     types = Counter("+".join(layer["types"]) for layer in listed if layer["types"])
     record = {
-        **entry.to_json(),
+        **encoded(entry),
         "runs_here": not reasons,
         "reasons": reasons,
         "layer_types": dict(types.most_common()),
@@ -98,7 +99,7 @@ def inspection_text(report: dict[str, Any]) -> str:
 
 
 def _engine_lines(engine: dict[str, Any]) -> list[str]:
-    entry = EngineEntry.from_json(engine)
+    entry: EngineEntry = decoded(EngineEntry, engine)
     memory = ", ".join(f"{name} {readable_bytes(size)}" for name, size in entry.memory.items())
     types = ", ".join(f"{count} {name}" for name, count in engine["layer_types"].items())
     lines = [

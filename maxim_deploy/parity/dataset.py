@@ -34,8 +34,6 @@ from maxim_deploy.parity.stored import Folder
 from maxim_deploy.spec.models import PUBLISHED
 
 METRICS = ("reference", "paper")
-CHANNELS = ("rgb", "y")
-
 Score = dict[str, float]
 """Of one picture: `psnr` (reference), `paper_psnr` and `ssim` (paper), those asked for."""
 

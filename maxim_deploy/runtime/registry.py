@@ -131,55 +131,38 @@ class BackendSpec:
         return found
 
 
+# fmt: off
 BACKENDS: tuple[BackendSpec, ...] = (
     *(
         BackendSpec(
-            name,
-            "maxim_deploy.runtime.tensorrt_backend:open_engines",
-            label=library.label,
-            device="gpu",
-            runs="engines",
-            is_automatic=True,
-            extra=library.extra,
-            package=name,
+            name, "maxim_deploy.runtime.tensorrt_backend:open_engines", library.label,
+            device="gpu", runs="engines", is_automatic=True, extra=library.extra, package=name,
             probe="maxim_deploy.runtime.tensorrt_probe:run_tiny_graph",
             profiler="maxim_deploy.benchmarks.profile.bundle_profile:measure_engine",
         )
         for name, library in ENGINE_LIBRARIES.items()
     ),
     BackendSpec(
-        "onnxruntime-cuda",
-        "maxim_deploy.runtime.onnxruntime_cuda:open_backend",
-        label="ONNX Runtime, CUDA",
-        device="gpu",
-        is_automatic=True,
-        extra="gpu",
-        package="onnxruntime-gpu",
-        probe="maxim_deploy.runtime.onnxruntime_cuda:run_tiny_graph",
+        "onnxruntime-cuda", "maxim_deploy.runtime.onnxruntime_cuda:open_backend",
+        "ONNX Runtime, CUDA", device="gpu", is_automatic=True, extra="gpu",
+        package="onnxruntime-gpu", probe="maxim_deploy.runtime.onnxruntime_cuda:run_tiny_graph",
         graph_opener="maxim_deploy.runtime.onnxruntime_cuda:open_graph",
         no_profiler="its node times are those of the CPU that launches the kernels",
     ),
     BackendSpec(
-        "onnxruntime",
-        "maxim_deploy.runtime.onnxruntime_backend:open_backend",
-        label="ONNX Runtime, CPU",
-        is_automatic=True,
-        extra="cpu",
-        package="onnxruntime",
+        "onnxruntime", "maxim_deploy.runtime.onnxruntime_backend:open_backend",
+        "ONNX Runtime, CPU", is_automatic=True, extra="cpu", package="onnxruntime",
         probe="maxim_deploy.runtime.onnxruntime_backend:run_tiny_graph",
         graph_opener="maxim_deploy.runtime.onnxruntime_backend:open_graph",
         profiler="maxim_deploy.benchmarks.profile.bundle_profile:measure_graph",
     ),
     # For comparison, so "auto" never takes it.
     BackendSpec(
-        "torch",
-        "maxim_deploy.parity.torch_backend:open_backend",
-        label="PyTorch eager",
-        runs="weights",
-        extra="export",
-        package="torch",
+        "torch", "maxim_deploy.parity.torch_backend:open_backend", "PyTorch eager",
+        runs="weights", extra="export", package="torch",
     ),
 )
+# fmt: on
 """Ours, the best first."""
 
 _registered: dict[str, BackendSpec] = {}

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.profiles import Profile, Shape, tightest
 
 ENGINE_FOLDER = "engines"
@@ -69,16 +68,6 @@ class EngineEntry:
     created: str
     notes: list[str] = field(default_factory=list)
     unknown: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """As in the manifest."""
-        return encoded(self)
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> EngineEntry:
-        """The inverse of `to_json`; raises TypeError."""
-        entry: EngineEntry = decoded(cls, record, "engine")
-        return entry
 
     def profile_for(self, shape: Shape) -> int | None:
         """Index of the profile to run a shape with; None if it takes no such shape."""

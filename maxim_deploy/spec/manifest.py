@@ -123,7 +123,7 @@ class Manifest:
             "tools": self.tools,
             "command": self.command,
             "created": self.created,
-            "engines": [engine.to_json() for engine in self.engines],
+            "engines": [encoded(engine) for engine in self.engines],
         }
 
     @classmethod

@@ -9,6 +9,7 @@ import pytest
 from spec.samples import asked, entry
 
 from maxim_deploy.errors import UsageError
+from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.engine_settings import (
     EngineSettings,
     engine_settings_from,
@@ -137,4 +138,4 @@ def test_choice_among_engines() -> None:
 
 def test_entry_round_trip() -> None:
     one = entry("x", "photo", made_of={"graph": "a"}, notes=["n"])
-    assert EngineEntry.from_json(one.to_json()) == one
+    assert decoded(EngineEntry, encoded(one)) == one

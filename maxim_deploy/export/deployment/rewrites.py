@@ -6,7 +6,7 @@ of a rewrite stands in the module that applies it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from maxim_deploy.errors import check_known
 
@@ -53,18 +53,10 @@ class Rewrites:
         Raises:
             UsageError: there is no such rewrite.
         """
-        chosen = {_known(name) for name in names}
-        return cls(**{name: name in chosen for name in REWRITES})
-
-    def without(self, name: str) -> Rewrites:
-        """These rewrites less one. Raises as `only` does."""
-        return replace(self, **{_known(name): False})
+        for name in names:
+            check_known("rewrite", name, REWRITES)
+        return cls(**{name: name in names for name in REWRITES})
 
 
 REWRITES = tuple(field.name for field in fields(Rewrites))
 """The names of all rewrites."""
-
-
-def _known(name: str) -> str:
-    check_known("rewrite", name, REWRITES)
-    return name
