@@ -77,7 +77,7 @@ def test_what_only_looks_like_a_number_is_the_runtimes_to_refuse(folder: Path, n
         (["a.png"], 2, "name the file or folder to write with -o OUT"),
         (["-o", "out"], 2, "Missing argument 'INPUT...'"),
         (["a.png", "-o", "out", "--threads", "0"], 2, "0 is not in the range"),
-        (["a.png", "-o", "out", "--backend", "cuda"], 2, "'cuda' is not one of"),
+        (["a.png", "-o", "out", "--backend", "cuda"], 2, "unknown backend 'cuda'; known: auto"),
         (["a.png", "-o", "a.jpg/out"], 1, "output folder 'a.jpg/out' | cannot be written: Not a"),
         (["a.png", "b.png", "-o", "a.jpg"], 1, "output folder 'a.jpg' | cannot be written: File"),
         (["a.png", "-o", "/proc/new/out"], 1, "output folder '/proc/new/out' | cannot be written"),
