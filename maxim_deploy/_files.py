@@ -88,7 +88,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         yield partial
         aside = _aside(path)
         # No rename replaces a directory that is not empty: it takes two, and a reader in between
-        # finds the old one aside. What an earlier swap left there is not needed, for `path` exists.
+        # finds the old one aside. `path` exists, so an earlier swap's leftover is not needed.
         if path.exists():
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)

@@ -38,7 +38,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def require_extra(extra: str) -> None:
-    """Refuse to go on without all modules of an extra; imports none of them.
+    """Refuse to go on unless every module of an extra is installed; nothing is imported.
 
     Raises:
         MissingDependencyError: one is not installed; the message is the pip line.

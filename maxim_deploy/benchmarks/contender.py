@@ -93,7 +93,7 @@ class Contender:
             "max_error": error if np.isfinite(error) else None,
             "allowed": allowed,
         }
-        # Written so that NaN, of which every comparison is false, is an error as well.
+        # Every comparison with NaN is false. Written this way, NaN is an error as well.
         if not error <= allowed:
             self.error = (
                 f"{self.subject} differs from {other.subject} by {error:.2g}, at most "

@@ -57,7 +57,7 @@ def _fetch(url: str, partial: Path, progress: ByteProgress | None) -> None:
             if not chunk:
                 break
             done += file.write(chunk)
-        # Whoever renames the file now takes its content to be on the disk.
+        # The caller renames the file next, so its content must be on the disk by now.
         file.flush()
         os.fsync(file.fileno())
     if total is not None and done != total:

@@ -95,7 +95,7 @@ def _measure(
                     memory.note(pair.name, before, found)
             except (MaximDeployError, MemoryError) as error:
                 text = str(error) or "not enough memory"
-                if isinstance(error, MemoryError):  # nobody has put the pair's name into it
+                if isinstance(error, MemoryError):  # its message does not name the pair
                     text = f"pair {pair.name!r} | {text}"
                 failed.append({"name": pair.name, "error": text})
                 shell.say(f"failed: {text}")

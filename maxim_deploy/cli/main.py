@@ -21,7 +21,7 @@ class _LazyGroup(click.Group):
         return list(_NAMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command, or None if there is none of this name."""
+        """The command of this name, or None if there is no such command."""
         return _command(cmd_name) if cmd_name in _NAMES else None
 
 

@@ -173,7 +173,7 @@ def _cancelled_by_ctrl_c(is_restoring: Callable[[], bool]) -> Iterator[threading
             "Ctrl-C again stops at once"
         )
 
-    # Whoever has another handler, or ignores the signal as a job in the background does, keeps it.
+    # An application's own handler stays, and so does a background job's ignored signal.
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler

@@ -124,7 +124,7 @@ def _set_flags(trt: Any, config: Any, settings: EngineSettings) -> None:
         "REFIT_IDENTICAL": settings.strip_weights,
         "VERSION_COMPATIBLE": settings.version_compatible,
     }
-    # TensorRT for RTX lacks the flags of what it does not do.
+    # TensorRT for RTX has no flags for features that it lacks.
     for name, on in wanted.items():
         if hasattr(flags, name):
             (config.set_flag if on else config.clear_flag)(getattr(flags, name))

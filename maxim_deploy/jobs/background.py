@@ -43,7 +43,7 @@ def produce_ahead(items: Iterable[T], room: int) -> Iterator[Iterator[T]]:
         try:
             yield taken()
         finally:
-            # Nobody takes what is not begun. What is begun must end before `items` may be closed.
+            # Unstarted work is dropped. Started work must end before `items` may be closed.
             pool.shutdown(cancel_futures=True)
 
 
@@ -70,7 +70,7 @@ def consume_behind(take: Callable[[T], object], room: int) -> Iterator[Callable[
     with ThreadPoolExecutor(1, "behind") as pool:
 
         def give(item: T) -> None:
-            # What is done goes too, for an error should show before the network runs again.
+            # Finished work is collected too: its error should show before the network runs again.
             while waiting and (len(waiting) > room or waiting[0].done()):
                 waiting.popleft().result()
             waiting.append(pool.submit(take_unless_failed, item))

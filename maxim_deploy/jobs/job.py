@@ -104,7 +104,7 @@ class Job(ABC):
 
     @property
     def expected_frames(self) -> int | None:
-        """About how many frames a video has; None if nobody knows, and of an image."""
+        """About how many frames a video has; None for an image, or if the file does not say."""
         return None
 
     def is_finished(self) -> bool:

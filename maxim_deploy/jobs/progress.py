@@ -1,4 +1,4 @@
-"""How far restoring is, as a value for whoever shows it."""
+"""How far restoring has come, as a value that callers can show."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def restore_files(
         if left and not stop.is_set():
             with ExitStack() as stack:
                 loaded = restorer
-                if isinstance(loaded, str | Path):  # a restorer is closed by whoever loaded it
+                if isinstance(loaded, str | Path):  # a caller's restorer stays open
                     loaded = stack.enter_context(runtime.load(loaded, **load_options))
                 call = functools.partial(loaded, rounding=rounding, self_ensemble=self_ensemble)
                 yield from run_jobs(left, call, tally, stop)

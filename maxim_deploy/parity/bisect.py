@@ -156,7 +156,7 @@ class Search:
 
         ordered = sorted(blocks, key=loss_per_byte, reverse=True)
         # More float32 is better, but for roundings that happen to cancel: halving may miss a
-        # shorter head, never the budget, for what is returned was tried.
+        # shorter head, never the budget, because every returned table was tried.
         too_few, enough = 0, len(ordered)  # none was tried before, and all are float32 throughout
         while enough - too_few > 1:
             middle = (too_few + enough) // 2

@@ -76,7 +76,7 @@ class EngineSet(Backend):
 
     def close(self) -> None:
         """Close every engine that was opened."""
-        # Closed outside the lock: an engine waits for its runs, and nobody else need wait for them.
+        # Closed outside the lock: an engine waits for its runs, and other callers need not.
         with self._lock:
             opened, self._opened = self._opened, {}
         for backend in opened.values():

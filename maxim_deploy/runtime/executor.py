@@ -111,7 +111,7 @@ class Executor:
 
     def close(self) -> None:
         """Wait for those whose turn it is and give all memory back."""
-        # With every turn nobody is in the backend when it closes; who comes later finds None.
+        # With every turn taken, no run is in the backend as it closes. Later callers find None.
         with self._turns.all():
             backend, self._backend = self._backend, None
         if backend is not None:
@@ -149,7 +149,7 @@ class Executor:
         except UsageError:
             if plan is None:
                 raise
-            # Somebody else's run has taken what was given back, so the first plan is the best.
+            # Another run has taken the memory that was given back, so the first plan is the best.
             return plan
 
     def _run(

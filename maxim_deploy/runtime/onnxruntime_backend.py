@@ -155,7 +155,7 @@ def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _run_memory(entry: GraphEntry, architecture: Architecture) -> RunMemory:
-    """As measured at export; what is typical of the architecture where nobody measured."""
+    """As measured at export; without a measurement, typical values of the architecture."""
     if entry.run_bytes is None or entry.run_bytes_per_pixel is None:
         return RunMemory([(0, FIXED_BYTES)], typical_bytes_per_pixel(architecture))
     measured = [(pixels, taken) for pixels, taken in entry.run_bytes]

@@ -255,7 +255,7 @@ def _offered(name: str) -> BackendSpec:
         raise BackendError(f"backend {name!r} is offered by {distribution}; uninstall all but one")
     try:
         spec = points[0].load()
-    except Exception as error:  # whatever somebody else's module raises
+    except Exception as error:  # another distribution's module may raise anything
         raise BackendError(_blamed(name, distribution, error)) from error
     if not isinstance(spec, BackendSpec) or spec.name != name or "." in name:
         raise BackendError(

@@ -156,7 +156,7 @@ class TensorRtBackend(Backend):
             lanes, self._lanes = self._lanes, []
             if not lanes:
                 return
-            # Every lane is taken here, so nobody runs. Who waits for one gets None and raises.
+            # Every lane is taken here, so nothing runs. A caller that waits gets None and raises.
             for _ in lanes:
                 self._free.get()
             self._free.put(None)

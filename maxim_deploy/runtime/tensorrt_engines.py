@@ -51,7 +51,7 @@ class SharedEngine:
         # An application may run for months, and the library may log in every run.
         self._log.messages = deque(maxlen=_KEPT_MESSAGES)
         with cuda.active():
-            # Kept, for the runtime must outlive the engine that it makes.
+            # Kept, because the runtime must outlive the engine that it makes.
             self._runtime = self.trt.Runtime(self._log)
             # Such an engine brings the code that runs it; its hash has been checked.
             if entry.made_of["version_compatible"]:

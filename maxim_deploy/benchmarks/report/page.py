@@ -70,7 +70,7 @@ def page(
     """The text of the file; see `write_report`."""
     jinja2 = require("jinja2", "bench")
     panels = panels_of(records)
-    # A name from a file may contain anything: what is not marked as safe is escaped.
+    # A name read from a file may contain HTML, so everything that is not marked safe is escaped.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -150,7 +150,7 @@ class VideoReader:
 
     def close(self) -> None:
         """Close the file."""
-        # The generator first, for it reads from the container.
+        # The generator reads from the container, so it is closed first.
         self._decoded.close()
         self.container.close()
 

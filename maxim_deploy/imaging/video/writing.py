@@ -96,7 +96,7 @@ class VideoWriter:
         codec = CODECS[encoding.codec]
         self._format = self._pixel_format(encoding.codec, width or like.width)
         try:
-            # The format by its name, for the hidden name that is written to has another suffix.
+            # The format is named, because the hidden file that is written has another suffix.
             self._container: OutputContainer = av.open(
                 f"file:{path}", "w", format=CONTAINERS[name.suffix.lower()]
             )

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class _Owned:
-    """Something of CUDA's that is given back once: by `close`, or when nobody refers to it.
+    """A CUDA object that is released once: by `close`, or when no reference is left.
 
     Args:
         native: the provider's own object for it.
@@ -54,7 +54,7 @@ class Graph(_Owned):
 
 
 def nothing_to_give_back() -> None:
-    """For what belongs to somebody else, or to an object that frees it by itself."""
+    """For an object with another owner, or one that frees itself."""
 
 
 class Cuda(Protocol):
