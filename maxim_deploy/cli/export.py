@@ -17,7 +17,12 @@ from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.architecture import architecture_of
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
-from maxim_deploy.spec.precision import DEFAULT_PRECISIONS, FULL, PRECISIONS
+from maxim_deploy.spec.precision import (
+    DEFAULT_PRECISIONS,
+    DEPLOYMENT_FORMS,
+    FULL,
+    PRECISIONS,
+)
 from maxim_deploy.spec.recipes import IO_FORMS, ExportRecipe, chosen, read_export_recipe
 
 if TYPE_CHECKING:
@@ -61,6 +66,15 @@ if TYPE_CHECKING:
 @click.option(
     "--literal", is_flag=True, help=f"Export the network unchanged; {FULL}, for comparison."
 )
+@click.option(
+    "--form",
+    type=click.Choice(("auto", *DEPLOYMENT_FORMS)),
+    default="auto",
+    show_default=True,
+    help="Which rewrites to use: a CPU's, or a GPU's, which save memory traffic. auto: "
+    + ", ".join(f"{row.form} for {name}" for name, row in PRECISIONS.items())
+    + ".",
+)
 @click.option("--single-file", is_flag=True, help="Embed the weights in each graph.")
 @click.option(
     "--precision-table",
@@ -89,6 +103,7 @@ def export(
     precision: str | None,
     io: str | None,
     literal: bool,
+    form: str,
     single_file: bool,
     precision_table: Path | None,
     no_source: bool,
@@ -124,6 +139,7 @@ def export(
             {
                 "--variant": asked.variant,
                 "--literal": literal,
+                "--form": form != "auto",
                 "--single-file": single_file,
                 "--precision-table": precision_table,
                 "--no-source": no_source,
@@ -135,6 +151,7 @@ def export(
         settings = _settings(
             asked,
             literal=literal,
+            form=form,
             single_file=single_file,
             source=not no_source,
             verify=not no_verify,
@@ -202,7 +219,7 @@ def _export(
 
 
 def _settings(
-    asked: ExportRecipe, *, literal: bool, single_file: bool, source: bool, verify: bool
+    asked: ExportRecipe, *, literal: bool, form: str, single_file: bool, source: bool, verify: bool
 ) -> BundleSettings:
     """Check everything that was asked for before anything slow starts."""
     if asked.checkpoint is None:
@@ -223,7 +240,7 @@ def _settings(
 
     from maxim_deploy.export import BundleSettings
 
-    return BundleSettings(precision, io, literal, single_file, source, verify)
+    return BundleSettings(precision, io, literal, single_file, source, verify, form=form)
 
 
 def _read_weights(asked: ExportRecipe, progress: Progress) -> Checkpoint:

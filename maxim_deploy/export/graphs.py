@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import onnx_ir as ir
 from maxim_deploy._progress import Progress
 from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint
-from maxim_deploy.export.deployment import DeploymentMaxim
+from maxim_deploy.export.deployment import FORMS, DeploymentMaxim
 from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE, onnx_from_module
 from maxim_deploy.export.verify import verify_image_form, verify_tensor_form
@@ -47,23 +48,42 @@ class GraphWriter:
             ExportError: a graph is not valid, not what TensorRT takes, or not exact enough.
         """
         network = module_from_checkpoint(self.checkpoint)
-        self.progress("tracing the network (half a minute per stage)")
-        core = onnx_from_module(network if self.settings.literal else DeploymentMaxim(network))
+        entries: dict[str, list[GraphEntry]] = {}
+        for form in dict.fromkeys(map(self.settings.form_of, self.settings.precision)):
+            precisions = [x for x in self.settings.precision if self.settings.form_of(x) == form]
+            entries |= self._write_deployment_form(network, form, precisions)
+        return [entry for name in self.settings.precision for entry in entries[name]]
+
+    def _write_deployment_form(
+        self, network: Maxim, form: str, precisions: list[str]
+    ) -> dict[str, list[GraphEntry]]:
+        """Trace one form, and write its precisions' graphs."""
+        self.progress(f"tracing the network, {form} form (half a minute per stage)")
+        module = network if form == "literal" else DeploymentMaxim(network, FORMS[form])
+        core = onnx_from_module(module)
         check_no_example_sizes(core, EXAMPLE_SHAPE)
-        lowering = None
-        if set(self.settings.precision) - {FULL}:
+        entries: dict[str, list[GraphEntry]] = {}
+        if FULL in precisions:
+            entries[FULL] = [*self._write_forms(core, FULL, network)]
+        elif self.settings.verify:
+            self._check_core(core, network)
+        low = [name for name in precisions if name != FULL]
+        if low:
             self.progress("measuring magnitudes on pictures")
             lowering = Lowering(core, self.folder, self.table, verify=self.settings.verify)
-        entries: list[GraphEntry] = []
-        for precision in self.settings.precision:
-            if precision == FULL:
-                entries += self._write_forms(core, precision, network)
-            else:
-                assert lowering is not None
-                self.progress(f"casting to {precision} and comparing with float32")
-                low = lowering.lower(precision)
-                entries += self._write_forms(low.model, precision, low.parity)
+        for name in low:
+            self.progress(f"casting to {name} and comparing with float32")
+            lowered = lowering.lower(name)
+            entries[name] = [*self._write_forms(lowered.model, name, lowered.parity)]
         return entries
+
+    def _check_core(self, core: ir.Model, network: Maxim) -> None:
+        """Compare a float32 graph that is not kept with PyTorch: others are measured against it."""
+        self.progress("comparing ONNX Runtime with PyTorch")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "core.onnx")
+            save_graph(core, path, "core.weights", {})
+            verify_tensor_form(network, path)
 
     def _write_forms(
         self, model: ir.Model, precision: str, against: Maxim | list[dict[str, Any]]
@@ -104,6 +124,7 @@ class GraphWriter:
             "architecture": str(self.checkpoint.architecture),
             **{f"architecture.{name}": str(size) for name, size in sizes.items()},
             "form": "literal" if self.settings.literal else "deployment",
+            "deployment_form": self.settings.form_of(precision),
             "precision": precision,
             "io": io,
             "producer": f"maxim-deploy {__version__}",
@@ -138,4 +159,5 @@ class GraphWriter:
             parity,
             run_bytes=[list(run) for run in memory.measured] if memory else None,
             run_bytes_per_pixel=memory.bytes_per_pixel if memory else None,
+            form=self.settings.form_of(precision),
         )

@@ -6,9 +6,15 @@ import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from maxim_deploy.errors import UsageError
+from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.graph.precision.table import PrecisionTable
-from maxim_deploy.spec.precision import DEFAULT_PRECISIONS, FULL, PRECISIONS, TRACED_OPSET
+from maxim_deploy.spec.precision import (
+    DEFAULT_PRECISIONS,
+    DEPLOYMENT_FORMS,
+    FULL,
+    PRECISIONS,
+    TRACED_OPSET,
+)
 from maxim_deploy.spec.recipes import IO_FORMS, chosen
 
 
@@ -24,6 +30,7 @@ class BundleSettings:
         source: keep the literal weights in the bundle.
         verify: compare each graph with what it stands for before it is kept.
         table: SHA-256 of the precision table that replaces the default one, or None.
+        form: of `DEPLOYMENT_FORMS`, for every precision; "auto" takes each precision's own.
 
     Raises:
         UsageError: a name is unknown, or `literal` is asked for in low precision.
@@ -36,10 +43,14 @@ class BundleSettings:
     source: bool = True
     verify: bool = True
     table: str | None = None
+    form: str = "auto"
 
     def __post_init__(self) -> None:
         chosen("precision", self.precision, PRECISIONS)
         chosen("I/O form", self.io, IO_FORMS)
+        check_known("deployment form", self.form, ("auto", *DEPLOYMENT_FORMS))
+        if self.literal and self.form != "auto":
+            raise UsageError(f"the literal form has no deployment form {self.form}; omit --form")
         if self.literal and self.precision != (FULL,):
             raise UsageError(
                 f"the literal form is exported in {FULL} only, for comparison; "
@@ -59,6 +70,12 @@ class BundleSettings:
                 f"--precision {FULL},{wanted}, not {','.join(self.precision)}"
             )
         return replace(self, table=hashlib.sha256(table.to_json().encode()).hexdigest())
+
+    def form_of(self, precision: str) -> str:
+        """The form of a precision's graphs: of `DEPLOYMENT_FORMS`, or "literal"."""
+        if self.literal:
+            return "literal"
+        return PRECISIONS[precision].form if self.form == "auto" else self.form
 
     def to_json(self) -> dict[str, Any]:
         """As recorded in the manifest."""

@@ -27,11 +27,12 @@ from maxim_deploy.machine.cache import cache_folder
 from maxim_deploy.parity.bisect import Search
 from maxim_deploy.parity.bisect_table import decided_groups, float_tree, table_from
 from maxim_deploy.parity.blocks import Names
+from maxim_deploy.parity.networks import traced_core
 from maxim_deploy.parity.traffic import Traffic
 from maxim_deploy.parity.trials import Judge, Trial, Trials, simulated_judge
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.manifest import Bundle
-from maxim_deploy.spec.precision import FULL
+from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 DEFAULT_SIZE = (256, 256)
 """What the export's own gate is measured at."""
@@ -138,8 +139,9 @@ def bisect_bundle(
         ExportError: the float32 graph gives values that are not finite.
     """
     started = time.perf_counter()
-    core, graph = _core(bundle)
     start = _start_table(bundle, precision)
+    core, graph = _core(bundle, precision)
+    start = start or default_table(precision, core.graph)
     probes = probe_pictures({}, *DEFAULT_SIZE)
     pictures = {name: _picture(photo, size) for name, photo in photos.items()}
     judge = judge or simulated_judge()
@@ -195,24 +197,31 @@ def kept_islands(table: PrecisionTable, core: ir.Model, seen: Magnitudes, judge:
     return frozenset(str(node.name) for node in table.islands(core.graph) & {*large, *sums})
 
 
-def _core(bundle: Bundle) -> tuple[ir.Model, str]:
-    """The float32 graph that low precision is made from, and the hashes that identify it."""
+def _core(bundle: Bundle, precision: str) -> tuple[ir.Model, str]:
+    """The float32 graph that a low precision is made from, and what identifies it.
+
+    The bundle's own, if that has the deployment form of the low precision; else it is traced.
+    """
     if bundle.manifest.settings.get("literal"):
         raise UsageError(
             f"bundle {str(bundle.path)!r} is of the literal form, which is exported in {FULL} "
             "only; export it without --literal"
         )
     entry = bundle.graph(FULL, "tensor")
+    asked = bundle.manifest.settings.get("form", entry.form)
+    form = PRECISIONS[precision].form if asked == "auto" else asked
+    if form != entry.form:
+        return traced_core(bundle, form)
     core = ir.load(bundle.checked_graph(entry))
     return core, " ".join(digest for digest in bundle.digests(entry).values() if digest)
 
 
-def _start_table(bundle: Bundle, precision: str) -> PrecisionTable:
-    """The table of the bundle's own graph in this precision; the default one if it has none."""
-    default = default_table(precision)  # refuses unknown precisions
+def _start_table(bundle: Bundle, precision: str) -> PrecisionTable | None:
+    """The table of the bundle's own graph in this precision; None if it has none."""
+    default_table(precision)  # refuses unknown precisions
     name = f"{precision}.table.json"
     if name not in bundle.manifest.files:
-        return default
+        return None
     return PrecisionTable.from_json(bundle.checked(name).read_text("utf-8"))
 
 

@@ -23,7 +23,8 @@ class InspectedNetwork:
     """A network whose tensors can be looked at.
 
     Attributes:
-        form: "literal" or "deployment"; tensors of one form are matched by their own names.
+        form: "literal", or the deployment form, "cpu" or "gpu"; tensors of one form are matched by
+            their own names.
         precision: of the network.
         architecture: tells its points, and its blocks by their published names.
         probe: gives the tensors.
@@ -68,7 +69,7 @@ def simulated_reference(full: InspectedNetwork, precision: str) -> Probe:
     from maxim_deploy.graph.precision.convert import low_precision
     from maxim_deploy.graph.precision.defaults import default_table
 
-    low = low_precision(full.graph, default_table(precision))
+    low = low_precision(full.graph, default_table(precision, full.graph.graph))
     return inspect_graph(low, full.architecture, full.form).probe
 
 
@@ -89,14 +90,18 @@ def _module(path: Path, form: str) -> InspectedNetwork:
     require("torch", "export")
     from maxim_deploy.checkpoints import read_checkpoint
 
-    return inspect_module(module_of(path, form), read_checkpoint(path).architecture, form)
+    module, architecture = module_of(path, form), read_checkpoint(path).architecture
+    return inspect_module(module, architecture, "literal" if form == "literal" else "cpu")
 
 
 def _graph(path: Path) -> InspectedNetwork:
     model = read_graph(path)
     try:
         architecture = _architecture_of(path, model.metadata_props)
-        return inspect_graph(model, architecture, model.metadata_props["form"])
+        facts = model.metadata_props
+        # Older graphs of the deployment form have the CPU's, and do not say so.
+        form = "literal" if facts["form"] == "literal" else facts.get("deployment_form", "cpu")
+        return inspect_graph(model, architecture, form)
     except KeyError as error:
         raise ExportError(f"graph '{path}' | does not say its {error}; export it anew") from error
 

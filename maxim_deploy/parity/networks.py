@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy._files import sha256_of
+from maxim_deploy._files import sha256_of, sha256_of_sources
 from maxim_deploy._optional import require
-from maxim_deploy.errors import BackendError, ExportError, UsageError
+from maxim_deploy.errors import BackendError, BundleError, ExportError, UsageError
 from maxim_deploy.imaging import Padding, from_unit, to_unit
 from maxim_deploy.imaging.pixels import to_batch
 from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.stage import Stage
 from maxim_deploy.runtime.batching import restore_by_self_ensemble
+from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS, lower_of
 
 Run = Callable[[NDArray[Any]], NDArray[Any]]
@@ -80,6 +81,36 @@ def module_of(path: Path, form: str) -> Any:
 
     literal = module_from_checkpoint(read_checkpoint(path))
     return literal if form == "literal" else DeploymentMaxim(literal)
+
+
+def traced_core(bundle: Bundle, form: str) -> tuple[Any, str]:
+    """The float32 graph of a deployment form, from the bundle's literal weights.
+
+    Args:
+        bundle: with its literal weights.
+        form: of `DEPLOYMENT_FORMS`.
+
+    Returns:
+        An `onnx_ir.Model` of the tensor form, and what identifies it.
+
+    Raises:
+        BundleError: the bundle has no literal weights, or they have changed.
+        MissingDependencyError: PyTorch is not installed.
+    """
+    if bundle.manifest.source is None:
+        raise BundleError(
+            f"bundle {str(bundle.path)!r} has no literal weights to make the {form} form of; "
+            "export it without --no-source"
+        )
+    require("torch", "export")
+    from maxim_deploy.checkpoints import read_checkpoint
+    from maxim_deploy.export import FORMS, DeploymentMaxim, onnx_from_module
+    from maxim_deploy.model import module_from_checkpoint
+
+    checkpoint = read_checkpoint(bundle.checked(bundle.manifest.source))
+    core = onnx_from_module(DeploymentMaxim(module_from_checkpoint(checkpoint), FORMS[form]))
+    rooms = (Path(__file__).parents[1] / room for room in ("model", "export"))
+    return core, f"{checkpoint.descriptor.source_sha256} {form} {sha256_of_sources(*rooms)}"
 
 
 def module_stage(name: str, path: Path, form: str) -> Stage:

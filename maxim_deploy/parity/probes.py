@@ -53,6 +53,7 @@ class ModuleProbe:
 
     def exact(self) -> ModuleProbe:
         """The same network in float64."""
+        # A copy of the module: its weights in float32 stay as they are for the other probe.
         other = copy.copy(self)
         other.module = copy.deepcopy(self.module).double()
         other._modules = {
@@ -125,6 +126,7 @@ class GraphProbe:
         self.by_point = dict(_points_in(nodes, points, literal))
         probed = simulated_in_float32(model) if simulated else model.clone()
         known = {value.name for node in probed.graph for value in node.outputs}
+        # The rounded value is what the next node reads; the one before it exists in the simulation.
         self._tensors = {
             name: f"{value}/round_back" if f"{value}/round_back" in known else value
             for name, value in every.items()
@@ -186,4 +188,5 @@ def _session_on(model: Any, tensors: set[str]) -> Any:
 
 def as_rows(value: Array) -> NDArray[np.float64]:
     """`[..., C]` of any layout as float64 `[pixels, C]`."""
+    # Differences of float32 values are exact in float64, and so are sums over few million rows.
     return value.reshape(-1, value.shape[-1]).astype(np.float64)

@@ -86,6 +86,7 @@ class TorchBackend(Backend):
             raise BackendError("this backend is closed; load the bundle again")
         try:
             with torch.inference_mode(), _exact_float32():
+                # On a CPU this shares the caller's memory; the module never writes into its input.
                 tensor = torch.from_numpy(image).to(self._device, self._type)
                 restored: NDArray[np.float32] = self._module(tensor).float().cpu().numpy()
         except (RuntimeError, MemoryError) as error:
@@ -105,6 +106,7 @@ class TorchBackend(Backend):
         """Memory of the device that nobody has, or that PyTorch keeps."""
         if self.uses_host_memory:
             return super().free_bytes()
+        # The driver counts what PyTorch keeps as used, but the next run takes it from there.
         return torch.cuda.mem_get_info(self._device)[0] + self.held_bytes()
 
     def held_bytes(self) -> int:

@@ -51,6 +51,7 @@ class Traffic:
         producers = dict.fromkeys(sizes, "")
         for node in nodes:
             name = str(node.name)
+            # A set: a node that reads one tensor twice finds it in the cache the second time.
             read = {str(v.name) for v in bound_inputs(node, opset).values() if v.name in sizes}
             written = [str(value.name) for value in bound_outputs(node, opset)]
             moved = moved_by(node.op_type, [sizes[v] for v in read], [sizes[v] for v in written])
@@ -58,6 +59,7 @@ class Traffic:
             for value in read:
                 readers[value].add(name)
             producers |= dict.fromkeys(written, name)
+        # Who receives the result reads it: its cast counts like that of a reader inside.
         for output in model.graph.outputs:
             readers[str(output.name)].add("")
         self._tensors = [
@@ -73,6 +75,7 @@ class Traffic:
         """Bytes read and written per pixel of the image, casts included."""
         widths = {name: _WIDE if name in islands else _LOW for name in self._moved}
         nodes = sum(size * widths[name] for name, size in self._moved.items())
+        # One cast serves all readers of a tensor: it reads one type and writes the other.
         return nodes + sum(tensor.size * (_WIDE + _LOW) for tensor in self._cast(islands))
 
     def casts(self, islands: Names) -> int:

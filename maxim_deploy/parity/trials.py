@@ -84,6 +84,7 @@ class Trial:
     @property
     def power(self) -> float:
         """The mean square of the error where it is largest; those of several causes add up."""
+        # Errors of separate causes are independent: their powers add up, their amplitudes do not.
         return math.inf if self.worst == -math.inf else 10 ** (-self.worst / 10)
 
 
@@ -122,6 +123,7 @@ class Trials:
         self.core, self.tree, self.low, self.pictures = core, tree, low, pictures
         self.judge, self.progress = judge, progress
         self.run_now = self.from_cache = 0
+        # The results are kept, not the session: S-2's would hold its memory during all trials.
         run = open_network(core)
         self._expected = {name: run(picture) for name, picture in pictures.items()}
         for name, expected in self._expected.items():
@@ -158,6 +160,7 @@ class Trials:
         else:
             self._known[key] = self._run(islands)
             self.run_now += 1
+            # A trial takes seconds to minutes: it is on the disk before the next one begins.
             if self._file:
                 append_lines(self._file, [_line(key, self._known[key])], durable=True)
         self.progress(what, self._known[key].worst, is_old)

@@ -62,6 +62,8 @@ class GraphEntry:
         run_bytes: memory that runs with ONNX Runtime on a CPU take, measured at export: for some
             numbers of padded pixels, the smallest first, those and the bytes; None if it was not.
         run_bytes_per_pixel: what each pixel beyond the last of them takes; None likewise.
+        form: "literal", or the deployment form, "cpu" or "gpu": which exact rewrites made it. Older
+            bundles have the CPU's, and do not say so.
         unknown: what only newer versions say of it, kept on rewriting.
     """
 
@@ -74,6 +76,7 @@ class GraphEntry:
     parity: list[dict[str, Any]] = field(default_factory=list)
     run_bytes: list[list[int]] | None = None
     run_bytes_per_pixel: float | None = None
+    form: str = "cpu"
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

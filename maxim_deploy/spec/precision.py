@@ -13,6 +13,10 @@ from dataclasses import dataclass
 TRACED_OPSET = 20
 """What a network is traced at: the first opset with Gelu as one operator."""
 
+DEPLOYMENT_FORMS = ("cpu", "gpu")
+"""Which exact rewrites a graph is made with: those that save time on a CPU, or also those that save
+memory traffic on a GPU. `export.deployment.rewrites` lists both."""
+
 
 @dataclass(frozen=True)
 class ErrorLimits:
@@ -49,6 +53,7 @@ class Precision:
             not run it.
         gpu_rank: the same for a GPU.
         exported: whether an export makes it unless told otherwise.
+        form: of `DEPLOYMENT_FORMS`, in which an export makes it unless told otherwise.
         gate: least PSNR in dB to the graph in full precision that an export accepts, on a
             photograph, output clipped and not rounded; infinite for full precision itself.
         limits: what two stages are held against, of which this is the lower precision.
@@ -70,6 +75,7 @@ class Precision:
     cpu_rank: int | None
     gpu_rank: int | None
     exported: bool
+    form: str
     gate: float
     limits: ErrorLimits
     point_error: float
@@ -101,7 +107,8 @@ class Precision:
 _ROWS = (
     Precision(
         "fp32", "float32", onnx=1, tensorrt="FLOAT", significand=24, exponent=8, bytes=4,
-        opset=TRACED_OPSET, cpu_rank=0, gpu_rank=2, exported=True, gate=math.inf,
+        opset=TRACED_OPSET, cpu_rank=0, gpu_rank=2, exported=True, form="cpu",
+        gate=math.inf,
         limits=ErrorLimits(
             max_error_levels=1e-5 * 255, residual_error=1e-4, psnr=110,
             seen="correct, at most: 2.3e-6 of the range against stored outputs (S-3), 131 dB "
@@ -112,7 +119,8 @@ _ROWS = (
     ),
     Precision(
         "fp16", "float16", onnx=10, tensorrt="HALF", significand=11, exponent=5, bytes=2,
-        opset=TRACED_OPSET, cpu_rank=1, gpu_rank=0, exported=True, gate=60.0,
+        opset=TRACED_OPSET, cpu_rank=1, gpu_rank=0, exported=True, form="gpu",
+        gate=60.0,
         limits=ErrorLimits(
             max_error_levels=2, residual_error=0.1, psnr=60,
             seen="stored in float16, at 256x256: 0.46 levels, 68.2 dB and a residual error of "
@@ -125,7 +133,8 @@ _ROWS = (
     # ConvTranspose, AveragePool and GlobalAveragePool compute it.
     Precision(
         "bf16", "bfloat16", onnx=16, tensorrt="BF16", significand=8, exponent=8, bytes=2,
-        opset=22, cpu_rank=None, gpu_rank=1, exported=False, gate=45.0,
+        opset=22, cpu_rank=None, gpu_rank=1, exported=False, form="gpu",
+        gate=45.0,
         limits=ErrorLimits(
             max_error_levels=10, residual_error=0.5, psnr=45,
             seen="stored in bfloat16, at 256x256: 3.8 levels, 50.1 dB and a residual error of 0.22 "

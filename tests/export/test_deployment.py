@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from maxim_deploy.errors import ExportError, UsageError
+from maxim_deploy.export.deployment import FORMS as DEPLOYMENT_FORMS
 from maxim_deploy.export.deployment import REWRITES, DeploymentMaxim, Rewrites, algebra
 from maxim_deploy.export.deployment.algebra import Affine, Kernel
 from maxim_deploy.export.deployment.mixing import SpatialMix
@@ -46,11 +47,23 @@ def all_but(name: str) -> Rewrites:
     return replace(Rewrites(), **{name: False})
 
 
-FORMS = {
+CPU = tuple(name for name in REWRITES if getattr(Rewrites(), name))
+GPU = tuple(name for name in REWRITES if name not in CPU)
+"""Rewrites that the GPU's form has beside those of the CPU's."""
+
+COUNTED = {
     "all": Rewrites(),
     "none": Rewrites.only(),
-    **{f"only {name}": Rewrites.only(name) for name in REWRITES},
-    **{f"without {name}": all_but(name) for name in REWRITES},
+    **{f"only {name}": Rewrites.only(name) for name in CPU},
+    **{f"without {name}": all_but(name) for name in CPU},
+}
+"""What these ask for follows from one account of the blocks, see `expected_counts`."""
+
+FORMS = {
+    **COUNTED,
+    **{f"only {name}": Rewrites.only(name) for name in GPU},
+    "gpu": DEPLOYMENT_FORMS["gpu"],
+    **{f"gpu without {n}": replace(DEPLOYMENT_FORMS["gpu"], **{n: False}) for n in REWRITES},
 }
 
 
@@ -121,12 +134,12 @@ def test_two_stages_equal_the_literal(form: str) -> None:
     assert_equals_literal(TWO, FORMS[form], SMALLEST)
 
 
-@pytest.mark.parametrize("form", ["all", "none"])
+@pytest.mark.parametrize("form", ["all", "none", "gpu"])
 def test_three_stages_equal_the_literal(form: str) -> None:
     assert_equals_literal(THREE, FORMS[form], SMALLEST, WIDE)
 
 
-@pytest.mark.parametrize("form", ["all", "none"])
+@pytest.mark.parametrize("form", ["all", "none", "gpu"])
 def test_several_groups_and_bottleneck_blocks_equal_the_literal(form: str) -> None:
     assert_equals_literal(DEEP, FORMS[form], TALL, BATCH)
 
@@ -199,6 +212,7 @@ class Calls(TorchFunctionMode):
         kwargs = kwargs or {}
         name = function.__name__.strip("_").removeprefix("r")  # 1 + x is `__radd__`
         if name == "layer_norm":
+            self.counts["norm_in_blocks"] += args[0].ndim == 3
             name = "plain_norm" if kwargs["weight"] is None else "scaled_norm"
         elif name == "interpolate" and kwargs["antialias"]:
             name = "antialiased"
@@ -316,7 +330,7 @@ def expected_counts(architecture: Architecture, on: Rewrites) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", COUNTED)
 def test_a_form_asks_for_what_it_should(form: str) -> None:
     assert_counts(TINY, form)
     assert_counts(TWO, form)
@@ -361,8 +375,80 @@ def test_a_rewrite_fires(name: str) -> None:
         assert before[kind] - after[kind] == saved > 0
 
 
+def changed_by(name: str) -> dict[str, int]:
+    """How many times more `TWO` asks for something with a rewrite of the GPU's form.
+
+    `rsqrt` is counted as "sqrt", see `Calls`.
+    """
+    without = calls(TWO, Rewrites()).counts
+    found = calls(TWO, replace(Rewrites(), **{name: True})).counts
+    return {kind: found[kind] - without[kind] for kind in {*found, *without}}
+
+
+# Of TWO: 12 blocks of levels and 2 bottlenecks, each with one group; 12 cross gatings.
+MULTI_AXIS, RDCAB, CROSS, WEIGHTS = 14, 2, 12, 24
+
+
+def test_deviations_take_the_place_of_norms() -> None:
+    norms = 3 * MULTI_AXIS + RDCAB + 2 * CROSS + WEIGHTS
+    products = 6 * MULTI_AXIS + RDCAB + 2 * CROSS + 2 * WEIGHTS
+    change = changed_by("deviations")
+    assert change["plain_norm"] == -norms and change["sqrt"] == norms
+    assert change["addmm"] == -products and change["matmul"] == products
+    assert change["scaled_norm"] == change["gelu"] == 0
+
+
+def test_joined_halves_take_fewer_products_and_norms() -> None:
+    """`z` is one product and one GELU where two were; 4 parts of the output are 2, 3 at level 0."""
+    change, full_size = changed_by("joined_halves"), 4
+    assert change["gelu"] == -MULTI_AXIS and change["plain_norm"] == -3 * MULTI_AXIS
+    assert change["addmm"] == -10 * MULTI_AXIS
+    assert change["matmul"] == (1 + 4 + 2) * MULTI_AXIS + full_size
+    assert change["sqrt"] == 2 * MULTI_AXIS
+    assert change["cat"] == MULTI_AXIS - full_size  # at full size the products are chained
+
+
+def test_early_projections_stand_before_the_partition_is_undone() -> None:
+    change = changed_by("early_projections")
+    assert change["addmm"] == -2 * WEIGHTS and change["matmul"] == 2 * WEIGHTS
+    assert change["permute"] == 0 and change["add"] == 2 * WEIGHTS
+
+
+def test_folded_shrinks_take_the_matrix_along() -> None:
+    """Three shrunk sources for skips and three for decoders, in each of two stages."""
+    change = changed_by("folded_shrinks")
+    assert change["conv2d"] == -2 * 6 and change["add"] == 2 * 6
+
+
+def test_joined_gates_have_one_product() -> None:
+    """Of the second stage's six gates by level that use x only, but for the two at full size."""
+    change = changed_by("joined_gates")
+    assert change["addmm"] == -4 and change["cat"] == 4
+    assert change["add"] == -4
+
+
+def test_residual_maps_are_not_made_of_tokens() -> None:
+    """Two shortcuts become maps, and the map that was made of the sum is there: one change more.
+
+    So for the three encoders of the first stage and its three decoders; what two of these enlarge
+    and hand on is made twice, and once in a graph. The last decoder needs no tokens: no change.
+    """
+    assert changed_by("residual_maps")["permute"] == 3 + 3 + 2 + 0
+
+
+@pytest.mark.parametrize("form", ["cpu", "gpu"])
+def test_partitioned_norms_stand_behind_the_partition(form: str) -> None:
+    on = DEPLOYMENT_FORMS[form]
+    assert calls(TWO, on).counts["norm_in_blocks"] == MULTI_AXIS
+    assert calls(TWO, replace(on, partitioned_norms=False)).counts["norm_in_blocks"] == 0
+
+
 def test_every_rewrite_is_seen_to_fire() -> None:
-    assert {*SAVES, "small_projections"} == set(REWRITES)
+    assert {*SAVES, "small_projections", "partitioned_norms"} == set(CPU)
+    assert set(GPU) == {
+        "deviations", "joined_halves", "early_projections", "residual_maps", "folded_shrinks",
+        "joined_gates",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("folded", [True, False])
@@ -385,7 +471,7 @@ def test_an_unknown_rewrite() -> None:
     with pytest.raises(UsageError) as error:
         Rewrites.only("gemms", "folded_chain")
     message = "unknown rewrite 'folded_chain' (did you mean 'folded_chains'?); known: left_matrices"
-    assert str(error.value).startswith(message) and str(error.value).endswith(", gemms")
+    assert str(error.value).startswith(message) and str(error.value).endswith(", joined_gates")
     with pytest.raises(UsageError, match="unknown rewrite 'zzz'; known: "):
         Rewrites.only("zzz")
 
@@ -396,10 +482,11 @@ def test_a_rewrite_that_is_nearly_known() -> None:
 
 
 def test_switches() -> None:
-    assert Rewrites.only(*REWRITES) == Rewrites()
-    for name in REWRITES:
+    assert Rewrites.only(*CPU) == Rewrites() == DEPLOYMENT_FORMS["cpu"]
+    assert Rewrites.only(*REWRITES) == DEPLOYMENT_FORMS["gpu"]
+    for name in CPU:
         assert getattr(Rewrites.only(name), name)
-        assert all_but(name) == Rewrites.only(*(set(REWRITES) - {name}))
+        assert all_but(name) == Rewrites.only(*(set(CPU) - {name}))
 
 
 # ------------------------------------------------------------------ algebra

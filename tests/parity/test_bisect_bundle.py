@@ -18,6 +18,7 @@ from maxim_deploy.graph.precision.magnitudes import magnitudes
 from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 from maxim_deploy.imaging.files import read_image, write_image
 from maxim_deploy.parity.bisect_bundle import bisect_bundle, kept_islands
+from maxim_deploy.parity.networks import traced_core
 from maxim_deploy.parity.trials import Judge
 from maxim_deploy.spec.manifest import Bundle
 
@@ -167,7 +168,7 @@ def test_an_export_takes_the_table(demo_bundle: Path, photos: Path, tmp_path: Pa
     assert report.before.psnr["cat"] < 69.5 <= report.after.psnr["cat"]
     (tmp_path / "table.json").write_text(report.table.to_json(report.decided))
     table = read_precision_table(tmp_path / "table.json")
-    core = ir.load(demo_bundle / "fp32.tensor.onnx")
+    core, _ = traced_core(bundle, bundle.graph("fp16", "tensor").form)
     lowered = Lowering(core, tmp_path, table, verify=True).lower("fp16")
     recorded = {record["picture"]: record["psnr"] for record in lowered.parity}
     default = next(

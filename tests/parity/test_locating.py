@@ -20,7 +20,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from maxim_deploy.errors import ExportError, UsageError
-from maxim_deploy.export import DeploymentMaxim
+from maxim_deploy.export import FORMS, DeploymentMaxim
 from maxim_deploy.graph.precision.convert import low_precision
 from maxim_deploy.graph.precision.defaults import default_table
 from maxim_deploy.graph.precision.session import open_session
@@ -111,8 +111,7 @@ def test_planted_fault(fault, literal: Maxim, sample, batch) -> None:
     expected = network_of_module(right)(batch)[0].transpose(1, 2, 0)
     wrong = fault(literal)
     subjects = [
-        inspect_module(module, SMALL, form)
-        for module, form in ((wrong, "literal"), (right, "deployment"))
+        inspect_module(module, SMALL, form) for module, form in ((wrong, "literal"), (right, "cpu"))
     ]
     for a, b in (subjects, subjects[::-1]):
         points = walk(a, b, batch)
@@ -126,8 +125,9 @@ def test_planted_fault(fault, literal: Maxim, sample, batch) -> None:
     } == passes, comparison
 
 
-def test_nothing_departs_where_nothing_is_wrong(literal: Maxim, batch) -> None:
-    a = inspect_module(DeploymentMaxim(literal), SMALL, "deployment")
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_departs_where_nothing_is_wrong(form: str, literal: Maxim, batch) -> None:
+    a = inspect_module(DeploymentMaxim(literal, FORMS[form]), SMALL, form)
     b = inspect_module(literal, SMALL, "literal")
     points = walk(a, b, batch)
     assert [point.name for point in points] == [point.name for point in points_of(SMALL)]
@@ -150,7 +150,7 @@ def test_two_literal_networks_are_walked_module_by_module(literal: Maxim, batch)
 def full(demo_bundle: Path):
     bundle = Bundle.open(demo_bundle)
     graph = read_graph(demo_bundle / "fp32.tensor.onnx")
-    return inspect_graph(graph, bundle.manifest.architecture, "deployment")
+    return inspect_graph(graph, bundle.manifest.architecture, "cpu")
 
 
 def without(island: str, model: ir.Model) -> tuple[ir.Model, PrecisionTable]:
@@ -177,7 +177,7 @@ def test_a_removed_island(
     """Its error is no more than what float16 costs: the threshold accepts it, the types do not."""
     faulty, table = without(island, full.graph)
     architecture = Bundle.open(demo_bundle).manifest.architecture
-    points = walk(inspect_graph(faulty, architecture, "deployment"), full, batch)
+    points = walk(inspect_graph(faulty, architecture, "cpu"), full, batch)
     first = next(point for point in points if point.departs)
     assert (first.name, first.published) == (where, published)
     found, expected = (
@@ -223,7 +223,7 @@ def test_other_networks_and_stages_without_tensors(demo_bundle: Path, literal, s
     with pytest.raises(UsageError, match="onnxruntime' has no tensors to look at"):
         locate(f"{demo_bundle}:onnxruntime", f"{demo_bundle}:literal", sample)
     two = inspect_module(literal, SMALL, "literal")
-    one = inspect_module(torch.nn.Identity(), SMALL, "deployment")
+    one = inspect_module(torch.nn.Identity(), SMALL, "cpu")
     one.probe.by_point.clear()
     one.probe.module.dummy = nn.Parameter(torch.zeros(1))
     with pytest.raises(UsageError, match="nothing was compared"):

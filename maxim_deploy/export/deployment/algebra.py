@@ -59,6 +59,11 @@ class Kernel(NamedTuple):
         return cls(layer.weight.double(), layer.bias.double())
 
 
+def centred(matrix: Affine) -> Affine:
+    """`x W` for rows less their means: `(x - m) W = x W'`, `W'` without its columns' means."""
+    return Affine(matrix.weight - matrix.weight.mean(dim=0, keepdim=True), matrix.bias)
+
+
 def chain(first: Affine, second: Affine) -> Affine:
     """Two matrices in a row: `(x W1 + b1) W2 + b2 = x (W1 W2) + (b1 W2 + b2)`."""
     return Affine(first.weight @ second.weight, first.bias @ second.weight + second.bias)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maxim_deploy.export.deployment.algebra import Affine, Kernel, behind_norm
+from maxim_deploy.export.deployment.algebra import Affine, Kernel, behind_norm, centred
 from maxim_deploy.export.deployment.rewrites import Rewrites
 from maxim_deploy.model.primitives import LAYER_NORM_EPS
 
@@ -25,13 +25,17 @@ class Size(NamedTuple):
     height: int
     width: int
 
-    def map(self, tokens: Tensor) -> Tensor:
-        """Tokens `[pixels, C]` as a map `[N, C, H, W]`."""
-        return tokens.reshape(*self, tokens.shape[1]).permute(0, 3, 1, 2)
+    def map(self, features: Tensor) -> Tensor:
+        """Tokens `[pixels, C]` as a map `[N, C, H, W]`; a map stays as it is."""
+        if features.ndim == 4:
+            return features
+        return features.reshape(*self, features.shape[1]).permute(0, 3, 1, 2)
 
-    def tokens(self, feature_map: Tensor) -> Tensor:
-        """A map `[N, C, H, W]` as tokens `[pixels, C]`."""
-        return feature_map.permute(0, 2, 3, 1).reshape(-1, feature_map.shape[1])
+    def tokens(self, features: Tensor) -> Tensor:
+        """A map `[N, C, H, W]` as tokens `[pixels, C]`; tokens stay as they are."""
+        if features.ndim == 2:
+            return features
+        return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
 
     def at(self, level: int) -> Size:
         """The size of the map `level` levels deeper."""
@@ -61,10 +65,34 @@ class Matrix(TensorModule):
         self.weight = nn.Parameter(matrix.weight.contiguous(), requires_grad=False)
         self.bias = nn.Parameter(matrix.bias.clone(), requires_grad=False)
 
-    def forward(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
-        """`[pixels, in]` to `[pixels, out]`, plus the bias, or plus `addend` instead of it."""
+    def forward(
+        self, x: Tensor, scale: Tensor | None = None, *, addend: Tensor | None = None
+    ) -> Tensor:
+        """`[pixels, in]` to `[pixels, out]`, plus the bias, or plus `addend` instead of it.
+
+        Args:
+            x: the rows.
+            scale: `[pixels, 1]`, a factor of each row of the product; see `Deviation`.
+            addend: `[pixels, out]`.
+        """
         c = self.bias if addend is None else addend
+        # The builder takes factor and bias into the product's kernel, and GELU behind them.
+        if scale is not None:
+            return (x @ self.weight) * scale + c
         return torch.addmm(c, x, self.weight) if self.gemm else x @ self.weight + c
+
+
+class Product(TensorModule):
+    """A channel matrix without a bias, for sums of several."""
+
+    def __init__(self, *parts: Affine) -> None:
+        super().__init__()
+        weight = torch.cat([part.weight for part in parts]).contiguous()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[pixels, in]` to `[pixels, out]`."""
+        return x @ self.weight
 
 
 class MatrixOfParts(TensorModule):
@@ -88,7 +116,7 @@ class MatrixOfParts(TensorModule):
             return self.joined(torch.cat(xs, dim=1))
         total: Tensor = self.parts[0](xs[0])
         for x, part in zip(xs[1:], self.parts[1:], strict=True):
-            total = part(x, total)
+            total = part(x, addend=total)
         return total
 
 
@@ -107,12 +135,12 @@ class Halves(nn.Module):
         )
         self.parts = nn.ModuleList(Matrix(part, rewrites) for part in parts)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`[pixels, C_in]` to two `[pixels, C]`."""
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`[pixels, C_in]` to two `[pixels, C]`; `scale` as for `Matrix`."""
         if len(self.parts) == 1:
-            first, second = self.gelu(self.parts[0](x)).chunk(2, dim=1)
+            first, second = self.gelu(self.parts[0](x, scale)).chunk(2, dim=1)
             return first, second
-        return self.gelu(self.parts[0](x)), self.gelu(self.parts[1](x))
+        return self.gelu(self.parts[0](x, scale)), self.gelu(self.parts[1](x, scale))
 
 
 class Gelu(TensorModule):
@@ -145,11 +173,41 @@ class Norm(TensorModule):
         return F.layer_norm(x, self.channels, self.weight, self.bias, LAYER_NORM_EPS)
 
 
-def norm_then(norm: nn.LayerNorm, matrix: Affine, rewrites: Rewrites) -> tuple[Norm, Affine]:
-    """A norm and the matrix behind it, with the norm's scale and shift in the matrix."""
+class Deviation(TensorModule):
+    """LayerNorm before a matrix, without its result: only the reciprocal of the deviation.
+
+    With `m` the mean of a row and `s = 1 / sqrt(mean((x - m)^2) + eps)`, and scale and shift in the
+    matrix already, `((x - m) s) W + b = (x W') s + b`, where `W'` is `W` minus the mean of each of
+    its columns: `(x - m) W = x W - m 1^T W = x W'`. The normalised tensor is never written to
+    memory, and the one number per row costs next to nothing.
+
+    `x W'` is stored before it is normalised: an export measures how large it gets. The deviation
+    comes from the centred row, as LayerNorm's own does: `mean(x^2) - m^2` would cancel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[.., C]` to `[.., 1]`."""
+        centred = x - x.mean(dim=-1, keepdim=True)
+        return torch.rsqrt((centred * centred).mean(dim=-1, keepdim=True) + LAYER_NORM_EPS)
+
+
+def norm_then(
+    norm: nn.LayerNorm, matrix: Affine, rewrites: Rewrites
+) -> tuple[Norm | Deviation, Affine]:
+    """A norm and the matrix behind it, with what of the norm the matrix takes on.
+
+    `normed` applies the norm, and the matrix takes both of its results.
+    """
+    if rewrites.deviations:
+        return Deviation(), centred(behind_norm(norm, matrix))
     if rewrites.folded_norms:
         return Norm(norm, plain=True), behind_norm(norm, matrix)
     return Norm(norm), matrix
+
+
+def normed(norm: Norm | Deviation, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The rows for the matrix behind a norm of `norm_then`, and the factor of the product."""
+    return (x, norm(x)) if isinstance(norm, Deviation) else (norm(x), None)
 
 
 class Convolution(TensorModule):

@@ -131,11 +131,12 @@ class DeploymentStage(nn.Module):
         for level in LEVELS:
             image = Kernel.of(block(f"input_conv_{level}"))
             if not is_first:
-                self.fuse.append(Fuse(image, block(f"input_fuse_sam_{level}"), rewrites))
+                cross = block(f"input_fuse_sam_{level}")
+                self.fuse.append(Fuse(image, cross, rewrites, level=level))
             encoder = block(f"encoder_block_{level}")
             own_image = image if is_first else None
             self.open_encoder.append(EncoderOpening(encoder, below, own_image, rewrites))
-            self.encoder.append(Encoder(encoder, groups, rewrites))
+            self.encoder.append(Encoder(encoder, groups, rewrites, level=level))
             # The 4x4 convolution that ends this level is folded into the opening of the next.
             below = encoder
 
@@ -148,7 +149,7 @@ class DeploymentStage(nn.Module):
             self.open_bottleneck.append(
                 BottleneckOpening(down if k == 0 else None, opening, rewrites)
             )
-            self.bottleneck.append(Groups(literal, architecture.groups, rewrites))
+            self.bottleneck.append(Groups(literal, architecture.groups, rewrites, level=DEPTH))
 
     def _add_decoder(
         self, literal: Maxim, block: Block, stage: int, level: int, rewrites: Rewrites
@@ -168,7 +169,11 @@ class DeploymentStage(nn.Module):
         unet = decoder.UNetEncoderBlock_0
         opening = Affine.of(unet.Conv_0)
         self.open_decoder.append(Opening(opening, ratios(decoding=True), level, rewrites))
-        self.decoder.append(Groups(unet, literal.architecture.groups, rewrites))
+        # Of the last stage only the full-size map is needed, see `output`.
+        as_map = not self.is_last or level == 0 or not rewrites.last_output_only
+        self.decoder.append(
+            Groups(unet, literal.architecture.groups, rewrites, level=level, as_map=as_map)
+        )
         ahead = ahead_of(opening, Kernel.of(decoder.ConvTranspose_0), rewrites)
         return [gate_kernel(cross, rewrites), ahead]
 
@@ -194,7 +199,10 @@ class DeploymentStage(nn.Module):
             )
             for level in LEVELS
         }
-        return Handed(attended, {level: encoded[level] + decoded[level] for level in LEVELS})
+        features = {
+            level: encoded[level] + full.at(level).tokens(decoded[level]) for level in LEVELS
+        }
+        return Handed(attended, features)
 
     def _encode(
         self, pyramid: list[Tensor], handed: Handed | None, full: Size
@@ -208,8 +216,8 @@ class DeploymentStage(nn.Module):
                 skip = self.fuse[level](skip, handed.attended[level], size)
                 carried = handed.features[level]
             x = self.open_encoder[level](maps.get(level - 1), skip, size)
-            encoded[level] = self.encoder[level](x, carried, size)
-            maps[level] = size.map(encoded[level])
+            x = self.encoder[level](x, carried, size)
+            encoded[level], maps[level] = size.tokens(x), size.map(x)
         return encoded, maps
 
     def _gate(
@@ -226,7 +234,7 @@ class DeploymentStage(nn.Module):
         return skips
 
     def _decode(self, skips: dict[int, Tensor], ahead: Tensor, full: Size) -> dict[int, Tensor]:
-        """Decoded features by level, tokens."""
+        """Decoded features by level, tokens or maps."""
         maps = {level: full.at(level).map(skips[level]) for level in LEVELS}
         decoded: dict[int, Tensor] = {}
         for level in UPWARDS:
@@ -234,5 +242,5 @@ class DeploymentStage(nn.Module):
             x = self.open_decoder[level](skips[level], maps, size, ahead)
             decoded[level] = self.decoder[level](x, size)
             if level:
-                (ahead,) = self.enlarge_decoded[level - 1](decoded[level], size)
+                (ahead,) = self.enlarge_decoded[level - 1](size.tokens(decoded[level]), size)
         return decoded

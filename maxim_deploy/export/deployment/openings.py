@@ -28,7 +28,9 @@ class Fuse(TensorModule):
     The input's 3x3 convolution and the gating's opening 1x1 are one convolution.
     """
 
-    def __init__(self, image: Kernel, literal: CrossGating, rewrites: Rewrites) -> None:
+    def __init__(
+        self, image: Kernel, literal: CrossGating, rewrites: Rewrites, *, level: int
+    ) -> None:
         super().__init__()
         opening = Affine.of(literal.Conv_0)
         self.matrix = None
@@ -38,7 +40,7 @@ class Fuse(TensorModule):
             self.matrix = Matrix(opening, rewrites)
         self.image = Convolution(image, padding=1)
         self.attended = Matrix(Affine.of(literal.Conv_1), rewrites)
-        self.gate = CrossGate(literal, rewrites)
+        self.gate = CrossGate(literal, rewrites, joined=level > 0)
 
     def forward(self, image: Tensor, attended: Tensor, size: Size) -> Tensor:
         """Image map `[N, 3, H, W]` and tokens to tokens."""
@@ -100,24 +102,26 @@ class EncoderOpening(TensorModule):
             x = self.image(skip)
             return size.tokens(x if shrunk is None else shrunk + x)
         assert self.matrix is not None
-        return self.matrix(skip, None if shrunk is None else size.tokens(shrunk))
+        return self.matrix(skip, addend=None if shrunk is None else size.tokens(shrunk))
 
 
 class Encoder(TensorModule):
     """An encoder block behind its opening: its groups, then cross gating with the stage before."""
 
-    def __init__(self, literal: EncoderBlock, groups: int, rewrites: Rewrites) -> None:
+    def __init__(
+        self, literal: EncoderBlock, groups: int, rewrites: Rewrites, *, level: int
+    ) -> None:
         super().__init__()
-        self.groups = Groups(literal, groups, rewrites)
         cross = literal.cross_gating_block
+        self.groups = Groups(literal, groups, rewrites, level=level, as_map=cross is None)
         self.gate = None
         if cross is not None:
             self.open_x = Matrix(Affine.of(cross.Conv_0), rewrites)
             self.open_y = Matrix(Affine.of(cross.Conv_1), rewrites)
-            self.gate = CrossGate(cross, rewrites)
+            self.gate = CrossGate(cross, rewrites, joined=level > 0)
 
     def forward(self, x: Tensor, carried: Tensor | None, size: Size) -> Tensor:
-        """Tokens to tokens."""
+        """Tokens to tokens, or to a map where the groups end in one."""
         x = self.groups(x, size)
         if self.gate is not None:
             x, _ = self.gate(self.open_x(x), self.open_y(carried), size)

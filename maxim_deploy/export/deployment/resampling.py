@@ -68,8 +68,14 @@ class Shrink(TensorModule):
             # Exact in float16 and bfloat16 as well: small odd numbers over a power of two.
             self.kernel = nn.Parameter(torch.outer(taps, taps)[None, None], requires_grad=False)
 
+    def fold(self, matrix: Affine) -> None:
+        """Multiply each pixel of the result by a matrix, without its bias."""
+        assert self.kernel is not None
+        weight = matrix.weight.T[:, :, None, None] * self.kernel
+        self.kernel = nn.Parameter(weight, requires_grad=False)
+
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, C, H, W]` to `[N, C, H/f, W/f]`.
+        """`[N, C, H, W]` to `[N, C, H/f, W/f]`; folded, to as many channels as the matrix makes.
 
         Raises:
             UsageError: a side is not a multiple of f, or so small that both borders meet in one
@@ -87,9 +93,10 @@ class Shrink(TensorModule):
                 f"shrinking by {self.factor} takes sides that are multiples of it and at least "
                 f"{2 * self.factor}, not {x.shape[2]}x{x.shape[3]}"
             )
-        channels = x.shape[1]
-        kernel = self.kernel.expand(channels, -1, -1, -1)
-        y = F.conv2d(x, kernel, stride=self.factor, padding=self.factor // 2, groups=channels)
+        depthwise = self.kernel.shape[0] == 1
+        groups = x.shape[1] if depthwise else 1
+        kernel = self.kernel.expand(groups, -1, -1, -1) if depthwise else self.kernel
+        y = F.conv2d(x, kernel, stride=self.factor, padding=self.factor // 2, groups=groups)
         # `new_ones`, since a constant of another type would mix types in a low-precision graph.
         rows = F.pad(y.new_ones(1, 1, height - 2, 1), (0, 0, 1, 1), value=self.BORDER)
         columns = F.pad(y.new_ones(1, 1, 1, width - 2), (1, 1, 0, 0), value=self.BORDER)
@@ -117,16 +124,27 @@ class FromBelow(TensorModule):
 
 
 class FromAbove(TensorModule):
-    """A higher level's map, shrunk and multiplied by a matrix, as a map."""
+    """A higher level's map, shrunk and multiplied by a matrix, as a map.
+
+    Shrinking is a depthwise convolution `k` and a factor per row and column, `d (k * x)`. A matrix
+    behind it joins the kernel (`folded_shrinks`): `(d (k * x)) W + b = d ((k W) * x) + b`. The
+    convolution is dense then, and the shrunk map is never written.
+    """
 
     def __init__(self, levels: int, matrix: Affine, rewrites: Rewrites) -> None:
         super().__init__()
         self.shrink = Shrink(2**levels, rewrites)
-        self.matrix = Convolution(_kernel(matrix))
+        self.folded = rewrites.folded_shrinks and self.shrink.kernel is not None
+        if self.folded:
+            self.shrink.fold(matrix)
+            self.bias = nn.Parameter(matrix.bias[:, None, None].clone(), requires_grad=False)
+        else:
+            self.matrix = Convolution(_kernel(matrix))
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C_in, H, W]` to `[N, C, H/f, W/f]`."""
-        return self.matrix(self.shrink(x))
+        shrunk = self.shrink(x)
+        return shrunk + self.bias if self.folded else self.matrix(shrunk)
 
 
 def _kernel(matrix: Affine) -> Kernel:
@@ -193,7 +211,10 @@ class Opening(TensorModule):
         }
         first = [] if ahead is None else [ahead]
         if self.joined is None:
-            return self.own(tokens, sum_of([*first, size.tokens(sum_of([*resized.values()]))]))
+            # TensorRT runs what makes the first of two summands first. With the enlarged tokens
+            # first, they would stay in memory while the other levels are resized: 7 % of S-2's.
+            others = size.tokens(sum_of([*resized.values()]))
+            return self.own(tokens, addend=sum_of([others, *first]))
         parts = {source: size.tokens(x) for source, x in resized.items()}
         parts[self.target] = self.own(tokens)
         return self.joined(torch.cat([*first, *(parts[source] for source in self.order)], dim=1))

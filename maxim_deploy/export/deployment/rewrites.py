@@ -1,4 +1,4 @@
-"""The exact rewrites, each with a switch for tests and ablation.
+"""The exact rewrites, each with a switch for tests and ablation, and the forms made of them.
 
 Each is equal to the literal network in real arithmetic, so only rounding changes. The mathematics
 of a rewrite stands in the module that applies it.
@@ -6,14 +6,14 @@ of a rewrite stands in the module that applies it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from maxim_deploy.errors import check_known
 
 
 @dataclass(frozen=True)
 class Rewrites:
-    """Which rewrites a deployment module uses; all by default.
+    """Which rewrites a deployment module uses; by default those of the CPU's form.
 
     Attributes:
         left_matrices: spatial matrices multiply from the left, without transposes (`mixing`).
@@ -32,6 +32,17 @@ class Rewrites:
             (`blocks.MultiAxis`).
         gemms: channel matrices as Gemm on `[pixels, channels]`, bias and addend included
             (`modules.Matrix`).
+        partitioned_norms: the gate's LayerNorm behind the partition (`mixing`).
+        deviations: a LayerNorm before a matrix as a factor behind it (`modules.Deviation`).
+        joined_halves: both halves of a multi-axis block stay one tensor (`blocks.JoinedMultiAxis`).
+        early_projections: the gating weights' matrix before the partition is undone
+            (`blocks.GatingWeights`).
+        residual_maps: a group whose result is needed as a map adds its shortcuts there
+            (`blocks.Groups`).
+        folded_shrinks: shrinking and the matrix behind it are one convolution
+            (`resampling.FromAbove`).
+        joined_gates: cross gating of which x alone is used has one output matrix, but for full
+            size (`blocks.CrossGate`).
     """
 
     left_matrices: bool = True
@@ -45,6 +56,13 @@ class Rewrites:
     separate_halves: bool = True
     spread_shortcuts: bool = True
     gemms: bool = True
+    partitioned_norms: bool = True
+    deviations: bool = False
+    joined_halves: bool = False
+    early_projections: bool = False
+    residual_maps: bool = False
+    folded_shrinks: bool = False
+    joined_gates: bool = False
 
     @classmethod
     def only(cls, *names: str) -> Rewrites:
@@ -60,3 +78,18 @@ class Rewrites:
 
 REWRITES = tuple(field.name for field in fields(Rewrites))
 """The names of all rewrites."""
+
+FORMS = {
+    "cpu": Rewrites(),
+    "gpu": replace(
+        Rewrites(),
+        deviations=True,
+        joined_halves=True,
+        early_projections=True,
+        residual_maps=True,
+        folded_shrinks=True,
+        joined_gates=True,
+    ),
+}
+"""The rewrites of each deployment form. Those of the GPU's alone save passes over memory, of which
+a GPU has little bandwidth for its arithmetic; on a CPU the work that they add costs more."""

@@ -9,16 +9,23 @@ precision sums in float32. The last convolution in float32 as well would bring 0
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from maxim_deploy.errors import check_known
+from maxim_deploy.graph.precision.roles import norm_deviations
 from maxim_deploy.graph.precision.table import Decision, PrecisionTable
-from maxim_deploy.spec.precision import LOW
+from maxim_deploy.spec.precision import LOW, Precision
 
 _PIXELS = 2176 * 3856
 """A padded 4K frame and a little more: 8.4 million."""
 
 
-def default_table(precision: str) -> PrecisionTable:
+def default_table(precision: str, graph: ir.Graph | None = None) -> PrecisionTable:
     """The table for a low precision.
+
+    Args:
+        precision: of `LOW`.
+        graph: that the table is for; None for one of the CPU's form.
 
     Raises:
         UsageError: another precision.
@@ -27,7 +34,7 @@ def default_table(precision: str) -> PrecisionTable:
     row, low = LOW[precision], LOW[precision].type
     # Each number says what float32 saves there, or that it saves nothing.
     rounding = f"largest rounding error of a pixel in {low}"
-    decisions = (
+    decisions: tuple[Decision, ...] = (
         Decision(
             "image",
             "float32",
@@ -57,4 +64,18 @@ def default_table(precision: str) -> PrecisionTable:
             row.layer_norm_gain,
         ),
     )
+    if graph is not None and norm_deviations(graph):
+        decisions += (_deviation(row),)
     return PrecisionTable(low, decisions)
+
+
+def _deviation(row: Precision) -> Decision:
+    """Of norms that are computed in operators: what `stash_type` says for the single operator."""
+    return Decision(
+        "norm-deviation",
+        "float32",
+        f"mean and variance of a row: one number per row leaves the island, and its squares would "
+        f"be {row.type}",
+        f"largest relative rounding error of a square in {row.type}",
+        row.half_step,
+    )

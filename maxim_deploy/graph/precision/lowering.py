@@ -63,7 +63,7 @@ class Lowering:
         Raises:
             ExportError: a result is not finite, or further from float32 than its gate allows.
         """
-        table = self.table if self.table is not None else default_table(precision)
+        table = self.table if self.table is not None else default_table(precision, self.core.graph)
         # A user's table gets these islands too: without them a value may become infinite.
         table = with_safe_range(table, self.core, self.seen)
         model = low_precision(self.core, table)

@@ -21,6 +21,7 @@ MOVES = frozenset([
 """Operators that only carry values from one place to another: they round nothing."""
 
 _SCALING = frozenset(["Mul", "Div", "Add", "Sub", "Clip", "Round", "Cast"])
+_DEVIATION = ("Reciprocal", "Sqrt", "Add", "ReduceMean", "Mul", "Sub")
 _REDUCTIONS = frozenset(["ReduceMean", "ReduceSum", "GlobalAveragePool"])
 
 
@@ -57,9 +58,25 @@ def output_nodes(graph: ir.Graph) -> list[ir.Node]:
 def spatial_means(graph: ir.Graph) -> list[ir.Node]:
     """Means and sums over positions: in this network, the first step of channel attention.
 
-    LayerNorm's mean over channels is inside its own operator.
+    LayerNorm's mean over channels is inside its own operator, or in one of `norm_deviations`.
     """
-    return [node for node in graph if node.op_type in _REDUCTIONS and is_float(node)]
+    others = set(norm_deviations(graph))
+    found = [node for node in graph if node.op_type in _REDUCTIONS and is_float(node)]
+    return [node for node in found if node not in others]
+
+
+def norm_deviations(graph: ir.Graph) -> list[ir.Node]:
+    """LayerNorms of which only the reciprocal of the deviation is computed, in operators.
+
+    `1 / sqrt(mean((x - mean(x))^2) + eps)`, as the GPU's form has them.
+    """
+    found = []
+    for node in graph:
+        steps = _upwards(node, _DEVIATION)
+        mean = steps[-1].inputs[1].producer() if steps and steps[-1].inputs[1] else None
+        if mean is not None and mean.op_type == "ReduceMean":
+            found += [mean, *reversed(steps)]
+    return found
 
 
 def layer_norms(graph: ir.Graph) -> list[ir.Node]:
@@ -72,7 +89,20 @@ ROLES: dict[str, Callable[[ir.Graph], list[ir.Node]]] = {
     "output-sum": output_nodes,
     "spatial-mean": spatial_means,
     "layer-norm": layer_norms,
+    "norm-deviation": norm_deviations,
 }
+
+
+def _upwards(node: ir.Node, operators: tuple[str, ...]) -> list[ir.Node]:
+    """A node and what makes its first input, and so on, if they are these operators; or none."""
+    steps: list[ir.Node] = []
+    following: ir.Node | None = node
+    for operator in operators:
+        if following is None or following.op_type != operator:
+            return []
+        steps.append(following)
+        following = following.inputs[0].producer() if following.inputs[0] else None
+    return steps
 
 
 def _data_inputs(node: ir.Node) -> list[ir.Value]:
