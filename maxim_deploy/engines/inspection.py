@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.engines.layers import layers_from_json
+from maxim_deploy.engines.layers import layers_beside
 from maxim_deploy.engines.validity import reasons_against
 from maxim_deploy.errors import BundleError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
@@ -61,24 +62,15 @@ def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -
         reasons = bundle.mismatches(entry) + reasons_against(entry, path, gpu)
     except BundleError as error:
         reasons = [str(error)]
-    listed = _layers(bundle, entry)
-    types = Counter("+".join(layer["types"]) for layer in listed if layer["types"])
+    listed = layers_beside(bundle.path / entry.file)
+    types = Counter("+".join(layer.types) for layer in listed if layer.types)
     record = {
         **encoded(entry),
         "runs_here": not reasons,
         "reasons": reasons,
         "layer_types": dict(types.most_common()),
     }
-    return {**record, "listed_layers": listed} if layers else record
-
-
-def _layers(bundle: Bundle, entry: EngineEntry) -> list[dict[str, Any]]:
-    path = (bundle.path / entry.file).with_suffix(".layers.json")
-    try:
-        return [vars(layer) for layer in layers_from_json(path.read_text("utf-8"))]
-    # Built without details, or the list was removed: nothing depends on it.
-    except (OSError, TypeError, ValueError):
-        return []
+    return {**record, "listed_layers": [*map(asdict, listed)]} if layers else record
 
 
 def inspection_text(report: dict[str, Any]) -> str:

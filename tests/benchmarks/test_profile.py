@@ -19,7 +19,6 @@ from maxim_deploy._files import sha256_of
 from maxim_deploy.benchmarks.profile import bundle_profile
 from maxim_deploy.benchmarks.profile.attribution import sources_of
 from maxim_deploy.benchmarks.profile.bundle_profile import profile_bundle
-from maxim_deploy.benchmarks.profile.kinds import KINDS, kind_of, strongest
 from maxim_deploy.benchmarks.profile.onnxruntime_trace import matched, runs_in
 from maxim_deploy.benchmarks.profile.profile import (
     LayerProfile,
@@ -29,16 +28,16 @@ from maxim_deploy.benchmarks.profile.profile import (
 from maxim_deploy.benchmarks.profile.tables import rows_of, text_of_profile
 from maxim_deploy.benchmarks.profile.tensorrt_layers import (
     layer_profiler,
-    listed_layers,
     nodes_of_layers,
 )
-from maxim_deploy.engines.layers import Layer, layers_to_json
+from maxim_deploy.engines.layers import Layer, layers_beside, layers_to_json
 from maxim_deploy.errors import BackendError, BundleError, UsageError
-from maxim_deploy.graph.places import Place
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.kinds import KINDS
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.places import Place
 from maxim_deploy.spec.profiles import profiles_from_specs
 
 TWO_STAGES = Architecture(features=8, stages=2, groups=1, bottleneck_blocks=2)
@@ -90,18 +89,6 @@ def test_what_a_runtime_has_fused_renamed_or_taken_apart_finds_its_block() -> No
         (Place(1, "output", 0), "cast"),
         (None, "other"),
     ]
-
-
-def test_kinds() -> None:
-    assert kind_of("FusedGemm") == "matrix product"
-    assert kind_of("Mul") == kind_of("Mul", "Add") == "elementwise"
-    assert kind_of("Mul", "Gelu") == "GELU"
-    assert kind_of("Transpose", "Gelu") == "layout change"
-    assert kind_of("NobodyKnows") == "other"
-    assert strongest(["layout change", "GELU", "matrix product"]) == "matrix product"
-    assert strongest(["GELU", "matrix product"], generated=True) == "GELU"
-    assert strongest(["matrix product"], generated=True) == "elementwise"
-    assert strongest([]) == "other"
 
 
 def event(name: str, ts: int, dur: int, operator: str = "") -> dict[str, object]:
@@ -331,14 +318,12 @@ def test_a_profiler_that_hears_nothing_is_an_error(engine: tuple[Bundle, SimpleN
         profile_bundle(bundle, "fp16", (64, 96), "tensorrt")
 
 
-def test_layers_without_a_list_are_found_by_their_names(tmp_path: Path) -> None:
-    path = tmp_path / "g.onnx"
-    onnx.save(helper.make_model(EXPORTED), path)
+def test_layers_without_a_list_are_found_by_their_names() -> None:
     conv, norm = (EXPORTED.node[k].name for k in (3, 1))
     layers = [Layer("whatever", "gemm", (), (norm,))]
     runs = [{f"{conv} + stages/0/encoder/0/groups/steps/1/LeakyRelu_0": 1.0, "0": 2.0},
             {"{ForeignNode[" + conv + "..." + norm + "]}": 5.0}]  # fmt: skip
-    found = nodes_of_layers(runs, layers, path)
+    found = nodes_of_layers(runs, layers)
     assert [(node.kind, node.ms) for node in found] == [
         ("convolution", [1.0, 0.0]),
         ("LayerNorm", [2.0, 0.0]),  # an engine without names counts its layers
@@ -367,9 +352,8 @@ def test_every_layer_of_a_real_engine_finds_its_block(demo_bundle: Path, tmp_pat
 
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
     entry, _ = add_engine(folder, settings("256x256"))
-    layers = listed_layers(folder / entry.file)
-    nodes = nodes_of_layers([{layer.name: 1.0 for layer in layers}], layers,
-                            folder / "fp16.image.onnx")  # fmt: skip
+    layers = layers_beside(folder / entry.file)
+    nodes = nodes_of_layers([{layer.name: 1.0 for layer in layers}], layers)
     assert len(nodes) > 200
     assert not [node for node in nodes if node.place is None or node.kind == "other"]
     groups, unattributed = grouped(nodes, run=0)

@@ -27,8 +27,8 @@ from maxim_deploy.benchmarks.report.pictures import MIN_LEVELS, BeforeAfter, err
 from maxim_deploy.benchmarks.subjects import TORCH
 from maxim_deploy.benchmarks.summary import summary, throughput
 from maxim_deploy.errors import MissingDependencyError, UsageError
-from maxim_deploy.graph.places import Place
 from maxim_deploy.runtime.registry import backend_names
+from maxim_deploy.spec.places import Place
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 ATTACK = """<script>alert("1")</script>' $x_1$"""

@@ -173,11 +173,8 @@ def random_image(shape: Shape, io: str) -> NDArray[Any]:
 
 
 def _with_engine(asked: ProfileRequest, entry: EngineEntry, index: int) -> Measured:
-    from maxim_deploy.benchmarks.profile.tensorrt_layers import (
-        layer_times,
-        listed_layers,
-        nodes_of_layers,
-    )
+    from maxim_deploy.benchmarks.profile.tensorrt_layers import layer_times, nodes_of_layers
+    from maxim_deploy.engines.layers import layers_beside
     from maxim_deploy.runtime.cuda import open_cuda
     from maxim_deploy.runtime.tensorrt_engines import (
         acquire_engine,
@@ -195,7 +192,6 @@ def _with_engine(asked: ProfileRequest, entry: EngineEntry, index: int) -> Measu
         library, device = library_name(shared.trt, entry), f"cuda:{cuda.device} {shared.gpu.name}"
     finally:
         release_engine(shared)
-    graph = bundle.path / bundle.graph(entry.precision, entry.io).file
-    layers = listed_layers(bundle.path / entry.file)
-    nodes = nodes_of_layers(times[asked.warmup :], layers, graph)
+    layers = layers_beside(bundle.path / entry.file)
+    nodes = nodes_of_layers(times[asked.warmup :], layers)
     return Measured(nodes, [], [], library, device, entry.io)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from maxim_deploy.benchmarks.profile.kinds import KINDS
 from maxim_deploy.benchmarks.profile.profile import LayerProfile
+from maxim_deploy.spec.kinds import KINDS
 
 MIN_SHARE = 0.005
 """Of all nodes. A kind that takes less has no column of its own: it is among "other"."""
