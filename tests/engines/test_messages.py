@@ -81,7 +81,8 @@ Name: Gemm+x, LayerType: gemm, Inputs: [ { Name: i, Dimensions: [64,8], Strides:
 Float, Format: x }], Constants: [ { Name: w, Dimensions: [8,4], Datatype: Half, Format: x }, \
 { Name: one, Dimensions: [], Datatype: Float, Format: x }], Outputs: [ { Name: o, \
 Location: Device, Dimensions: [64,-1], Datatype: Half, Format: x }, { Name: p, Dimensions: [1], \
-Format/Datatype: Channel major FP16 format where channel % 8 == 0 }], TacticName: t, StreamId: 0, Metadata: \
+Format/Datatype: Channel major FP16 format where channel % 8 == 0 }], TacticName: t, \
+StreamId: 0, Metadata: \
 [ONNX Layer: stages/0/Gemm_0][ONNX Layer: stages/0/Gelu_0]
 
 I/O Tensors:
