@@ -79,8 +79,8 @@ def traffic_text(traffic: Traffic) -> list[str]:
     return [
         f"traffic at {traffic.shape}: {traffic.bytes_per_pixel:.0f} bytes per pixel in "
         f"{traffic.layers} layers; {100 * (traffic.float32_share or 0):.1f} % float32, "
-        f"{100 * (traffic.moves_share or 0):.1f} % in {traffic.moves} layers that only move data"
-        f"{activations}",
+        f"{100 * (traffic.moves_share or 0):.1f} % in layers that only move data "
+        f"({traffic.moves}){activations}",
         f"  by block: {_shares(traffic.by_block, traffic.bytes_per_pixel)}",
         f"  by kind of work: {_shares(traffic.by_kind, traffic.bytes_per_pixel)}",
     ]

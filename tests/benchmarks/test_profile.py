@@ -343,16 +343,9 @@ def test_the_bindings_have_what_the_profiler_needs() -> None:
     assert {"profiler", "enqueue_emits_profile"} <= set(dir(trt.IExecutionContext))
 
 
-@pytest.mark.slow
-def test_every_layer_of_a_real_engine_finds_its_block(demo_bundle: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
-    from engines.bundles import settings
-
-    from maxim_deploy.engines.store import add_engine
-
-    folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
-    entry, _ = add_engine(folder, settings("256x256"))
-    layers = layers_beside(folder / entry.file)
+def test_every_layer_of_a_real_engine_finds_its_block(demo_engine: Path) -> None:
+    (entry,) = Bundle.open(demo_engine).manifest.engines
+    layers = layers_beside(demo_engine / entry.file)
     nodes = nodes_of_layers([{layer.name: 1.0 for layer in layers}], layers)
     assert len(nodes) > 200
     assert not [node for node in nodes if node.place is None or node.kind == "other"]
