@@ -16,10 +16,10 @@ from maxim_deploy.errors import MissingDependencyError, check_known
 from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES
 from maxim_deploy.spec.precision import PRECISIONS
 
-_TYPE_NAMES = {row.tensorrt: row.type for row in PRECISIONS.values()} | {
-    "FP32": "float32", "FP16": "float16",
-}  # fmt: skip
-"""By TensorRT's names, those of NumPy and ONNX where they differ."""
+_TYPE_NAMES = {
+    name: row.type for row in PRECISIONS.values() for name in (row.tensorrt, row.name.upper())
+}
+"""By TensorRT's names, in its API and in its formats, those of NumPy and ONNX."""
 
 
 def load_library(name: str) -> ModuleType:

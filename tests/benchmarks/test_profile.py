@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import onnx
 import pytest
 from benchmarks.fakes import FakeListener
+from benchmarks.samples import BOUND, TRAFFIC
 from gpus import L4
 from graph.small_graphs import node
 from onnx import helper
@@ -175,6 +177,22 @@ def test_the_table_adds_up() -> None:
     assert "stage 1 encoder, level 0  9.00   75.0 %" in text
 
 
+def test_traffic_and_bound_follow_the_table() -> None:
+    assert "traffic" not in text_of_profile(sample())
+    engine = replace(sample(), traffic=TRAFFIC, bound=BOUND)
+    *_, traffic, blocks, kinds, bound = text_of_profile(engine).splitlines()
+    assert traffic.startswith("traffic at 60x128: 70 bytes per pixel in 5 layers; 40.0 % float32")
+    assert blocks == "  by block: multi-axis gMLP 85.7 % in 4, output 14.3 % in 1"
+    assert kinds == "  by kind of work: matrix product 100.0 % in 5"
+    assert bound == (
+        "  lower bound on NVIDIA L4, not a measurement: 2.5 ms (300 GB/s, 121000 GFLOP/s, NVIDIA "
+        "L4 data sheet); a run took 10 ms, so that it reached 25 % of the bound"
+    )
+    fields = json.loads(json.dumps(engine.to_json()))
+    assert fields["traffic"]["by_kind"] == {"matrix product": {"layers": 5, "bytes_per_pixel": 70}}
+    assert fields["bound"] == BOUND
+
+
 @pytest.mark.parametrize(("precision", "io"), [("fp32", "tensor"), ("fp16", "image")])
 def test_onnxruntime_by_block(demo_bundle: Path, precision: str, io: str) -> None:
     """Every node that ONNX Runtime reports finds its block and is of a known kind."""
@@ -281,7 +299,7 @@ def with_engine(folder: Path, library: str) -> Bundle:
         "engines/x.engine", "a" * 64, made_of, library, "10.14.1", "fp16", "image",
         profiles_from_specs(["64x64:96x128:256x256"], "image"), ("8.9",),
         {"cuda_graphs": "whole-graph", "specialization": "lazy", "runtime_cache": True}, False,
-        sha256_of(path), 4, 1.0, 3, {}, 1, 1, {}, "now",
+        sha256_of(path), 4, 1.0, 3, {}, 1, 1, {}, "now", [TRAFFIC],
     )  # fmt: skip
     bundle.manifest.engines.append(entry)
     bundle.write()
@@ -295,6 +313,7 @@ def test_tensorrt_by_block(engine: tuple[Bundle, SimpleNamespace]) -> None:
     assert profile.unattributed_ms == 0.125  # a layer that is in no list
     assert (profile.wall_ms, profile.between_ms, profile.plain_ms) == (3.875, 0.0, None)
     assert (profile.library, profile.device) == ("tensorrt 10.14.1", "cuda:0 NVIDIA L4")
+    assert profile.traffic == TRAFFIC
     calls = trt.engines[0].contexts[0].calls
     assert [call[0] for call in calls].count("execute") == 4
     assert ("shape", (1, 64, 96, 3)) in calls

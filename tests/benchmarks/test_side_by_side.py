@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from benchmarks.fakes import FakeRoofline, FakeWorker
-from benchmarks.samples import ENVIRONMENT
+from benchmarks.samples import ENVIRONMENT, TRAFFIC
+from spec.samples import entry
 
 from maxim_deploy.benchmarks import artifacts, contender, side_by_side, suite_run
 from maxim_deploy.benchmarks.contender import LEVEL, Contender
@@ -20,6 +22,7 @@ from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import DownloadError, UsageError
+from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import LOW
 
@@ -160,6 +163,29 @@ def test_low_precision_and_8_bits_may_differ_by_their_rounding(
     levels.agree(its, other, own)  # the float result is clipped as the other is
     assert levels.error is None and levels.agreement is not None
     assert levels.agreement["allowed"] == pytest.approx(1e-4 + LEVEL)
+
+
+def test_an_engine_has_the_bound_of_its_own_traffic() -> None:
+    engine, size = Subject("tensorrt", "fp16"), (60, 128)
+    wanted = {"library": "tensorrt", "precision": "fp16", "io": "tensor"}
+    engines = [
+        entry("a", "64x128", **wanted, traffic=[TRAFFIC]),
+        entry("b", "512x512", **wanted, traffic=[replace(TRAFFIC, bytes_per_pixel=1.0)]),
+    ]
+    plan = SuitePlan(backends=("tensorrt",), rounds=5, least_s=0, pause_s=0)
+    roofline: Any = FakeRoofline()
+
+    def bound(engines: list[EngineEntry]) -> dict[str, Any] | None:
+        files = {engine: Files(Path("1"), (Path("g.onnx"), "tensor"), engines=engines)}
+        (found,) = SideBySide(plan, files, size, 1, COMMON, roofline, print).records()
+        return found.bound
+
+    assert bound(engines) == {
+        "shape": "64x128", "bytes_per_pixel": 70.0, "device": "cpu", "precision": "fp16",
+        "took_ms": 11,
+    }  # fmt: skip
+    assert bound(engines[1:]) is None  # no engine takes the size
+    assert bound([replace(engines[0], traffic=[])]) is None
 
 
 def test_what_the_gpu_runs(workers: type[FakeWorker]) -> None:
