@@ -26,33 +26,36 @@ def traffic_of(
     """
     moved = [_bytes(layer) for layer in layers]
     known = shape is not None and any(moved) and None not in moved
+    sizes = [size or 0 for size in moved]
     pixels = shape.pixels if shape and known else None
-    total, sources = sum(map(int, filter(None, moved))), sources_of_layers(layers)
-    moves = [number for number, layer in enumerate(layers) if only_moves(layer)]
-
-    def part(numbers: Sequence[int]) -> Part:
-        size = sum(moved[number] or 0 for number in numbers)
-        return Part(len(numbers), round(size / pixels, 1) if pixels else None)
-
-    def parts(names: Iterable[str]) -> dict[str, Part]:
-        groups = defaultdict(list)
-        for number, name in enumerate(names):
-            groups[name].append(number)
-        found = {name: part(numbers) for name, numbers in groups.items()}
-        # By bytes, or by layers where bytes are unknown.
-        return dict(sorted(found.items(), key=lambda item: _size(item[1]), reverse=True))
-
+    moves = [size for size, layer in zip(sizes, layers, strict=True) if only_moves(layer)]
+    sources = sources_of_layers(layers)
+    blocks = [source.place.name if source.place else "other" for source in sources]
     return Traffic(
         shape=shape,
         layers=len(layers),
         moves=len(moves),
-        bytes_per_pixel=part(range(len(layers))).bytes_per_pixel,
-        float32_share=round(_float32(layers) / total, 4) if known else None,
-        moves_share=round(sum(moved[k] or 0 for k in moves) / total, 4) if known else None,
+        bytes_per_pixel=_part(sizes, pixels).bytes_per_pixel,
+        float32_share=round(_float32(layers) / sum(sizes), 4) if known else None,
+        moves_share=round(sum(moves) / sum(sizes), 4) if known else None,
         activation_bytes=activation_bytes,
-        by_block=parts(source.place.name if source.place else "other" for source in sources),
-        by_kind=parts(source.kind for source in sources),
+        by_block=_parts(blocks, sizes, pixels),
+        by_kind=_parts([source.kind for source in sources], sizes, pixels),
     )
+
+
+def _parts(names: Iterable[str], sizes: Iterable[int], pixels: int | None) -> dict[str, Part]:
+    """By name, the largest first: by bytes, or by layers where bytes are unknown."""
+    groups = defaultdict(list)
+    for name, size in zip(names, sizes, strict=True):
+        groups[name].append(size)
+    found = {name: _part(group, pixels) for name, group in groups.items()}
+    order = sorted(found, key=lambda name: (found[name].bytes_per_pixel or 0, found[name].layers))
+    return {name: found[name] for name in reversed(order)}
+
+
+def _part(sizes: Sequence[int], pixels: int | None) -> Part:
+    return Part(len(sizes), round(sum(sizes) / pixels, 1) if pixels else None)
 
 
 def traffic_as_built(
@@ -91,10 +94,6 @@ def _shares(parts: dict[str, Part], total: float) -> str:
         f"{name} {100 * (part.bytes_per_pixel or 0) / total:.1f} % in {part.layers}"
         for name, part in parts.items()
     )
-
-
-def _size(part: Part) -> tuple[float, int]:
-    return part.bytes_per_pixel or 0, part.layers
 
 
 def _bytes(layer: Layer) -> int | None:
