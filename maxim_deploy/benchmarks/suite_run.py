@@ -109,7 +109,7 @@ class SuiteRun:
         return Roofline(self.plan.threads, self.progress)
 
     def _with_bound(self, bundle: Bundle, profile: LayerProfile) -> LayerProfile:
-        if profile.traffic is None:
+        if profile.traffic is None or not profile.traffic.is_counted:
             return profile
         bound = self._roofline.bound(
             profile.traffic,
@@ -191,7 +191,9 @@ class SuiteRun:
             "profiles": list(self.plan.profiles) or _as_profiles(self.plan),
         }
         progress = _prefixed(self.progress, str(subject))
-        add_engine(bundle.path, engine_settings_from(asked), BuildOptions(progress=progress))
+        # Its time is compared with the least that its traffic takes.
+        options = BuildOptions(traffic=True, progress=progress)
+        add_engine(bundle.path, engine_settings_from(asked), options)
         return Bundle.open(bundle.path)
 
     def _failed(self, common: dict[str, Any], why: str) -> Iterator[list[Record]]:

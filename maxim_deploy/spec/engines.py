@@ -79,7 +79,7 @@ class EngineEntry:
 
     def traffic_of(self, profile: int) -> Traffic | None:
         """What its layers move with the profile of this index; None if that is not known."""
-        known = [traffic for traffic in self.traffic if traffic.bytes_per_pixel is not None]
+        known = [traffic for traffic in self.traffic if traffic.is_counted]
         return known[profile] if len(known) == len(self.profiles) else None
 
     def bytes_for(self, shape: Shape) -> int | None:

@@ -48,3 +48,8 @@ class Traffic:
     activation_bytes: int | None
     by_block: dict[str, Part]
     by_kind: dict[str, Part]
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the bytes are known."""
+        return self.bytes_per_pixel is not None

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import onnx
 import pytest
 from benchmarks.fakes import FakeListener
-from benchmarks.samples import BOUND, TRAFFIC
+from benchmarks.samples import BOUND, ENVIRONMENT, TRAFFIC
 from gpus import L4
 from graph.small_graphs import node
 from onnx import helper
@@ -32,8 +32,11 @@ from maxim_deploy.benchmarks.profile.tensorrt_layers import (
     layer_profiler,
     nodes_of_layers,
 )
+from maxim_deploy.benchmarks.suite import SuitePlan
+from maxim_deploy.benchmarks.suite_run import SuiteRun
 from maxim_deploy.engines.layers import Layer, layers_beside, layers_to_json
 from maxim_deploy.errors import BackendError, BundleError, UsageError
+from maxim_deploy.machine.facts import environment
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.engines import EngineEntry
@@ -41,6 +44,7 @@ from maxim_deploy.spec.kinds import KINDS
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.places import Place
 from maxim_deploy.spec.profiles import profiles_from_specs
+from maxim_deploy.spec.traffic import Traffic
 
 TWO_STAGES = Architecture(features=8, stages=2, groups=1, bottleneck_blocks=2)
 
@@ -319,6 +323,28 @@ def test_tensorrt_by_block(engine: tuple[Bundle, SimpleNamespace]) -> None:
     assert ("shape", (1, 64, 96, 3)) in calls
 
 
+def test_the_profile_of_an_engine_has_its_bound(engine: tuple[Bundle, SimpleNamespace]) -> None:
+    bundle, _ = engine
+    plan = SuitePlan(backends=("tensorrt",), sizes=((64, 96),), precisions=("fp16",))
+
+    def profiled(traffic: list[Traffic]) -> LayerProfile:
+        bundle.manifest.engines[:] = [replace(bundle.manifest.engines[0], traffic=traffic)]
+        run = SuiteRun("p", plan, {"tiny": bundle}, Path(), lambda _: None, ENVIRONMENT, "call")
+        (profile,) = run.profiles()
+        return profile
+
+    profile = profiled([TRAFFIC])
+    assert profile.bound is not None and profile.bound["source"] == "NVIDIA L4 data sheet"
+    assert profile.bound["bound_ms"] == pytest.approx(1e3 * 70 * 64 * 96 / 300e9)
+    assert profile.bound["share"] == pytest.approx(profile.bound["bound_ms"] / profile.wall_ms)
+
+    counts = replace(TRAFFIC, shape=None, bytes_per_pixel=None)
+    uncounted = profiled([counts])
+    assert (uncounted.traffic, uncounted.bound) == (counts, None)
+    assert "traffic: 5 layers, 1 of them only move data" in text_of_profile(uncounted)
+    assert profiled([]).traffic is None
+
+
 @pytest.mark.parametrize("engine", ["tensorrt-rtx"], indirect=True)
 def test_no_graph_is_captured_in_which_no_layer_has_a_time(
     engine: tuple[Bundle, SimpleNamespace],
@@ -385,5 +411,11 @@ def test_an_engine_on_a_gpu(demo_bundle: Path, tmp_path: Path, library: str) -> 
 
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
     add_engine(folder, settings("256x256", library=library))
-    profile = profile_bundle(Bundle.open(folder), "fp16", (256, 256), library)
+    bundle, said = Bundle.open(folder), []
+    plan = SuitePlan(backends=(library,), sizes=((256, 256),), precisions=("fp16",))
+    run = SuiteRun("p", plan, {"demo": bundle}, tmp_path, said.append, environment(), "call")
+    (profile,) = run.profiles()
     assert profile.unattributed_ms < 0.02 * profile.wall_ms
+    assert profile.traffic is not None and profile.traffic.is_counted
+    # Another GPU than those in the table has a bound where ONNX Runtime can measure it.
+    assert profile.bound or any("its rates are not known" in line for line in said)

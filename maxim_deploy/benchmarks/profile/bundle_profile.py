@@ -52,7 +52,7 @@ class Measured(NamedTuple):
         library: that ran, with its version.
         device: that it ran on.
         io: form of the graph or engine.
-        traffic: of the engine, if it is known.
+        traffic: of the engine with this profile, or else what its own list tells.
     """
 
     nodes: list[NodeTimes]
@@ -195,4 +195,5 @@ def _with_engine(asked: ProfileRequest, entry: EngineEntry, index: int) -> Measu
         release_engine(shared)
     layers = layers_beside(bundle.path / entry.file)
     nodes = nodes_of_layers(times[asked.warmup :], layers)
-    return Measured(nodes, [], [], library, device, entry.io, entry.traffic_of(index))
+    traffic = entry.traffic_of(index) or next(iter(entry.traffic), None)
+    return Measured(nodes, [], [], library, device, entry.io, traffic)
