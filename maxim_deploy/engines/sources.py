@@ -35,8 +35,19 @@ def sources_of_layers(layers: Iterable[Layer]) -> list[Source]:
     return sources
 
 
+_KERNEL = re.compile(r"__myl_([A-Za-z]+)_myl\d")
+_MOVING_KERNEL = re.compile(r"__myl_(Cast|Conc|Gath|Move|Resh|Slic|Tran)+_myl\d")
+"""A generated kernel is named after its operations, such as `__myl_ReshTran_myl0_124`."""
+
+
 def only_moves(layer: Layer) -> bool:
-    """Whether a layer computes nothing: all of its nodes change layout, copy or cast."""
+    """Whether a layer computes nothing: all that it does is to change layout, copy or cast.
+
+    Its kernel's name tells, if that is made of operations: the kernel may have a part of a node
+    only, such as the change of layout before a mean. Otherwise its nodes do.
+    """
+    if _KERNEL.match(layer.name):
+        return bool(_MOVING_KERNEL.match(layer.name))
     kinds = {kind_of_name(name) for name in layer.nodes}
     return bool(kinds) and kinds <= MOVES
 

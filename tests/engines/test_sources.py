@@ -60,3 +60,11 @@ def test_what_only_moves_computes_nothing() -> None:
     assert not only_moves(layer("kgen", f"{moves} {STEP}/0/Mul_0"))
     assert not only_moves(layer("kgen", f"{moves} {STEP}/0/enlarge/Resize_0"))
     assert not only_moves(layer("signal", ""))
+
+
+def test_the_name_of_a_generated_kernel_tells_what_it_does() -> None:
+    mean, reshape = f"{STEP}/1/ReduceMean_0", f"{STEP}/0/Reshape_0"
+    assert only_moves(layer("kgen", mean, name="__myl_Resh_myl0_196"))
+    assert only_moves(layer("kgen", "", name="__myl_TranConc_myl0_197 [profile 1]"))
+    assert not only_moves(layer("kgen", reshape, name="__myl_ReshMulTran_myl0_1"))
+    assert not only_moves(layer("kgen", reshape, name="__myl_ReshTranEtc_myl0_1"))
