@@ -18,6 +18,8 @@ from graph.small_graphs import node
 from onnx import helper
 
 from maxim_deploy._files import sha256_of
+from maxim_deploy.benchmarks import roofline
+from maxim_deploy.benchmarks.ceilings import Ceilings
 from maxim_deploy.benchmarks.profile import bundle_profile
 from maxim_deploy.benchmarks.profile.attribution import sources_of
 from maxim_deploy.benchmarks.profile.bundle_profile import profile_bundle
@@ -323,7 +325,13 @@ def test_tensorrt_by_block(engine: tuple[Bundle, SimpleNamespace]) -> None:
     assert ("shape", (1, 64, 96, 3)) in calls
 
 
-def test_the_profile_of_an_engine_has_its_bound(engine: tuple[Bundle, SimpleNamespace]) -> None:
+def test_the_profile_of_an_engine_has_its_bound(
+    engine: tuple[Bundle, SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object, **__: object) -> Ceilings:
+        raise BackendError("this onnxruntime cannot use 'cuda' here")
+
+    monkeypatch.setattr(roofline, "ceilings", none)
     bundle, _ = engine
     plan = SuitePlan(backends=("tensorrt",), sizes=((64, 96),), precisions=("fp16",))
 
