@@ -19,7 +19,7 @@ from maxim_deploy.benchmarks.side_by_side import Files, SideBySide
 from maxim_deploy.benchmarks.subjects import LITERAL, Subject
 from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.workload import input_shape
-from maxim_deploy.errors import BackendError, MaximDeployError, UsageError
+from maxim_deploy.errors import BackendError, EngineError, MaximDeployError, UsageError
 from maxim_deploy.machine.facts import machine_of
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime.registry import automatic_backends, backend_named
@@ -191,9 +191,13 @@ class SuiteRun:
             "profiles": list(self.plan.profiles) or _as_profiles(self.plan),
         }
         progress = _prefixed(self.progress, str(subject))
-        # Its time is compared with the least that its traffic takes.
-        options = BuildOptions(traffic=True, progress=progress)
-        add_engine(bundle.path, engine_settings_from(asked), options)
+        settings = engine_settings_from(asked)
+        add_engine(bundle.path, settings, BuildOptions(progress=progress))
+        # Its time is set beside the least for its traffic, but is worth measuring without.
+        try:
+            add_engine(bundle.path, settings, BuildOptions(traffic=True, progress=progress))
+        except EngineError as error:
+            progress(f"its traffic is not known: {error}")
         return Bundle.open(bundle.path)
 
     def _failed(self, common: dict[str, Any], why: str) -> Iterator[list[Record]]:

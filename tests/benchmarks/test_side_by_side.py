@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from benchmarks.fakes import FakeRoofline, FakeWorker
 from benchmarks.samples import ENVIRONMENT, TRAFFIC
+from gpus import L4
 from spec.samples import entry
 
 from maxim_deploy.benchmarks import artifacts, contender, side_by_side, suite_run
@@ -248,6 +249,29 @@ def test_a_baseline_without_weights_has_a_reason(seen: list[SideBySide], demo_bu
     assert seen[1].files[TORCH] == Files(demo_bundle / "source.safetensors")
 
 
+@pytest.mark.parametrize("lists_layers", [True, False])
+def test_an_engine_is_counted_and_measured_all_the_same(
+    seen: list[SideBySide], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists_layers: bool
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
+    from engines.bundles import tiny_graph, write_bundle
+
+    from maxim_deploy.engines import fixed_builds
+
+    bundle = Bundle.open(write_bundle(tmp_path / "bundle", tiny_graph()))
+    monkeypatch.setattr(suite_run, "find_gpu", lambda: L4)
+    monkeypatch.setattr(SuiteRun, "_made", lambda self, model: bundle)
+    if not lists_layers:
+        monkeypatch.setattr(fixed_builds, "layers_from_log", lambda messages: [])
+    engine, said = Subject("tensorrt-rtx", "fp16"), []
+    sizes = ((64, 64), (64, 128))
+    plan = SuitePlan(("S-1",), backends=(engine.name,), precisions=("fp16",), sizes=sizes)
+    list(run_of(plan, {}, said).records())
+    (entry,) = seen[0].files[engine].engines
+    assert (entry.traffic_of(1) is not None) == lists_layers
+    assert any("its traffic is not known" in line for line in said) != lists_layers
+
+
 def test_without_the_exporter_the_pip_line_is_in_the_records(
     seen: list[SideBySide], tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,7 +317,8 @@ def test_engines_are_built_for_models_of_a_suite(
     monkeypatch.setattr(suite_run, "find_gpu", lambda: "some GPU")
     list(run_of(plan, {}).records())
     assert seen[1].files[engine].file == tiny_bundle.path
-    (asked,) = built
+    asked, counted = built
+    assert asked == counted
     assert (asked.library, asked.precision) == ("tensorrt-rtx", "fp16")
     assert [profile.name for profile in asked.profiles] == ["256x256@1"]
 
