@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,6 +132,18 @@ def demo_bundle(
     # What a run takes depends on its threads: it is measured as a user's export does.
     with FileLock(shared / "demo-denoise.lock"), unpinned():
         export_bundle(open_model("demo-denoise"), folder)  # leaves alone what is there
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_engine(demo_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model with an engine of TensorRT for RTX for 256x256. Not to be modified."""
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
+    from maxim_deploy.engines.store import add_engine
+    from maxim_deploy.spec.engine_settings import engine_settings_from
+
+    folder = shutil.copytree(demo_bundle, tmp_path_factory.mktemp("engine") / "demo-denoise")
+    add_engine(folder, engine_settings_from({"library": "tensorrt-rtx", "profiles": ["256x256"]}))
     return folder
 
 

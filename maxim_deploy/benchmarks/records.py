@@ -27,6 +27,10 @@ Fields, units in their names; None where something was not measured:
   run; `bound_ms`, in which the graph could run at least, node by node, and its `share` of the
   network's p50; `fused_bound_ms` and `fused_share` if all but products were free. See
   `maxim_deploy.graph.cost` and `.ceilings`
+- `bound`: of an engine whose traffic is known, a lower bound and not a measurement: `gpu`; its
+  `gbps` and `gflops`, and their `source`, a data sheet or this machine; `bytes_per_pixel` of the
+  input that the layers move and `operations_per_pixel` of it; `bound_ms`, the least time of a run,
+  `took_ms`, the network's p50, and `share`, the former over the latter
 - `agreement`: `with` the first subject, its `precision`, `max_error` of values in about [0, 1], and
   what is `allowed`; the error is None if it is not finite
 - `load`: list of `mode`, `callers`, `offered_per_s` (None in "closed"), `images_per_s`, and
@@ -86,6 +90,7 @@ class Record:
     memory: dict[str, Any] | None = None
     graph: dict[str, Any] | None = None
     cost: dict[str, Any] | None = None
+    bound: dict[str, Any] | None = None
     agreement: dict[str, Any] | None = None
     load: list[dict[str, Any]] = field(default_factory=list)
     load_error: str | None = None

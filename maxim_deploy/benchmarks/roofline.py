@@ -13,8 +13,10 @@ from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.graph.checks import operator_counts
 from maxim_deploy.graph.cost.cost import Cost, cost_of
 from maxim_deploy.graph.cost.live_set import live_set
+from maxim_deploy.spec.gpus import bound_ms, known_gpu
 from maxim_deploy.spec.precision import FULL, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
+from maxim_deploy.spec.traffic import Traffic
 
 SIDE = 256
 """Of the picture whose cost is counted. A MAXIM costs the same per pixel at any size, but for its
@@ -54,10 +56,8 @@ class Roofline:
         ceiling = self._ceilings(*_arithmetic(device, precision))
         if ceiling is None:
             return None
-        try:
-            cost = self._cost(graph, io)
-        except MaximDeployError as error:
-            self.progress(f"no cost of {graph.name}: {error}")
+        cost = self._counted(graph, io)
+        if cost is None:
             return None
         rates = ceiling.gflops * 1e9, ceiling.gbps * 1e9
         scale = pixels / cost.pixels
@@ -76,12 +76,71 @@ class Roofline:
             "fused_share": bounds["fused_bound_ms"] / p50_ms,
         }
 
+    def bound(
+        self,
+        traffic: Traffic,
+        graph: Path,
+        io: str,
+        shape: Shape,
+        *,
+        device: str,
+        precision: str,
+        took_ms: float,
+    ) -> dict[str, Any] | None:
+        """`bound` of a record, or None where it cannot be had.
+
+        Args:
+            traffic: of the engine, of which bytes per pixel are known.
+            graph: that the engine was built from.
+            io: its form.
+            shape: of the input.
+            device: such as "cuda:0 NVIDIA L4".
+            precision: of the arithmetic.
+            took_ms: what a run took.
+        """
+        assert traffic.bytes_per_pixel is not None
+        rates = self._rates(device, precision)
+        if rates is None:
+            return None
+        # By bytes alone it is a bound as well, where the operations cannot be counted.
+        cost = self._counted(graph, io)
+        operations = cost.operations / cost.pixels * shape.padded_pixels if cost else 0.0
+        moved = traffic.bytes_per_pixel * shape.pixels
+        ms = bound_ms(moved, rates["gbps"], operations, rates["gflops"])
+        return {
+            **rates,
+            "bytes_per_pixel": traffic.bytes_per_pixel,
+            "operations_per_pixel": operations / shape.pixels if cost else None,
+            "bound_ms": ms,
+            "took_ms": took_ms,
+            "share": ms / took_ms,
+        }
+
+    def _rates(self, device: str, precision: str) -> dict[str, Any] | None:
+        """What the GPU at hand can do at most: as measured here, or else as its maker says."""
+        index, _, name = device.partition(" ")
+        if measured := self._ceilings(*_arithmetic(index.split(":")[0], precision)):
+            source = f"measured here with {measured.library}"
+            return {"gpu": name, "source": source, "gbps": measured.gbps, "gflops": measured.gflops}
+        if known := known_gpu(name):
+            gflops = known.gflops(precision)
+            return {"gpu": name, "source": known.source, "gbps": known.gbps, "gflops": gflops}
+        self.progress(f"no bound of {name}: its rates are not known | install onnxruntime-gpu")
+        return None
+
     def graph_facts(self, graph: Path, io: str) -> dict[str, Any] | None:
         """`graph` of a record, or None where it cannot be had: a CPU runs no bfloat16, say."""
         try:
             return self._facts(graph, io)
         except MaximDeployError as error:
             self.progress(f"no facts of {graph.name}: {error}")
+            return None
+
+    def _counted(self, graph: Path, io: str) -> Cost | None:
+        try:
+            return self._cost(graph, io)
+        except MaximDeployError as error:
+            self.progress(f"no cost of {graph.name}: {error}")
             return None
 
     def _measured(self, device: str, precision: str) -> Ceilings | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,10 @@ from maxim_deploy.benchmarks.roofline import Roofline
 from maxim_deploy.benchmarks.subjects import Subject
 from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.timing import interleaved
-from maxim_deploy.benchmarks.workload import Workload
+from maxim_deploy.benchmarks.workload import Workload, input_shape
 from maxim_deploy.machine.sensors import gpu_sensors
 from maxim_deploy.runtime.registry import backend_named
+from maxim_deploy.spec.engines import EngineEntry, engine_for
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,13 @@ class Files:
         file: a bundle, graph or file of weights.
         graph: an ONNX graph that computes the same, and its form; None if there is none.
         error: why there is no file.
+        engines: of the bundle.
     """
 
     file: Path | None = None
     graph: tuple[Path, str] | None = None
     error: str | None = None
+    engines: Sequence[EngineEntry] = ()
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,7 @@ class SideBySide:
             memory=one.memory(padded, self.batch),
             graph=self.roofline.graph_facts(*one.graph) if one.graph else None,
             cost=self._cost(one, timings, padded),
+            bound=self._bound(one, timings),
             agreement=one.agreement,
             load=one.load,
             load_error=one.load_error,
@@ -217,4 +221,25 @@ class SideBySide:
             device=one.worker.loaded["device"].split(":")[0],
             precision=one.subject.precision,
             p50_ms=timings["network"]["wall"]["p50_ms"],
+        )
+
+    def _bound(self, one: Contender, timings: dict[str, Any]) -> dict[str, Any] | None:
+        engines = self.files[one.subject].engines
+        if not engines or one.graph is None or "network" not in timings:
+            return None
+        assert one.worker is not None
+        loaded, precision = one.worker.loaded, one.subject.precision
+        shape = input_shape(self.size, self.batch, loaded["io"])
+        wanted = {"library": one.subject.name, "precision": precision, "io": loaded["io"]}
+        found = engine_for(engines, shape, **wanted)
+        traffic = found and found[0].traffic_of(found[1])
+        if not traffic:
+            return None
+        return self.roofline.bound(
+            traffic,
+            *one.graph,
+            shape,
+            device=loaded["device"],
+            precision=precision,
+            took_ms=timings["network"]["wall"]["p50_ms"],
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from maxim_deploy.benchmarks.roofline import Roofline
 from maxim_deploy.benchmarks.side_by_side import Files, SideBySide
 from maxim_deploy.benchmarks.subjects import LITERAL, Subject
 from maxim_deploy.benchmarks.suite import SuitePlan
-from maxim_deploy.errors import BackendError, MaximDeployError, UsageError
+from maxim_deploy.benchmarks.workload import input_shape
+from maxim_deploy.errors import BackendError, EngineError, MaximDeployError, UsageError
 from maxim_deploy.machine.facts import machine_of
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime.registry import automatic_backends, backend_named
@@ -64,7 +65,6 @@ class SuiteRun:
             "environment": self.environment,
         }
         known = partial(recall, self.cache, machine_of(self.environment))
-        roofline = Roofline(self.plan.threads, self.progress)
         for name, find in self._models():
             common = before | {"model": name, "architecture": ""}
             try:
@@ -79,7 +79,7 @@ class SuiteRun:
                 what = f"{name} {size[0]}x{size[1]}" + (f" x {batch}" if batch > 1 else "")
                 progress = _prefixed(self.progress, what)
                 yield SideBySide(
-                    plan, files, size, batch, common, roofline, progress, known
+                    plan, files, size, batch, common, self._roofline, progress, known
                 ).records()
 
     def profiles(self) -> Iterator[LayerProfile]:
@@ -98,9 +98,29 @@ class SuiteRun:
                     plan.backends, precisions, plan.sizes, plan.batches
                 ):
                     with self._said(f"{name} {backend} {precision}"):
-                        yield profile_bundle(
+                        profile = profile_bundle(
                             bundle, precision, size, backend, plan.threads, batch=batch
                         )
+                        yield self._with_bound(bundle, profile)
+
+    @cached_property
+    def _roofline(self) -> Roofline:
+        """One for records and profiles: it measures each ceiling once."""
+        return Roofline(self.plan.threads, self.progress)
+
+    def _with_bound(self, bundle: Bundle, profile: LayerProfile) -> LayerProfile:
+        if profile.traffic is None or not profile.traffic.is_counted:
+            return profile
+        bound = self._roofline.bound(
+            profile.traffic,
+            bundle.path / bundle.graph(profile.precision, profile.io).file,
+            profile.io,
+            input_shape(profile.size, profile.batch, profile.io),
+            device=profile.device,
+            precision=profile.precision,
+            took_ms=profile.wall_ms,
+        )
+        return replace(profile, bound=bound)
 
     @contextmanager
     def _said(self, what: str) -> Iterator[None]:
@@ -139,7 +159,8 @@ class SuiteRun:
                 return self._baseline_files(subject, bundle)
             if backend_named(subject.name).runs == "engines" and not self.bundles:
                 bundle = self._with_engine(subject, bundle)
-            return Files(bundle.path, _graph_in(bundle, subject.precision))
+            graph = _graph_in(bundle, subject.precision)
+            return Files(bundle.path, graph, engines=bundle.manifest.engines)
         except MaximDeployError as error:
             return Files(error=str(error))
 
@@ -170,7 +191,13 @@ class SuiteRun:
             "profiles": list(self.plan.profiles) or _as_profiles(self.plan),
         }
         progress = _prefixed(self.progress, str(subject))
-        add_engine(bundle.path, engine_settings_from(asked), BuildOptions(progress=progress))
+        settings = engine_settings_from(asked)
+        add_engine(bundle.path, settings, BuildOptions(progress=progress))
+        # Its time is set beside the least for its traffic, but is worth measuring without.
+        try:
+            add_engine(bundle.path, settings, BuildOptions(traffic=True, progress=progress))
+        except EngineError as error:
+            progress(f"its traffic is not known: {error}")
         return Bundle.open(bundle.path)
 
     def _failed(self, common: dict[str, Any], why: str) -> Iterator[list[Record]]:

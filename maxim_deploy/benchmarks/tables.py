@@ -30,9 +30,10 @@ largest of all brackets. `load` is from the start of the process to a loaded net
 its first run, with any compilation. `peak` is of the whole process, `run` what running added to
 it per padded pixel. `bound` is the share of the p50 in which the graph could run node by node
 at the ceilings of this machine, a matrix product and a copy measured in the run; `products` the
-same if everything but matrix products and convolutions were free. `live set` is what the order
-of the graph needs at least. `max error` is against the first subject, on values of about [0,
-1]."""
+same if everything but matrix products and convolutions were free. `traffic` is what the layers
+of an engine move, and `of its bound` the share of the p50 that the GPU needs for that at least:
+a lower bound, not a measurement. `live set` is what the order of the graph needs at least. `max
+error` is against the first subject, on values of about [0, 1]."""
 
 
 def results_of(files: Sequence[Path]) -> str:
@@ -85,6 +86,8 @@ def _table(records: Sequence[Record]) -> list[str]:
         ("kFLOP/px", _at(_thousands, "cost", "operations_per_pixel")),
         ("bound", _at("{:.0%}".format, "cost", "share")),
         ("products", _at("{:.0%}".format, "cost", "fused_share")),
+        ("traffic, B/px", _at("{:.0f}".format, "bound", "bytes_per_pixel")),
+        ("of its bound", _at("{:.0%}".format, "bound", "share")),
         ("nodes", _at(str, "graph", "nodes")),
         ("transposes", _at(str, "graph", "transposes")),
         ("live set, B/px", _at("{:.0f}".format, "graph", "live_bytes_per_pixel")),

@@ -19,12 +19,21 @@ from maxim_deploy.imaging import Padding, to_unit
 from maxim_deploy.runtime import Restorer
 from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.spec.precision import FULL
+from maxim_deploy.spec.profiles import Shape
 
 SEED = 0
 DEVICE = 0
 """Index of the GPU, where there is one."""
 
 Bracket = Callable[[], Timed]
+
+
+def input_shape(size: tuple[int, int], batch: int, io: str) -> Shape:
+    """The input of a graph of a form for pictures of a size: padded unless the graph pads."""
+    if io == "image":
+        return Shape(batch, *size)
+    padding = Padding(*size)
+    return Shape(batch, padding.padded_height, padding.padded_width)
 
 
 @dataclass(frozen=True)

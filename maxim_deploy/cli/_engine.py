@@ -87,9 +87,16 @@ _OPTIONS = (
         help="Keep what the builder measures for later builds; tensorrt only.",
     ),
     click.option("--budget", metavar="TIME", help="Most time for the engine, such as 5m."),
+    click.option(
+        "--traffic",
+        is_flag=True,
+        default=None,
+        help="Count what the layers move at the size that each profile is tuned for. That takes "
+        "one more build for each, unless the engine takes one size only.",
+    ),
 )
 
-_NOT_SETTINGS = ("timing_cache", "budget")
+_NOT_SETTINGS = ("timing_cache", "budget", "traffic")
 
 
 def split_list(text: str) -> tuple[str, ...]:
@@ -174,7 +181,7 @@ def _build_options(options: dict[str, Any]) -> BuildOptions:
 
     budget = options["budget"]
     seconds = None if budget is None else seconds_from(budget, "--budget")
-    return BuildOptions(seconds, options["timing_cache"])
+    return BuildOptions(seconds, options["timing_cache"], bool(options["traffic"]))
 
 
 @contextmanager

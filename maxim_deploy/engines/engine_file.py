@@ -20,6 +20,7 @@ from maxim_deploy.engines.layers import layers_from_log, layers_to_json
 from maxim_deploy.engines.messages import log_text, memory_figures
 from maxim_deploy.engines.network import check_network, islands_of
 from maxim_deploy.engines.timing_cache import TimingCacheFile
+from maxim_deploy.engines.traffic import traffic_as_built
 from maxim_deploy.errors import EngineError
 from maxim_deploy.machine.gpu import Gpu
 from maxim_deploy.machine.tensorrt import ParsedGraph, parse_graph
@@ -38,12 +39,14 @@ class BuildOptions:
     Attributes:
         budget_s: seconds that a build may take, or None.
         timing_cache: file to use and extend, or None. Full TensorRT only.
+        traffic: count what the layers move, which takes another build for most profiles.
         progress: told what is being done.
         step_progress: told about each step of the builder, from its threads.
     """
 
     budget_s: float | None = None
     timing_cache: Path | None = None
+    traffic: bool = False
     progress: Progress = lambda _: None
     step_progress: Callable[[BuildStep], None] = lambda _: None
 
@@ -89,13 +92,11 @@ def make_engine(job: EngineJob) -> EngineEntry:
     for first, second in overlapping(job.settings.profiles):
         progress(f"profiles {first} and {second} overlap; the tighter one runs what both take")
     progress("parsing the graph")
-    parsed = parse_graph(job.trt, job.bundle.path / job.graph.file)
-    if parsed.errors:
-        raise EngineError(f"{job.graph.file} | {'; '.join(parsed.errors)}")
+    parsed = parsed_graph(job)
     check_network(parsed, job.graph.precision, job.graph.io, _islands(job))
     progress("building the engine")
     try:
-        built = _build(job, parsed)
+        built = build_parsed(job, parsed)
     # Its messages are the only account of a build that failed, and nothing else is written then.
     except EngineError:
         write_text(job.folder / "failed.log", log_text(parsed.logger.messages))
@@ -109,7 +110,20 @@ def _islands(job: EngineJob) -> set[str]:
     return islands_of(job.bundle.checked(f"{job.graph.precision}.table.json"))
 
 
-def _build(job: EngineJob, parsed: ParsedGraph) -> BuiltEngine:
+def parsed_graph(job: EngineJob) -> ParsedGraph:
+    """The job's graph as a network.
+
+    Raises:
+        EngineError: the library refuses it.
+    """
+    parsed = parse_graph(job.trt, job.bundle.path / job.graph.file)
+    if parsed.errors:
+        raise EngineError(f"{job.graph.file} | {'; '.join(parsed.errors)}")
+    return parsed
+
+
+def build_parsed(job: EngineJob, parsed: ParsedGraph) -> BuiltEngine:
+    """Build within the budget, with the timing cache if there is one; raises as `make_engine`."""
     settings, options = job.settings, job.options
     # A cache is made by a config and outlives it: each attempt has a config of its own.
     caching = _timing_cache(job)
@@ -145,7 +159,7 @@ def _timing_cache(job: EngineJob) -> TimingCacheFile | None:
 def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEntry:
     """The engine comes last, whole or not at all."""
     path, messages = job.folder / _file_name(job), parsed.logger.messages
-    layers = layers_from_log(messages)
+    layers, memory = layers_from_log(messages), memory_figures(messages)
     write_text(path.with_suffix(".log"), log_text(messages))
     if layers:
         write_text(path.with_suffix(".layers.json"), layers_to_json(layers))
@@ -169,11 +183,12 @@ def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEnt
         bytes=path.stat().st_size,
         build_seconds=round(built.seconds, 1),
         optimization_level=built.optimization_level,
-        memory=memory_figures(messages),
+        memory=memory,
         parsed_layers=parsed.network.num_layers,
         layers=len(layers) or None,
         built_on=_machine(job.gpu),
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        traffic=traffic_as_built(layers, job.settings.profiles, memory.get("activation_bytes")),
         notes=["optimization level lowered to keep the budget"] if lowered else [],
     )
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.engines.layers import layers_from_json
-from maxim_deploy.engines.validity import reasons_against
+from maxim_deploy.engines.layers import layers_beside
+from maxim_deploy.engines.traffic import traffic_text
+from maxim_deploy.engines.validity import reasons_against, runs_on
 from maxim_deploy.errors import BundleError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.gpus import KNOWN_GPUS, bound_ms, known_gpu
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.quantities import readable_bytes
+from maxim_deploy.spec.traffic import Traffic
 
 
 def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
@@ -25,8 +29,9 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
 
     Returns:
         `path`, `model`, `variant`, `graphs`, `engines`, and `gpu`, the GPU at hand or None. Of an
-        engine: its manifest entry, `runs_here`, `reasons` against it, and `layer_types`, the number
-        of layers by the types of their outputs.
+        engine: its manifest entry, `runs_here`, `reasons` against it, `layer_types`, the number of
+        layers by the types of their outputs, and `bounds`: for each record of `traffic` the least
+        milliseconds of a run by the bandwidth of known GPUs, by name; not a measurement.
 
     Raises:
         BundleError: not a bundle.
@@ -61,24 +66,27 @@ def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -
         reasons = bundle.mismatches(entry) + reasons_against(entry, path, gpu)
     except BundleError as error:
         reasons = [str(error)]
-    listed = _layers(bundle, entry)
-    types = Counter("+".join(layer["types"]) for layer in listed if layer["types"])
+    listed = layers_beside(bundle.path / entry.file)
+    types = Counter("+".join(layer.types) for layer in listed if layer.types)
     record = {
         **encoded(entry),
         "runs_here": not reasons,
         "reasons": reasons,
         "layer_types": dict(types.most_common()),
+        "bounds": [_bounds(entry, traffic, gpu) for traffic in entry.traffic],
     }
-    return {**record, "listed_layers": listed} if layers else record
+    return {**record, "listed_layers": [*map(asdict, listed)]} if layers else record
 
 
-def _layers(bundle: Bundle, entry: EngineEntry) -> list[dict[str, Any]]:
-    path = (bundle.path / entry.file).with_suffix(".layers.json")
-    try:
-        return [vars(layer) for layer in layers_from_json(path.read_text("utf-8"))]
-    # Built without details, or the list was removed: nothing depends on it.
-    except (OSError, TypeError, ValueError):
-        return []
+def _bounds(entry: EngineEntry, traffic: Traffic, gpu: Gpu | None) -> dict[str, float]:
+    """By the GPU at hand if it is known, else by those that the engine was built for."""
+    if traffic.shape is None or traffic.bytes_per_pixel is None:
+        return {}
+    moved = traffic.bytes_per_pixel * traffic.shape.pixels
+    here = known_gpu(gpu.name) if gpu else None
+    for_it = [one for one in KNOWN_GPUS if runs_on(entry, one.compute_capability)]
+    # To count operations takes the graph and what runs it; by bytes alone it is a bound as well.
+    return {one.name: bound_ms(moved, one.gbps) for one in ([here] if here else for_it)}
 
 
 def inspection_text(report: dict[str, Any]) -> str:
@@ -111,7 +119,14 @@ def _engine_lines(engine: dict[str, Any]) -> list[str]:
     ]
     lines += [f"    memory as the builder reports it: {memory}"] if memory else []
     lines += [f"    {entry.layers} layers: {types}"] if types else []
+    for traffic, bounds in zip(entry.traffic, engine["bounds"], strict=True):
+        lines += [f"    {line}" for line in [*traffic_text(traffic), *_bound_lines(bounds)]]
     lines += [f"    note: {note}" for note in entry.notes]
     if engine["runs_here"]:
         return [*lines, "    runs here"]
     return [*lines, *(f"    does not run here: {reason}" for reason in engine["reasons"])]
+
+
+def _bound_lines(bounds: dict[str, float]) -> list[str]:
+    times = ", ".join(f"{name.removeprefix('NVIDIA ')} {ms:.3g} ms" for name, ms in bounds.items())
+    return [f"  lower bound by bandwidth, not a measurement: {times}"] if bounds else []

@@ -1,14 +1,47 @@
-"""The layers of an engine, as the library lists them at the end of a detailed build."""
+"""The layers of an engine, as the library lists them at the end of a detailed build.
+
+What is kept beside the engine in `.layers.json`, UTF-8 JSON: a list of objects, one a line, with
+the attributes of `Layer`. Files of earlier versions have no `inputs`, `outputs` and `constants`.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from maxim_deploy.machine.tensorrt import readable_type
 from maxim_deploy.spec.decoding import decoded
+from maxim_deploy.spec.precision import PRECISIONS
+
+_BYTES = {row.type: row.bytes for row in PRECISIONS.values()} | {
+    "int64": 8, "int32": 4, "int8": 1, "uint8": 1, "bool": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that a layer reads or writes, or a part of one.
+
+    Attributes:
+        name: the library's; layers that name the same tensor share it.
+        shape: its dimensions; -1 for one that a profile leaves open.
+        type: such as "float16".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+
+    @property
+    def bytes(self) -> int | None:
+        """Its size; None if a dimension is open or the type unknown."""
+        if -1 in self.shape or self.type not in _BYTES:
+            return None
+        return math.prod(self.shape) * _BYTES[self.type]
 
 
 @dataclass(frozen=True)
@@ -20,12 +53,18 @@ class Layer:
         kind: the library's word, such as "gemm" or "kgen" (a generated kernel).
         types: of its outputs, such as "float16"; empty for one that only synchronises.
         nodes: ONNX nodes that it came from, where the library says so.
+        inputs: what it reads.
+        outputs: what it writes.
+        constants: what it has of the weights.
     """
 
     name: str
     kind: str
     types: tuple[str, ...]
     nodes: tuple[str, ...]
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    constants: tuple[Tensor, ...] = ()
 
 
 def layers_from_log(messages: Iterable[tuple[str, str]]) -> list[Layer]:
@@ -41,22 +80,49 @@ def layers_from_log(messages: Iterable[tuple[str, str]]) -> list[Layer]:
 def _from_line(line: str) -> Layer:
     name, _, rest = line.removeprefix("Name: ").partition(", LayerType: ")
     kind, _, rest = rest.partition(", ")
-    outputs = rest.partition("Outputs: [")[2]
-    outputs = re.split(r"\], (?:Tactic|Parameter)", outputs)[0]
-    return Layer(name, kind, _types(outputs), tuple(re.findall(r"\[ONNX Layer: ([^\]]+)\]", rest)))
+    # Where one list ends the next begins: a bracket alone may be that of a tensor's dimensions.
+    parts = re.split(r"(?:^|\], )(Inputs|Constants|Outputs|Tactic|Parameter)", rest)
+    lists = dict(zip(parts[1::2], parts[2::2], strict=True))
+    inputs, outputs, constants = (
+        _tensors(lists.get(key, "")) for key in ("Inputs", "Outputs", "Constants")
+    )
+    types = tuple(dict.fromkeys(tensor.type for tensor in outputs))
+    nodes = tuple(re.findall(r"\[ONNX Layer: ([^\]]+)\]", rest))
+    return Layer(name, kind, types, nodes, inputs, outputs, constants)
 
 
-def _types(text: str) -> tuple[str, ...]:
-    found = dict.fromkeys(re.findall(r"Datatype: (\w+)", text))
-    return tuple(map(readable_type, found))
+_TENSOR = r"\{ Name: (.*?), (?:Location: \w+, )?Dimensions: \[([\d,-]*)\].*?Datatype: ([^,}]+)"
+
+
+def _tensors(text: str) -> tuple[Tensor, ...]:
+    return tuple(
+        Tensor(name, tuple(map(int, filter(None, dims.split(",")))), _type(words))
+        for name, dims, words in re.findall(_TENSOR, text)
+    )
+
+
+def _type(words: str) -> str:
+    """Of "Half", or of a format with the type in it: "Channel major FP16 format"."""
+    bits = re.search(r"\b(?:FP|BF|U?INT)\d+", words)
+    return readable_type(bits[0] if bits else words.strip())
 
 
 def layers_to_json(layers: Iterable[Layer]) -> str:
-    """As kept beside an engine: a list of objects with the attributes of `Layer`."""
-    return json.dumps([asdict(layer) for layer in layers], indent=0) + "\n"
+    """As kept beside an engine."""
+    lines = ",\n".join(json.dumps(asdict(layer)) for layer in layers)
+    return f"[\n{lines}\n]\n"
 
 
 def layers_from_json(text: str) -> list[Layer]:
     """The inverse of `layers_to_json`; raises TypeError or ValueError."""
     layers: list[Layer] = decoded(list[Layer], json.loads(text), "layers")
     return layers
+
+
+def layers_beside(engine: Path) -> list[Layer]:
+    """The list beside an engine; empty if the builder wrote none, or it is not ours."""
+    try:
+        return layers_from_json(engine.with_suffix(".layers.json").read_text("utf-8"))
+    # Built without details, or the list was removed: nothing depends on it.
+    except (OSError, TypeError, ValueError):
+        return []

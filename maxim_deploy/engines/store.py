@@ -11,6 +11,7 @@ from typing import Any
 from maxim_deploy._optional import require
 from maxim_deploy.engines.building import check_targets
 from maxim_deploy.engines.engine_file import BuildOptions, EngineJob, make_engine
+from maxim_deploy.engines.fixed_builds import count_traffic
 from maxim_deploy.engines.identity import differences, identity_of, ingredients
 from maxim_deploy.errors import BundleError, EngineError, UsageError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
@@ -48,11 +49,15 @@ def add_engine(
         job.folder.mkdir(exist_ok=True)
         with _locked(job, job.identity[:16], "another process builds this engine; waiting for it"):
             # Under the lock: another process may have built it while this one waited.
-            if stored := _find_stored(job):
-                return stored, False
-            entry = make_engine(job)
-            _put_into_manifest(job, entry)
-            return entry, True
+            stored = _find_stored(job)
+            entry = stored or make_engine(job)
+            if not stored:
+                _put_into_manifest(job, entry)
+            # By now the manifest has the engine, which stays if a further build fails.
+            if job.options.traffic and entry.traffic_of(0) is None:
+                entry = replace(entry, traffic=count_traffic(job, entry))
+                _put_into_manifest(job, entry)
+            return entry, stored is None
     except OSError as error:
         raise EngineError(f"cannot write the engine into {str(job.folder)!r}: {error}") from error
 

@@ -41,7 +41,7 @@ def reasons_against(entry: EngineEntry, path: Path, gpu: Gpu | None) -> list[str
         reasons.append(f"built on {built_on}, this is {system}")
     if gpu is None:
         return [*reasons, "no NVIDIA GPU or driver here"]
-    if not _runs_on(entry, gpu, trt):
+    if not _is_for(entry, gpu.compute_capability, trt):
         reasons.append(
             f"built for compute capability {', '.join(entry.targets)}; {gpu.name} has "
             f"{gpu.compute_capability}"
@@ -63,12 +63,24 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".") if part.isdigit()]
 
 
-def _runs_on(entry: EngineEntry, gpu: Gpu, trt: Any) -> bool:
+def runs_on(entry: EngineEntry, compute_capability: str) -> bool:
+    """Whether an engine is for GPUs of a compute capability.
+
+    Where the library is not installed, an engine for all of them may be said to run on too many.
+    """
+    try:
+        trt = load_library(entry.library)
+    except MissingDependencyError:
+        trt = None
+    return _is_for(entry, compute_capability, trt)
+
+
+def _is_for(entry: EngineEntry, compute_capability: str, trt: Any) -> bool:
     if entry.targets != (PORTABLE,):
-        return gpu.compute_capability in entry.targets
-    is_ampere = _numbers(gpu.compute_capability) >= [8, 0]
+        return compute_capability in entry.targets
+    is_ampere = _numbers(compute_capability) >= [8, 0]
     if is_portable(entry.library) and trt is not None:
-        return is_ampere and gpu.compute_capability in known_targets(trt)
+        return is_ampere and compute_capability in known_targets(trt)
     return is_ampere
 
 

@@ -16,8 +16,10 @@ from maxim_deploy.errors import MissingDependencyError, check_known
 from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES
 from maxim_deploy.spec.precision import PRECISIONS
 
-_TYPE_NAMES = {row.tensorrt: row.type for row in PRECISIONS.values()}
-"""By TensorRT's names, those of NumPy and ONNX where they differ."""
+_TYPE_NAMES = {
+    name: row.type for row in PRECISIONS.values() for name in (row.tensorrt, row.name.upper())
+}
+"""By TensorRT's names, in its API and in its formats, those of NumPy and ONNX."""
 
 
 def load_library(name: str) -> ModuleType:
@@ -53,7 +55,7 @@ def type_name(dtype: Any) -> str:
 
 
 def readable_type(name: str) -> str:
-    """The same for a name such as "HALF", or "Half" as it stands in lists of layers."""
+    """The same for a name such as "HALF", or "Half" or "FP16" as in lists of layers."""
     return _TYPE_NAMES.get(name.upper(), name.lower())
 
 

@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import UsageError
-from maxim_deploy.graph.places import published_name
 from maxim_deploy.imaging import Padding, to_unit
 from maxim_deploy.imaging.pixels import to_batch
 from maxim_deploy.parity.comparison import json_number
 from maxim_deploy.parity.inspected import InspectedNetwork, inspect_stage, simulated_reference
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.probes import ModuleProbe, Probe, as_rows
+from maxim_deploy.spec.places import published_name
 from maxim_deploy.spec.precision import FULL, lower_of
 
 FACTOR = 4

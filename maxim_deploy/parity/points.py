@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from maxim_deploy.graph.places import published_name
 from maxim_deploy.spec.architecture import DEPTH, Architecture
+from maxim_deploy.spec.places import published_name
 
 RESTORED = "restored"
 """The point at the end."""

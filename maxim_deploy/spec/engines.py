@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maxim_deploy.spec.profiles import Profile, Shape, tightest
+from maxim_deploy.spec.traffic import Traffic
 
 ENGINE_FOLDER = "engines"
 """Directory in a bundle."""
@@ -42,6 +43,8 @@ class EngineEntry:
         layers: number of layers of the engine, or None if the library does not say.
         built_on: operating system, GPU and driver of the machine; null for no GPU.
         created: time in UTC (ISO 8601).
+        traffic: what its layers move: a record for each profile at the size that it is tuned for,
+            if that was counted or the engine takes no other size; or else one record of counts.
         notes: what to know about it.
         unknown: what only newer versions say of it, kept on rewriting.
     """
@@ -66,12 +69,18 @@ class EngineEntry:
     layers: int | None
     built_on: dict[str, Any]
     created: str
+    traffic: list[Traffic] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def profile_for(self, shape: Shape) -> int | None:
         """Index of the profile to run a shape with; None if it takes no such shape."""
         return tightest(self.profiles, shape)
+
+    def traffic_of(self, profile: int) -> Traffic | None:
+        """What its layers move with the profile of this index; None if that is not known."""
+        known = [traffic for traffic in self.traffic if traffic.is_counted]
+        return known[profile] if len(known) == len(self.profiles) else None
 
     def bytes_for(self, shape: Shape) -> int | None:
         """Estimate of the memory of a run, images in and out included, while nobody has opened it.

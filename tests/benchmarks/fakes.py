@@ -12,6 +12,8 @@ import numpy as np
 from maxim_deploy.benchmarks.timing import Timed, Warmup
 from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import BackendError
+from maxim_deploy.spec.profiles import Shape
+from maxim_deploy.spec.traffic import Traffic
 
 
 class FakeClock:
@@ -140,6 +142,9 @@ class FakeRoofline:
 
     def cost(self, graph: Path, io: str, **facts: Any) -> dict[str, Any]:
         return {"share": 0.5, **facts}
+
+    def bound(self, traffic: Traffic, graph: Path, io: str, shape: Shape, **facts: Any) -> Any:
+        return {"shape": str(shape), "bytes_per_pixel": traffic.bytes_per_pixel, **facts}
 
 
 class FakeListener:

@@ -9,6 +9,8 @@ from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.subjects import TORCH
 from maxim_deploy.benchmarks.summary import summary, throughput
 from maxim_deploy.runtime.registry import backend_names
+from maxim_deploy.spec.profiles import Shape
+from maxim_deploy.spec.traffic import Part, Traffic
 
 ENVIRONMENT: dict[str, Any] = {
     "cpu": "Z80", "cpu_id": "Zilog 8 0 1", "cpus": 2, "load_average_1m": 0.1,
@@ -31,6 +33,18 @@ def timing(rounds_ms: Sequence[Sequence[float]], gpu: bool = False) -> dict[str,
         "warmup_runs": 3,
         "stable": True,
     }
+
+
+TRAFFIC = Traffic(
+    Shape(1, 60, 128), 5, 1, 70.0, 0.4, 0.2, 1000,
+    {"multi-axis gMLP": Part(4, 60.0), "output": Part(1, 10.0)}, {"matrix product": Part(5, 70.0)},
+)  # fmt: skip
+
+BOUND: dict[str, Any] = {
+    "gpu": "NVIDIA L4", "source": "NVIDIA L4 data sheet", "gbps": 300, "gflops": 121e3,
+    "bytes_per_pixel": 70.0, "operations_per_pixel": 1000.0, "bound_ms": 2.5, "took_ms": 10.0,
+    "share": 0.25,
+}  # fmt: skip
 
 
 def record(subject: str = "literal", *medians_ms: float, **changes: Any) -> Record:

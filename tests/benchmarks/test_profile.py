@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import onnx
 import pytest
 from benchmarks.fakes import FakeListener
+from benchmarks.samples import BOUND, ENVIRONMENT, TRAFFIC
 from gpus import L4
 from graph.small_graphs import node
 from onnx import helper
 
 from maxim_deploy._files import sha256_of
+from maxim_deploy.benchmarks import roofline
+from maxim_deploy.benchmarks.ceilings import Ceilings
 from maxim_deploy.benchmarks.profile import bundle_profile
 from maxim_deploy.benchmarks.profile.attribution import sources_of
 from maxim_deploy.benchmarks.profile.bundle_profile import profile_bundle
-from maxim_deploy.benchmarks.profile.kinds import KINDS, kind_of, strongest
 from maxim_deploy.benchmarks.profile.onnxruntime_trace import matched, runs_in
 from maxim_deploy.benchmarks.profile.profile import (
     LayerProfile,
@@ -29,17 +32,21 @@ from maxim_deploy.benchmarks.profile.profile import (
 from maxim_deploy.benchmarks.profile.tables import rows_of, text_of_profile
 from maxim_deploy.benchmarks.profile.tensorrt_layers import (
     layer_profiler,
-    listed_layers,
     nodes_of_layers,
 )
-from maxim_deploy.engines.layers import Layer, layers_to_json
+from maxim_deploy.benchmarks.suite import SuitePlan
+from maxim_deploy.benchmarks.suite_run import SuiteRun
+from maxim_deploy.engines.layers import Layer, layers_beside, layers_to_json
 from maxim_deploy.errors import BackendError, BundleError, UsageError
-from maxim_deploy.graph.places import Place
+from maxim_deploy.machine.facts import environment
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.kinds import KINDS
 from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.places import Place
 from maxim_deploy.spec.profiles import profiles_from_specs
+from maxim_deploy.spec.traffic import Traffic
 
 TWO_STAGES = Architecture(features=8, stages=2, groups=1, bottleneck_blocks=2)
 
@@ -90,18 +97,6 @@ def test_what_a_runtime_has_fused_renamed_or_taken_apart_finds_its_block() -> No
         (Place(1, "output", 0), "cast"),
         (None, "other"),
     ]
-
-
-def test_kinds() -> None:
-    assert kind_of("FusedGemm") == "matrix product"
-    assert kind_of("Mul") == kind_of("Mul", "Add") == "elementwise"
-    assert kind_of("Mul", "Gelu") == "GELU"
-    assert kind_of("Transpose", "Gelu") == "layout change"
-    assert kind_of("NobodyKnows") == "other"
-    assert strongest(["layout change", "GELU", "matrix product"]) == "matrix product"
-    assert strongest(["GELU", "matrix product"], generated=True) == "GELU"
-    assert strongest(["matrix product"], generated=True) == "elementwise"
-    assert strongest([]) == "other"
 
 
 def event(name: str, ts: int, dur: int, operator: str = "") -> dict[str, object]:
@@ -186,6 +181,22 @@ def test_the_table_adds_up() -> None:
     text = text_of_profile(sample())
     assert "12.0 ms (10.0 ms without the profiler, +20 % with it)" in text
     assert "stage 1 encoder, level 0  9.00   75.0 %" in text
+
+
+def test_traffic_and_bound_follow_the_table() -> None:
+    assert "traffic" not in text_of_profile(sample())
+    engine = replace(sample(), traffic=TRAFFIC, bound=BOUND)
+    *_, traffic, blocks, kinds, bound = text_of_profile(engine).splitlines()
+    assert traffic.startswith("traffic at 60x128: 70 bytes per pixel in 5 layers; 40.0 % float32")
+    assert blocks == "  by block: multi-axis gMLP 85.7 % in 4, output 14.3 % in 1"
+    assert kinds == "  by kind of work: matrix product 100.0 % in 5"
+    assert bound == (
+        "  lower bound on NVIDIA L4, not a measurement: 2.5 ms (300 GB/s, 121000 GFLOP/s, NVIDIA "
+        "L4 data sheet); a run took 10 ms, so that it reached 25 % of the bound"
+    )
+    fields = json.loads(json.dumps(engine.to_json()))
+    assert fields["traffic"]["by_kind"] == {"matrix product": {"layers": 5, "bytes_per_pixel": 70}}
+    assert fields["bound"] == BOUND
 
 
 @pytest.mark.parametrize(("precision", "io"), [("fp32", "tensor"), ("fp16", "image")])
@@ -294,7 +305,7 @@ def with_engine(folder: Path, library: str) -> Bundle:
         "engines/x.engine", "a" * 64, made_of, library, "10.14.1", "fp16", "image",
         profiles_from_specs(["64x64:96x128:256x256"], "image"), ("8.9",),
         {"cuda_graphs": "whole-graph", "specialization": "lazy", "runtime_cache": True}, False,
-        sha256_of(path), 4, 1.0, 3, {}, 1, 1, {}, "now",
+        sha256_of(path), 4, 1.0, 3, {}, 1, 1, {}, "now", [TRAFFIC],
     )  # fmt: skip
     bundle.manifest.engines.append(entry)
     bundle.write()
@@ -308,9 +319,38 @@ def test_tensorrt_by_block(engine: tuple[Bundle, SimpleNamespace]) -> None:
     assert profile.unattributed_ms == 0.125  # a layer that is in no list
     assert (profile.wall_ms, profile.between_ms, profile.plain_ms) == (3.875, 0.0, None)
     assert (profile.library, profile.device) == ("tensorrt 10.14.1", "cuda:0 NVIDIA L4")
+    assert profile.traffic == TRAFFIC
     calls = trt.engines[0].contexts[0].calls
     assert [call[0] for call in calls].count("execute") == 4
     assert ("shape", (1, 64, 96, 3)) in calls
+
+
+def test_the_profile_of_an_engine_has_its_bound(
+    engine: tuple[Bundle, SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object, **__: object) -> Ceilings:
+        raise BackendError("this onnxruntime cannot use 'cuda' here")
+
+    monkeypatch.setattr(roofline, "ceilings", none)
+    bundle, _ = engine
+    plan = SuitePlan(backends=("tensorrt",), sizes=((64, 96),), precisions=("fp16",))
+
+    def profiled(traffic: list[Traffic]) -> LayerProfile:
+        bundle.manifest.engines[:] = [replace(bundle.manifest.engines[0], traffic=traffic)]
+        run = SuiteRun("p", plan, {"tiny": bundle}, Path(), lambda _: None, ENVIRONMENT, "call")
+        (profile,) = run.profiles()
+        return profile
+
+    profile = profiled([TRAFFIC])
+    assert profile.bound is not None and profile.bound["source"] == "NVIDIA L4 data sheet"
+    assert profile.bound["bound_ms"] == pytest.approx(1e3 * 70 * 64 * 96 / 300e9)
+    assert profile.bound["share"] == pytest.approx(profile.bound["bound_ms"] / profile.wall_ms)
+
+    counts = replace(TRAFFIC, shape=None, bytes_per_pixel=None)
+    uncounted = profiled([counts])
+    assert (uncounted.traffic, uncounted.bound) == (counts, None)
+    assert "traffic: 5 layers, 1 of them only move data" in text_of_profile(uncounted)
+    assert profiled([]).traffic is None
 
 
 @pytest.mark.parametrize("engine", ["tensorrt-rtx"], indirect=True)
@@ -331,14 +371,12 @@ def test_a_profiler_that_hears_nothing_is_an_error(engine: tuple[Bundle, SimpleN
         profile_bundle(bundle, "fp16", (64, 96), "tensorrt")
 
 
-def test_layers_without_a_list_are_found_by_their_names(tmp_path: Path) -> None:
-    path = tmp_path / "g.onnx"
-    onnx.save(helper.make_model(EXPORTED), path)
+def test_layers_without_a_list_are_found_by_their_names() -> None:
     conv, norm = (EXPORTED.node[k].name for k in (3, 1))
     layers = [Layer("whatever", "gemm", (), (norm,))]
     runs = [{f"{conv} + stages/0/encoder/0/groups/steps/1/LeakyRelu_0": 1.0, "0": 2.0},
             {"{ForeignNode[" + conv + "..." + norm + "]}": 5.0}]  # fmt: skip
-    found = nodes_of_layers(runs, layers, path)
+    found = nodes_of_layers(runs, layers)
     assert [(node.kind, node.ms) for node in found] == [
         ("convolution", [1.0, 0.0]),
         ("LayerNorm", [2.0, 0.0]),  # an engine without names counts its layers
@@ -358,18 +396,10 @@ def test_the_bindings_have_what_the_profiler_needs() -> None:
     assert {"profiler", "enqueue_emits_profile"} <= set(dir(trt.IExecutionContext))
 
 
-@pytest.mark.slow
-def test_every_layer_of_a_real_engine_finds_its_block(demo_bundle: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
-    from engines.bundles import settings
-
-    from maxim_deploy.engines.store import add_engine
-
-    folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
-    entry, _ = add_engine(folder, settings("256x256"))
-    layers = listed_layers(folder / entry.file)
-    nodes = nodes_of_layers([{layer.name: 1.0 for layer in layers}], layers,
-                            folder / "fp16.image.onnx")  # fmt: skip
+def test_every_layer_of_a_real_engine_finds_its_block(demo_engine: Path) -> None:
+    (entry,) = Bundle.open(demo_engine).manifest.engines
+    layers = layers_beside(demo_engine / entry.file)
+    nodes = nodes_of_layers([{layer.name: 1.0 for layer in layers}], layers)
     assert len(nodes) > 200
     assert not [node for node in nodes if node.place is None or node.kind == "other"]
     groups, unattributed = grouped(nodes, run=0)
@@ -389,5 +419,11 @@ def test_an_engine_on_a_gpu(demo_bundle: Path, tmp_path: Path, library: str) -> 
 
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
     add_engine(folder, settings("256x256", library=library))
-    profile = profile_bundle(Bundle.open(folder), "fp16", (256, 256), library)
+    bundle, said = Bundle.open(folder), []
+    plan = SuitePlan(backends=(library,), sizes=((256, 256),), precisions=("fp16",))
+    run = SuiteRun("p", plan, {"demo": bundle}, tmp_path, said.append, environment(), "call")
+    (profile,) = run.profiles()
     assert profile.unattributed_ms < 0.02 * profile.wall_ms
+    assert profile.traffic is not None and profile.traffic.is_counted
+    # Another GPU than those in the table has a bound where ONNX Runtime can measure it.
+    assert profile.bound or any("its rates are not known" in line for line in said)

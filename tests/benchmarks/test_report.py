@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.samples import BOUND, TRAFFIC
 
 from maxim_deploy.benchmarks.profile.profile import Group, LayerProfile
 from maxim_deploy.benchmarks.records import Record, read_records
@@ -27,8 +28,8 @@ from maxim_deploy.benchmarks.report.pictures import MIN_LEVELS, BeforeAfter, err
 from maxim_deploy.benchmarks.subjects import TORCH
 from maxim_deploy.benchmarks.summary import summary, throughput
 from maxim_deploy.errors import MissingDependencyError, UsageError
-from maxim_deploy.graph.places import Place
 from maxim_deploy.runtime.registry import backend_names
+from maxim_deploy.spec.places import Place
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 ATTACK = """<script>alert("1")</script>' $x_1$"""
@@ -252,6 +253,17 @@ def test_the_ceiling_and_load_are_shown_where_there_are_any() -> None:
     assert "1 234 56.0 43.0 100 43.0 91.0 26.0" in shown
     assert "Throughput under load, closed loop" in shown
     assert "Latency under load, open loop" in shown
+
+
+def test_the_traffic_of_engines_is_shown_where_it_is_known() -> None:
+    assert "Traffic of engines" not in words(page([record()], profiles=[profile()]))
+    engine = record("tensorrt", bound=BOUND)
+    shown = words(page([engine], profiles=[replace(profile(), traffic=TRAFFIC, bound=BOUND)]))
+    assert "this is a lower bound, not a measurement" in shown
+    assert "256x256 NVIDIA L4 data sheet 70.0 2.50 10.0 25.0 300 121 000" in shown
+    assert "Traffic, demo" in shown and "of these float32, % 40.0" in shown
+    assert "lower bound, not a measurement, ms 2.50" in shown
+    assert "multi-axis gMLP 4 60.0 85.7" in shown and "matrix product 5 70.0 100" in shown
 
 
 def test_parity_with_and_without_its_numbers() -> None:

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.samples import TRAFFIC
 from graph.small_graphs import node, write
 
 from maxim_deploy.benchmarks import roofline as subject
 from maxim_deploy.benchmarks.ceilings import Ceilings
 from maxim_deploy.benchmarks.roofline import SIDE, Roofline
 from maxim_deploy.errors import BackendError
+from maxim_deploy.spec.profiles import Shape
 
 
 @pytest.fixture
@@ -76,6 +78,46 @@ def test_what_cannot_be_had_is_said(
     monkeypatch.setattr(subject, "ceilings", none)
     assert cost(Roofline(1, said.append), graph, device="cuda") is None
     assert said[-1] == "no ceilings of this machine: this onnxruntime cannot use 'cuda' here"
+
+
+L4 = "cuda:0 NVIDIA L4"
+PIXELS = 64 * 64
+
+
+def bound(limits: Roofline, graph: Path, device: str = L4, **changes: object) -> dict | None:
+    facts = {"device": device, "precision": "fp16", "took_ms": 10.0, **changes}
+    return limits.bound(TRAFFIC, graph, "tensor", Shape(1, 64, 64), **facts)  # type: ignore[arg-type]
+
+
+def test_a_bound_of_an_engine_by_hand(asked: list, graph: Path) -> None:
+    found = bound(Roofline(1, print), graph)
+    assert found is not None and asked == [("cuda", "fp16")]
+    # 70 bytes at 1 GB/s take less than 162 operations at 1 GFLOP/s.
+    assert found["bound_ms"] == pytest.approx(PIXELS * 162e-6)
+    assert found["share"] == pytest.approx(found["bound_ms"] / 10)
+    assert (found["bytes_per_pixel"], found["operations_per_pixel"]) == (70.0, 162)
+    assert (found["gpu"], found["source"]) == ("NVIDIA L4", "measured here with fake 1")
+
+
+def test_rates_that_were_not_measured_are_the_makers(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object, **__: object) -> Ceilings:
+        raise BackendError("this onnxruntime cannot use 'cuda' here")
+
+    monkeypatch.setattr(subject, "ceilings", none)
+    said: list[str] = []
+    found = bound(Roofline(1, said.append), graph)
+    assert found is not None and found["bound_ms"] == pytest.approx(1e3 * 70 * PIXELS / 300e9)
+    assert (found["source"], found["gflops"]) == ("NVIDIA L4 data sheet", 121e3)
+
+    einsum = write(tmp_path / "e.onnx", node("Einsum", "image", "restored", equation="nchw->nhwc"))
+    uncounted = bound(Roofline(1, said.append), einsum)
+    assert uncounted is not None and uncounted["operations_per_pixel"] is None
+    assert uncounted["bound_ms"] == found["bound_ms"]
+
+    assert bound(Roofline(1, said.append), graph, "cuda:0 NVIDIA T1000") is None
+    assert said[-1].startswith("no bound of NVIDIA T1000: its rates are not known | install ")
 
 
 def test_facts_of_a_graph(graph: Path) -> None:

@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from benchmarks.fakes import FakeRoofline, FakeWorker
-from benchmarks.samples import ENVIRONMENT
+from benchmarks.samples import ENVIRONMENT, TRAFFIC
+from gpus import L4
+from spec.samples import entry
 
 from maxim_deploy.benchmarks import artifacts, contender, side_by_side, suite_run
 from maxim_deploy.benchmarks.contender import LEVEL, Contender
@@ -20,6 +23,7 @@ from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import DownloadError, UsageError
+from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import LOW
 
@@ -162,6 +166,29 @@ def test_low_precision_and_8_bits_may_differ_by_their_rounding(
     assert levels.agreement["allowed"] == pytest.approx(1e-4 + LEVEL)
 
 
+def test_an_engine_has_the_bound_of_its_own_traffic() -> None:
+    engine, size = Subject("tensorrt", "fp16"), (60, 128)
+    wanted = {"library": "tensorrt", "precision": "fp16", "io": "tensor"}
+    engines = [
+        entry("a", "64x128", **wanted, traffic=[TRAFFIC]),
+        entry("b", "512x512", **wanted, traffic=[replace(TRAFFIC, bytes_per_pixel=1.0)]),
+    ]
+    plan = SuitePlan(backends=("tensorrt",), rounds=5, least_s=0, pause_s=0)
+    roofline: Any = FakeRoofline()
+
+    def bound(engines: list[EngineEntry]) -> dict[str, Any] | None:
+        files = {engine: Files(Path("1"), (Path("g.onnx"), "tensor"), engines=engines)}
+        (found,) = SideBySide(plan, files, size, 1, COMMON, roofline, print).records()
+        return found.bound
+
+    assert bound(engines) == {
+        "shape": "64x128", "bytes_per_pixel": 70.0, "device": "cpu", "precision": "fp16",
+        "took_ms": 11,
+    }  # fmt: skip
+    assert bound(engines[1:]) is None  # no engine takes the size
+    assert bound([replace(engines[0], traffic=[])]) is None
+
+
 def test_what_the_gpu_runs(workers: type[FakeWorker]) -> None:
     plan = SuitePlan(backends=("tensorrt", "onnxruntime"), threads=3)
     files = {LITERAL: Files(Path("1")), Subject("tensorrt"): Files(Path("1")), OURS: Files()}
@@ -222,6 +249,29 @@ def test_a_baseline_without_weights_has_a_reason(seen: list[SideBySide], demo_bu
     assert seen[1].files[TORCH] == Files(demo_bundle / "source.safetensors")
 
 
+@pytest.mark.parametrize("lists_layers", [True, False])
+def test_an_engine_is_counted_and_measured_all_the_same(
+    seen: list[SideBySide], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists_layers: bool
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
+    from engines.bundles import tiny_graph, write_bundle
+
+    from maxim_deploy.engines import fixed_builds
+
+    bundle = Bundle.open(write_bundle(tmp_path / "bundle", tiny_graph()))
+    monkeypatch.setattr(suite_run, "find_gpu", lambda: L4)
+    monkeypatch.setattr(SuiteRun, "_made", lambda self, model: bundle)
+    if not lists_layers:
+        monkeypatch.setattr(fixed_builds, "layers_from_log", lambda messages: [])
+    engine, said = Subject("tensorrt-rtx", "fp16"), []
+    sizes = ((64, 64), (64, 128))
+    plan = SuitePlan(("S-1",), backends=(engine.name,), precisions=("fp16",), sizes=sizes)
+    list(run_of(plan, {}, said).records())
+    (entry,) = seen[0].files[engine].engines
+    assert (entry.traffic_of(1) is not None) == lists_layers
+    assert any("its traffic is not known" in line for line in said) != lists_layers
+
+
 def test_without_the_exporter_the_pip_line_is_in_the_records(
     seen: list[SideBySide], tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,7 +317,8 @@ def test_engines_are_built_for_models_of_a_suite(
     monkeypatch.setattr(suite_run, "find_gpu", lambda: "some GPU")
     list(run_of(plan, {}).records())
     assert seen[1].files[engine].file == tiny_bundle.path
-    (asked,) = built
+    asked, counted = built
+    assert asked == counted
     assert (asked.library, asked.precision) == ("tensorrt-rtx", "fp16")
     assert [profile.name for profile in asked.profiles] == ["256x256@1"]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.samples import ENVIRONMENT, handoff, record, timing
+from benchmarks.samples import BOUND, ENVIRONMENT, handoff, record, timing
 
 from maxim_deploy.benchmarks.records import append_records
 from maxim_deploy.benchmarks.tables import LEGEND, results_of, table_of
@@ -52,6 +52,12 @@ def test_a_table_has_method_ratios_and_memory() -> None:
         "kFLOP/px": "123", "bound": "26%", "products": "10%", "nodes": "10", "transposes": "4",
         "live set, B/px": "2000", "max error": "1.2e-06",
     }  # fmt: skip
+
+
+def test_an_engine_with_a_bound_has_two_columns_more() -> None:
+    head, _, row = table_of([record("tensorrt", 10, bound=BOUND)]).splitlines()[2:]
+    cells = dict(zip(head.split("|"), row.split("|"), strict=True))
+    assert (cells[" traffic, B/px "], cells[" of its bound "]) == (" 70 ", " 25% ")
 
 
 def test_brackets_and_gpu_time_are_columns_of_their_own() -> None:

@@ -51,6 +51,29 @@ def test_an_engine_for_a_bundle_that_is_there(bundle: Path) -> None:
     assert engine["file"] == f"engines/{path.name}" and engine["listed_layers"]
 
 
+def test_traffic_is_counted_and_told(bundle: Path) -> None:
+    arguments = ("-o", bundle, *RTX, "--profile", "64x64:96x128:256x256")
+    assert export(*arguments).returncode == 0
+    told = export("--inspect", bundle).stdout
+    assert "only move data; bytes need a fixed size: build with --traffic" in told
+
+    result = export(*arguments, "--traffic")
+    assert result.returncode == 0, result.stderr
+    assert "building for 96x128 alone to count its traffic" in result.stderr.splitlines()
+    (engine,) = json.loads((bundle / "manifest.json").read_text())["engines"]
+    (traffic,) = engine["traffic"]
+    assert traffic["shape"] == {"batch": 1, "height": 96, "width": 128}
+    assert traffic["bytes_per_pixel"] > 6
+
+    told = export("--inspect", bundle).stdout
+    for part in (f"traffic at 96x128: {traffic['bytes_per_pixel']:.0f} bytes per pixel in ",
+                 "by block: ", "by kind of work: ", "not a measurement: "):  # fmt: skip
+        assert part in told
+    (engine,) = json.loads(export("--inspect", bundle, "--json").stdout)["engines"]
+    assert engine["traffic"] == [traffic] and engine["bounds"][0]
+    assert {"inputs", "outputs", "constants"} <= engine["listed_layers"][0].keys()
+
+
 def test_a_recipe_and_options_over_it(bundle: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text("[engine]\nlibrary = 'tensorrt-rtx'\nprofiles = ['4k']\ntargets = ['8.6']\n")
@@ -90,6 +113,7 @@ def test_building_needs_neither_torch_nor_onnx(bundle: Path) -> None:
         (["--engine", "tensorrt", "--profile", "64x64"], 2, "pip install 'maxim-deploy[tensorrt]'"),
         (["--profile", "64x64", "--tf32"], 2, "--profile, --tf32: for an engine; name its library"),
         (["--budget", "5m"], 2, "--budget: for an engine; name its library with --engine"),
+        (["--traffic"], 2, "--traffic: for an engine; name its library with --engine"),
         ([*RTX, "--profile", "64x64", "--variant", "S-2", "--no-verify"], 2,
          "--variant, --no-verify: for an export; name a MODEL"),
     ],

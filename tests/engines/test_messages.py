@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from maxim_deploy.engines.budget import build_within
 from maxim_deploy.engines.building import BuiltEngine, OutOfTimeError
 from maxim_deploy.engines.layers import (
     Layer,
+    Tensor,
+    layers_beside,
     layers_from_json,
     layers_from_log,
     layers_to_json,
@@ -72,26 +77,66 @@ def test_memory_figures() -> None:
 
 LISTED = """Layers:
 Name: a_0, LayerType: signal, Inputs: [], Outputs: [], TacticName: , StreamId: 0, Metadata:
-Name: Gemm+x, LayerType: gemm, Inputs: [ { Name: i, Datatype: Float }], Constants: [], Outputs: \
-[ { Name: o, Dimensions: [1], Datatype: Half, Format: x }, { Name: p, Datatype: Half }], \
-TacticName: t, StreamId: 0, Metadata: [ONNX Layer: stages/0/Gemm_0][ONNX Layer: stages/0/Gelu_0]
+Name: Gemm+x, LayerType: gemm, Inputs: [ { Name: i, Dimensions: [64,8], Strides: [16,1], Datatype: \
+Float, Format: x }], Constants: [ { Name: w, Dimensions: [8,4], Datatype: Half, Format: x }, \
+{ Name: one, Dimensions: [], Datatype: Float, Format: x }], Outputs: [ { Name: o, \
+Location: Device, Dimensions: [64,-1], Datatype: Half, Format: x }, { Name: p, Dimensions: [1], \
+Format/Datatype: Channel major FP16 format where channel % 8 == 0 }], TacticName: t, \
+StreamId: 0, Metadata: \
+[ONNX Layer: stages/0/Gemm_0][ONNX Layer: stages/0/Gelu_0]
 
 I/O Tensors:
  Name: image, DataType: Half
 """
+READ, WEIGHT = Tensor("i", (64, 8), "float32"), Tensor("w", (8, 4), "float16")
+ONE, OPEN, PART = (
+    Tensor("one", (), "float32"), Tensor("o", (64, -1), "float16"), Tensor("p", (1,), "float16")
+)  # fmt: skip
 
 
 def test_layers_of_a_build() -> None:
     layers = layers_from_log([("VERBOSE", "Layers are nice"), ("VERBOSE", LISTED)])
     assert layers == [
         Layer("a_0", "signal", (), ()),
-        Layer("Gemm+x", "gemm", ("float16",), ("stages/0/Gemm_0", "stages/0/Gelu_0")),
+        Layer(
+            "Gemm+x",
+            "gemm",
+            ("float16",),
+            ("stages/0/Gemm_0", "stages/0/Gelu_0"),
+            inputs=(READ,),
+            outputs=(OPEN, PART),
+            constants=(WEIGHT, ONE),
+        ),
     ]
     assert layers_from_json(layers_to_json(layers)) == layers
     assert layers_from_log([("INFO", "nothing")]) == []
-    assert [readable_type(name) for name in ("BFloat16", "BF16", "UInt8")] == [
-        "bfloat16", "bfloat16", "uint8",
+    assert [readable_type(name) for name in ("BFloat16", "BF16", "UInt8", "FP16")] == [
+        "bfloat16", "bfloat16", "uint8", "float16",
     ]  # fmt: skip
+
+
+def test_bytes_of_tensors() -> None:
+    assert [tensor.bytes for tensor in (READ, WEIGHT, ONE, OPEN, PART)] == [
+        64 * 8 * 4,
+        64,
+        4,
+        None,
+        2,
+    ]
+    assert Tensor("q", (8,), "fp4").bytes is None
+
+
+def test_a_list_without_tensors_is_read(tmp_path: Path) -> None:
+    """As versions wrote it that kept only types and nodes."""
+    old = {"name": "Gemm+x", "kind": "gemm", "types": ["float16"], "nodes": ["stages/0/Gemm_0"]}
+    (tmp_path / "x.layers.json").write_text(json.dumps([old], indent=0) + "\n")
+    assert layers_beside(tmp_path / "x.engine") == [
+        Layer("Gemm+x", "gemm", ("float16",), ("stages/0/Gemm_0",))
+    ]
+    for damaged in ("", "{}", '[{"name": 1}]'):
+        (tmp_path / "x.layers.json").write_text(damaged)
+        assert layers_beside(tmp_path / "x.engine") == []
+    assert layers_beside(tmp_path / "none.engine") == []
 
 
 def attempts(slow_levels: set[int], tried: list[tuple[int, float]]):

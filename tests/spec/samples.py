@@ -21,6 +21,7 @@ def entry(name: str, *specs: str, created: str = "1", **values: object) -> Engin
         **{key: {} for key in ["made_of", "runtime", "built_on", "unknown"]},
         "build_seconds": 1.5,
         "stripped": False,
+        "traffic": [],
         "notes": [],
         "file": name,
         "profiles": profiles_from_specs(specs, "image"),

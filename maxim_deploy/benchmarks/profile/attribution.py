@@ -13,24 +13,14 @@ it keeps are the names of the tensors at the seams. A node belongs, in this orde
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from onnx import GraphProto, NodeProto
 
-from maxim_deploy.benchmarks.profile.kinds import kind_of, strongest
-from maxim_deploy.graph.places import Place, places_of
+from maxim_deploy.spec.kinds import Source, kind_of
+from maxim_deploy.spec.places import places_of
 
 _CAST_PREFIX = "InsertedPrecisionFreeCast_"
 """What ONNX Runtime puts before the name of a float16 tensor that it computes in float32."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What an executed node belongs to; `place` is None if that cannot be known."""
-
-    place: Place | None
-    kind: str
 
 
 def sources_of(executed: GraphProto, exported: GraphProto) -> list[Source]:
@@ -40,7 +30,7 @@ def sources_of(executed: GraphProto, exported: GraphProto) -> list[Source]:
         executed: as ONNX Runtime saves it after its optimisations.
         exported: the graph that it was made from.
     """
-    places = places_of(exported)
+    places = places_of(exported.node)
     known = {node.name: node for node in exported.node}
     makes = {name: node for node in exported.node for name in node.output}
     found = [_exported(node, known, makes) for node in executed.node]
@@ -52,31 +42,6 @@ def sources_of(executed: GraphProto, exported: GraphProto) -> list[Source]:
         replaced = origin.op_type if origin and origin.name != node.name else None
         sources.append(Source(place, kind_of(node.op_type, replaced)))
     return sources
-
-
-def layer_sources(exported: GraphProto) -> Callable[[Iterable[str], bool], Source]:
-    """What layers belong to in which TensorRT has fused nodes.
-
-    Args:
-        exported: the graph that the engine was built from.
-
-    Returns:
-        A function from the names of a layer's nodes, of which those that are not in the graph are
-        passed over, and whether its kernel was generated, to the place that most of them belong to
-        and the kind it is built around.
-    """
-    places = places_of(exported)
-    kinds = {node.name: kind_of(node.op_type) for node in exported.node}
-
-    def source(names: Iterable[str], generated: bool) -> Source:
-        there = [name for name in names if name in places]
-        if not there:
-            return Source(None, "other")
-        own = [places[name] for name in there]
-        kind = strongest([kinds[name] for name in there], generated=generated)
-        return Source(max(own, key=own.count), kind)
-
-    return source
 
 
 def _exported(

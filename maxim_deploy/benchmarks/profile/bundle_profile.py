@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from maxim_deploy.benchmarks.profile.onnxruntime_trace import trace_graph
 from maxim_deploy.benchmarks.profile.profile import LayerProfile, NodeTimes, grouped
+from maxim_deploy.benchmarks.workload import input_shape
 from maxim_deploy.errors import BundleError, UsageError
-from maxim_deploy.imaging import Padding
 from maxim_deploy.machine.facts import environment
 from maxim_deploy.runtime.registry import BACKENDS, backend_named
 from maxim_deploy.runtime.request import FORMS
@@ -21,6 +21,7 @@ from maxim_deploy.spec.engines import EngineEntry, engine_for
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
+from maxim_deploy.spec.traffic import Traffic
 
 
 class ProfileRequest(NamedTuple):
@@ -37,11 +38,8 @@ class ProfileRequest(NamedTuple):
     warmup: int
 
     def shape(self, io: str) -> Shape:
-        """Of the input of a graph of a form, padded where the graph does not pad by itself."""
-        if io == "image":
-            return Shape(self.batch, *self.size)
-        padding = Padding(*self.size)
-        return Shape(self.batch, padding.padded_height, padding.padded_width)
+        """Of the input of a graph of a form."""
+        return input_shape(self.size, self.batch, io)
 
 
 class Measured(NamedTuple):
@@ -54,6 +52,7 @@ class Measured(NamedTuple):
         library: that ran, with its version.
         device: that it ran on.
         io: form of the graph or engine.
+        traffic: of the engine with this profile, or else what its own list tells.
     """
 
     nodes: list[NodeTimes]
@@ -62,6 +61,7 @@ class Measured(NamedTuple):
     library: str
     device: str
     io: str
+    traffic: Traffic | None = None
 
 
 def profile_bundle(
@@ -121,6 +121,7 @@ def profile_bundle(
         groups=groups,
         unattributed_ms=unattributed,
         between_ms=wall - in_nodes,
+        traffic=measured.traffic,
     )
 
 
@@ -173,11 +174,8 @@ def random_image(shape: Shape, io: str) -> NDArray[Any]:
 
 
 def _with_engine(asked: ProfileRequest, entry: EngineEntry, index: int) -> Measured:
-    from maxim_deploy.benchmarks.profile.tensorrt_layers import (
-        layer_times,
-        listed_layers,
-        nodes_of_layers,
-    )
+    from maxim_deploy.benchmarks.profile.tensorrt_layers import layer_times, nodes_of_layers
+    from maxim_deploy.engines.layers import layers_beside
     from maxim_deploy.runtime.cuda import open_cuda
     from maxim_deploy.runtime.tensorrt_engines import (
         acquire_engine,
@@ -195,7 +193,7 @@ def _with_engine(asked: ProfileRequest, entry: EngineEntry, index: int) -> Measu
         library, device = library_name(shared.trt, entry), f"cuda:{cuda.device} {shared.gpu.name}"
     finally:
         release_engine(shared)
-    graph = bundle.path / bundle.graph(entry.precision, entry.io).file
-    layers = listed_layers(bundle.path / entry.file)
-    nodes = nodes_of_layers(times[asked.warmup :], layers, graph)
-    return Measured(nodes, [], [], library, device, entry.io)
+    layers = layers_beside(bundle.path / entry.file)
+    nodes = nodes_of_layers(times[asked.warmup :], layers)
+    traffic = entry.traffic_of(index) or next(iter(entry.traffic), None)
+    return Measured(nodes, [], [], library, device, entry.io, traffic)

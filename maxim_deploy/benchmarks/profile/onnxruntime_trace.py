@@ -17,11 +17,12 @@ import onnx
 from numpy.typing import NDArray
 
 from maxim_deploy._optional import require
-from maxim_deploy.benchmarks.profile.attribution import Source, sources_of
+from maxim_deploy.benchmarks.profile.attribution import sources_of
 from maxim_deploy.benchmarks.profile.profile import NodeTimes
 from maxim_deploy.benchmarks.timing import stopwatch
 from maxim_deploy.errors import BackendError
 from maxim_deploy.machine.onnxruntime import session_options
+from maxim_deploy.spec.kinds import Source
 
 _NODE_SUFFIX = "_kernel_time"
 _ERRORS_ONLY = 3

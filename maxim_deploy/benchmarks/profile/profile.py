@@ -7,10 +7,12 @@ and one run, so that its parts add up.
   `io`; `size` [H, W]; `batch`; `threads`; `environment`, see `environment.environment`
 - `runs`, after the warm-up; `wall_ms`, the fastest while profiled; `plain_ms`, the fastest when
   not, or None
-- `groups`: list of `stage`, `part`, `level` and `block` (see `graph.places`), `kind` (see `kinds`),
-  `ms`, and `nodes`, how many
+- `groups`: list of `stage`, `part`, `level` and `block` (see `spec.places`), `kind` (see
+  `spec.kinds`), `ms`, and `nodes`, how many
 - `unattributed_ms`: nodes of which nobody knows what they belong to
 - `between_ms`: of `wall_ms`, what is in no node: the runtime's own work, and the profiler's
+- `traffic`: of an engine, see `spec.traffic`, and `bound` as in a record, with `wall_ms` for the
+  time taken; None where they are unknown
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from maxim_deploy.graph.places import Place
+from maxim_deploy.spec.places import Place
+from maxim_deploy.spec.traffic import Traffic
 
 SCHEMA = 1
 
@@ -65,6 +68,8 @@ class LayerProfile:
     groups: tuple[Group, ...]
     unattributed_ms: float
     between_ms: float
+    traffic: Traffic | None = None
+    bound: dict[str, Any] | None = None
     schema: int = SCHEMA
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from maxim_deploy.benchmarks.profile.kinds import KINDS
 from maxim_deploy.benchmarks.profile.profile import LayerProfile
+from maxim_deploy.engines.traffic import traffic_text
+from maxim_deploy.spec.kinds import KINDS
 
 MIN_SHARE = 0.005
 """Of all nodes. A kind that takes less has no column of its own: it is among "other"."""
@@ -19,7 +21,18 @@ def text_of_profile(profile: LayerProfile) -> str:
     for name, *cells in rows:
         right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([name.ljust(widths[0]), *right]).rstrip())
-    return "\n".join([f"{profile.title}: {method_of(profile)}", "", *lines])
+    traffic = ["", *traffic_text(profile.traffic)] if profile.traffic else []
+    bound = [f"  {bound_text(profile.bound)}"] if profile.bound else []
+    return "\n".join([f"{profile.title}: {method_of(profile)}", "", *lines, *traffic, *bound])
+
+
+def bound_text(bound: Mapping[str, Any]) -> str:
+    """A `bound`, as records and profiles have it, in a sentence."""
+    return (
+        f"lower bound on {bound['gpu']}, not a measurement: {bound['bound_ms']:.3g} ms "
+        f"({bound['gbps']:.0f} GB/s, {bound['gflops']:.0f} GFLOP/s, {bound['source']}); a run took "
+        f"{bound['took_ms']:.3g} ms, so that it reached {100 * bound['share']:.0f} % of the bound"
+    )
 
 
 def rows_of(profile: LayerProfile) -> list[list[str]]:

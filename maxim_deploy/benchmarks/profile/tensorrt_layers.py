@@ -10,26 +10,20 @@ the engine, or, where the library did not list them, in the name itself.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from maxim_deploy.benchmarks.profile.attribution import layer_sources
 from maxim_deploy.benchmarks.profile.profile import NodeTimes
-from maxim_deploy.engines.layers import Layer, layers_from_json
+from maxim_deploy.engines.layers import Layer
+from maxim_deploy.engines.sources import sources_of_layers
 from maxim_deploy.errors import BackendError
 from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.runtime.tensorrt_contexts import Addresses, Context, Key
 from maxim_deploy.runtime.tensorrt_engines import SharedEngine
-
-GENERATED = "kgen"
-"""Kind of a layer whose kernel the builder has generated; it never is a product."""
 
 LayerTimes = dict[str, float]
 """Milliseconds by the name of the layer, of one run."""
@@ -98,35 +92,23 @@ def layer_profiler(trt: Any) -> Any:
     return CollectingProfiler()
 
 
-def nodes_of_layers(
-    runs: Sequence[LayerTimes], layers: Iterable[Layer], graph: Path
-) -> list[NodeTimes]:
+def nodes_of_layers(runs: Sequence[LayerTimes], layers: Iterable[Layer]) -> list[NodeTimes]:
     """The times of every layer over all runs, with the place and kind of what is fused in it.
 
     Args:
         runs: by layer; one that a run does not have took no time in it.
         layers: as listed beside the engine; may be empty.
-        graph: that the engine was built from.
     """
-    source_of = layer_sources(onnx.load(str(graph), load_external_data=False).graph)
     listed = list(layers)
-    by_name = {layer.name: layer for layer in listed}
     # An engine without names reports the decimal index of a layer.
-    by_name |= {str(number): layer for number, layer in enumerate(listed)}
-    found = []
-    for name in dict.fromkeys(name for run in runs for name in run):
-        layer = by_name.get(name, Layer(name, "", (), ()))
-        source = source_of(layer.nodes or _nodes_in_name(name), layer.kind == GENERATED)
-        found.append(NodeTimes(source.place, source.kind, [run.get(name, 0.0) for run in runs]))
-    return found
-
-
-def listed_layers(engine: Path) -> list[Layer]:
-    """The list beside an engine; empty if the builder wrote none."""
-    beside = engine.with_suffix(".layers.json")
-    return layers_from_json(beside.read_text("utf-8")) if beside.is_file() else []
-
-
-def _nodes_in_name(name: str) -> list[str]:
-    """Parts of a fused layer's name, such as "a + b" or "{ForeignNode[a...b]}", or "[a, b]"."""
-    return [part for part in re.split(r"\.\.\.|[\s+,\[\]{}()]+", name) if part]
+    by_name = {str(number): number for number in range(len(listed))}
+    by_name |= {layer.name: number for number, layer in enumerate(listed)}
+    reported = list(dict.fromkeys(name for run in runs for name in run))
+    unlisted = [name for name in reported if name not in by_name]
+    by_name |= {name: len(listed) + k for k, name in enumerate(unlisted)}
+    sources = sources_of_layers([*listed, *(Layer(name, "", (), ()) for name in unlisted)])
+    found = ((name, sources[by_name[name]]) for name in reported)
+    return [
+        NodeTimes(source.place, source.kind, [run.get(name, 0.0) for run in runs])
+        for name, source in found
+    ]

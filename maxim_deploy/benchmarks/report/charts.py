@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from maxim_deploy.benchmarks.profile.kinds import KINDS
 from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.profile.tables import shown_kinds
 from maxim_deploy.benchmarks.records import Record
@@ -27,7 +26,8 @@ from maxim_deploy.benchmarks.report.plots import (
     stacked,
 )
 from maxim_deploy.benchmarks.timing import median_interval
-from maxim_deploy.graph.places import Place
+from maxim_deploy.spec.kinds import KINDS
+from maxim_deploy.spec.places import Place
 
 MIB = 2**20
 

@@ -17,6 +17,7 @@ from maxim_deploy.benchmarks.report import overview, sections
 from maxim_deploy.benchmarks.report.environments import environments_of
 from maxim_deploy.benchmarks.report.panels import panels_of, short_number
 from maxim_deploy.benchmarks.report.pictures import BeforeAfter, data_uri, map_of
+from maxim_deploy.benchmarks.report.traffic import traffic_tables
 from maxim_deploy.errors import UsageError
 
 NONE = "\u2013"
@@ -85,6 +86,7 @@ def page(
         "load": sections.load(panels),
         "memory": sections.memory(panels),
         "ceiling": sections.ceiling(panels),
+        "traffic": traffic_tables(panels, profiles),
         "blocks": [sections.blocks(profile) for profile in profiles],
         "parity": sections.parity(parity),
         "pictures": [(picture, map_of(picture)) for picture in pictures],

@@ -6,7 +6,7 @@ convolutions.
 
 The attribute names of all modules in this room are an interface. A node of the graph is named after
 the module that it comes from, as in `stages/0/encoder/1/groups/steps/0/out/parts/3/Gemm_0`.
-Patterns in precision tables that people have saved match these names, `graph/places.py` translates
+Patterns in precision tables that people have saved match these names, `spec/places.py` translates
 them to the published network's, and profiles and `maxim-parity --locate` show them. Whoever renames
 an attribute breaks the tables: `tests/export/test_module_names.py` holds every name.
 """

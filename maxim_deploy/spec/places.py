@@ -8,14 +8,11 @@ has folded two blocks into one operator, the node belongs to the block that it o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from maxim_deploy.spec.architecture import DEPTH
-
-if TYPE_CHECKING:
-    from onnx import GraphProto
 
 PARTS = (
     "image form",
@@ -139,21 +136,56 @@ def published_name(name: str, stages: int) -> str | None:
     return f"stage_{stage}_{_SCOPES[scope].format(number)}{_module_inside(scope, inside)}"
 
 
-def places_of(graph: GraphProto) -> dict[str, Place]:
-    """The place of every node of a graph of ours, by its name.
+class Node(Protocol):
+    """An ONNX node, as far as its place depends on it."""
+
+    @property
+    def name(self) -> str:
+        """Path of its module, and its operator with a number."""
+
+    @property
+    def input(self) -> Sequence[str]:
+        """Names of the tensors that it reads."""
+
+    @property
+    def output(self) -> Sequence[str]:
+        """Names of those that it makes."""
+
+
+def places_of(nodes: Sequence[Node]) -> dict[str, Place]:
+    """The place of every node of a graph of ours, in the graph's order, by its name.
 
     A node outside of all modules, such as the Split of what a module returned, belongs to where its
     input comes from; one on the image itself to "input".
     """
-    found = (_STAGE.match(node.name) for node in graph.node)
-    stages = 1 + max((int(match[1]) for match in found if match), default=-1)
+    stages = stages_in(node.name for node in nodes)
     places: dict[str, Place] = {}
     maker: dict[str, Place] = {}
-    for node in graph.node:
-        place = place_of_name(node.name, stages) or _upstream(node.input, maker)
+    for node in nodes:
+        place = place_of_name(node.name, stages) or upstream(node.input, maker)
         places[node.name] = place
         maker.update(dict.fromkeys(node.output, place))
     return places
+
+
+def stages_in(names: Iterable[str]) -> int:
+    """The number of stages of the network whose nodes have these names."""
+    found = map(_STAGE.match, names)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def upstream(inputs: Iterable[str], maker: Mapping[str, Place]) -> Place:
+    """The place that the inputs come from; "input" if that is the image or its form alone.
+
+    Args:
+        inputs: names of tensors.
+        maker: the place that makes each tensor; those that it lacks are weights or the image.
+    """
+    for name in inputs:
+        place = maker.get(name, IMAGE_FORM)
+        if place not in (IMAGE_FORM, INPUT):
+            return place
+    return INPUT
 
 
 def place_of_name(name: str, stages: int) -> Place | None:
@@ -189,14 +221,6 @@ def _module_inside(scope: str, inside: str) -> str:
     if gate := re.match(r"gate(/weights_([xy])\b)?", inside):
         return cross + (f"/SplitHeadMultiAxisGating_{gate[2]}" if gate[1] else "")
     return ""
-
-
-def _upstream(inputs: Iterable[str], maker: Mapping[str, Place]) -> Place:
-    for name in inputs:
-        place = maker.get(name, IMAGE_FORM)
-        if place not in (IMAGE_FORM, INPUT):
-            return place
-    return INPUT
 
 
 def _in_literal(stage: int, module: str, level: int, inside: str) -> Place | None:

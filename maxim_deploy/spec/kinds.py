@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
+from maxim_deploy.spec.places import Place
+
 KINDS = (
     "matrix product",
     "convolution",
@@ -64,7 +69,27 @@ def kind_of(operator: str, stands_for: str | None = None) -> str:
     return kind
 
 
+def kind_of_name(name: str) -> str:
+    """The kind of a node by its name, whose end is its operator: `stages/0/skip/0/own/Gemm_0`.
+
+    Nodes of the image form are named after what they are for, and are "other".
+    """
+    operator = re.search(r"(?:^|/)([A-Za-z]+)_\d+$", name)
+    return kind_of(operator[1]) if operator else "other"
+
+
 PRODUCTS = ("matrix product", "convolution")
+
+MOVES = frozenset({"layout change", "copy", "cast"})
+"""Kinds that compute nothing: values in another order, another place or another type."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What executed work belongs to, and its kind; `place` is None if that cannot be known."""
+
+    place: Place | None
+    kind: str
 
 
 def strongest(kinds: list[str], *, generated: bool = False) -> str:

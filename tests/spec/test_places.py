@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from graph.small_graphs import node
-from onnx import helper
 
-from maxim_deploy.graph.places import INPUT, Place, place_of_name, places_of, published_name
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.places import INPUT, Place, place_of_name, places_of, published_name
 
 TWO_STAGES = Architecture(features=8, stages=2, groups=1, bottleneck_blocks=2)
 
@@ -135,10 +134,7 @@ def test_a_node_outside_of_all_modules_belongs_to_where_its_input_comes_from() -
     out = node("Conv", "second", "stages/0/output/0/Conv_0")
     restored = node("Add", f"{out.name} image", "stages/0/Add_0")
     split = node("Split", relu.name, "first second")
-    graph = helper.make_graph(
-        [node("Shape", "image", "sizes"), relu, split, out, restored], "g", [], []
-    )
-    places = places_of(graph)
+    places = places_of([node("Shape", "image", "sizes"), relu, split, out, restored])
     assert places["first"] == Place(1, "encoder", 0, "channel attention")
     assert places["stages/0/Add_0"] == Place(1, "output", 0)
     assert places["sizes"] == INPUT

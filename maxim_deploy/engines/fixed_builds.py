@@ -1,0 +1,53 @@
+"""Building once more at fixed sizes, only to count what the layers move.
+
+A builder lists open dimensions as -1, so that the traffic of an engine with ranges cannot be told
+from its own list. At a fixed size it makes nearly the same layers, and lists their dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from maxim_deploy.engines.engine_file import EngineJob, build_parsed, parsed_graph
+from maxim_deploy.engines.layers import layers_from_log
+from maxim_deploy.engines.messages import memory_figures
+from maxim_deploy.engines.traffic import traffic_of
+from maxim_deploy.errors import EngineError
+from maxim_deploy.machine.tensorrt import ParsedGraph
+from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.profiles import Profile
+from maxim_deploy.spec.traffic import Traffic
+
+
+def count_traffic(job: EngineJob, entry: EngineEntry) -> list[Traffic]:
+    """The traffic of each profile of an engine at the size that it is tuned for.
+
+    The engine itself is not touched. The job's budget does not bound these builds.
+
+    Raises:
+        EngineError: a build failed, or listed no layers.
+    """
+    settings = replace(
+        job.settings,
+        optimization_level=entry.optimization_level,
+        profiling_verbosity="detailed",
+    )
+    job = replace(job, settings=settings, options=replace(job.options, budget_s=None))
+    parsed = parsed_graph(job)
+    return [_counted(job, parsed, profile) for profile in entry.profiles]
+
+
+def _counted(job: EngineJob, parsed: ParsedGraph, profile: Profile) -> Traffic:
+    job.options.progress(f"building for {profile.opt} alone to count its traffic")
+    fixed = replace(profile, min=profile.opt, max=profile.opt)
+    # One logger hears all builds: what it heard before is not of this one.
+    before = len(parsed.logger.messages)
+    build_parsed(replace(job, settings=replace(job.settings, profiles=(fixed,))), parsed)
+    messages = parsed.logger.messages[before:]
+    layers = layers_from_log(messages)
+    if not layers:
+        raise EngineError(
+            f"{job.settings.library} {job.trt.__version__} lists no layers, so that there is no "
+            "traffic to count | omit --traffic"
+        )
+    return traffic_of(layers, profile.opt, memory_figures(messages).get("activation_bytes"))
