@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +73,54 @@ def collecting_logger(trt: ModuleType) -> Any:
             return [text for severity, text in self.messages if severity in severities]
 
     return CollectingLogger()
+
+
+def quiet_logger(trt: ModuleType) -> Any:
+    """The library's own logger, which says nothing below an internal error.
+
+    For everything that runs engines. The library logs from threads of its own, and some calls wait
+    for these with the interpreter's lock held. A logger in Python needs that lock: the two would
+    wait for each other for ever. What went wrong is learned from an `error_recorder` instead.
+    """
+    return trt.Logger(trt.Logger.INTERNAL_ERROR)
+
+
+def error_recorder(trt: ModuleType, kept: int = 100) -> Any:
+    """A `trt.IErrorRecorder` that keeps the last errors in `messages`, as a logger does.
+
+    It is in Python as well. Set it on an object only for calls that release the interpreter's lock:
+    `deserialize_cuda_engine`, `create_execution_context` and `execute_async_v3`.
+    """
+
+    class CollectingRecorder(trt.IErrorRecorder):  # type: ignore[name-defined, misc]  # as above
+        def __init__(self) -> None:
+            super().__init__()
+            # An application may run for months, and a run may fail every time.
+            self.messages: deque[tuple[str, str]] = deque(maxlen=kept)
+            self._codes: deque[Any] = deque(maxlen=kept)
+
+        def report_error(self, code: Any, description: str) -> bool:
+            self._codes.append(code)
+            self.messages.append(("ERROR", f"{description} ({code.name})"))
+            return True  # it is fatal to the call
+
+        def num_errors(self) -> int:
+            return len(self.messages)
+
+        def get_error_code(self, index: int) -> Any:
+            return self._codes[index]
+
+        def get_error_desc(self, index: int) -> str:
+            return self.messages[index][1]
+
+        def has_overflowed(self) -> bool:
+            return False  # the oldest go first
+
+        def clear(self) -> None:
+            self.messages.clear()
+            self._codes.clear()
+
+    return CollectingRecorder()
 
 
 @dataclass(frozen=True)

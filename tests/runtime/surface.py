@@ -1,0 +1,158 @@
+"""What we use of TensorRT's bindings, compared with a module of theirs.
+
+As a script, with the name of the library, it prints the findings as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from runtime import fake_tensorrt
+
+import maxim_deploy
+from maxim_deploy.benchmarks.profile.tensorrt_layers import layer_profiler
+from maxim_deploy.engines.build_monitor import Stop, progress_monitor
+from maxim_deploy.machine.tensorrt import (
+    collecting_logger,
+    error_recorder,
+    load_library,
+    quiet_logger,
+)
+
+FAKES = {
+    "IExecutionContext": fake_tensorrt.FakeContext,
+    "IRuntimeConfig": fake_tensorrt.FakeConfig,
+    "IRuntimeCache": fake_tensorrt.FakeCache,
+    "ICudaEngine": fake_tensorrt.FakeEngine,
+}
+"""By the classes that they stand for."""
+
+MEMBERS = {
+    "Builder": "create_network create_builder_config create_optimization_profile "
+    "build_serialized_network",
+    "IBuilderConfig": "builder_optimization_level max_aux_streams profiling_verbosity set_flag "
+    "clear_flag set_memory_pool_limit hardware_compatibility_level add_optimization_profile "
+    "progress_monitor create_timing_cache set_timing_cache",
+    "ITimingCache": "combine serialize",
+    "INetworkDefinition": "get_input num_layers",
+    "OnnxParser": "parse_from_file num_errors get_error",
+    "OnnxParserRefitter": "refit_from_file num_errors get_error",
+    "Refitter": "refit_cuda_engine get_missing_weights",
+    "Runtime": "deserialize_cuda_engine engine_host_code_allowed error_recorder",
+    "ICudaEngine": "num_io_tensors error_recorder",
+    "IExecutionContext": "profiler enqueue_emits_profile error_recorder",
+    "IRuntimeConfig": "set_execution_context_allocation_strategy",
+    "TensorIOMode": "INPUT OUTPUT",
+    "ExecutionContextAllocationStrategy": "USER_MANAGED",
+    "ProfilingVerbosity": "NONE LAYER_NAMES_ONLY DETAILED",
+    "MemoryPoolType": "WORKSPACE",
+}
+"""What no fake has, in both libraries."""
+
+PORTABLE_MEMBERS = {
+    "Runtime": "get_engine_validity",
+    "IRuntimeConfig": "cuda_graph_strategy dynamic_shapes_kernel_specialization_strategy",
+    "CudaGraphStrategy": "DISABLED WHOLE_GRAPH_CAPTURE",
+    "DynamicShapesKernelSpecializationStrategy": "LAZY EAGER NONE",
+    "EngineValidity": "VALID SUBOPTIMAL INVALID",
+    "ComputeCapability": "CURRENT",
+    "IBuilderConfig": "num_compute_capabilities set_compute_capability",
+}
+"""What TensorRT for RTX alone has."""
+
+PORTABLE_METHODS = {"create_runtime_cache", "set_runtime_cache", "serialize", "deserialize"}
+PORTABLE_KINDS = {"EngineInvalidityDiagnostics", *PORTABLE_MEMBERS} - MEMBERS.keys()
+
+
+def missing(trt: ModuleType, portable: bool) -> list[str]:
+    """What we use and a module has not."""
+    listed = [*MEMBERS.items(), *(PORTABLE_MEMBERS.items() if portable else ())]
+    absent = [f"{kind}.{name}" for kind, names in listed for name in names.split()
+              if not hasattr(getattr(trt, kind, None), name)]  # fmt: skip
+    return absent + [name for name in named_in_source(portable) if not hasattr(trt, name)]
+
+
+def named_in_source(portable: bool) -> set[str]:
+    """Classes and enums that the package writes as `trt.Name`."""
+    sources = Path(maxim_deploy.__file__).parent.rglob("*.py")
+    text = "\n".join(path.read_text("utf-8") for path in sources)
+    return set(re.findall(r"\btrt\.([A-Z]\w+)", text)) - (set() if portable else PORTABLE_KINDS)
+
+
+def methods(portable: bool) -> list[tuple[str, str, list[str]]]:
+    """(class, method, names of arguments) of the fakes."""
+    return [
+        (kind, name, list(inspect.signature(method).parameters)[1:])
+        for kind, fake in FAKES.items()
+        for name, method in inspect.getmembers(fake, inspect.isfunction)
+        if not name.startswith("_") and name != "create_execution_context"
+        if portable or name not in PORTABLE_METHODS
+    ]
+
+
+def wrong_signatures(trt: ModuleType, portable: bool) -> list[str]:
+    """Methods of the fakes whose arguments are not those of the bindings."""
+    return [
+        f"{kind}.{name}{arguments}, in the bindings {found}"
+        for kind, name, arguments in methods(portable)
+        if (found := arguments_of(trt, kind, name)) != arguments
+    ]
+
+
+def arguments_of(trt: ModuleType, kind: str, name: str) -> list[str] | None:
+    text = getattr(getattr(getattr(trt, kind, None), name, None), "__doc__", None) or ""
+    signature = re.search(r"\(self: [^,)]+(.*?)\) ->", text)
+    return re.findall(r", (\w+):", signature[1]) if signature else None
+
+
+def refused_subclasses(trt: ModuleType) -> Iterator[str]:
+    """Our subclasses of the bindings' classes that cannot be made, or lack what they override."""
+    made = {
+        "ILogger": lambda: collecting_logger(trt),
+        "IErrorRecorder": lambda: error_recorder(trt),
+        "IProfiler": lambda: layer_profiler(trt),
+        "IProgressMonitor": lambda: progress_monitor(trt, print, Stop()),
+    }
+    for kind, make in made.items():
+        ours, theirs = type(make()), getattr(trt, kind)
+        needed = {name for name, of in vars(theirs).items() if callable(of) and name[0].islower()}
+        unknown = needed - set(vars(ours))
+        if not issubclass(ours, theirs) or unknown:
+            yield f"{ours.__name__} lacks {unknown}"
+
+
+def can_log_under_the_lock(trt: ModuleType, folder: Path, logger: object) -> bool:
+    """Whether a thread of the library's can log while a call holds the interpreter's lock.
+
+    The stub starts such a thread when a `trt.Runtime` is made, and waits for it.
+    """
+    with contextlib.suppress(TypeError):  # the stub makes none
+        trt.Runtime(logger)
+    library = next(folder.glob("lib*infer.so.*"), None) or next(folder.glob("libtensorrt_rtx.so.*"))
+    return bool(ctypes.c_int.in_dll(ctypes.CDLL(str(library)), "logged").value)
+
+
+def main(name: str, folder: str) -> None:
+    """Print the findings about a library as JSON."""
+    trt, portable = load_library(name), name == "tensorrt-rtx"
+    findings = {
+        "version": trt.__version__,
+        "missing": missing(trt, portable),
+        "signatures": wrong_signatures(trt, portable),
+        "subclasses": list(refused_subclasses(trt)),
+        "quiet logger": can_log_under_the_lock(trt, Path(folder), quiet_logger(trt)),
+        "python logger": can_log_under_the_lock(trt, Path(folder), collecting_logger(trt)),
+    }
+    print(json.dumps(findings))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
