@@ -1,16 +1,11 @@
-"""What we use of TensorRT's bindings, compared with a module of theirs.
-
-As a script, with the name of the library, it prints the findings as JSON.
-"""
+"""What we use of TensorRT's bindings, compared with a module of theirs."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import inspect
-import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -140,10 +135,10 @@ def can_log_under_the_lock(trt: ModuleType, folder: Path, logger: object) -> boo
     return bool(ctypes.c_int.in_dll(ctypes.CDLL(str(library)), "logged").value)
 
 
-def main(name: str, folder: str) -> None:
-    """Print the findings about a library as JSON."""
-    trt, portable = load_library(name), name == "tensorrt-rtx"
-    findings = {
+def findings(library: str, folder: str) -> dict[str, object]:
+    """Everything above, of the library that can be imported here; ready for JSON."""
+    trt, portable = load_library(library), library == "tensorrt-rtx"
+    return {
         "version": trt.__version__,
         "missing": missing(trt, portable),
         "signatures": wrong_signatures(trt, portable),
@@ -151,8 +146,3 @@ def main(name: str, folder: str) -> None:
         "quiet logger": can_log_under_the_lock(trt, Path(folder), quiet_logger(trt)),
         "python logger": can_log_under_the_lock(trt, Path(folder), collecting_logger(trt)),
     }
-    print(json.dumps(findings))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

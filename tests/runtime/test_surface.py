@@ -13,6 +13,13 @@ from stub_bindings import BINDINGS, environment
 pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
 
 
+SCRIPT = """
+import json, sys
+from runtime.surface import findings
+print(json.dumps(findings(*sys.argv[1:])))
+"""
+
+
 @pytest.fixture(scope="module")
 def findings(pytestconfig: pytest.Config):
     """What a child process finds in some bindings; each is asked once."""
@@ -23,8 +30,7 @@ def findings(pytestconfig: pytest.Config):
         if name not in known:
             variables = environment(name, cache)
             library = name.rpartition("-")[0]
-            script = "import sys; from runtime.surface import main; main(*sys.argv[1:])"
-            known[name] = children.run(script, library, cache / name, **variables)
+            known[name] = children.run(SCRIPT, library, cache / name, **variables)
         return known[name]
 
     return find
