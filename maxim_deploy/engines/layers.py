@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from maxim_deploy.machine.tensorrt import readable_type
 from maxim_deploy.spec.decoding import decoded
 
+_TYPE_IN_FORMAT = re.compile(r"\b(FP\d+|BF16|U?INT\d+|BOOL|HALF|FLOAT)\b", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -47,8 +49,10 @@ def _from_line(line: str) -> Layer:
 
 
 def _types(text: str) -> tuple[str, ...]:
-    found = dict.fromkeys(re.findall(r"Datatype: (\w+)", text))
-    return tuple(map(readable_type, found))
+    """A type is one word, or in the name of a format, as in "Channel major FP16 format"."""
+    described = re.findall(r"Datatype: ([^,}\]]+)", text)
+    words = [_TYPE_IN_FORMAT.search(one) or re.match(r"\w+", one) for one in described]
+    return tuple(dict.fromkeys(readable_type(word[0]) for word in words if word))
 
 
 def layers_to_json(layers: Iterable[Layer]) -> str:

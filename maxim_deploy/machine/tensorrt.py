@@ -17,8 +17,10 @@ from maxim_deploy.errors import MissingDependencyError, check_known
 from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES
 from maxim_deploy.spec.precision import PRECISIONS
 
-_TYPE_NAMES = {row.tensorrt: row.type for row in PRECISIONS.values()}
-"""By TensorRT's names, those of NumPy and ONNX where they differ."""
+_TYPE_NAMES = {row.tensorrt: row.type for row in PRECISIONS.values()} | {
+    name.upper(): row.type for name, row in PRECISIONS.items()
+}
+"""By TensorRT's names, such as HALF and FP16, those of NumPy and ONNX where they differ."""
 
 
 def load_library(name: str) -> ModuleType:
