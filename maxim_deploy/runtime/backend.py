@@ -61,6 +61,19 @@ class Backend(Protocol):
     def bytes_for(self, shape: Shape) -> int:
         """Memory that a run takes at most while it lasts, beyond what is loaded."""
 
+    def device_array(self, array: Any) -> DeviceArray:  # noqa: ARG002
+        """An array in device memory as `run_on_device` takes it, without a copy.
+
+        Call it in the thread that wrote the array: the streams of torch are those of a thread.
+
+        Args:
+            array: whatever has `__cuda_array_interface__` or `__dlpack__`.
+
+        Raises:
+            UsageError: it is in the memory of another GPU, or cannot be taken.
+        """
+        raise UsageError(f"{self.name} takes no arrays in device memory; copy it to host")
+
     def run_on_device(
         self,
         image: DeviceArray,  # noqa: ARG002
@@ -86,6 +99,11 @@ class Backend(Protocol):
     def sizes(self) -> str:
         """What it runs whole, in words."""
         return ", ".join(map(str, self.profiles)) or "any"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of how it runs, in words; there may be more as it runs."""
+        return ()
 
     def free_bytes(self) -> int | None:
         """Memory that a run may take now, what is held included; None if unknown."""

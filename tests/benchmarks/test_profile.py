@@ -33,6 +33,7 @@ from maxim_deploy.benchmarks.profile.tensorrt_layers import (
     nodes_of_layers,
 )
 from maxim_deploy.engines.layers import Layer, layers_to_json
+from maxim_deploy.engines.validity import Validity
 from maxim_deploy.errors import BackendError, BundleError, UsageError
 from maxim_deploy.graph.places import Place
 from maxim_deploy.machine.gpu import find_gpu
@@ -258,7 +259,7 @@ def engine(
     monkeypatch.setattr(cuda_bindings, "require", lambda *_: api)
     monkeypatch.setattr(tensorrt_engines, "load_library", lambda name: trt)
     monkeypatch.setattr(tensorrt_engines, "find_gpu", lambda device: L4)
-    monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: [])
+    monkeypatch.setattr(tensorrt_engines, "validity_of", lambda *_: Validity())
     execute = fake_tensorrt.FakeContext.execute_async_v3
 
     def reporting(context: object, stream_handle: int) -> bool:

@@ -13,6 +13,7 @@ from runtime.cuda.fakes import FakeRuntime
 from maxim_deploy.benchmarks import torch_runner
 from maxim_deploy.benchmarks.runners import runner_of
 from maxim_deploy.benchmarks.workload import Workload
+from maxim_deploy.engines.validity import Validity
 from maxim_deploy.errors import BackendError
 from maxim_deploy.spec.manifest import Bundle
 
@@ -107,7 +108,7 @@ def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     module = fake_tensorrt.fake_module(api)
     monkeypatch.setattr(tensorrt_engines, "load_library", lambda name: module)
     monkeypatch.setattr(tensorrt_engines, "find_gpu", lambda device: L4)
-    monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: [])
+    monkeypatch.setattr(tensorrt_engines, "validity_of", lambda *_: Validity())
     monkeypatch.setattr(request, "find_gpu", lambda device: L4)
     bundle = Bundle.open(write_bundle(tmp_path / "bundle", tiny_graph()))
     bundle.manifest.engines.append(entry_of(bundle))

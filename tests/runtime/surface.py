@@ -63,8 +63,15 @@ PORTABLE_MEMBERS = {
 }
 """What TensorRT for RTX alone has."""
 
+NOT_THEIRS = {"create_execution_context", "hold_lock", "report", "size_of"}
+"""Methods of fakes that the bindings do not have, or, as the first one, have twice."""
+
 PORTABLE_METHODS = {"create_runtime_cache", "set_runtime_cache", "serialize", "deserialize"}
-PORTABLE_KINDS = {"EngineInvalidityDiagnostics", *PORTABLE_MEMBERS} - MEMBERS.keys()
+PORTABLE_KINDS = {
+    "EngineInvalidityDiagnostics",
+    "IRuntimeCache",
+    *PORTABLE_MEMBERS,
+} - MEMBERS.keys()
 
 
 def missing(trt: ModuleType, portable: bool) -> list[str]:
@@ -88,7 +95,7 @@ def methods(portable: bool) -> list[tuple[str, str, list[str]]]:
         (kind, name, list(inspect.signature(method).parameters)[1:])
         for kind, fake in FAKES.items()
         for name, method in inspect.getmembers(fake, inspect.isfunction)
-        if not name.startswith("_") and name != "create_execution_context"
+        if not name.startswith("_") and name not in NOT_THEIRS
         if portable or name not in PORTABLE_METHODS
     ]
 
