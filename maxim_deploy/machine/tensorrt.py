@@ -71,9 +71,6 @@ def collecting_logger(trt: ModuleType) -> Any:
         def log(self, severity: Any, message: str) -> None:
             self.messages.append((severity.name, message))
 
-        def texts(self, *severities: str) -> list[str]:
-            return [text for severity, text in self.messages if severity in severities]
-
     return CollectingLogger()
 
 
