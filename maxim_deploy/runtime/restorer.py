@@ -203,6 +203,8 @@ class Restorer:
         """Run on each (height, width), so that the first call is as fast as the others.
 
         As often in each lane as the backend needs: TensorRT captures CUDA graphs in a second run.
+        TensorRT for RTX goes on compiling in the background, unless the engine was built with
+        `specialization = "eager"` or an earlier process has kept the kernels.
 
         Example:
             >>> import maxim_deploy

@@ -68,7 +68,10 @@ class TensorRtBackend(Backend):
 
     uses_host_memory = False
     warmup_runs = 2
-    """CUDA graphs are captured in the second run."""
+    """CUDA graphs are captured in the second run.
+
+    How many runs TensorRT for RTX compiles for in the background, it does not say.
+    """
 
     def __init__(
         self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, *, stream: int | None = None

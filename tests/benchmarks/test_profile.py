@@ -323,6 +323,7 @@ def test_no_graph_is_captured_in_which_no_layer_has_a_time(
     assert profile.by_kind() == {"convolution": 3.0, "elementwise": 0.75}
     (config,) = trt.engines[0].configs
     assert config.cuda_graph_strategy == trt.CudaGraphStrategy.DISABLED
+    assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
 
 
 def test_a_profiler_that_hears_nothing_is_an_error(engine: tuple[Bundle, SimpleNamespace]) -> None:
