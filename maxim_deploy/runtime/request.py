@@ -68,7 +68,7 @@ class Request:
         for precision in self._precisions(GPU_PRECISIONS):
             for io in FORMS:
                 if found := [e for e in engines if (e.precision, e.io) == (precision, io)]:
-                    return [replace(e, runtime=e.runtime | self.runtime) for e in found]
+                    return [replace(e, runtime={**e.runtime, **self.runtime}) for e in found]
         have = ", ".join(f"{e.precision} {e.io}" for e in engines) or "none"
         wanted = "" if self.precision == "auto" else f"{self.precision} "
         stale = f", and {len(listed) - len(engines)} of another graph" if engines != listed else ""
