@@ -40,8 +40,8 @@ def load(
             `maxim_deploy.runtime.registry`.
         precision: "auto", "fp32", "fp16" or "bf16". Of those that the bundle has, "auto" is the
             fastest of the backend: fp16 on a GPU, fp32 on a CPU, which runs no bf16.
-        device: index of the GPU; a CPU backend takes 0 only. Arrays in the memory of another GPU are
-            refused.
+        device: index of the GPU; a CPU backend takes 0 only. Arrays in the memory of another GPU
+            are refused.
         threads: CPU threads for one image; None for one per core, or as many as fill the quota of a
             container.
         tile: "auto" runs an image whole if it fits the memory, and in tiles if not; "off" always

@@ -138,6 +138,7 @@ class FakeEngine(Reporting):
         return math.prod(dims[:3]) * self.bytes_per_pixel
 
     def get_tensor_name(self, index: int) -> str:
+        self.hold_lock()
         return self.trt.names[index]
 
     def get_tensor_mode(self, name: str) -> str:

@@ -33,17 +33,15 @@ FAKES = {
 MEMBERS = {
     "Builder": "create_network create_builder_config create_optimization_profile "
     "build_serialized_network",
-    "IBuilderConfig": "builder_optimization_level max_aux_streams profiling_verbosity set_flag "
-    "clear_flag set_memory_pool_limit hardware_compatibility_level add_optimization_profile "
-    "progress_monitor create_timing_cache set_timing_cache",
+    "IBuilderConfig": "set_flag clear_flag set_memory_pool_limit add_optimization_profile "
+    "create_timing_cache set_timing_cache",
     "ITimingCache": "combine serialize",
     "INetworkDefinition": "get_input num_layers",
     "OnnxParser": "parse_from_file num_errors get_error",
     "OnnxParserRefitter": "refit_from_file num_errors get_error",
     "Refitter": "refit_cuda_engine get_missing_weights",
-    "Runtime": "deserialize_cuda_engine engine_host_code_allowed error_recorder",
-    "ICudaEngine": "num_io_tensors error_recorder",
-    "IExecutionContext": "profiler enqueue_emits_profile error_recorder",
+    "Runtime": "deserialize_cuda_engine",
+    "ICudaEngine": "num_io_tensors",
     "IRuntimeConfig": "set_execution_context_allocation_strategy",
     "TensorIOMode": "INPUT OUTPUT",
     "ExecutionContextAllocationStrategy": "USER_MANAGED",
@@ -52,16 +50,29 @@ MEMBERS = {
 }
 """What no fake has, in both libraries."""
 
+SETTABLE = {
+    "IBuilderConfig": "builder_optimization_level max_aux_streams profiling_verbosity "
+    "hardware_compatibility_level progress_monitor",
+    "Runtime": "engine_host_code_allowed error_recorder",
+    "ICudaEngine": "error_recorder",
+    "IExecutionContext": "error_recorder profiler enqueue_emits_profile",
+}
+"""Properties that we set, in both libraries."""
+
 PORTABLE_MEMBERS = {
     "Runtime": "get_engine_validity",
-    "IRuntimeConfig": "cuda_graph_strategy dynamic_shapes_kernel_specialization_strategy",
     "CudaGraphStrategy": "DISABLED WHOLE_GRAPH_CAPTURE",
     "DynamicShapesKernelSpecializationStrategy": "LAZY EAGER NONE",
     "EngineValidity": "VALID SUBOPTIMAL INVALID",
     "ComputeCapability": "CURRENT",
-    "IBuilderConfig": "num_compute_capabilities set_compute_capability",
+    "IBuilderConfig": "set_compute_capability",
 }
 """What TensorRT for RTX alone has."""
+
+PORTABLE_SETTABLE = {
+    "IRuntimeConfig": "cuda_graph_strategy dynamic_shapes_kernel_specialization_strategy",
+    "IBuilderConfig": "num_compute_capabilities",
+}
 
 NOT_THEIRS = {"create_execution_context", "hold_lock", "report", "size_of"}
 """Methods of fakes that the bindings do not have, or, as the first one, have twice."""
@@ -80,6 +91,14 @@ def missing(trt: ModuleType, portable: bool) -> list[str]:
     absent = [f"{kind}.{name}" for kind, names in listed for name in names.split()
               if not hasattr(getattr(trt, kind, None), name)]  # fmt: skip
     return absent + [name for name in named_in_source(portable) if not hasattr(trt, name)]
+
+
+def not_settable(trt: ModuleType, portable: bool) -> list[str]:
+    """Properties that we set and a module only lets read."""
+    listed = [*SETTABLE.items(), *(PORTABLE_SETTABLE.items() if portable else ())]
+    found = {f"{kind}.{name}": vars(getattr(trt, kind, object)).get(name)
+             for kind, names in listed for name in names.split()}  # fmt: skip
+    return [name for name, of in found.items() if getattr(of, "fset", None) is None]
 
 
 def named_in_source(portable: bool) -> set[str]:
@@ -102,11 +121,15 @@ def methods(portable: bool) -> list[tuple[str, str, list[str]]]:
 
 def wrong_signatures(trt: ModuleType, portable: bool) -> list[str]:
     """Methods of the fakes whose arguments are not those of the bindings."""
-    return [
+    wrong = [
         f"{kind}.{name}{arguments}, in the bindings {found}"
         for kind, name, arguments in methods(portable)
         if (found := arguments_of(trt, kind, name)) != arguments
     ]
+    # It has two forms, by the type of the only argument.
+    made_with = ("strategy: ", "runtime_config: ") if portable else ("strategy: ",)
+    create = getattr(getattr(trt, "ICudaEngine", None), "create_execution_context", None)
+    return wrong + [one for one in made_with if one not in (getattr(create, "__doc__", None) or "")]
 
 
 def arguments_of(trt: ModuleType, kind: str, name: str) -> list[str] | None:
@@ -148,6 +171,7 @@ def findings(library: str, folder: str) -> dict[str, object]:
     return {
         "version": trt.__version__,
         "missing": missing(trt, portable),
+        "not settable": not_settable(trt, portable),
         "signatures": wrong_signatures(trt, portable),
         "subclasses": list(refused_subclasses(trt)),
         "quiet logger": can_log_under_the_lock(trt, Path(folder), quiet_logger(trt)),

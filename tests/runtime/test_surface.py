@@ -40,7 +40,10 @@ def findings(pytestconfig: pytest.Config):
 def test_the_bindings_have_all_that_we_use(findings, name: str) -> None:
     found = findings(name)
     assert name.endswith(".".join(found["version"].split(".")[:2]))
-    assert (found["missing"], found["signatures"], found["subclasses"]) == ([], [], [])
+    lacking = {
+        name: found[name] for name in ("missing", "not settable", "signatures", "subclasses")
+    }
+    assert not any(lacking.values()), lacking
 
 
 @pytest.mark.parametrize("name", BINDINGS)
@@ -55,7 +58,7 @@ def test_a_logger_in_python_would_hang(findings) -> None:
 
 def test_the_installed_bindings_have_all_that_we_use() -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
-    assert surface.missing(trt, portable=True) == []
+    assert surface.missing(trt, portable=True) == surface.not_settable(trt, portable=True) == []
     assert surface.wrong_signatures(trt, portable=True) == []
     assert list(surface.refused_subclasses(trt)) == []
 
@@ -63,6 +66,7 @@ def test_the_installed_bindings_have_all_that_we_use() -> None:
 def test_what_is_not_there_is_found() -> None:
     bare = importlib.util.module_from_spec(importlib.util.spec_from_loader("bare", None))
     assert "Runtime.deserialize_cuda_engine" in surface.missing(bare, portable=False)
+    assert "Runtime.error_recorder" in surface.not_settable(bare, portable=False)
     assert any("set_input_shape" in one for one in surface.wrong_signatures(bare, portable=False))
 
 
