@@ -88,36 +88,39 @@ def error_recorder(trt: ModuleType, kept: int = 100) -> Any:
     """A `trt.IErrorRecorder` that keeps the last errors in `messages`, as a logger does.
 
     It is in Python as well. Set it on an object only for calls that release the interpreter's lock:
-    `deserialize_cuda_engine`, `create_execution_context` and `execute_async_v3`.
+    `deserialize_cuda_engine`, `create_execution_context` and `execute_async_v3`. Each time it is
+    set the bindings keep one more reference to it, as long as the object lives.
     """
 
     class CollectingRecorder(trt.IErrorRecorder):  # type: ignore[name-defined, misc]  # as above
         def __init__(self) -> None:
             super().__init__()
             # An application may run for months, and a run may fail every time.
-            self.messages: deque[tuple[str, str]] = deque(maxlen=kept)
-            self._codes: deque[Any] = deque(maxlen=kept)
+            self._errors: deque[tuple[Any, str]] = deque(maxlen=kept)
+
+        @property
+        def messages(self) -> list[tuple[str, str]]:
+            # Copied at once: the library may write from threads of its own.
+            return [("ERROR", f"{text} ({code.name})") for code, text in list(self._errors)]
 
         def report_error(self, code: Any, description: str) -> bool:
-            self._codes.append(code)
-            self.messages.append(("ERROR", f"{description} ({code.name})"))
+            self._errors.append((code, description))
             return True  # it is fatal to the call
 
         def num_errors(self) -> int:
-            return len(self.messages)
+            return len(self._errors)
 
         def get_error_code(self, index: int) -> Any:
-            return self._codes[index]
+            return self._errors[index][0]
 
         def get_error_desc(self, index: int) -> str:
-            return self.messages[index][1]
+            return self._errors[index][1]
 
         def has_overflowed(self) -> bool:
             return False  # the oldest go first
 
         def clear(self) -> None:
-            self.messages.clear()
-            self._codes.clear()
+            self._errors.clear()
 
     return CollectingRecorder()
 

@@ -134,8 +134,8 @@ class TensorRtBackend(Backend):
         self._check_arrays(image, out)
         with self._one_lane() as lane:
             if out is None:
-                # In the order of a stream nothing waits, and equal calls have equal addresses. The
-                # streams of our own are unknown to who reads the result, so `close` would not wait.
+                # In the order of the caller's stream nothing waits. A result of a stream of our own
+                # may be in use in any stream when it goes: its memory waits for the device.
                 memory = self._cuda.allocate(image.nbytes, self._external)
                 out = DeviceArray(memory.address, image.shape, image.dtype, None, memory)
             lane.wait_for(image)

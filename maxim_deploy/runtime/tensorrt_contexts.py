@@ -127,20 +127,31 @@ class Context:
                 raise self._shared.error(f"address {address:#x} of {name!r} is refused")
 
     def _execute(self) -> None:
+        if self._enqueued():
+            return
+        # Why, is heard in a second try, for the bindings keep what a recorder takes each time it is
+        # set, and that would be in every run.
         with self._shared.listening(self._context):
-            done = self._context.execute_async_v3(self._stream.handle)
-        if not done:
-            raise self._shared.error("the engine failed")
+            if not self._enqueued():
+                raise self._shared.error("the engine failed")
+
+    def _enqueued(self) -> bool:
+        return bool(self._context.execute_async_v3(self._stream.handle))
 
     def _captured(self) -> Graph | None:
         assert self._on_failure is not None
         try:
-            return self._cuda.capture(self._stream, self._execute)
+            return self._cuda.capture(self._stream, self._enqueue_to_capture)
         except (BackendError, MemoryError) as error:
             # Whatever forbids a capture forbids the next one: not before the shape changes.
             self._captures = False
             self._on_failure(error)
             return None
+
+    def _enqueue_to_capture(self) -> None:
+        # A second try would be captured behind what the first one left.
+        if not self._enqueued():
+            raise BackendError("the engine cannot be captured")
 
     def _remember(self, addresses: Addresses, graph: Graph | None) -> None:
         self._graphs[addresses] = graph

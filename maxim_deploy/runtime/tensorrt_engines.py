@@ -102,7 +102,7 @@ class SharedEngine:
 
     @contextlib.contextmanager
     def listening(self, target: Any) -> Iterator[None]:
-        """Record the errors of one call to a runtime, engine or context.
+        """Record the errors of one call to a runtime, engine or context; not in every run.
 
         The recorder is in Python, and needs the interpreter's lock when the library calls it. So it
         is set only for a call that releases the lock. All others, such as `set_input_shape` and the
@@ -116,8 +116,7 @@ class SharedEngine:
 
     def error(self, what: str) -> Exception:
         """What went wrong, with the library's reason, as an exception to raise."""
-        # Copied at once: the library may write from threads of its own.
-        messages = list(self._recorder.messages)
+        messages = self._recorder.messages
         self._recorder.clear()
         text = f"{what}: {failure(messages)}"
         no_memory = any("ERROR" in kind and _NO_MEMORY.search(said) for kind, said in messages)
@@ -145,8 +144,8 @@ def acquire_engine(bundle: Bundle, entry: EngineEntry, cuda: Cuda) -> SharedEngi
         BackendError: the engine cannot run here; the message has all reasons.
         OutOfMemoryError: its weights do not fit the memory of the GPU.
     """
-    # What the runtime is to choose is no part of the identity, but of the contexts.
-    chosen = json.dumps(entry.runtime, sort_keys=True)
+    # No part of the identity, but contexts for TensorRT for RTX are made with it.
+    chosen = json.dumps(entry.runtime, sort_keys=True) if is_portable(entry.library) else ""
     key = (entry.identity + entry.sha256, chosen, cuda.device, cuda.provider)
     with _lock:
         if key not in _shared:

@@ -15,8 +15,8 @@ from maxim_deploy.runtime.tensorrt_engines import SharedEngine
 class Lane:
     """A stream with its contexts and buffers. Not thread-safe: one thread has it at a time.
 
-    The buffers grow to the largest image so far. Growing changes their addresses, so that the CUDA
-    graphs that were captured with them are dropped.
+    The buffers grow to the largest image so far. Growing changes their addresses, so that CUDA
+    graphs are captured anew.
 
     Args:
         shared: the engine.

@@ -28,12 +28,21 @@ class FakeLogger:
 class Reporting:
     """What has an error recorder."""
 
-    error_recorder: object = None
+    def __init__(self) -> None:
+        self.recorders: list[object] = [None]
+
+    @property
+    def error_recorder(self) -> object:
+        return self.recorders[-1]
+
+    @error_recorder.setter
+    def error_recorder(self, recorder: object) -> None:
+        self.recorders.append(recorder)  # the bindings keep all of them, too
 
     def report(self, text: str) -> None:
         """An error of a call that releases the interpreter's lock, as the recorder may need it."""
-        assert self.error_recorder is not None, "nobody listens"
-        self.error_recorder.report_error(SimpleNamespace(name="UNSPECIFIED_ERROR"), text)
+        if self.error_recorder is not None:
+            self.error_recorder.report_error(SimpleNamespace(name="UNSPECIFIED_ERROR"), text)
 
     def hold_lock(self) -> None:
         """What a call that holds the interpreter's lock may meet: nobody who would need it."""
@@ -42,6 +51,7 @@ class Reporting:
 
 class FakeContext(Reporting):
     def __init__(self, engine: FakeEngine, made_with: object) -> None:
+        super().__init__()
         self.engine, self.made_with, self.calls = engine, made_with, []
         self.error_recorder = engine.error_recorder
         self.addresses: dict[str, int] = {}
@@ -129,6 +139,7 @@ class FakeEngine(Reporting):
     num_io_tensors = 2
 
     def __init__(self, api: FakeRuntime, trt: SimpleNamespace, recorder: object) -> None:
+        super().__init__()
         self.api, self.trt, self.error_recorder, self.failing = api, trt, recorder, ""
         self.bytes_per_pixel = BYTES_PER_PIXEL
         self.contexts: list[FakeContext] = []
@@ -148,7 +159,9 @@ class FakeEngine(Reporting):
         return 256 * 256 * BYTES_PER_PIXEL
 
     def create_execution_context(self, made_with: object) -> FakeContext:
-        assert self.error_recorder is not None, "nobody listens"
+        if self.failing == "no context":
+            self.report(self.failing)
+            return None
         self.contexts.append(FakeContext(self, made_with))
         return self.contexts[-1]
 
@@ -164,6 +177,7 @@ def fake_module(api: FakeRuntime, version: str = "10.14.1") -> SimpleNamespace:
 
     class Runtime(Reporting):
         def __init__(self, logger: object) -> None:
+            super().__init__()
             assert isinstance(logger, FakeLogger), "threads of the library's would wait for us"
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> FakeEngine | None:

@@ -78,7 +78,8 @@ def test_errors_are_recorded(tmp_path: Path) -> None:
     assert runtime.deserialize_cuda_engine(b"no engine" * 100) is None
     kind, text = recorder.messages[0]
     assert kind == "ERROR" and "magicTag" in text
-    assert recorder.num_errors() and recorder.get_error_desc(0) == text
+    code, said = recorder.get_error_code(0), recorder.get_error_desc(0)
+    assert text == f"{said} ({code.name})" and recorder.num_errors() == len(recorder.messages)
     runtime.error_recorder, heard = None, len(recorder.messages)
     assert runtime.deserialize_cuda_engine(b"no engine" * 100) is None
     assert len(recorder.messages) == heard

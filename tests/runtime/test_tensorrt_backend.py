@@ -245,6 +245,26 @@ def test_one_engine_with_other_choices_for_the_runtime(trt, bundle) -> None:
         backend.close()
 
 
+def test_runs_leave_nothing_behind(trt, bundle) -> None:
+    """The bindings keep a reference for each time that a recorder is set."""
+    backend = opened(bundle, "tensorrt-rtx")
+    backend.run(picture())
+    (context,) = trt.engines[0].contexts
+    before = len(context.recorders)
+    for _ in range(9):
+        backend.run(picture())
+    assert len(context.recorders) == before
+    backend.close()
+
+
+def test_a_context_that_cannot_be_made(trt, bundle) -> None:
+    backend = opened(bundle)
+    trt.engines[0].failing = "no context"
+    with pytest.raises(BackendError, match=r"context could be made: no context \(UNSPECIFIED"):
+        backend.run(picture())
+    backend.close()
+
+
 def test_many_threads(trt, bundle) -> None:
     backend = opened(bundle)
     done: list[bool] = []
