@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from maxim_deploy.errors import UsageError
 from maxim_deploy.machine.memory import available_bytes
-from maxim_deploy.runtime.cuda.arrays import DeviceArray
+from maxim_deploy.runtime.cuda.arrays import DeviceArray, device_array_from
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.profiles import Profile, Shape
 
@@ -61,7 +61,7 @@ class Backend(Protocol):
     def bytes_for(self, shape: Shape) -> int:
         """Memory that a run takes at most while it lasts, beyond what is loaded."""
 
-    def device_array(self, array: Any) -> DeviceArray:  # noqa: ARG002
+    def device_array(self, array: Any) -> DeviceArray:
         """An array in device memory as `run_on_device` takes it, without a copy.
 
         Call it in the thread that wrote the array: the streams of torch are those of a thread.
@@ -70,9 +70,10 @@ class Backend(Protocol):
             array: whatever has `__cuda_array_interface__` or `__dlpack__`.
 
         Raises:
-            UsageError: it is in the memory of another GPU, or cannot be taken.
+            UsageError: it is in the memory of another GPU than this runs on, which is the first one
+                unless it is overridden, or cannot be taken.
         """
-        raise UsageError(f"{self.name} takes no arrays in device memory; copy it to host")
+        return device_array_from(array)
 
     def run_on_device(
         self,

@@ -72,8 +72,8 @@ class EngineSet(Backend):
     @property
     def notes(self) -> tuple[str, ...]:
         """As `Backend.notes`, of the engines that are open."""
-        with self._lock:
-            return tuple(note for backend in self._opened.values() for note in backend.notes)
+        # Without the lock, which is held as long as an engine takes to load.
+        return tuple(note for backend in list(self._opened.values()) for note in backend.notes)
 
     def free_bytes(self) -> int | None:
         """As `Backend.free_bytes`."""

@@ -79,6 +79,7 @@ class FakeContext(Reporting):
         self.memory = (memory, size)
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
+        self.hold_lock()
         self.addresses[name] = memory
         return True
 

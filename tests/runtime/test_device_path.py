@@ -279,3 +279,33 @@ def test_torch_on_a_gpu(bundle, library: str) -> None:
                 assert np.abs(restored.cpu().numpy().astype(int) - expected).max() <= 1
         assert not any("without CUDA graphs" in note for note in backend.notes)
         backend.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("library", ["tensorrt-rtx", "tensorrt"])
+def test_two_gpus(bundle, library: str) -> None:
+    if find_gpu(1) is None:
+        pytest.skip("there are no two NVIDIA GPUs here")
+    pytest.importorskip(library.replace("-", "_"))
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("torch has no CUDA here")
+    from engines.bundles import settings
+
+    from maxim_deploy.engines.store import add_engine
+
+    entry, _ = add_engine(bundle.path, settings("256x256", library=library))
+    results = []
+    for device in range(2):
+        backend = TensorRtBackend(bundle, entry, open_cuda(device=device))
+        image = torch.as_tensor(picture(256, 256), device=f"cuda:{device}")
+        results.append(backend.run(picture(256, 256)))
+        restored = backend.run_on_device(backend.device_array(image))
+        assert np.array_equal(
+            torch.as_tensor(restored, device=f"cuda:{device}").cpu().numpy(), results[-1]
+        )
+        with pytest.raises(UsageError, match=f"not on GPU {device}"):
+            backend.device_array(image.to(f"cuda:{1 - device}"))
+        assert torch.cuda.current_device() == 0
+        backend.close()
+    assert np.abs(results[0].astype(int) - results[1]).max() <= 1
