@@ -80,7 +80,7 @@ class Context:
         if not self._context.set_input_shape("image", dims):
             raise self._shared.error(f"shape {dims} is refused by profile {profile}")
         self.size = int(self._context.update_device_memory_size_for_shapes())
-        # 0 is an error, but of an engine that needs no memory.
+        # 0 is an error, unless the engine needs no memory at all.
         if self.size <= 0 and self._shared.bytes_of_profile(profile) > 0:
             raise self._shared.error(f"no memory size is known for shape {dims}")
         self._shared.sizes[key] = self.size
@@ -129,8 +129,8 @@ class Context:
     def _execute(self) -> None:
         if self._enqueued():
             return
-        # Why, is heard in a second try, for the bindings keep what a recorder takes each time it is
-        # set, and that would be in every run.
+        # A second try hears the reason. Listening to every run would take memory for ever: the
+        # bindings keep a reference each time a recorder is set.
         with self._shared.listening(self._context):
             if not self._enqueued():
                 raise self._shared.error("the engine failed")

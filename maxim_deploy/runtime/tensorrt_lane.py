@@ -84,7 +84,7 @@ class Lane:
         """
         # Never in a turn of the pool: writing a file takes longer than many a run.
         if self._shared.settings and self._runs.bit_count() == 1:
-            self._shared.settings.save()
+            self._shared.settings.save_at_times()
 
     def close(self) -> None:
         """Give everything back when the stream has got there."""

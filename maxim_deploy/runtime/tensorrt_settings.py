@@ -17,6 +17,7 @@ import hashlib
 import logging
 import re
 import threading
+import time
 import weakref
 from pathlib import Path
 from types import ModuleType
@@ -80,6 +81,11 @@ class RtxSettings:
         if self._cache:
             self._cache.save()
 
+    def save_at_times(self) -> None:
+        """As `RuntimeCache.save_at_times`, if there is a cache."""
+        if self._cache:
+            self._cache.save_at_times()
+
 
 class RuntimeCache:
     """The kernels of one engine, in memory and in a file. Thread-safe.
@@ -92,9 +98,20 @@ class RuntimeCache:
 
     def __init__(self, cache: Any, file: LibraryFile, cuda: Cuda) -> None:
         self._cache, self._file, self._cuda = cache, file, cuda
-        self._lock = threading.Lock()
+        self._lock, self._next_s = threading.Lock(), 0.0
         # Of what is in the file, or in a cache without kernels: neither is worth writing.
         self._saved = hashlib.sha256(self._payload()).digest()
+
+    def save_at_times(self) -> None:
+        """As `save`, but not now if more than a tenth of the time would go into saving.
+
+        Where every image has a new size there are new kernels after each, and the file grows.
+        """
+        begin = time.monotonic()
+        if begin >= self._next_s:
+            self.save()
+            end = time.monotonic()
+            self._next_s = end + 9 * (end - begin)
 
     def save(self) -> None:
         """Write the kernels that were compiled since the last time, if there are any.

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from engines.bundles import entry_of
@@ -56,7 +57,13 @@ def kept(bundle: Bundle) -> bytes:
     return paths[0].read_bytes().partition(b"\n")[2] if paths else b""
 
 
-def test_kernels_are_kept_as_they_are_compiled(trt, bundle) -> None:
+@pytest.fixture
+def instant(monkeypatch) -> None:
+    """Saving takes no time."""
+    monkeypatch.setattr(tensorrt_settings.time, "monotonic", lambda: 0.0)
+
+
+def test_kernels_are_kept_as_they_are_compiled(trt, bundle, instant) -> None:
     """The library compiles in the background: the first runs need not find what they started."""
     backend = opened(bundle, "tensorrt-rtx")
     cache, seen = trt.engines[0].configs[0].cache, []
@@ -71,6 +78,33 @@ def test_kernels_are_kept_as_they_are_compiled(trt, bundle) -> None:
     backend.close()
 
 
+@pytest.fixture
+def clock(monkeypatch) -> SimpleNamespace:
+    """Time that passes only while a cache is serialized, a second each time."""
+    now = SimpleNamespace(seconds=100.0)
+    serialize = fake_tensorrt.FakeCache.serialize
+
+    def slow(cache: fake_tensorrt.FakeCache) -> bytes:
+        now.seconds += 1
+        return serialize(cache)
+
+    monkeypatch.setattr(fake_tensorrt.FakeCache, "serialize", slow)
+    monkeypatch.setattr(tensorrt_settings.time, "monotonic", lambda: now.seconds)
+    return now
+
+
+def test_little_time_goes_into_saving(trt, bundle, clock) -> None:
+    backend = opened(bundle, "tensorrt-rtx")
+    cache = trt.engines[0].configs[0].cache
+    for width, passed, saved in ((64, 0, 64), (65, 8, 64), (66, 1, 66), (67, 8, 66)):
+        clock.seconds += passed
+        cache.content = b"kernels of width %d" % width
+        backend.run(picture(64, width))
+        assert int(kept(bundle).split()[-1]) == saved
+    backend.close()
+    assert kept(bundle).endswith(b" 67")  # the last time does not wait
+
+
 def test_a_cache_without_kernels_is_not_kept(trt, bundle, monkeypatch) -> None:
     monkeypatch.setattr(fake_tensorrt.FakeCache, "empty", b"a header and no kernels")
     backend = opened(bundle, "tensorrt-rtx")
@@ -79,7 +113,7 @@ def test_a_cache_without_kernels_is_not_kept(trt, bundle, monkeypatch) -> None:
     assert not (bundle.path / "engines" / "runtime-cache").exists()
 
 
-def test_nobody_waits_for_a_cache_that_is_saved(trt, bundle, monkeypatch) -> None:
+def test_nobody_waits_for_a_cache_that_is_saved(trt, bundle, monkeypatch, instant) -> None:
     backend, held = opened(bundle, "tensorrt-rtx"), []
     pool = backend._shared.pool
     save = tensorrt_settings.RuntimeCache.save
