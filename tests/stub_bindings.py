@@ -1,6 +1,6 @@
 """TensorRT's real Python bindings, with stubs in place of the libraries that they load.
 
-The bindings are on PyPI, their libraries are not. Stubs of a few lines of C let the bindings be
+Bindings can be installed anywhere, their libraries cannot. Stubs of a few lines of C let them be
 imported: names, flags, signatures and subclasses are then the real ones, and whatever would need
 the library fails. The bindings are fetched once and kept in pytest's cache. Two of them cannot be
 imported by one process, so that each is tried in a process of its own.
