@@ -9,7 +9,7 @@ GPU: not yet run on hardware.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,12 @@ from maxim_deploy.runtime.registry import backend_named
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.selection import open_backend
 from maxim_deploy.spec.manifest import Bundle
+
+COMPILED_FIRST = {"specialization": "eager"}
+"""For TensorRT for RTX, which would time its slower fallback while it compiles in the background.
+
+What it compiles is kept beside the engine, where the `Restorer` that is timed afterwards finds it.
+"""
 
 
 def runner_of(workload: Workload) -> Runner:
@@ -66,12 +72,18 @@ def _open(workload: Workload) -> Opened:
     cuda = open_cuda(device=DEVICE) if workload.on_gpu else None
     if Path(workload.file).suffix == ".onnx":
         return Opened(_graph_backend(workload), cuda=cuda)
-    request = Request(Bundle.open(workload.file), workload.precision, DEVICE, workload.threads)
+    request = Request(
+        Bundle.open(workload.file),
+        workload.precision,
+        DEVICE,
+        workload.threads,
+        runtime=COMPILED_FIRST,
+    )
     # Only an engine works in a stream of ours, where events can bracket its GPU time.
     if backend_named(workload.runner).runs != "engines" or cuda is None:
         return Opened(open_backend(request, workload.runner)[0], request, cuda)
     stream = cuda.stream()
-    in_stream = Request(request.bundle, workload.precision, DEVICE, workload.threads, stream.handle)
+    in_stream = replace(request, stream=stream.handle)
     return Opened(open_backend(in_stream, workload.runner)[0], request, cuda, stream)
 
 

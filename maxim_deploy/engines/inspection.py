@@ -9,7 +9,7 @@ from typing import Any
 
 from maxim_deploy.engines.layers import layers_beside
 from maxim_deploy.engines.traffic import traffic_text
-from maxim_deploy.engines.validity import reasons_against, runs_on
+from maxim_deploy.engines.validity import Validity, runs_on, validity_of
 from maxim_deploy.errors import BundleError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.spec.decoding import decoded, encoded
@@ -29,9 +29,10 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
 
     Returns:
         `path`, `model`, `variant`, `graphs`, `engines`, and `gpu`, the GPU at hand or None. Of an
-        engine: its manifest entry, `runs_here`, `reasons` against it, `layer_types`, the number of
-        layers by the types of their outputs, and `bounds`: for each record of `traffic` the least
-        milliseconds of a run by the bandwidth of known GPUs, by name; not a measurement.
+        engine: its manifest entry, with notes on this machine added to its own, `runs_here`,
+        `reasons` against it, `layer_types`, the number of layers by the types of their outputs, and
+        `bounds`: for each record of `traffic` the least milliseconds of a run by the bandwidth of
+        known GPUs, by name; not a measurement.
 
     Raises:
         BundleError: not a bundle.
@@ -63,15 +64,17 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
 def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -> dict[str, Any]:
     try:
         path = bundle.checked_engine(entry)
-        reasons = bundle.mismatches(entry) + reasons_against(entry, path, gpu)
+        validity = validity_of(entry, path, gpu)
+        validity.reasons[:0] = bundle.mismatches(entry)
     except BundleError as error:
-        reasons = [str(error)]
+        validity = Validity([str(error)])
     listed = layers_beside(bundle.path / entry.file)
     types = Counter("+".join(layer.types) for layer in listed if layer.types)
     record = {
         **encoded(entry),
-        "runs_here": not reasons,
-        "reasons": reasons,
+        "notes": [*entry.notes, *validity.notes],
+        "runs_here": not validity.reasons,
+        "reasons": validity.reasons,
         "layer_types": dict(types.most_common()),
         "bounds": [_bounds(entry, traffic, gpu) for traffic in entry.traffic],
     }

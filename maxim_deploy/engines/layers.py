@@ -44,6 +44,9 @@ class Tensor:
         return math.prod(self.shape) * _BYTES[self.type]
 
 
+_TYPE_IN_FORMAT = re.compile(r"\b(FP\d+|BF16|U?INT\d+|BOOL|HALF|FLOAT)\b", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Layer:
     """One layer after fusion.
@@ -102,9 +105,9 @@ def _tensors(text: str) -> tuple[Tensor, ...]:
 
 
 def _type(words: str) -> str:
-    """Of "Half", or of a format with the type in it: "Channel major FP16 format"."""
-    bits = re.search(r"\b(?:FP|BF|U?INT)\d+", words)
-    return readable_type(bits[0] if bits else words.strip())
+    """A type is one word, or in the name of a format, as in "Channel major FP16 format"."""
+    found = _TYPE_IN_FORMAT.search(words) or re.match(r"\w+", words.strip())
+    return readable_type(found[0]) if found else ""
 
 
 def layers_to_json(layers: Iterable[Layer]) -> str:

@@ -1,31 +1,46 @@
-"""Would an engine run on this machine, and if not, why not?"""
+"""Would an engine run on this machine, and if not, why not? If so, is there something to know?"""
 
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from maxim_deploy.engines.building import known_targets
 from maxim_deploy.errors import MissingDependencyError
 from maxim_deploy.machine.gpu import Gpu
-from maxim_deploy.machine.tensorrt import collecting_logger, load_library
+from maxim_deploy.machine.tensorrt import load_library, quiet_logger
 from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engines import PORTABLE, EngineEntry
 
 
-def reasons_against(entry: EngineEntry, path: Path, gpu: Gpu | None) -> list[str]:
-    """Why an engine would not run here; empty if it would.
+@dataclass
+class Validity:
+    """Whether an engine would run here.
+
+    Attributes:
+        reasons: against it; empty if it would run.
+        notes: what is to be known if it runs.
+    """
+
+    reasons: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def validity_of(entry: EngineEntry, path: Path, gpu: Gpu | None) -> Validity:
+    """Whether an engine would run here.
 
     What can be told without a GPU is told without one. With one, TensorRT for RTX's own answer
-    counts as well.
+    counts as well, which is about the GPU that is current in this thread.
 
     Args:
         entry: from the manifest.
         path: its file, whose hash the caller has checked.
-        gpu: the GPU at hand, or None.
+        gpu: the GPU to run on, or None.
     """
-    reasons = []
+    validity = Validity()
+    reasons = validity.reasons
     try:
         trt = load_library(entry.library)
     except MissingDependencyError as error:
@@ -40,15 +55,15 @@ def reasons_against(entry: EngineEntry, path: Path, gpu: Gpu | None) -> list[str
     if not is_portable(entry.library) and not built_on.startswith(system):
         reasons.append(f"built on {built_on}, this is {system}")
     if gpu is None:
-        return [*reasons, "no NVIDIA GPU or driver here"]
-    if not _is_for(entry, gpu.compute_capability, trt):
+        reasons.append("no NVIDIA GPU or driver here")
+    elif not _is_for(entry, gpu.compute_capability, trt):
         reasons.append(
             f"built for compute capability {', '.join(entry.targets)}; {gpu.name} has "
             f"{gpu.compute_capability}"
         )
     if trt is not None and not reasons and is_portable(entry.library):
-        reasons += _librarys_answer(trt, path)
-    return reasons
+        _ask_library(trt, path, validity)
+    return validity
 
 
 def _version_fits(entry: EngineEntry, installed: str) -> bool:
@@ -80,16 +95,23 @@ def _is_for(entry: EngineEntry, compute_capability: str, trt: Any) -> bool:
         return compute_capability in entry.targets
     is_ampere = _numbers(compute_capability) >= [8, 0]
     if is_portable(entry.library) and trt is not None:
-        return is_ampere and compute_capability in known_targets(trt)
+        known = known_targets(trt)
+        # It compiles for a GPU that is newer than all it knows, and says "suboptimal".
+        is_newer = _numbers(compute_capability) > max(map(_numbers, known))
+        return is_ampere and (is_newer or compute_capability in known)
     return is_ampere
 
 
-def _librarys_answer(trt: Any, path: Path) -> list[str]:
-    """What TensorRT for RTX has against a file; it reads the header only."""
-    runtime = trt.Runtime(collecting_logger(trt))
-    validity, diagnostics = runtime.get_engine_validity(path.read_bytes())
-    if validity == trt.EngineValidity.VALID:
-        return []
+def _ask_library(trt: Any, path: Path, validity: Validity) -> None:
+    """Add what TensorRT for RTX says of a file; it reads the header only."""
+    answer, diagnostics = trt.Runtime(quiet_logger(trt)).get_engine_validity(path.read_bytes())
+    if answer == trt.EngineValidity.VALID:
+        return
     known = trt.EngineInvalidityDiagnostics.__members__
     named = [name for name, value in known.items() if int(diagnostics) & int(value)]
-    return [f"TensorRT for RTX says {validity.name}: {', '.join(named) or diagnostics}"]
+    why = f": {', '.join(named) or diagnostics}" if int(diagnostics) else ""
+    said = f"TensorRT for RTX says {answer.name}{why}"
+    if answer == trt.EngineValidity.INVALID:
+        validity.reasons.append(said)
+    else:
+        validity.notes.append(f"{said}: it runs, perhaps slower than an engine for this GPU")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -70,10 +71,58 @@ def collecting_logger(trt: ModuleType) -> Any:
         def log(self, severity: Any, message: str) -> None:
             self.messages.append((severity.name, message))
 
-        def texts(self, *severities: str) -> list[str]:
-            return [text for severity, text in self.messages if severity in severities]
-
     return CollectingLogger()
+
+
+def quiet_logger(trt: ModuleType) -> Any:
+    """The library's own logger, which says nothing below an internal error.
+
+    For everything that runs engines. The library logs from threads of its own, and some calls wait
+    for these with the interpreter's lock held. A logger in Python needs that lock: the two would
+    wait for each other for ever. What went wrong is learned from an `error_recorder` instead.
+    """
+    return trt.Logger(trt.Logger.INTERNAL_ERROR)
+
+
+def error_recorder(trt: ModuleType, kept: int = 100) -> Any:
+    """A `trt.IErrorRecorder` that keeps the last errors in `messages`, as a logger does.
+
+    It is in Python as well. Set it on an object only for calls that release the interpreter's lock:
+    `deserialize_cuda_engine`, `create_execution_context` and `execute_async_v3`. Each time it is
+    set the bindings keep one more reference to it, as long as the object lives.
+    """
+
+    class CollectingRecorder(trt.IErrorRecorder):  # type: ignore[name-defined, misc]  # as above
+        def __init__(self) -> None:
+            super().__init__()
+            # An application may run for months, and a run may fail every time.
+            self._errors: deque[tuple[Any, str]] = deque(maxlen=kept)
+
+        @property
+        def messages(self) -> list[tuple[str, str]]:
+            # Copied at once: the library may write from threads of its own.
+            return [("ERROR", f"{text} ({code.name})") for code, text in list(self._errors)]
+
+        def report_error(self, code: Any, description: str) -> bool:
+            self._errors.append((code, description))
+            return True  # it is fatal to the call
+
+        def num_errors(self) -> int:
+            return len(self._errors)
+
+        def get_error_code(self, index: int) -> Any:
+            return self._errors[index][0]
+
+        def get_error_desc(self, index: int) -> str:
+            return self._errors[index][1]
+
+        def has_overflowed(self) -> bool:
+            return False  # the oldest go first
+
+        def clear(self) -> None:
+            self._errors.clear()
+
+    return CollectingRecorder()
 
 
 @dataclass(frozen=True)

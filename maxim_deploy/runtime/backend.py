@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from maxim_deploy.errors import UsageError
 from maxim_deploy.machine.memory import available_bytes
-from maxim_deploy.runtime.cuda.arrays import DeviceArray
+from maxim_deploy.runtime.cuda.arrays import DeviceArray, device_array_from
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.profiles import Profile, Shape
 
@@ -61,6 +61,20 @@ class Backend(Protocol):
     def bytes_for(self, shape: Shape) -> int:
         """Memory that a run takes at most while it lasts, beyond what is loaded."""
 
+    def device_array(self, array: Any) -> DeviceArray:
+        """An array in device memory as `run_on_device` takes it, without a copy.
+
+        Call it in the thread that wrote the array: the streams of torch are those of a thread.
+
+        Args:
+            array: whatever has `__cuda_array_interface__` or `__dlpack__`.
+
+        Raises:
+            UsageError: it is in the memory of another GPU than this runs on, which is the first one
+                unless it is overridden, or cannot be taken.
+        """
+        return device_array_from(array)
+
     def run_on_device(
         self,
         image: DeviceArray,  # noqa: ARG002
@@ -86,6 +100,11 @@ class Backend(Protocol):
     def sizes(self) -> str:
         """What it runs whole, in words."""
         return ", ".join(map(str, self.profiles)) or "any"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of how it runs, in words; there may be more as it runs."""
+        return ()
 
     def free_bytes(self) -> int | None:
         """Memory that a run may take now, what is held included; None if unknown."""

@@ -46,6 +46,10 @@ class EngineSet(Backend):
         """As `Backend.run`, on the engine for this shape. Raises BackendError if there is none."""
         return self._for(Shape.from_dims(image.shape, self.io)).run(image)
 
+    def device_array(self, array: Any) -> DeviceArray:
+        """As `Backend.device_array`; all engines are on one GPU."""
+        return self._backend(self._entries[0]).device_array(array)
+
     def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
         """As `Backend.run_on_device`, on the engine for this shape."""
         return self._for(Shape.from_dims(image.shape, self.io)).run_on_device(image, out)
@@ -64,6 +68,12 @@ class EngineSet(Backend):
             unopened = entry.file not in self._opened
         estimate = entry.bytes_for(shape) if unopened else None
         return self._backend(entry).bytes_for(shape) if estimate is None else estimate
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `Backend.notes`, of the engines that are open."""
+        # Without the lock, which is held as long as an engine takes to load.
+        return tuple(note for backend in list(self._opened.values()) for note in backend.notes)
 
     def free_bytes(self) -> int | None:
         """As `Backend.free_bytes`."""

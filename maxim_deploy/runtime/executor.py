@@ -61,6 +61,11 @@ class Executor:
             raise BackendError(CLOSED)
         return self._backend
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `Backend.notes`; none when it is closed."""
+        return self._backend.notes if self._backend else ()
+
     def plan(self, height: int, width: int, self_ensemble: bool = False) -> Plan:
         """How an image of a size would be run now. Raises UsageError if it cannot be."""
         bounds = self._bounds(self_ensemble)
@@ -99,15 +104,21 @@ class Executor:
         # Outside the turn: cropping and rounding need no network, so the next caller runs.
         return finish()
 
-    def run_on_device(self, image: DeviceArray) -> DeviceArray:
+    def run_on_device(self, image: Any, out: Any = None) -> DeviceArray:
         """Device memory in and out, whole and as it is: nothing is padded, clipped or rounded.
 
+        Args:
+            image: an array as `Backend.device_array` takes it.
+            out: another to write to, or None.
+
         Raises:
-            UsageError: this is no backend on a GPU.
+            UsageError: this is no backend on a GPU, or it cannot take an array.
             BackendError: the backend failed, or is closed.
         """
+        taken = self.require_open().device_array(image)
+        target = None if out is None else self.require_open().device_array(out)
         with self._turns.one():
-            return self.require_open().run_on_device(image)
+            return self.require_open().run_on_device(taken, target)
 
     def close(self) -> None:
         """Wait for those whose turn it is and give all memory back."""

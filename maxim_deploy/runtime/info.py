@@ -31,6 +31,8 @@ class RestorerInfo:
         device: "cpu", or the GPU.
         library: the backend library and its version.
         sizes: what it runs whole, in words; everything else it runs in tiles.
+        notes: what is to be known of how it runs, such as why TensorRT captures no CUDA graphs;
+            there may be more after a run.
         not_taken: of `backend="auto"`, why the better backends were not taken, by name.
         multiple_of: both sides are padded to multiples of this before the network sees them.
         settings: everything that results depend on besides the image and the arguments of a call,
@@ -45,6 +47,7 @@ class RestorerInfo:
     device: str
     library: str
     sizes: str = "any"
+    notes: tuple[str, ...] = ()
     not_taken: dict[str, str] = field(default_factory=dict)
     multiple_of: int = MULTIPLE_OF
     settings: dict[str, Any] = field(default_factory=dict)

@@ -40,7 +40,8 @@ def load(
             `maxim_deploy.runtime.registry`.
         precision: "auto", "fp32", "fp16" or "bf16". Of those that the bundle has, "auto" is the
             fastest of the backend: fp16 on a GPU, fp32 on a CPU, which runs no bf16.
-        device: index of the GPU; a CPU backend takes 0 only.
+        device: index of the GPU; a CPU backend takes 0 only. Arrays in the memory of another GPU
+            are refused.
         threads: CPU threads for one image; None for one per core, or as many as fill the quota of a
             container.
         tile: "auto" runs an image whole if it fits the memory, and in tiles if not; "off" always
@@ -48,7 +49,11 @@ def load(
         overlap: pixels that tiles share at least; None for the default, 64.
         max_memory: bytes, or text such as "4GiB": of the whole process on a CPU, of a run on a GPU.
             None for what is free at the time of a call.
-        stream: handle of a CUDA stream for an engine to work in; a CPU backend takes None only.
+        stream: handle of a CUDA stream for an engine to work in, such as torch's
+            `current_stream().cuda_stream`; a CPU backend takes None only. Calls with arrays in
+            device memory then return before the work is done. CUDA graphs are captured in it: not
+            in the default stream, and while a call lasts no other thread may enqueue in it. It
+            must outlive the restorer and its results.
         cuda: what gives access to CUDA, "cuda-bindings" or "pycuda".
 
     Raises:

@@ -20,7 +20,13 @@ from maxim_deploy.errors import (
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
+from maxim_deploy.runtime.cuda import (
+    Cuda,
+    DeviceArray,
+    array_on_gpu,
+    device_array_from,
+    open_cuda,
+)
 from maxim_deploy.runtime.onnxruntime_backend import typical_bytes_per_pixel
 from maxim_deploy.runtime.onnxruntime_session import CUDA, cuda_session, run_error
 from maxim_deploy.runtime.request import Request
@@ -94,6 +100,12 @@ class OnnxRuntimeCuda(Backend):
             except Exception as error:
                 raise run_error(error, image.shape) from error
         return restored
+
+    def device_array(self, array: Any) -> DeviceArray:
+        """As `Backend.device_array`; without cuda-bindings DLPack alone says which GPU it is on."""
+        if self._cuda is None:
+            return device_array_from(array, self._index)
+        return array_on_gpu(array, self._cuda)
 
     def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
         """Restore a batch in the graph's form, in device memory, without a copy.

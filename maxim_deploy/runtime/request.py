@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from maxim_deploy.errors import BackendError, BundleError
 from maxim_deploy.machine.gpu import find_gpu
@@ -27,6 +29,7 @@ class Request:
         stream: handle of a CUDA stream, or None.
         cuda: provider of CUDA, "cuda-bindings" or "pycuda".
         backend: name of the backend that is asked.
+        runtime: what the runtime of an engine is to choose instead of the engine's own `runtime`.
     """
 
     bundle: Bundle
@@ -36,6 +39,7 @@ class Request:
     stream: int | None = None
     cuda: str = "cuda-bindings"
     backend: str = ""
+    runtime: Mapping[str, Any] = field(default_factory=dict)
 
     def best_graph(self, best_first: tuple[str, ...]) -> tuple[GraphEntry, Path]:
         """The graph to run and its file; its hash and that of its weights are checked.
@@ -64,7 +68,7 @@ class Request:
         for precision in self._precisions(GPU_PRECISIONS):
             for io in FORMS:
                 if found := [e for e in engines if (e.precision, e.io) == (precision, io)]:
-                    return found
+                    return [replace(e, runtime={**e.runtime, **self.runtime}) for e in found]
         have = ", ".join(f"{e.precision} {e.io}" for e in engines) or "none"
         wanted = "" if self.precision == "auto" else f"{self.precision} "
         stale = f", and {len(listed) - len(engines)} of another graph" if engines != listed else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging import Rounding
 from maxim_deploy.runtime.arguments import as_array, check_call, check_images
 from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.cuda import device_array_from, is_device_array
+from maxim_deploy.runtime.cuda import is_device_array
 from maxim_deploy.runtime.executor import CLOSED, Executor, group_by_size
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.plan import Plan
@@ -30,9 +31,6 @@ class Restorer:
     before and after it overlaps.
 
     Use it as a context manager, or call `close`, to give its memory back.
-
-    Attributes:
-        info: what it runs, and on what.
 
     Example:
         >>> import maxim_deploy, numpy
@@ -56,7 +54,12 @@ class Restorer:
         self._pool_lock = threading.Lock()
         self._is_closing = False
         self._here = threading.local()
-        self.info = info
+        self._info = info
+
+    @property
+    def info(self) -> RestorerInfo:
+        """What it runs, and on what, as far as is known now."""
+        return replace(self._info, notes=self._work.notes)
 
     def __call__(
         self,
@@ -64,6 +67,7 @@ class Restorer:
         *,
         rounding: Rounding = "nearest",
         self_ensemble: bool = False,
+        out: Any = None,
     ) -> NDArray[Any]:
         """Restore one image, or a batch of one size.
 
@@ -76,13 +80,18 @@ class Restorer:
             rounding: "nearest", or "truncate" as the published scripts save. For integers only.
             self_ensemble: the mean over eight rotations and flips, as published: eight times the
                 work for a little more quality.
+            out: with an image in device memory, another such array to write to. The same two
+                arrays in every call let TensorRT launch a CUDA graph from the second call on.
 
         Returns:
             A new NumPy array of the same shape and type. Integers are clipped; float32 is not. For
-            an array in device memory one in device memory, with `__cuda_array_interface__`.
+            an array in device memory one in device memory, with `__cuda_array_interface__`. It is
+            written when the call returns; of a restorer with a `stream`, when the stream gets
+            there, and image and `out` must live until then.
 
         Raises:
-            UsageError: the array is not such an image, or the rounding is unknown.
+            UsageError: the array is not such an image or on another GPU, `out` does not fit it, or
+                the rounding is unknown.
             BackendError: the backend failed, or this restorer is closed.
 
         Example:
@@ -96,8 +105,12 @@ class Restorer:
             (dtype('float32'), dtype('float32'), dtype('uint16'))
         """
         if is_device_array(image):
-            on_device: Any = self._work.run_on_device(device_array_from(image))
+            if self_ensemble or rounding != "nearest":
+                raise UsageError("an array in device memory takes no rounding and no self-ensemble")
+            on_device: Any = self._work.run_on_device(image, out)
             return on_device  # type: ignore[no-any-return]  # of those who gave such an array
+        if out is not None:
+            raise UsageError("out is for images in device memory; of others the result is new")
         image = as_array(image)
         check_call(self._work.require_open(), image.dtype, rounding, self_ensemble)
         if image.ndim == 4 and image.shape[1] == 3 and len(image):
@@ -155,7 +168,8 @@ class Restorer:
         """Restore in the background; what precedes and follows the network overlaps with it.
 
         Args:
-            image: as in a call; it must not change until the result is there.
+            image: as in a call; it must not change until the result is there. One in device memory
+                is taken at once: its writers are those of this thread.
             options: as in a call.
 
         Raises:
@@ -173,17 +187,24 @@ class Restorer:
         with self._pool_lock:
             if self._is_closing:
                 raise BackendError(CLOSED)
-            lanes = self._work.require_open().lanes
+            backend = self._work.require_open()
+            # Taken here: the streams of torch, in one of which it is written, are this thread's.
+            arguments: dict[str, Any] = {
+                name: backend.device_array(value) if is_device_array(value) else value
+                for name, value in {"image": image, **options}.items()
+            }
             # Two threads more than lanes: one picture is prepared, and one finished, meanwhile.
             if self._pool is None:
                 mark = partial(setattr, self._here, "is_of_the_pool", True)
-                self._pool = ThreadPoolExecutor(lanes + 2, "maxim-deploy", mark)
-            return self._pool.submit(self, image, **options)
+                self._pool = ThreadPoolExecutor(backend.lanes + 2, "maxim-deploy", mark)
+            return self._pool.submit(self, **arguments)
 
     def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
         """Run on each (height, width), so that the first call is as fast as the others.
 
         As often in each lane as the backend needs: TensorRT captures CUDA graphs in a second run.
+        TensorRT for RTX goes on compiling in the background, unless the engine was built with
+        `specialization = "eager"` or an earlier process has kept the kernels.
 
         Example:
             >>> import maxim_deploy

@@ -6,6 +6,7 @@ Not yet run on hardware: written against the documented API, and tested at its s
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import queue
 import threading
@@ -17,7 +18,14 @@ from numpy.typing import NDArray
 
 from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.cuda import Cuda, DeviceArray, Stream, open_cuda
+from maxim_deploy.runtime.cuda import (
+    DEFAULT_STREAM,
+    Cuda,
+    DeviceArray,
+    Stream,
+    array_on_gpu,
+    open_cuda,
+)
 from maxim_deploy.runtime.engine_set import EngineSet
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.tensorrt_contexts import Key
@@ -27,6 +35,8 @@ from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import Shape
+
+logger = logging.getLogger(__name__)
 
 LANES = 2
 """Runs under way at a time: one computes while the other's pictures travel."""
@@ -58,7 +68,10 @@ class TensorRtBackend(Backend):
 
     uses_host_memory = False
     warmup_runs = 2
-    """CUDA graphs are captured in the second run."""
+    """CUDA graphs are captured in the second run.
+
+    How many runs TensorRT for RTX compiles for in the background, it does not say.
+    """
 
     def __init__(
         self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, *, stream: int | None = None
@@ -66,16 +79,18 @@ class TensorRtBackend(Backend):
         self.name, self.precision, self.io = entry.library, entry.precision, entry.io
         self.profiles = entry.profiles
         self.lanes = LANES if stream is None else 1
-        self._entry, self._cuda, self._is_external = entry, cuda, stream is not None
-        streams = None if stream is None else [cuda.wrap_stream(stream)]
+        self._entry, self._cuda = entry, cuda
+        self._external = None if stream is None else cuda.wrap_stream(stream)
         self._shared = acquire_engine(bundle, entry, cuda)
+        self._uncaptured = ""
         self.library = library_name(self._shared.trt, entry)
         self.device = f"cuda:{cuda.device} {self._shared.gpu.name}"
         self._closing = threading.Lock()
         # Last in, first out: a single caller has the same lane again, with its contexts and graphs.
         self._free: queue.LifoQueue[Lane | None] = queue.LifoQueue()
         try:
-            self._lanes = [self._lane(s) for s in streams or [cuda.stream() for _ in range(LANES)]]
+            streams = [self._external or cuda.stream() for _ in range(self.lanes)]
+            self._lanes = [self._lane(stream) for stream in streams]
         except BaseException:
             release_engine(self._shared)
             raise
@@ -93,15 +108,22 @@ class TensorRtBackend(Backend):
         with self._one_lane() as lane:
             return lane.run(key, image)
 
+    def device_array(self, array: Any) -> DeviceArray:
+        """As `Backend.device_array`."""
+        stream = self._external.handle if self._external else DEFAULT_STREAM
+        return array_on_gpu(array, self._cuda, stream)
+
     def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
         """Restore a batch in the graph's form, in device memory, without a copy.
 
         With a stream given to this backend the call returns when the work is enqueued in it, and
-        the arrays must live until it is done; otherwise it returns when the work is done.
+        the arrays must live until it is done; otherwise it returns when the work is done. The
+        second call with the same addresses captures a CUDA graph, which later ones launch.
 
         Args:
             image: on this GPU, its address a multiple of 256.
-            out: to write to; None for new memory, which the result owns.
+            out: to write to; None for new memory, which the result owns. With a stream given it is
+                taken and given back in the order of the stream, which must outlive it.
 
         Raises:
             UsageError: `out` is of another shape or type, or an address is not aligned.
@@ -112,7 +134,9 @@ class TensorRtBackend(Backend):
         self._check_arrays(image, out)
         with self._one_lane() as lane:
             if out is None:
-                memory = self._cuda.allocate(image.nbytes)
+                # In the order of the caller's stream nothing waits. A result of a stream of our own
+                # may be in use in any stream when it goes: its memory waits for the device.
+                memory = self._cuda.allocate(image.nbytes, self._external)
                 out = DeviceArray(memory.address, image.shape, image.dtype, None, memory)
             lane.wait_for(image)
             lane.wait_for(out)
@@ -120,9 +144,9 @@ class TensorRtBackend(Backend):
                 lane.enqueue(key, image.address, out.address)
             finally:
                 # On failure, too: the caller may free the arrays, which the device still uses.
-                if not self._is_external:
+                if not self._external:
                     self._cuda.synchronize(lane.stream)
-            written_in = lane.stream.handle if self._is_external else None
+            written_in = self._external.handle if self._external else None
             return DeviceArray(out.address, out.shape, out.dtype, written_in, out.owner)
 
     def takes(self, shape: Shape) -> bool:
@@ -139,8 +163,14 @@ class TensorRtBackend(Backend):
         if known is None:
             largest = self._entry.profiles[index].max
             share = shape.padded_pixels / largest.padded_pixels
-            known = math.ceil(share * self._bytes_of_profile(index))
+            figure = self._shared.bytes_of_profile(index)
+            known = math.ceil(share * (figure or self._entry.memory.get("activation_bytes", 0)))
         return known + 2 * math.prod(dims) * _dtype(self.io).itemsize
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `Backend.notes`: the library's about this GPU, and why there are no CUDA graphs."""
+        return (*self._shared.notes, *filter(None, [self._uncaptured]))
 
     def free_bytes(self) -> int:
         """Device memory that nobody has, or that is this backend's already."""
@@ -171,7 +201,14 @@ class TensorRtBackend(Backend):
             and self._cuda.has_graphs
             and self._entry.runtime["cuda_graphs"] != "off"
         )
-        return Lane(self._shared, self._cuda, stream, captures)
+        on_failure = self._without_graphs if captures else None
+        return Lane(self._shared, self._cuda, stream, on_failure)
+
+    def _without_graphs(self, error: Exception) -> None:
+        """Say once that a capture failed; every shape tries it anew."""
+        if not self._uncaptured:
+            self._uncaptured = f"running without CUDA graphs: {error}"
+            logger.warning("%s", self._uncaptured)
 
     @contextlib.contextmanager
     def _one_lane(self) -> Iterator[Lane]:
@@ -181,6 +218,7 @@ class TensorRtBackend(Backend):
                 raise BackendError("this engine is closed; load the bundle again")
             with self._cuda.active():
                 yield lane
+                lane.keep_kernels()
         finally:
             self._free.put(lane)
 
@@ -201,11 +239,6 @@ class TensorRtBackend(Backend):
             file = self._entry.file
             raise BackendError(f"{shape} | no profile of {file} takes it: {self.sizes}")
         return index
-
-    def _bytes_of_profile(self, index: int) -> int:
-        engine = self._shared.engine
-        figure = int(engine.get_device_memory_size_for_profile_v2(index))
-        return max(figure, 0) or self._entry.memory.get("activation_bytes", 0)
 
     def _check_arrays(self, image: DeviceArray, out: DeviceArray | None) -> None:
         for array in filter(None, (image, out)):

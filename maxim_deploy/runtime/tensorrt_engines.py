@@ -5,19 +5,21 @@ Not yet run on hardware: loading an engine needs a GPU.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import re
 import threading
-from collections import deque
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 from maxim_deploy.engines.messages import failure
 from maxim_deploy.engines.refit import refit_from_graph
-from maxim_deploy.engines.validity import reasons_against
+from maxim_deploy.engines.validity import validity_of
 from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
-from maxim_deploy.machine.tensorrt import collecting_logger, load_library
+from maxim_deploy.machine.tensorrt import error_recorder, load_library, quiet_logger
 from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.runtime.tensorrt_pool import Pool
 from maxim_deploy.runtime.tensorrt_settings import RtxSettings
@@ -27,10 +29,11 @@ from maxim_deploy.spec.manifest import Bundle
 
 logger = logging.getLogger(__name__)
 
-_NO_MEMORY = re.compile(r"out ?of ?memory|could not be allocated|cudaErrorMemoryAllocation", re.I)
-_KEPT_MESSAGES = 100
+_NO_MEMORY = re.compile(
+    r"out ?of ?memory|could not be allocated|cudaErrorMemoryAllocation|FAILED_ALLOCATION", re.I
+)
 
-_shared: dict[tuple[str, int, str], SharedEngine] = {}
+_shared: dict[tuple[str, str, int, str], SharedEngine] = {}
 _lock = threading.Lock()
 
 
@@ -43,30 +46,36 @@ class SharedEngine:
         gpu: that it is on.
         pool: memory that its contexts take turns in.
         sizes: bytes of the pool that shapes took, by profile and dimensions, as far as known.
+        notes: what is to be known about it here, in words.
     """
 
-    def __init__(self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, gpu: Gpu) -> None:
-        self.trt, self.gpu, self.users = load_library(entry.library), gpu, 0
-        self._log = collecting_logger(self.trt)
-        # An application may run for months, and the library may log in every run.
-        self._log.messages = deque(maxlen=_KEPT_MESSAGES)
+    def __init__(
+        self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, gpu: Gpu, notes: list[str]
+    ) -> None:
+        self.trt, self.gpu, self.notes, self.users = load_library(entry.library), gpu, notes, 0
+        self._recorder, log = error_recorder(self.trt), quiet_logger(self.trt)
         with cuda.active():
             # Kept, because the runtime must outlive the engine that it makes.
-            self._runtime = self.trt.Runtime(self._log)
+            self._runtime = self.trt.Runtime(log)
             # Such an engine brings the code that runs it; its hash has been checked.
             if entry.made_of["version_compatible"]:
                 self._runtime.engine_host_code_allowed = True
             plan = (bundle.path / entry.file).read_bytes()
-            self.engine = self._runtime.deserialize_cuda_engine(plan)
+            with self.listening(self._runtime):
+                self.engine = self._runtime.deserialize_cuda_engine(plan)
             if self.engine is None:
                 raise self.error(f"{entry.file} cannot be loaded")
+            # It came with the runtime's.
+            self.engine.error_recorder = None
             if entry.stripped:
                 graph = bundle.graph(entry.precision, entry.io)
-                refit_from_graph(self.trt, self.engine, bundle.path / graph.file, self._log)
+                refit_from_graph(self.trt, self.engine, bundle.path / graph.file, log)
             self._check_tensors(entry)
             self.settings: RtxSettings | None = None
             if is_portable(entry.library):
-                self.settings = RtxSettings(self.trt, self.engine, bundle.path, entry, gpu.name)
+                self.settings = RtxSettings(
+                    self.trt, self.engine, bundle.path, entry, gpu.name, cuda
+                )
             self.pool = Pool(cuda)
         self.sizes: dict[tuple[int, tuple[int, ...]], int] = {}
 
@@ -77,20 +86,38 @@ class SharedEngine:
             OutOfMemoryError: there is no memory for it.
             BackendError: the library makes none.
         """
-        if self.settings:
-            context = self.engine.create_execution_context(self.settings.config)
-        else:
-            managed = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = self.engine.create_execution_context(managed)
+        managed = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        made_with = self.settings.config if self.settings else managed
+        with self.listening(self.engine):
+            context = self.engine.create_execution_context(made_with)
         if context is None:
             raise self.error("no execution context could be made")
+        # It came with the engine's.
+        context.error_recorder = None
         return context
+
+    def bytes_of_profile(self, index: int) -> int:
+        """What the library says that the largest shape of a profile takes; 0 if it does not."""
+        return max(int(self.engine.get_device_memory_size_for_profile_v2(index)), 0)
+
+    @contextlib.contextmanager
+    def listening(self, target: Any) -> Iterator[None]:
+        """Record the errors of one call to a runtime, engine or context; not in every run.
+
+        The recorder is in Python, and needs the interpreter's lock when the library calls it. So it
+        is set only for a call that releases the lock. All others, such as `set_input_shape` and the
+        end of a context, hold the lock while they may wait for threads of the library's.
+        """
+        target.error_recorder = self._recorder
+        try:
+            yield
+        finally:
+            target.error_recorder = None
 
     def error(self, what: str) -> Exception:
         """What went wrong, with the library's reason, as an exception to raise."""
-        # Copied at once: the library may write from threads of its own.
-        messages = list(self._log.messages)
-        self._log.messages.clear()
+        messages = self._recorder.messages
+        self._recorder.clear()
         text = f"{what}: {failure(messages)}"
         no_memory = any("ERROR" in kind and _NO_MEMORY.search(said) for kind, said in messages)
         return OutOfMemoryError(text) if no_memory else BackendError(text)
@@ -117,11 +144,13 @@ def acquire_engine(bundle: Bundle, entry: EngineEntry, cuda: Cuda) -> SharedEngi
         BackendError: the engine cannot run here; the message has all reasons.
         OutOfMemoryError: its weights do not fit the memory of the GPU.
     """
-    key = (entry.identity + entry.sha256, cuda.device, cuda.provider)
+    # No part of the identity, but contexts for TensorRT for RTX are made with it.
+    chosen = json.dumps(entry.runtime, sort_keys=True) if is_portable(entry.library) else ""
+    key = (entry.identity + entry.sha256, chosen, cuda.device, cuda.provider)
     with _lock:
         if key not in _shared:
-            gpu = _checked(bundle, entry, cuda.device)
-            _shared[key] = SharedEngine(bundle, entry, cuda, gpu)
+            gpu, notes = _checked(bundle, entry, cuda)
+            _shared[key] = SharedEngine(bundle, entry, cuda, gpu, notes)
             logger.debug("loaded %s", entry.file)
         shared = _shared[key]
         shared.users += 1
@@ -143,16 +172,19 @@ def release_engine(shared: SharedEngine) -> None:
         del shared.settings, shared.engine
 
 
-def _checked(bundle: Bundle, entry: EngineEntry, device: int) -> Gpu:
-    """The GPU, after everything that can be known of an engine without loading it."""
+def _checked(bundle: Bundle, entry: EngineEntry, cuda: Cuda) -> tuple[Gpu, list[str]]:
+    """The GPU and notes, after everything that can be known of an engine without loading it."""
     path = bundle.checked_engine(entry)
-    graph, gpu = bundle.graph(entry.precision, entry.io), find_gpu(device)
-    reasons = bundle.mismatches(entry) + reasons_against(entry, path, gpu)
+    graph, gpu = bundle.graph(entry.precision, entry.io), find_gpu(cuda.device)
+    # The library answers for the GPU that is current.
+    with cuda.active():
+        validity = validity_of(entry, path, gpu)
+    reasons = bundle.mismatches(entry) + validity.reasons
     if reasons or gpu is None:
         raise BackendError(f"engine {entry.file} does not run here: {'; '.join(reasons)}")
     if entry.stripped:
         bundle.checked_graph(graph)
-    return gpu
+    return gpu, validity.notes
 
 
 def library_name(trt: ModuleType, entry: EngineEntry) -> str:

@@ -8,27 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, DeviceMemory, Stream
-from maxim_deploy.runtime.tensorrt_contexts import Addresses, Context, Contexts, Key
+from maxim_deploy.runtime.tensorrt_contexts import Addresses, Context, Contexts, Key, OnFailure
 from maxim_deploy.runtime.tensorrt_engines import SharedEngine
 
 
 class Lane:
     """A stream with its contexts and buffers. Not thread-safe: one thread has it at a time.
 
-    The buffers grow to the largest image so far. Growing changes their addresses, so that the CUDA
-    graphs that were captured with them are dropped.
+    The buffers grow to the largest image so far. Growing changes their addresses, so that CUDA
+    graphs are captured anew.
 
     Args:
         shared: the engine.
         cuda: the GPU.
         stream: to work in.
-        captures: whether to capture CUDA graphs.
+        on_failure: called with what forbids a CUDA graph; None if none are to be captured.
     """
 
-    def __init__(self, shared: SharedEngine, cuda: Cuda, stream: Stream, captures: bool) -> None:
+    def __init__(
+        self, shared: SharedEngine, cuda: Cuda, stream: Stream, on_failure: OnFailure | None
+    ) -> None:
         self._shared, self._cuda, self.stream = shared, cuda, stream
-        self._capture_stream = cuda.stream() if captures else None
-        self._contexts = Contexts(lambda: Context(shared, cuda, stream, self._capture_stream))
+        self._contexts = Contexts(lambda: Context(shared, cuda, stream, on_failure))
+        self._runs = 0
         self._host: list[NDArray[np.uint8]] = []
         self._device: list[DeviceMemory] = []
 
@@ -70,29 +72,37 @@ class Lane:
     def enqueue(self, key: Key, image: int, restored: int) -> None:
         """Enqueue a run from one device address to another."""
         with self._shared.pool.turn(self.stream):
-            context, is_new = self._contexts.get(key)
+            context = self._contexts.get(key)
             memory = self._shared.pool.reserve(context.size, self.stream)
             context.enqueue(Addresses(memory, self._shared.pool.size, image, restored))
-            if is_new and self._shared.settings:
-                self._shared.settings.save()
+            self._runs = context.runs
+
+    def keep_kernels(self) -> None:
+        """Save what TensorRT for RTX has compiled, after runs 1, 2, 4, 8 and so on of a shape.
+
+        It compiles in the background, and does not say when it is done.
+        """
+        # Never in a turn of the pool: writing a file takes longer than many a run.
+        if self._shared.settings and self._runs.bit_count() == 1:
+            self._shared.settings.save_at_times()
 
     def close(self) -> None:
         """Give everything back when the stream has got there."""
         self._cuda.synchronize(self.stream)
         self._contexts.close()
         self._free()
-        for stream in (self.stream, self._capture_stream):
-            if stream:
-                stream.close()
+        self.stream.close()
 
     def _grow(self, size: int) -> None:
         if self._device and self._device[0].size >= size:
             return
         # The old buffers go first: both pairs at a time need not fit.
         self._free()
-        self._device = [self._cuda.allocate(size) for _ in range(2)]
+        device = [self._cuda.allocate(size) for _ in range(2)]
         # Only copies from page-locked memory overlap with another lane's run.
-        self._host = [self._cuda.pinned((size,), np.uint8) for _ in range(2)]
+        host = [self._cuda.pinned((size,), np.uint8) for _ in range(2)]
+        # All four or none: the next run takes a size that is there for complete.
+        self._device, self._host = device, host
 
     def _free(self) -> None:
         for memory in self._device:

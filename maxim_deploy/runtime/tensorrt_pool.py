@@ -48,7 +48,8 @@ class Pool:
         if size > self.size:
             # The stream waits for the last use of the block, so it may be freed then. It goes
             # before the new one comes: both at a time need not fit.
-            self._cuda.synchronize(stream)
+            if self._memory:
+                self._cuda.synchronize(stream)
             self.close()
             self._memory = self._cuda.allocate(size)
         return self._memory.address if self._memory else 0

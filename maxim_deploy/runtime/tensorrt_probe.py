@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,12 @@ from numpy.typing import NDArray
 from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError
 from maxim_deploy.machine.gpu import find_gpu
-from maxim_deploy.machine.tensorrt import load_library, parse_graph
+from maxim_deploy.machine.tensorrt import (
+    error_recorder,
+    load_library,
+    parse_graph,
+    quiet_logger,
+)
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.verdict import NO_GPU, Verdict
 from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES
@@ -26,6 +32,15 @@ def run_tiny_graph(verdict: Verdict, image: NDArray[Any]) -> NDArray[Any]:
     gpu = find_gpu()
     if gpu is None and not library.is_portable:
         raise BackendError(NO_GPU)  # it builds for the GPU at hand
+    plan = _built(trt)
+    verdict.builds_engines = True
+    if gpu is None:
+        raise BackendError(NO_GPU)
+    return _run_engine(trt, plan, cudart, image)
+
+
+def _built(trt: ModuleType) -> Any:
+    """The engine. Its builder is gone then, with a logger in Python that must hear no run."""
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "tiny.onnx"
         graph.write_bytes(TINY_GRAPH)
@@ -34,34 +49,30 @@ def run_tiny_graph(verdict: Verdict, image: NDArray[Any]) -> NDArray[Any]:
         raise BackendError(f"the parser refuses a tiny graph: {'; '.join(parsed.errors)}")
     config = parsed.builder.create_builder_config()
     plan = parsed.builder.build_serialized_network(parsed.network, config)
-    if plan is None:
-        raise BackendError(_last_error(parsed.logger, "no engine can be built"))
-    verdict.builds_engines = True
-    if gpu is None:
-        raise BackendError(NO_GPU)
-    return _run_engine(trt, parsed.logger, plan, cudart, image)
+    return _given(plan, "no engine can be built", parsed.logger.messages)
 
 
-def _run_engine(
-    trt: ModuleType, logger: Any, plan: Any, cudart: Any, image: NDArray[Any]
-) -> NDArray[Any]:
+def _run_engine(trt: ModuleType, plan: Any, cudart: Any, image: NDArray[Any]) -> NDArray[Any]:
     """Run an engine of the tiny graph on the GPU. Memory is given back when the process ends."""
-    runtime = trt.Runtime(logger)  # it must outlive the engine
+    recorder, runtime = error_recorder(trt), trt.Runtime(quiet_logger(trt))
+    # It hears the engine and the context as well. The runtime must outlive both.
+    runtime.error_recorder = recorder
     engine = runtime.deserialize_cuda_engine(plan)
-    if engine is None:
-        raise BackendError(_last_error(logger, "the engine cannot be loaded"))
+    _given(engine, "the engine cannot be loaded", recorder.messages)
     context = engine.create_execution_context()
+    _given(context, "no execution context can be made", recorder.messages)
     restored = np.zeros_like(image)
     stream = _value(cudart.cudaStreamCreate())
     addresses = {name: _value(cudart.cudaMalloc(image.nbytes)) for name in ("image", "restored")}
     for name, address in addresses.items():
-        context.set_tensor_address(name, address)
+        taken = context.set_tensor_address(name, address)
+        _given(taken, f"the address of {name!r} is refused", recorder.messages)
     kinds = cudart.cudaMemcpyKind
     to_device, to_host = kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost
     size = image.nbytes
     _value(cudart.cudaMemcpy(addresses["image"], image.ctypes.data, size, to_device))
-    if not context.execute_async_v3(int(stream)):
-        raise BackendError(_last_error(logger, "the engine cannot be run"))
+    done = context.execute_async_v3(int(stream))
+    _given(done, "the engine cannot be run", recorder.messages)
     _value(cudart.cudaStreamSynchronize(stream))
     _value(cudart.cudaMemcpy(restored.ctypes.data, addresses["restored"], size, to_host))
     return restored
@@ -73,6 +84,9 @@ def _value(answer: tuple[Any, ...]) -> Any:
     return answer[1] if len(answer) > 1 else None
 
 
-def _last_error(logger: Any, what: str) -> str:
-    errors = logger.texts("ERROR", "INTERNAL_ERROR")
-    return f"{what}: {errors[-1] if errors else 'the library gives no reason'}"
+def _given(answer: Any, what: str, messages: Iterable[tuple[str, str]]) -> Any:
+    """The library's answer, unless it is None or False."""
+    if answer is None or answer is False:
+        errors = [text for kind, text in messages if kind in ("ERROR", "INTERNAL_ERROR")]
+        raise BackendError(f"{what}: {errors[-1] if errors else 'the library gives no reason'}")
+    return answer

@@ -7,7 +7,8 @@ named by library version and GPU, so that the next process starts fast:
     engines/runtime-cache/<identity>.<version>.<gpu>.cache
 
 Its format is that of `maxim_deploy.engines.library_file`. A bundle that cannot be written to works
-without. Of two processes that write the last one stays, whole.
+without. Of two processes that write the last one stays, whole. The file is written after the first
+runs of each shape and at the end, so that a process that is killed loses little.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import threading
+import time
+import weakref
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from maxim_deploy.engines.library_file import LibraryFile
+from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.spec.engines import EngineEntry
 
 logger = logging.getLogger(__name__)
@@ -36,13 +41,20 @@ class RtxSettings:
         bundle: folder of the bundle.
         entry: of the engine; its `runtime` is what to choose.
         gpu: name of the GPU.
+        cuda: the GPU.
 
     Attributes:
         config: the `trt.IRuntimeConfig`.
     """
 
     def __init__(
-        self, trt: ModuleType, engine: Any, bundle: Path, entry: EngineEntry, gpu: str
+        self,
+        trt: ModuleType,
+        engine: Any,
+        bundle: Path,
+        entry: EngineEntry,
+        gpu: str,
+        cuda: Cuda,
     ) -> None:
         chosen = entry.runtime
         self.config = config = engine.create_runtime_config()
@@ -56,40 +68,87 @@ class RtxSettings:
         config.dynamic_shapes_kernel_specialization_strategy = getattr(
             trt.DynamicShapesKernelSpecializationStrategy, chosen["specialization"].upper()
         )
-        self._cache: Any = None
-        # Hash of what is in the file, which is written only when kernels were added.
-        self._saved = b""
+        self._cache: RuntimeCache | None = None
         if chosen["runtime_cache"]:
-            self._file = _cache_file(bundle, entry, trt.__version__, gpu)
-            self._load()
+            file = _cache_file(bundle, entry, trt.__version__, gpu)
+            self._cache = _loaded_cache(config, file, cuda)
+        if self._cache:
+            # For a process that ends without `close`.
+            weakref.finalize(self, self._cache.save)
 
     def save(self) -> None:
-        """Write the kernels that were compiled since the last time, if there are any."""
-        if self._cache is None:
-            return
-        payload = bytes(memoryview(self._cache.serialize()))
-        digest = hashlib.sha256(payload).digest()
-        if digest == self._saved:
-            return
-        # Also if it cannot be written: that is not tried again at every new shape.
-        self._saved = digest
-        try:
-            self._file.path.parent.mkdir(exist_ok=True)
-            self._file.write(payload)
-        except OSError as error:
-            logger.warning("the runtime cache cannot be kept: %s", error)
+        """As `RuntimeCache.save`, if there is a cache."""
+        if self._cache:
+            self._cache.save()
 
-    def _load(self) -> None:
-        self._cache = self.config.create_runtime_cache()
-        payload = b""
-        try:
-            payload = self._file.read()
-            if payload and not self._cache.deserialize(payload):
-                self._file.set_aside("was refused by the library")
-        except OSError as error:
-            logger.warning("the runtime cache cannot be used: %s", error)
-        self._saved = hashlib.sha256(payload).digest()
-        self.config.set_runtime_cache(self._cache)
+    def save_at_times(self) -> None:
+        """As `RuntimeCache.save_at_times`, if there is a cache."""
+        if self._cache:
+            self._cache.save_at_times()
+
+
+class RuntimeCache:
+    """The kernels of one engine, in memory and in a file. Thread-safe.
+
+    Args:
+        cache: the `trt.IRuntimeCache`, with what the file holds.
+        file: to write to.
+        cuda: the GPU that the kernels are for.
+    """
+
+    def __init__(self, cache: Any, file: LibraryFile, cuda: Cuda) -> None:
+        self._cache, self._file, self._cuda = cache, file, cuda
+        self._lock, self._next_s = threading.Lock(), 0.0
+        # Of what is in the file, or in a cache without kernels: neither is worth writing.
+        self._saved = hashlib.sha256(self._payload()).digest()
+
+    def save_at_times(self) -> None:
+        """As `save`, but not now if more than a tenth of the time would go into saving.
+
+        Where every image has a new size there are new kernels after each, and the file grows.
+        """
+        begin = time.monotonic()
+        if begin >= self._next_s:
+            self.save()
+            end = time.monotonic()
+            self._next_s = end + 9 * (end - begin)
+
+    def save(self) -> None:
+        """Write the kernels that were compiled since the last time, if there are any.
+
+        The file is replaced whole: a process that is killed loses what it compiled since.
+        """
+        with self._lock, self._cuda.active():
+            payload = self._payload()
+            digest = hashlib.sha256(payload).digest()
+            if digest == self._saved:
+                return
+            # Also if it cannot be written: that is not tried again for the same kernels.
+            self._saved = digest
+            try:
+                self._file.path.parent.mkdir(exist_ok=True)
+                self._file.write(payload)
+            except OSError as error:
+                logger.warning("the runtime cache cannot be kept: %s", error)
+
+    def _payload(self) -> bytes:
+        serialized = self._cache.serialize()
+        return b"" if serialized is None else bytes(memoryview(serialized))
+
+
+def _loaded_cache(config: Any, file: LibraryFile, cuda: Cuda) -> RuntimeCache | None:
+    """The cache of a `trt.IRuntimeConfig`, with what a file holds; None if it takes none."""
+    cache = config.create_runtime_cache()
+    try:
+        payload = file.read()
+        if payload and not cache.deserialize(payload):
+            file.set_aside("was refused by the library")
+    except OSError as error:
+        logger.warning("the runtime cache cannot be used: %s", error)
+    if not config.set_runtime_cache(cache):
+        logger.warning("the library refuses a runtime cache: kernels are compiled in each process")
+        return None
+    return RuntimeCache(cache, file, cuda)
 
 
 def _cache_file(bundle: Path, entry: EngineEntry, version: str, gpu: str) -> LibraryFile:

@@ -37,6 +37,7 @@ from maxim_deploy.benchmarks.profile.tensorrt_layers import (
 from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.suite_run import SuiteRun
 from maxim_deploy.engines.layers import Layer, layers_beside, layers_to_json
+from maxim_deploy.engines.validity import Validity
 from maxim_deploy.errors import BackendError, BundleError, UsageError
 from maxim_deploy.machine.facts import environment
 from maxim_deploy.machine.gpu import find_gpu
@@ -269,7 +270,7 @@ def engine(
     monkeypatch.setattr(cuda_bindings, "require", lambda *_: api)
     monkeypatch.setattr(tensorrt_engines, "load_library", lambda name: trt)
     monkeypatch.setattr(tensorrt_engines, "find_gpu", lambda device: L4)
-    monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: [])
+    monkeypatch.setattr(tensorrt_engines, "validity_of", lambda *_: Validity())
     execute = fake_tensorrt.FakeContext.execute_async_v3
 
     def reporting(context: object, stream_handle: int) -> bool:
@@ -362,6 +363,7 @@ def test_no_graph_is_captured_in_which_no_layer_has_a_time(
     assert profile.by_kind() == {"convolution": 3.0, "elementwise": 0.75}
     (config,) = trt.engines[0].configs
     assert config.cuda_graph_strategy == trt.CudaGraphStrategy.DISABLED
+    assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
 
 
 def test_a_profiler_that_hears_nothing_is_an_error(engine: tuple[Bundle, SimpleNamespace]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.fakes import FakeEvents
-from engines.bundles import tiny_graph, write_bundle
+from engines.bundles import entry_of, tiny_graph, write_bundle
 from graph.small_graphs import node, write
 from runtime import fake_tensorrt
 from runtime.cuda.fakes import FakeRuntime
@@ -13,6 +13,7 @@ from runtime.cuda.fakes import FakeRuntime
 from maxim_deploy.benchmarks import torch_runner
 from maxim_deploy.benchmarks.runners import runner_of
 from maxim_deploy.benchmarks.workload import Workload
+from maxim_deploy.engines.validity import Validity
 from maxim_deploy.errors import BackendError
 from maxim_deploy.spec.manifest import Bundle
 
@@ -96,7 +97,6 @@ def test_gpu_time_of_pytorch_is_between_events(
 def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A bundle with an engine that inverts, and the stand-ins for CUDA and TensorRT."""
     pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
-    from engines.bundles import entry_of
     from gpus import L4
 
     from maxim_deploy.runtime import request, tensorrt_engines
@@ -107,16 +107,16 @@ def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     module = fake_tensorrt.fake_module(api)
     monkeypatch.setattr(tensorrt_engines, "load_library", lambda name: module)
     monkeypatch.setattr(tensorrt_engines, "find_gpu", lambda device: L4)
-    monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: [])
+    monkeypatch.setattr(tensorrt_engines, "validity_of", lambda *_: Validity())
     monkeypatch.setattr(request, "find_gpu", lambda device: L4)
     bundle = Bundle.open(write_bundle(tmp_path / "bundle", tiny_graph()))
     bundle.manifest.engines.append(entry_of(bundle))
     bundle.write()
-    return bundle, api
+    return bundle, api, module
 
 
 def test_an_engine_runs_in_each_bracket(fake_engine) -> None:
-    bundle, api = fake_engine
+    bundle, api, _ = fake_engine
     workload = Workload("tensorrt", str(bundle.path), (64, 96), "fp16", on_gpu=True)
     runner = runner_of(workload)
     assert set(runner.brackets) == {"network", "transfer", "image"}
@@ -146,6 +146,24 @@ def test_an_engine_runs_in_each_bracket(fake_engine) -> None:
         backend.close()
 
 
+def test_kernels_are_compiled_before_they_are_timed(fake_engine) -> None:
+    """Of the restorer that is timed afterwards, too: it finds them beside the engine."""
+    bundle, _, trt = fake_engine
+    bundle.manifest.engines[:] = [entry_of(bundle, "tensorrt-rtx")]
+    bundle.write()
+    runner = runner_of(Workload("tensorrt-rtx", str(bundle.path), (64, 96), "fp16", on_gpu=True))
+    (config,) = trt.engines[0].configs
+    assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
+    config.cache.content = b"kernels"
+    runner.brackets["network"]()
+    runner.brackets["image"]()
+    (config,) = trt.engines[1].configs
+    assert config.dynamic_shapes_kernel_specialization_strategy == "lazy"
+    assert config.cache.content == b"kernels"
+    runner.restorer().close()
+    runner._backend.close()
+
+
 def test_onnxruntime_on_a_gpu_has_no_gpu_time(
     fake_engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +171,7 @@ def test_onnxruntime_on_a_gpu_has_no_gpu_time(
 
     from maxim_deploy.runtime import onnxruntime_cuda
 
-    bundle, _ = fake_engine
+    bundle, *_ = fake_engine
     monkeypatch.setattr(onnxruntime_cuda, "require", lambda *_: FakeOrt())
     workload = Workload("onnxruntime-cuda", str(bundle.path), (24, 32), "fp16", on_gpu=True)
     runner = runner_of(workload)

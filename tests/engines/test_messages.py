@@ -94,6 +94,23 @@ ONE, OPEN, PART = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "described, types",
+    [
+        ("Half", ("float16",)),
+        ("Row major linear FP32", ("float32",)),
+        ("Channel major FP16 format where channel % 8 == 0", ("float16",)),
+        ("Channel major FP16 format where C % 8 == 0 and H Stride % 32 == 0", ("float16",)),
+        ("Four wide channel vectorized row major Int8 format", ("int8",)),
+        ("Two wide channel vectorized row major BF16 format", ("bfloat16",)),
+    ],
+)
+def test_the_type_in_a_format(described: str, types: tuple[str, ...]) -> None:
+    line = f"Name: a, LayerType: conv, Outputs: [ {{ Name: o, Format/Datatype: {described} }}]"
+    (layer,) = layers_from_log([("VERBOSE", f"Layers:\n{line}\n\n")])
+    assert layer.types == types
+
+
 def test_layers_of_a_build() -> None:
     layers = layers_from_log([("VERBOSE", "Layers are nice"), ("VERBOSE", LISTED)])
     assert layers == [

@@ -104,6 +104,38 @@ def test_the_librarys_own_answer_counts(trt, bundle: Path, monkeypatch) -> None:
     assert engine["reasons"] == ["built for compute capability 8.0+; NVIDIA H200 has 9.0"]
 
 
+@pytest.mark.parametrize(
+    "gpu, answer, runs, said",
+    [
+        (L4, ("VALID", 0), True, ""),
+        (L4, ("SUBOPTIMAL", 0), True, "SUBOPTIMAL: it runs, perhaps slower"),
+        (L4, ("SUBOPTIMAL", 4), True, "SUBOPTIMAL: OLD_CUDA_DRIVER: it runs"),
+        (L4, ("INVALID", 6), False, "INVALID: UNSUPPORTED_CC, OLD_CUDA_DRIVER"),
+        (Gpu("of tomorrow", "99.0", 1, "13.0"), ("SUBOPTIMAL", 0), True, "SUBOPTIMAL: it runs"),
+        (Gpu("of tomorrow", "99.0", 1, "13.0"), ("INVALID", 2), False, "UNSUPPORTED_CC"),
+    ],
+)
+def test_only_an_invalid_engine_is_refused(
+    trt, bundle: Path, monkeypatch, gpu: Gpu, answer: tuple[str, int], runs: bool, said: str
+) -> None:
+    class Runtime:
+        def __init__(self, logger: object) -> None:
+            assert type(logger) is trt.Logger  # one in Python could hang
+
+        def get_engine_validity(self, buffer: bytes) -> tuple[object, int]:
+            return getattr(trt.EngineValidity, answer[0]), answer[1]
+
+    entry, _ = add_engine(bundle, settings("64x64"))
+    monkeypatch.setattr(trt, "Runtime", Runtime)
+    monkeypatch.setattr(inspection, "find_gpu", lambda: gpu)
+    (engine,) = inspect_bundle(bundle)["engines"]
+    assert engine["runs_here"] == runs and said in " ".join(engine["reasons"] + engine["notes"])
+    if runs and said:
+        text = inspection_text(inspect_bundle(bundle))
+        assert f"note: TensorRT for RTX says {said}" in text and "    runs here" in text
+    assert Bundle.open(bundle).manifest.engines[0].notes == entry.notes  # it is of this machine
+
+
 # ------------------------------------------------------------------ timing cache
 
 

@@ -12,43 +12,89 @@ from runtime.cuda.fakes import FakeRuntime
 BYTES_PER_PIXEL = 10
 
 
-class FakeContext:
+class FakeRecorder:
+    """`IErrorRecorder`."""
+
+
+class FakeLogger:
+    """`Logger`, the library's own; no other may run an engine."""
+
+    INTERNAL_ERROR = 0
+
+    def __init__(self, min_severity: int) -> None:
+        self.min_severity = min_severity
+
+
+class Reporting:
+    """What has an error recorder."""
+
+    def __init__(self) -> None:
+        self.recorders: list[object] = [None]
+
+    @property
+    def error_recorder(self) -> object:
+        return self.recorders[-1]
+
+    @error_recorder.setter
+    def error_recorder(self, recorder: object) -> None:
+        self.recorders.append(recorder)  # the bindings keep all of them, too
+
+    def report(self, text: str) -> None:
+        """An error of a call that releases the interpreter's lock, as the recorder may need it."""
+        if self.error_recorder is not None:
+            self.error_recorder.report_error(SimpleNamespace(name="UNSPECIFIED_ERROR"), text)
+
+    def hold_lock(self) -> None:
+        """What a call that holds the interpreter's lock may meet: nobody who would need it."""
+        assert self.error_recorder is None, "a thread of the library's would wait for us"
+
+
+class FakeContext(Reporting):
     def __init__(self, engine: FakeEngine, made_with: object) -> None:
+        super().__init__()
         self.engine, self.made_with, self.calls = engine, made_with, []
+        self.error_recorder = engine.error_recorder
         self.addresses: dict[str, int] = {}
         self.memory = (0, 0)
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        self.hold_lock()
         self.calls.append(("profile", profile_index, stream_handle))
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert name == "image"
+        self.hold_lock()
         self.calls.append(("shape", shape))
         self.shape = shape
         return True
 
     def update_device_memory_size_for_shapes(self) -> int:
-        return math.prod(self.shape[:3]) * BYTES_PER_PIXEL
+        self.hold_lock()
+        return self.engine.size_of(self.shape)
 
     def set_device_memory(self, memory: int, size: int) -> None:
+        self.hold_lock()
         self.calls.append(("memory", memory, size))
         self.memory = (memory, size)
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
+        self.hold_lock()
         self.addresses[name] = memory
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
+        assert self.engine.api.current == self.engine.trt.device
         self.calls.append(("execute", stream_handle))
-        assert self.memory[1] >= self.update_device_memory_size_for_shapes()
-        assert self.memory[0] in self.engine.api.blocks, "runs in memory that was freed"
+        needed = self.engine.size_of(self.shape)
+        assert self.memory[1] >= needed
+        assert not needed or self.memory[0] in self.engine.api.blocks, "runs in freed memory"
         source, target, size = (
             *map(self.addresses.get, ("image", "restored")),
             math.prod(self.shape),
         )
         if self.engine.failing:
-            self.engine.logger.log(SimpleNamespace(name="ERROR"), self.engine.failing)
+            self.report(self.engine.failing)
             return False
         self.engine.api.launch_or_capture(lambda: _invert(source, target, size))
         return True
@@ -60,18 +106,22 @@ def _invert(source: int, target: int, size: int) -> None:
 
 
 class FakeCache:
+    empty = b""
+
     def __init__(self) -> None:
-        self.content = b""
+        self.content = self.empty
 
     def serialize(self) -> bytes:
         return self.content
 
     def deserialize(self, blob: bytes) -> bool:
-        self.content = b"" if blob == b"refused" else blob
+        self.content = self.empty if blob == b"refused" else blob
         return blob != b"refused"
 
 
 class FakeConfig:
+    takes_cache = True
+
     def __init__(self) -> None:
         self.cache: FakeCache | None = None
 
@@ -83,18 +133,24 @@ class FakeConfig:
 
     def set_runtime_cache(self, cache: FakeCache) -> bool:
         self.cache = cache
-        return True
+        return self.takes_cache
 
 
-class FakeEngine:
+class FakeEngine(Reporting):
     num_io_tensors = 2
 
-    def __init__(self, api: FakeRuntime, trt: SimpleNamespace, logger: object) -> None:
-        self.api, self.trt, self.logger, self.failing = api, trt, logger, ""
+    def __init__(self, api: FakeRuntime, trt: SimpleNamespace, recorder: object) -> None:
+        super().__init__()
+        self.api, self.trt, self.error_recorder, self.failing = api, trt, recorder, ""
+        self.bytes_per_pixel = BYTES_PER_PIXEL
         self.contexts: list[FakeContext] = []
         self.configs: list[FakeConfig] = []
 
+    def size_of(self, dims: tuple[int, ...]) -> int:
+        return math.prod(dims[:3]) * self.bytes_per_pixel
+
     def get_tensor_name(self, index: int) -> str:
+        self.hold_lock()
         return self.trt.names[index]
 
     def get_tensor_mode(self, name: str) -> str:
@@ -104,6 +160,9 @@ class FakeEngine:
         return 256 * 256 * BYTES_PER_PIXEL
 
     def create_execution_context(self, made_with: object) -> FakeContext:
+        if self.failing == "no context":
+            self.report(self.failing)
+            return None
         self.contexts.append(FakeContext(self, made_with))
         return self.contexts[-1]
 
@@ -115,20 +174,22 @@ class FakeEngine:
 def fake_module(api: FakeRuntime, version: str = "10.14.1") -> SimpleNamespace:
     """A module of either library; `engines` are those that were deserialized."""
     trt = SimpleNamespace(__version__=version, names=["image", "restored"], engines=[], refuses="")
+    trt.device = 0
 
-    class Runtime:
+    class Runtime(Reporting):
         def __init__(self, logger: object) -> None:
-            self.logger = logger
+            super().__init__()
+            assert isinstance(logger, FakeLogger), "threads of the library's would wait for us"
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> FakeEngine | None:
-            assert serialized_engine == b"plan" and api.current == 0
+            assert serialized_engine == b"plan" and api.current == trt.device
             if trt.refuses:
-                self.logger.log(SimpleNamespace(name="ERROR"), trt.refuses)
+                self.report(trt.refuses)
                 return None
-            trt.engines.append(FakeEngine(api, trt, self.logger))
+            trt.engines.append(FakeEngine(api, trt, self.error_recorder))
             return trt.engines[-1]
 
-    trt.Runtime, trt.ILogger = Runtime, object
+    trt.Runtime, trt.Logger, trt.IErrorRecorder = Runtime, FakeLogger, FakeRecorder
     trt.TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
     trt.ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user")
     trt.CudaGraphStrategy = SimpleNamespace(DISABLED="no", WHOLE_GRAPH_CAPTURE="whole")

@@ -48,9 +48,11 @@ class Context:
     def __init__(self) -> None:
         self.addresses: dict[str, int] = {}
         self.runs = True
+        self.refuses = ""
 
-    def set_tensor_address(self, name: str, address: int) -> None:
+    def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
+        return name != self.refuses
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == 7
@@ -72,7 +74,12 @@ def gpu(monkeypatch) -> SimpleNamespace:
     played.__dict__.update({k: v for k, v in vars(real).items() if not k.startswith("__")})
     played.__version__ = real.__version__
     stage = SimpleNamespace(trt=played, context=context, cuda=cuda, engine=engine)
-    played.Runtime = lambda logger: SimpleNamespace(deserialize_cuda_engine=lambda _: stage.engine)
+
+    def runtime(logger: object) -> SimpleNamespace:
+        assert type(logger) is real.Logger  # one in Python could hang
+        return SimpleNamespace(deserialize_cuda_engine=lambda _: stage.engine)
+
+    played.Runtime = runtime
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", played)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
     monkeypatch.setattr(tensorrt_probe, "find_gpu", lambda: L4)
@@ -101,6 +108,10 @@ def test_an_engine_that_runs(gpu) -> None:
 def test_an_engine_that_cannot_be_loaded_or_run(gpu) -> None:
     gpu.context.runs = False
     assert verdict_on("tensorrt-rtx").reason.startswith("the engine cannot be run: ")
+    gpu.context.refuses = "restored"
+    assert verdict_on("tensorrt-rtx").reason.startswith("the address of 'restored' is refused: ")
+    gpu.engine.create_execution_context = lambda: None
+    assert verdict_on("tensorrt-rtx").reason.startswith("no execution context can be made: ")
     gpu.engine = None
     verdict = verdict_on("tensorrt-rtx")
     assert verdict.reason == "the engine cannot be loaded: the library gives no reason"

@@ -2,65 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from engines.bundles import CHOSEN, entry_of
-from gpus import L4
 
 pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
 
-from engines.bundles import settings, tiny_graph, write_bundle
+from engines.bundles import settings
 from runtime import fake_tensorrt
-from runtime.cuda.fakes import ERRORS, FakeRuntime
+from runtime.cuda.fakes import ERRORS
+from runtime.engine_runs import fetched, on_device, opened, picture
 
-from maxim_deploy.errors import BackendError, BundleError, OutOfMemoryError, UsageError
+from maxim_deploy.engines.validity import Validity
+from maxim_deploy.errors import BackendError, BundleError, OutOfMemoryError
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime import tensorrt_engines
-from maxim_deploy.runtime.cuda import Cuda, DeviceArray, cuda_bindings, open_cuda
+from maxim_deploy.runtime.cuda import open_cuda
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.tensorrt_backend import LANES, TensorRtBackend
 from maxim_deploy.runtime.tensorrt_contexts import KEPT
 from maxim_deploy.runtime.tensorrt_pool import Pool
 from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import Shape, profiles_from_specs
-
-
-@pytest.fixture
-def api(monkeypatch) -> FakeRuntime:
-    fake = FakeRuntime(total=64 << 20)
-    monkeypatch.setattr(cuda_bindings, "require", lambda *_: fake)
-    return fake
-
-
-@pytest.fixture
-def trt(api, monkeypatch):
-    module = fake_tensorrt.fake_module(api)
-    monkeypatch.setattr(tensorrt_engines, "load_library", lambda name: module)
-    monkeypatch.setattr(tensorrt_engines, "find_gpu", lambda device: L4)
-    monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: [])
-    yield module
-    assert not tensorrt_engines._shared, "a test left an engine open"
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    return Bundle.open(write_bundle(tmp_path / "bundle", tiny_graph()))
-
-
-def opened(bundle: Bundle, *arguments: str, **options: object) -> TensorRtBackend:
-    return TensorRtBackend(bundle, entry_of(bundle, *arguments), open_cuda(), **options)
-
-
-def picture(height: int = 64, width: int = 64, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (1, height, width, 3), np.uint8)
 
 
 def test_a_run(trt, bundle) -> None:
@@ -115,7 +83,7 @@ def test_graphs_are_captured_on_the_second_run(trt, api, bundle) -> None:
     images = [picture(seed=seed) for seed in range(4)]
     assert all(np.array_equal(backend.run(image), 255 - image) for image in images)
     executed = [call for call in trt.engines[0].contexts[0].calls if call[0] == "execute"]
-    assert len(executed) == 2 and executed[0] != executed[1]  # the second into a capture stream
+    assert len(executed) == 2 and executed[0] == executed[1]  # the second is captured where it runs
     assert len(api.named("cudaGraphLaunch")) == 3
     backend.close()
     assert len(api.named("cudaGraphExecDestroy")) == 1
@@ -244,22 +212,74 @@ def test_out_of_memory_and_on(trt, api, bundle) -> None:
     backend.close()
 
 
+@pytest.mark.parametrize("name", ["cudaHostAlloc", "cudaMalloc"])
+def test_buffers_that_are_refused_once(trt, api, bundle, monkeypatch, name: str) -> None:
+    backend = opened(bundle, stream=9)
+    backend.run(picture())
+    with monkeypatch.context() as patch, pytest.raises(OutOfMemoryError):
+        patch.setattr(api, name, lambda *_: (ERRORS.cudaErrorMemoryAllocation, None), False)
+        backend.run(picture(96, 96))
+    for _ in range(2):
+        assert np.array_equal(backend.run(picture(96, 96)), 255 - picture(96, 96))
+    backend.close()
+
+
+def test_no_memory_size_is_an_error_unless_nothing_is_needed(trt, bundle, monkeypatch) -> None:
+    backend = opened(bundle)
+    trt.engines[0].bytes_per_pixel = 0
+    with pytest.raises(BackendError, match=r"no memory size is known for shape \(1, 64, 64, 3\)"):
+        backend.run(picture())
+    figure = "get_device_memory_size_for_profile_v2"
+    monkeypatch.setattr(fake_tensorrt.FakeEngine, figure, lambda *_: 0)
+    assert np.array_equal(backend.run(picture()), 255 - picture())
+    backend.close()
+
+
+def test_one_engine_with_other_choices_for_the_runtime(trt, bundle) -> None:
+    """As profiling a layer does, which wants no graphs, while the engine is in use with them."""
+    entry = entry_of(bundle, "tensorrt-rtx")
+    without = replace(entry, runtime={**entry.runtime, "cuda_graphs": "off"})
+    backends = [TensorRtBackend(bundle, one, open_cuda()) for one in (entry, without, entry)]
+    assert [engine.configs[0].cuda_graph_strategy for engine in trt.engines] == ["whole", "no"]
+    for backend in backends:
+        backend.close()
+
+
+def test_runs_leave_nothing_behind(trt, bundle) -> None:
+    """The bindings keep a reference for each time that a recorder is set."""
+    backend = opened(bundle, "tensorrt-rtx")
+    backend.run(picture())
+    (context,) = trt.engines[0].contexts
+    before = len(context.recorders)
+    for _ in range(9):
+        backend.run(picture())
+    assert len(context.recorders) == before
+    backend.close()
+
+
+def test_a_context_that_cannot_be_made(trt, bundle) -> None:
+    backend = opened(bundle)
+    trt.engines[0].failing = "no context"
+    with pytest.raises(BackendError, match=r"context could be made: no context \(UNSPECIFIED"):
+        backend.run(picture())
+    backend.close()
+
+
 def test_many_threads(trt, bundle) -> None:
     backend = opened(bundle)
-    wrong: list[int] = []
+    done: list[bool] = []
 
     def work(seed: int) -> None:
         for width in (64, 80, 64):
             image = picture(64, width, seed)
-            if not np.array_equal(backend.run(image), 255 - image):
-                wrong.append(seed)
+            done.append(np.array_equal(backend.run(image), 255 - image))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong and len(trt.engines[0].contexts) <= LANES * 2
+    assert done == [True] * 18 and len(trt.engines[0].contexts) <= LANES * 2
     backend.close()
 
 
@@ -290,52 +310,6 @@ def test_what_it_does_not_take(trt, bundle, image, why: str) -> None:
     backend.close()
 
 
-# ------------------------------------------------------------------ streams and device arrays
-
-
-def on_device(cuda: Cuda, image: np.ndarray, stream: int | None = None) -> DeviceArray:
-    memory = cuda.allocate(image.nbytes)
-    cuda.upload(memory.address, image, cuda.stream())
-    return DeviceArray(memory.address, image.shape, image.dtype, stream, memory)
-
-
-def fetched(cuda: Cuda, array: DeviceArray) -> np.ndarray:
-    host = np.empty(array.shape, array.dtype)
-    cuda.download(host, array.address, cuda.stream())
-    return host
-
-
-def test_device_arrays(trt, api, bundle) -> None:
-    backend, cuda = opened(bundle), open_cuda()
-    image = on_device(cuda, picture(), stream=0xAB)
-    restored = backend.run_on_device(image)
-    assert np.array_equal(fetched(cuda, restored), 255 - picture()) and restored.stream is None
-    assert api.named("cudaEventRecord")[-2][2] == api.cudaStream_t(0xAB)  # the producer's, first
-    again = backend.run_on_device(image, out=restored)
-    assert again.address == restored.address
-    with pytest.raises(UsageError, match="multiples of 256"):
-        backend.run_on_device(replace(image, address=image.address + 8))
-    with pytest.raises(UsageError, match="out must be writable"):
-        backend.run_on_device(image, out=replace(restored, read_only=True))
-    backend.close()
-
-
-def test_an_external_stream(trt, api, bundle) -> None:
-    backend = opened(bundle, stream=0xCD)
-    backend.run(picture())
-    handles = {call[1] for context in trt.engines[0].contexts for call in context.calls
-               if call[0] == "execute"}  # fmt: skip
-    assert handles == {0xCD}
-    before = len(api.named("cudaStreamSynchronize"))
-    restored = backend.run_on_device(on_device(open_cuda(), picture(64, 64, 3)))
-    assert restored.stream == 0xCD
-    # the stream orders the work; only the change of addresses waited
-    assert len(api.named("cudaStreamSynchronize")) <= before + 1
-    backend.close()
-    destroyed = [call[1] for call in api.named("cudaStreamDestroy")]
-    assert api.cudaStream_t(0xCD) not in destroyed
-
-
 # ------------------------------------------------------------------ loading
 
 
@@ -347,8 +321,9 @@ def test_the_hash_comes_first(trt, bundle) -> None:
     assert not trt.engines
 
 
-def test_reasons_against(trt, bundle, monkeypatch) -> None:
-    monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: ["built on the moon"])
+def test_reasons_against_an_engine(trt, bundle, monkeypatch) -> None:
+    moon = Validity(["built on the moon"])
+    monkeypatch.setattr(tensorrt_engines, "validity_of", lambda *_: moon)
     with pytest.raises(BackendError, match=r"x\.engine does not run here: built on the moon"):
         opened(bundle)
     bundle.manifest.files["fp16.weights"]["sha256"] = "0" * 64
@@ -381,94 +356,6 @@ def test_stripped_engines_are_refitted_with_checked_weights(trt, bundle, monkeyp
         file.write(b"x")
     with pytest.raises(BundleError, match=r"fp16\.weights' has changed"):
         TensorRtBackend(bundle, entry, open_cuda())
-
-
-# ------------------------------------------------------------------ runtime cache
-
-
-def compiled(trt, bundle: Bundle, content: bytes) -> bytes:
-    """What the cache held on loading; `content` is compiled and kept."""
-    backend = opened(bundle, "tensorrt-rtx")
-    cache = trt.engines[-1].configs[0].cache
-    before, cache.content = cache.content, content or cache.content
-    backend.close()
-    return before
-
-
-def test_a_runtime_cache_is_kept(trt, bundle, caplog) -> None:
-    assert compiled(trt, bundle, b"kernels") == b""
-    (path,) = (bundle.path / "engines" / "runtime-cache").iterdir()
-    assert path.name == "aaaaaaaaaaaa.10.14.1.nvidia-l4.cache"
-    written = path.stat().st_mtime_ns
-    assert compiled(trt, bundle, b"") == b"kernels"
-    assert path.stat().st_mtime_ns == written  # nothing new, nothing written
-    path.write_bytes(path.read_bytes()[:-1])
-    assert compiled(trt, bundle, b"refused") == b""
-    assert "is damaged (its hash differs)" in caplog.text
-    assert compiled(trt, bundle, b"") == b"" and "refused by the library" in caplog.text
-
-
-def test_a_bundle_that_cannot_be_written_to(trt, bundle, caplog) -> None:
-    entry_of(bundle)
-    (bundle.path / "engines" / "runtime-cache").write_text("a file, not a folder")
-    assert compiled(trt, bundle, b"kernels") == b""
-    assert "the runtime cache cannot be kept" in caplog.text
-
-
-def test_kernels_are_kept_at_every_new_shape(trt, bundle) -> None:
-    backend = opened(bundle, "tensorrt-rtx")
-    trt.engines[0].configs[0].cache.content = b"kernels"
-    backend.run(picture())
-    (path,) = (bundle.path / "engines" / "runtime-cache").iterdir()
-    assert path.read_bytes().endswith(b"\nkernels")
-    backend.close()
-
-
-# ------------------------------------------------------------------ the real bindings
-
-
-def methods() -> list[tuple[str, str, list[str]]]:
-    kinds = {
-        "IExecutionContext": fake_tensorrt.FakeContext,
-        "IRuntimeConfig": fake_tensorrt.FakeConfig,
-        "IRuntimeCache": fake_tensorrt.FakeCache,
-        "ICudaEngine": fake_tensorrt.FakeEngine,
-    }
-    return [
-        (kind, name, list(inspect.signature(method).parameters)[1:])
-        for kind, fake in kinds.items()
-        for name, method in inspect.getmembers(fake, inspect.isfunction)
-        if not name.startswith("_") and name != "create_execution_context"
-    ]
-
-
-@pytest.mark.parametrize("kind, name, arguments", methods())
-def test_the_fakes_have_the_signatures_of_the_bindings(kind, name, arguments) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
-    text = getattr(getattr(trt, kind), name).__doc__
-    signature = re.search(r"\(self: [^,)]+(.*?)\) ->", text)
-    assert signature is not None
-    assert re.findall(r", (\w+):", signature[1]) == arguments
-
-
-def test_other_names_of_the_bindings() -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
-    made = trt.ICudaEngine.create_execution_context.__doc__
-    assert "strategy: " in made and "runtime_config: " in made
-    assert "serialized_engine: " in trt.Runtime.deserialize_cuda_engine.__doc__
-    names = {
-        "CudaGraphStrategy": ["DISABLED", "WHOLE_GRAPH_CAPTURE"],
-        "DynamicShapesKernelSpecializationStrategy": ["LAZY", "EAGER", "NONE"],
-        "TensorIOMode": ["INPUT", "OUTPUT"],
-        "ExecutionContextAllocationStrategy": ["USER_MANAGED"],
-    }
-    for kind, members in names.items():
-        assert set(members) <= set(getattr(trt, kind).__members__)
-    settable = ("cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy")
-    for name in settable:
-        assert trt.IRuntimeConfig.__dict__[name].fset is not None
-    assert "engine_host_code_allowed" in trt.Runtime.__dict__
-    assert "num_io_tensors" in trt.ICudaEngine.__dict__
 
 
 @pytest.mark.gpu

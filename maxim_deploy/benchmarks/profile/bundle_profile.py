@@ -183,8 +183,10 @@ def _with_engine(asked: ProfileRequest, entry: EngineEntry, index: int) -> Measu
         release_engine,
     )
 
-    # TensorRT for RTX would capture graphs by itself, in which no layer has a time.
-    entry = replace(entry, runtime=entry.runtime | {"cuda_graphs": "off"})
+    # TensorRT for RTX would capture graphs by itself, in which no layer has a time, and run its
+    # fallback while it compiles.
+    measured = {"cuda_graphs": "off", "specialization": "eager"}
+    entry = replace(entry, runtime=entry.runtime | measured)
     bundle, image = asked.bundle, random_image(asked.shape(entry.io), entry.io)
     cuda = open_cuda()
     shared = acquire_engine(bundle, entry, cuda)

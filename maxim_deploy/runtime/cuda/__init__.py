@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from maxim_deploy.errors import UsageError, check_known
-from maxim_deploy.runtime.cuda.arrays import DeviceArray, device_array_from, is_device_array
-from maxim_deploy.runtime.cuda.interface import Cuda, DeviceMemory, Event, Graph, Stream
+from maxim_deploy.runtime.cuda.arrays import (
+    DeviceArray,
+    array_on_gpu,
+    device_array_from,
+    is_device_array,
+)
+from maxim_deploy.runtime.cuda.interface import (
+    DEFAULT_STREAM,
+    Cuda,
+    DeviceMemory,
+    Event,
+    Graph,
+    Stream,
+)
 
 __all__ = [
+    "DEFAULT_STREAM",
     "PROVIDERS",
     "Cuda",
     "DeviceArray",
@@ -14,6 +27,7 @@ __all__ = [
     "Event",
     "Graph",
     "Stream",
+    "array_on_gpu",
     "device_array_from",
     "is_device_array",
     "open_cuda",

@@ -2,6 +2,10 @@
 
 Taken is whatever has `__cuda_array_interface__` (versions 2 and 3) or `__dlpack__`; given is a
 `DeviceArray`, which has the former: torch, CuPy and Numba read it as it is.
+
+An interface may name the stream in which the array is written; torch's does not. DLPack always
+makes the stream of whoever takes the array wait for it, so it is preferred to an interface without
+a stream. Where there is neither, the owner of the array synchronises before it is handed over.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from maxim_deploy.errors import UsageError
+from maxim_deploy.runtime.cuda.interface import DEFAULT_STREAM, Cuda
 
 _DLPACK_CUDA = 2
 _DLPACK_KINDS = {0: "i", 1: "u", 2: "f"}
@@ -57,35 +62,78 @@ class DeviceArray:
 
 
 def is_device_array(array: Any) -> bool:
-    """Whether `device_array_from` is for it. NumPy arrays have `__dlpack__` too, for the CPU."""
-    if hasattr(array, "__cuda_array_interface__"):
-        return True
-    return hasattr(array, "__dlpack_device__") and int(array.__dlpack_device__()[0]) == _DLPACK_CUDA
+    """Whether `device_array_from` is for it. NumPy arrays have `__dlpack__` too, for the CPU.
+
+    Raises:
+        UsageError: it is a tensor that records gradients.
+    """
+    return _interface(array) is not None or _dlpack_device(array)[0] == _DLPACK_CUDA
 
 
-def device_array_from(array: Any, device: int = 0) -> DeviceArray:
+def device_array_from(array: Any, device: int = 0, stream: int = DEFAULT_STREAM) -> DeviceArray:
     """An array in the memory of a GPU, without a copy.
 
     Args:
         array: whatever has `__cuda_array_interface__` or `__dlpack__`.
         device: the GPU whose memory it must be; only DLPack says which one it is.
+        stream: handle of the stream that is to wait for the array, if it comes by DLPack.
 
     Raises:
-        UsageError: it is neither, on another device, not C-contiguous, masked, or of a type that
-            NumPy does not have.
+        UsageError: it is neither, on another device, not C-contiguous, masked, of a type that NumPy
+            does not have, or a tensor that records gradients.
     """
-    if hasattr(array, "__cuda_array_interface__"):
-        return _from_interface(array)
-    if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
-        return _from_dlpack(array, device)
-    raise UsageError(
-        f"a device array has __cuda_array_interface__ or __dlpack__; {type(array).__name__} has "
-        "neither"
-    )
+    interface, where = _interface(array), _dlpack_device(array)
+    if interface is not None and (interface.get("stream") is not None or where[0] is None):
+        return _from_interface(array, interface)
+    if where[0] is None:
+        raise UsageError(
+            f"a device array has __cuda_array_interface__ or __dlpack__; {type(array).__name__} "
+            "has neither"
+        )
+    if where != (_DLPACK_CUDA, device):
+        raise UsageError(
+            f"the array is on DLPack device {where[0]}:{where[1]}, not on GPU {device} "
+            f"({_DLPACK_CUDA}:{device}): move it there, or load the bundle with its device"
+        )
+    return _from_dlpack(array, stream)
 
 
-def _from_interface(array: Any) -> DeviceArray:
-    interface = array.__cuda_array_interface__
+def array_on_gpu(array: Any, cuda: Cuda, stream: int = DEFAULT_STREAM) -> DeviceArray:
+    """`device_array_from`, with the GPU current that the array must be on.
+
+    Raises:
+        UsageError: as `device_array_from`, and if its address belongs to another GPU.
+    """
+    # torch exports tensors of the current GPU only.
+    with cuda.active():
+        taken = device_array_from(array, cuda.device, stream)
+    if taken.nbytes and (found := cuda.device_of(taken.address)) not in (None, cuda.device):
+        raise UsageError(
+            f"the array is on GPU {found}, not on GPU {cuda.device}: move it there, or load the "
+            "bundle with its device"
+        )
+    return taken
+
+
+def _interface(array: Any) -> Any:
+    """What `__cuda_array_interface__` says, or None. It costs a call, so it is asked once."""
+    try:
+        return getattr(array, "__cuda_array_interface__", None)
+    except RuntimeError as error:  # torch's, which `hasattr` lets through
+        raise UsageError(
+            f"this {type(array).__name__} cannot be taken: pass array.detach() ({error})"
+        ) from error
+
+
+def _dlpack_device(array: Any) -> tuple[int | None, int]:
+    """(kind, index) of the device; kind is None for what has no DLPack."""
+    if not hasattr(array, "__dlpack__") or not hasattr(array, "__dlpack_device__"):
+        return None, 0
+    kind, index = array.__dlpack_device__()
+    return int(kind), int(index)
+
+
+def _from_interface(array: Any, interface: Any) -> DeviceArray:
     if interface["version"] < 2:
         raise UsageError(f"__cuda_array_interface__ of version {interface['version']}; 2 or 3 do")
     if interface.get("mask") is not None:
@@ -129,16 +177,12 @@ class _Tensor(ctypes.Structure):
     )
 
 
-def _from_dlpack(array: Any, device: int) -> DeviceArray:
-    """The capsule is not consumed: it keeps the array, and gives it back when it goes itself."""
-    kind, index = array.__dlpack_device__()
-    if (int(kind), index) != (_DLPACK_CUDA, device):
-        raise UsageError(
-            f"the array is on DLPack device {int(kind)}:{index}, not on GPU {device} "
-            f"({_DLPACK_CUDA}:{device})"
-        )
-    # Stream 1 is the legacy default one: what was done to the array is done before its next work.
-    capsule = array.__dlpack__(stream=1)
+def _from_dlpack(array: Any, stream: int) -> DeviceArray:
+    """What was done to the array is done before the next work in the stream."""
+    try:
+        capsule = array.__dlpack__(stream=stream)
+    except (BufferError, RuntimeError) as error:
+        raise UsageError(f"cannot take this array by DLPack: {error}") from error
     tensor = _Tensor.from_address(_capsule_pointer(capsule))
     if tensor.code not in _DLPACK_KINDS or tensor.lanes != 1 or tensor.bits % 8:
         raise UsageError(f"DLPack type {tensor.code} of {tensor.bits} bits x {tensor.lanes}")
@@ -147,7 +191,8 @@ def _from_dlpack(array: Any, device: int) -> DeviceArray:
     if tensor.strides:
         _check_contiguous(shape, tuple(tensor.strides[k] for k in range(tensor.ndim)), 1)
     # The capsule is not consumed: kept with the array, it gives that back when it goes itself.
-    return DeviceArray((tensor.data or 0) + tensor.byte_offset, shape, dtype, 1, (array, capsule))
+    address = (tensor.data or 0) + tensor.byte_offset
+    return DeviceArray(address, shape, dtype, stream, (array, capsule))
 
 
 def _capsule_pointer(capsule: Any) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import math
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.runtime.cuda.interface import (
+    DEFAULT_STREAM,
     DeviceMemory,
     Event,
     Graph,
@@ -36,6 +39,8 @@ class CudaBindings:
         with self.active():
             # A call that does nothing makes the primary context, or says why there is none.
             self._call("cudaFree", 0)
+        supported = self._api.cudaDeviceAttr.cudaDevAttrMemoryPoolsSupported
+        self._has_pools = bool(self._call("cudaDeviceGetAttribute", supported, device))
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -52,8 +57,12 @@ class CudaBindings:
         finally:
             self._answer("cudaSetDevice", before)
 
-    def allocate(self, size: int) -> DeviceMemory:
+    def allocate(self, size: int, stream: Stream | None = None) -> DeviceMemory:
         """As in `Cuda`."""
+        if stream and self._has_pools:
+            address = int(self._call("cudaMallocAsync", size, stream.native))
+            give_back = partial(self._free, "cudaFreeAsync", address, stream.native)
+            return DeviceMemory(address, size, give_back)
         address = int(self._call("cudaMalloc", size))
         return DeviceMemory(address, size, partial(self._free, "cudaFree", address))
 
@@ -78,6 +87,7 @@ class CudaBindings:
 
     def wrap_stream(self, handle: int) -> Stream:
         """As in `Cuda`."""
+        handle = handle or DEFAULT_STREAM
         return Stream(handle, self._api.cudaStream_t(handle), nothing_to_give_back)
 
     def event(self) -> Event:
@@ -117,6 +127,10 @@ class CudaBindings:
         else:
             self._call("cudaStreamSynchronize", stream.native)
 
+    def device_of(self, address: int) -> int | None:
+        """As in `Cuda`."""
+        return int(self._call("cudaPointerGetAttributes", address).device)
+
     def memory(self) -> tuple[int, int]:
         """As in `Cuda`."""
         free, total = self._call("cudaMemGetInfo")
@@ -126,15 +140,16 @@ class CudaBindings:
         """As in `Cuda`."""
         # Thread-local: what other threads allocate meanwhile does not spoil the capture.
         mode = self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._call("cudaStreamBeginCapture", stream.native, mode)
-        try:
-            work()
-        except BaseException:
-            # The stream must leave the capture, and a second failure says no more.
-            with contextlib.suppress(BackendError), self.active():
-                self._answer("cudaStreamEndCapture", stream.native)
-            raise
-        captured = self._call("cudaStreamEndCapture", stream.native)
+        with _without_collections():
+            self._call("cudaStreamBeginCapture", stream.native, mode)
+            try:
+                work()
+            except BaseException:
+                # The stream must leave the capture, and a second failure says no more.
+                with contextlib.suppress(BackendError):
+                    self._call("cudaStreamEndCapture", stream.native)
+                raise
+            captured = self._call("cudaStreamEndCapture", stream.native)
         try:
             ready = self._call("cudaGraphInstantiate", captured, 0)
         finally:
@@ -145,10 +160,10 @@ class CudaBindings:
         """As in `Cuda`."""
         self._call("cudaGraphLaunch", graph.native, stream.native)
 
-    def _free(self, name: str, native: Any) -> None:
+    def _free(self, name: str, *arguments: Any) -> None:
         # The garbage collector may call it in any thread, so that nothing may escape.
         with contextlib.suppress(BackendError):
-            self._call(name, native)
+            self._call(name, *arguments)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """The result of a call on our GPU."""
@@ -167,3 +182,22 @@ class CudaBindings:
                 raise OutOfMemoryError(f"{text}, {free} bytes are free")
             raise BackendError(text)
         return results[0] if len(results) == 1 else results
+
+
+_capturing = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep the garbage collector from freeing device memory in this thread, for one at a time.
+
+    Whoever's the memory is, to free it in a thread that captures spoils the capture.
+    """
+    with _capturing:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if enabled:
+                gc.enable()

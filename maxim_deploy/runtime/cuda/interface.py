@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from numpy.typing import DTypeLike, NDArray
 
+DEFAULT_STREAM = 1
+"""Handle of CUDA's default stream. It has another one, 0, which the array protocols forbid."""
+
 
 class _Owned:
     """A CUDA object that is released once: by `close`, or when no reference is left.
@@ -79,8 +82,13 @@ class Cuda(Protocol):
         What was current before is current again afterwards.
         """
 
-    def allocate(self, size: int) -> DeviceMemory:
-        """A new block of at least one byte of device memory. Not cleared."""
+    def allocate(self, size: int, stream: Stream | None = None) -> DeviceMemory:
+        """A new block of at least one byte of device memory. Not cleared.
+
+        With a stream it is for later work in that stream, and is given back in the stream's order:
+        nothing waits, and the next block is likely to have the same address. Without one, giving it
+        back waits until the device is done with it. A provider may ignore the stream.
+        """
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """A new array in page-locked host memory, freed with its last view. Not cleared."""
@@ -90,6 +98,8 @@ class Cuda(Protocol):
 
     def wrap_stream(self, handle: int) -> Stream:
         """A stream of somebody else's, such as `torch.cuda.current_stream().cuda_stream`.
+
+        The handle 0 is made `DEFAULT_STREAM`, the same stream under the name that arrays may have.
 
         Raises:
             UsageError: the provider cannot use one.
@@ -119,13 +129,17 @@ class Cuda(Protocol):
     def synchronize(self, stream: Stream | None = None) -> None:
         """Wait for all work in a stream, or on the whole device."""
 
+    def device_of(self, address: int) -> int | None:
+        """The GPU that an address belongs to; None if the provider cannot tell."""
+
     def memory(self) -> tuple[int, int]:
         """Bytes of device memory: (free, total)."""
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
         """Record what `work` enqueues in the stream, without running it.
 
-        The stream must not be the default one. It is out of capture again if `work` raises.
+        The stream must not be the default one, and no other thread may enqueue in it meanwhile. It
+        is out of capture again if `work` raises.
         """
 
     def launch(self, graph: Graph, stream: Stream) -> None:

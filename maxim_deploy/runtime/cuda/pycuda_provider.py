@@ -53,7 +53,7 @@ class PyCuda:
         finally:
             self._context.pop()
 
-    def allocate(self, size: int) -> DeviceMemory:
+    def allocate(self, size: int, stream: Stream | None = None) -> DeviceMemory:  # noqa: ARG002
         """As in `Cuda`."""
         with self._calling("mem_alloc"):
             memory = self._api.mem_alloc(size)
@@ -117,6 +117,10 @@ class PyCuda:
         """As in `Cuda`."""
         with self._calling("synchronize"):
             (self._context if stream is None else stream.native).synchronize()
+
+    def device_of(self, address: int) -> int | None:  # noqa: ARG002
+        """As in `Cuda`."""
+        return None
 
     def memory(self) -> tuple[int, int]:
         """As in `Cuda`."""

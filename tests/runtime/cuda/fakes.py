@@ -5,12 +5,24 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from types import SimpleNamespace
 
 import cuda.bindings.runtime as real
 import numpy as np
 
 ERRORS = real.cudaError_t
+
+UNSAFE = ("cudaMalloc", "cudaFree", "cudaFreeHost", "cudaHostAlloc", "cudaEventDestroy")
+"""What spoils a capture of the thread that calls it."""
+
+
+class OfThread(threading.local):
+    """What CUDA keeps for each thread: which GPU is current, and what it captures."""
+
+    current = 7
+    captured: list[object] | None = None
+    is_spoiled = False
 
 
 class FakeRuntime:
@@ -19,14 +31,21 @@ class FakeRuntime:
     cudaError_t, cudaMemcpyKind = ERRORS, real.cudaMemcpyKind
     cudaStreamCaptureMode, cudaStream_t = real.cudaStreamCaptureMode, real.cudaStream_t
     cudaStreamNonBlocking, cudaHostAllocDefault = 1, 0
+    cudaDeviceAttr = real.cudaDeviceAttr
 
     def __init__(self, total: int = 1 << 20) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.fail: dict[str, object] = {}
         self.blocks: dict[int, object] = {}
-        self.captured: list[object] | None = None
+        self.here = OfThread()
         self.graphs: dict[int, list[object]] = {}
-        self.current, self.total, self._next = 7, total, 100
+        self.freed_in_order: dict[int, list[int]] = {}
+        self.total, self._next = total, 100
+        self.device_of_memory, self.has_pools = 0, 1
+
+    @property
+    def current(self) -> int:
+        return self.here.current
 
     def __getattr__(self, name: str):
         if not name.startswith("cuda"):
@@ -36,6 +55,8 @@ class FakeRuntime:
             expected = parameters(name)
             assert len(arguments) == len(expected), f"{name}{expected} called with {arguments}"
             self.calls.append((name, *arguments))
+            if self.here.captured is not None and name in UNSAFE:
+                self.here.is_spoiled = True
             if name in self.fail:
                 return (self.fail[name], *[None] * results(name))
             return (ERRORS.cudaSuccess, *getattr(self, f"_{name}", lambda *_: ())(*arguments))
@@ -71,6 +92,22 @@ class FakeRuntime:
         except _OutOfMemory:
             return ERRORS.cudaErrorMemoryAllocation, None
 
+    def _cudaMallocAsync(self, size: int, _stream):
+        """A block that was freed in the order of the stream comes again."""
+        again = self.freed_in_order.get(size)
+        return (again.pop(),) if again else self._block(size)
+
+    def _cudaFreeAsync(self, address: int, _stream):
+        self.freed_in_order.setdefault(self.blocks[address][1], []).append(address)
+        return ()
+
+    def _cudaDeviceGetAttribute(self, attribute, _device: int):
+        assert attribute == real.cudaDeviceAttr.cudaDevAttrMemoryPoolsSupported
+        return (self.has_pools,)
+
+    def _cudaPointerGetAttributes(self, _address: int):
+        return (SimpleNamespace(device=self.device_of_memory),)
+
     def _cudaHostAlloc(self, size: int, _flags: int):
         return self._block(size)
 
@@ -84,19 +121,26 @@ class FakeRuntime:
 
     def launch_or_capture(self, work) -> None:
         """What a kernel does on a stream."""
-        if self.captured is None:
+        if self.here.captured is None:
             work()
         else:
-            self.captured.append(work)
+            self.here.captured.append(work)
 
-    def _cudaStreamBeginCapture(self, *_: object):
-        self.captured = []
-        return ()
+    def cudaStreamBeginCapture(self, stream, mode):
+        self.calls.append(("cudaStreamBeginCapture", stream, mode))
+        if int(stream) in (0, 1):
+            return (ERRORS.cudaErrorStreamCaptureUnsupported,)
+        self.here.captured, self.here.is_spoiled = [], False
+        return (ERRORS.cudaSuccess,)
 
-    def _cudaStreamEndCapture(self, *_: object):
+    def cudaStreamEndCapture(self, stream):
+        self.calls.append(("cudaStreamEndCapture", stream))
+        captured, self.here.captured = self.here.captured, None
+        if self.here.is_spoiled:
+            return ERRORS.cudaErrorStreamCaptureInvalidated, None
         (graph,) = self._handle()
-        self.graphs[int(graph)], self.captured = self.captured, None
-        return (graph,)
+        self.graphs[int(graph)] = captured
+        return ERRORS.cudaSuccess, graph
 
     def _cudaGraphInstantiate(self, graph, _flags: int):
         (ready,) = self._handle()
@@ -112,7 +156,7 @@ class FakeRuntime:
         return (self.current,)
 
     def _cudaSetDevice(self, device: int):
-        self.current = device
+        self.here.current = device
         return ()
 
     def _cudaMemGetInfo(self):

@@ -58,6 +58,8 @@ def test_out_and_in_again() -> None:
 class OnGpu:
     """A NumPy array that says it is on a GPU; NumPy's capsule has the layout of any other."""
 
+    stream = 1
+
     def __init__(self, array: np.ndarray, device: tuple[int, int] = (2, 0)) -> None:
         self.array, self.device = array, device
 
@@ -65,7 +67,7 @@ class OnGpu:
         return self.device
 
     def __dlpack__(self, *, stream: int | None):
-        assert stream == 1
+        assert stream == self.stream
         return self.array.__dlpack__()
 
 
@@ -75,6 +77,46 @@ def test_from_dlpack(dtype) -> None:
     taken = device_array_from(OnGpu(array))
     assert (taken.address, taken.shape, taken.dtype) == (array.ctypes.data, (1, 3, 4), dtype)
     assert taken.stream == 1
+
+
+class Torch(OnGpu):
+    """As torch's tensors: both protocols, and an interface of version 2."""
+
+    names: dict[str, object] | None = None
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        return {**self.array.__array_interface__, **(self.names or {"version": 2})}
+
+
+def test_dlpack_comes_before_an_interface_that_names_no_stream() -> None:
+    """It makes a stream wait; the interface would be read while the array is written."""
+    tensor = Torch(np.zeros((2, 3), np.float32))
+    tensor.stream = 77
+    assert device_array_from(tensor, 0, 77).stream == 77
+    tensor.names = {"version": 3, "stream": None}
+    assert device_array_from(tensor, 0, 77).stream == 77
+    tensor.names = {"version": 3, "stream": 5}
+    assert device_array_from(tensor, 0, 77).stream == 5
+
+
+def test_a_tensor_that_records_gradients() -> None:
+    class Recording(OnGpu):
+        @property
+        def __cuda_array_interface__(self) -> dict[str, object]:
+            raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad.")
+
+    class Newer(OnGpu):
+        def __dlpack__(self, *, stream: int | None):
+            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+
+    for take in (is_device_array, device_array_from):
+        with pytest.raises(
+            UsageError, match=r"this Recording cannot be taken: pass array\.detach\(\)"
+        ):
+            take(Recording(np.zeros(1)))
+    with pytest.raises(UsageError, match=r"by DLPack: .*use tensor\.detach\(\)"):
+        device_array_from(Newer(np.zeros(1)))
 
 
 def test_dlpack_with_an_offset() -> None:

@@ -16,7 +16,13 @@ from runtime.cuda import fakes
 
 from maxim_deploy.errors import BackendError, MissingDependencyError, OutOfMemoryError, UsageError
 from maxim_deploy.machine.gpu import find_gpu
-from maxim_deploy.runtime.cuda import Cuda, cuda_bindings, open_cuda, pycuda_provider
+from maxim_deploy.runtime.cuda import (
+    DEFAULT_STREAM,
+    Cuda,
+    cuda_bindings,
+    open_cuda,
+    pycuda_provider,
+)
 
 
 @pytest.fixture
@@ -138,6 +144,47 @@ def test_a_capture_that_fails_is_ended(api) -> None:
     assert len(api.named("cudaStreamEndCapture")) == 1 and not api.named("cudaGraphInstantiate")
 
 
+def test_garbage_that_is_found_in_a_capture_stays_until_it_is_over(api) -> None:
+    """Freeing device memory in the capturing thread spoils the capture, whoever's it is."""
+    cuda, stream = open_cuda(), open_cuda().stream()
+
+    def work() -> None:
+        for _ in range(10):
+            circle: list[object] = [cuda_memory.pop()]
+            circle.append(circle)
+        assert [[] for _ in range(20 * gc.get_threshold()[0])]  # the collector would run now
+
+    cuda_memory = [cuda.allocate(1) for _ in range(10)]
+    cuda.capture(stream, work)
+    assert gc.isenabled()
+    gc.collect()
+    names = [call[0] for call in api.named("cudaStreamEndCapture", "cudaFree") if call[1] != 0]
+    assert names == ["cudaStreamEndCapture", *["cudaFree"] * 10]
+
+
+def test_a_collector_that_is_off_stays_off(api) -> None:
+    cuda = open_cuda()
+    gc.disable()
+    try:
+        cuda.capture(cuda.stream(), lambda: None)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_memory_in_the_order_of_a_stream(api) -> None:
+    cuda, theirs = open_cuda(), open_cuda().wrap_stream(0xAB)
+    memory = cuda.allocate(8, theirs)
+    memory.close()
+    assert api.named("cudaMallocAsync") == [("cudaMallocAsync", 8, api.cudaStream_t(0xAB))]
+    (freed,) = api.named("cudaFreeAsync")
+    assert freed[1:] == (memory.address, api.cudaStream_t(0xAB))
+    assert cuda.allocate(8, theirs).address == memory.address
+    api.fail["cudaMallocAsync"] = fakes.ERRORS.cudaErrorMemoryAllocation
+    with pytest.raises(OutOfMemoryError, match="cudaMallocAsync"):
+        cuda.allocate(8, theirs)
+
+
 def test_the_calls_are_those_of_the_package() -> None:
     """The fake counts arguments against the docstrings; here are their names and order."""
     assert fakes.parameters("cudaMemcpyAsync") == ["dst", "src", "count", "kind", "stream"]
@@ -145,6 +192,10 @@ def test_the_calls_are_those_of_the_package() -> None:
     assert fakes.parameters("cudaStreamBeginCapture") == ["stream", "mode"]
     assert fakes.parameters("cudaEventElapsedTime") == ["start", "end"]
     assert fakes.parameters("cudaGetDevice") == []
+    assert fakes.parameters("cudaMallocAsync") == ["size", "hStream"]
+    assert fakes.parameters("cudaFreeAsync") == ["devPtr", "hStream"]
+    assert hasattr(fakes.real.cudaPointerAttributes, "device")
+    assert int(fakes.real.cudaStreamLegacy) == DEFAULT_STREAM
     assert int(fakes.real.cudaStreamNonBlocking) == 1 and int(fakes.real.cudaHostAllocDefault) == 0
 
 
