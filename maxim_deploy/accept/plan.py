@@ -124,12 +124,10 @@ STEPS = (
 
 
 def listed() -> str:
-    """The table for people: name, what it does, and the backends that it is for."""
-    backends = [
-        (step, [spec for spec in BACKENDS if step.takes(spec)]) for step in STEPS
-    ]  # a step is for at least one
-    return "\n".join(
-        f"{step.name:<16}{step.does:<46}{', '.join(spec.name for spec in specs)} "
-        f"(needs {step.needs(specs[0])})"
-        for step, specs in backends
-    )
+    """The table for people: name, what it does, the backends that it is for, what it needs."""
+    lines = []
+    for step in STEPS:
+        specs = [spec for spec in BACKENDS if step.takes(spec)]
+        names = ", ".join(spec.name for spec in specs)
+        lines.append(f"{step.name:<16}{step.does:<46}{names} (needs {step.needs(specs[0])})")
+    return "\n".join(lines)

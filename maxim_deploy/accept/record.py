@@ -28,8 +28,11 @@ from maxim_deploy.spec.decoding import decoded, encoded
 FORMAT = 1
 PASSED, FAILED, NOT_RUN = "passed", "failed", "could not run"
 
-_FOLDERS = re.compile(r"(?<![\w:/\\.])(?:[A-Za-z]:)?[/\\](?:[^\s/\\'\":;,|]+[/\\])+")
-"""The folders of an absolute path, up to its last part."""
+_FOLDERS = re.compile(
+    r"""(?<=['"])(?:[A-Za-z]:)?[/\\](?:[^/\\'"]+[/\\])+"""
+    r"""|(?<![\w:/\\.])(?:[A-Za-z]:)?[/\\](?:[^\s/\\'":;,|]+[/\\])+"""
+)
+"""The folders of an absolute path, up to its last part; between quotes they may have spaces."""
 
 
 @dataclass(frozen=True)

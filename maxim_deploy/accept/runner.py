@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def accept(
     *,
     only: Sequence[str] = (),
     limit_s: float,
-    tell: Callable[[Outcome], object] = lambda _: None,
+    tell: Callable[[Record], object] = lambda _: None,
 ) -> Record:
     """Run all steps, or some, on all models.
 
@@ -86,17 +86,17 @@ def accept(
         machine: the machine at hand.
         only: names of steps; empty for all.
         limit_s: seconds for everything. Steps that it is too short for could not run.
-        tell: gets each outcome as it is known.
+        tell: gets the record so far after each step; its last outcome is the new one.
     """
     begin, created = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     steps = [step for step in STEPS if not only or step.name in only]
-    outcomes = []
+    record = Record(created, 0.0, limit_s, environment(), machine.gpus, [])
     for model in models:
         for outcome in _on_model(model, machine, steps, begin + limit_s):
-            tell(outcome)
-            outcomes.append(outcome)
-    seconds = round(time.monotonic() - begin, 1)
-    return Record(created, seconds, limit_s, environment(), machine.gpus, outcomes)
+            seconds = round(time.monotonic() - begin, 1)
+            record = replace(record, seconds=seconds, outcomes=[*record.outcomes, outcome])
+            tell(record)
+    return record
 
 
 def _on_model(

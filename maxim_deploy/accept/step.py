@@ -13,8 +13,10 @@ from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.imaging import to_unit
 from maxim_deploy.imaging.pixels import to_batch
 from maxim_deploy.parity.pictures import own_samples
+from maxim_deploy.parity.thresholds import threshold_for
 from maxim_deploy.runtime import Restorer, load
 from maxim_deploy.runtime.registry import BackendSpec, backend_named
+from maxim_deploy.spec.precision import FULL
 
 Numbers = dict[str, Any]
 """What a step measured: plain values by name, the unit in the name."""
@@ -97,6 +99,28 @@ def check_restored(restored: NDArray[Any], image: NDArray[Any]) -> None:
 def largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
     """The largest absolute difference of two arrays of one shape, in their own units."""
     return float(np.abs(found.astype(np.float64) - expected).max(initial=0))
+
+
+def check_near(
+    found: NDArray[Any], expected: NDArray[Any], precision: str, what: str, **numbers: Any
+) -> None:
+    """Refuse two results of 8 bits that are further apart than rounding makes them.
+
+    Args:
+        found: one result, in levels.
+        expected: the other.
+        precision: of the network that made both.
+        what: in words, for the message.
+        numbers: what was measured until now.
+
+    Raises:
+        FaultError: they are.
+    """
+    levels = largest_difference(found, expected)
+    most = threshold_for((precision, FULL), in_8_bits=2).max_error_levels
+    if not levels <= most:
+        reason = f"{what} | {levels:.2f} levels apart | expected {most:.2f} at most in {precision}"
+        raise FaultError(reason, **numbers)
 
 
 def same_bits(found: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> bool:

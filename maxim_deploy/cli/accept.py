@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import check_known
 from maxim_deploy.spec.quantities import seconds_from
+
+if TYPE_CHECKING:
+    from maxim_deploy.accept.record import Record
 
 
 @click.command("maxim-deploy accept")
@@ -53,14 +57,16 @@ def accept(
     limit_s = seconds_from(time_limit, "--time-limit")
     machine = runner.machine_at_hand()
     models = models_of(bundle, with_large or machine.gpus > 0, shell.say)
-    tell = shell.say if as_json else shell.emit
-    record = runner.accept(
-        models, machine, only=only, limit_s=limit_s, tell=lambda outcome: tell(str(outcome))
-    )
+
+    def tell(so_far: Record) -> None:
+        (shell.say if as_json else shell.emit)(str(so_far.outcomes[-1]))
+        # After each step: a machine may be taken away, or the file be none that can be written.
+        if output is not None:
+            so_far.write(output)
+
+    record = runner.accept(models, machine, only=only, limit_s=limit_s, tell=tell)
     if as_json:
         shell.emit(record.to_json())
-    if output is not None:
-        record.write(output)
     counts = record.counts()
     shell.say(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     if counts[FAILED]:
