@@ -32,8 +32,8 @@ COMPARED = ((37, 90), SMALL, (192, 320))
 """Sizes of the pictures that are held against float32."""
 
 TILE = 512
-LEAST_DB = 40.0
-"""PSNR to the whole picture. The demo model has 52 dB or more at this tile; a seam costs 10."""
+LEAST_DB = 35.0
+"""PSNR to the whole picture. The demo model has 52 dB or more at this tile, others mix more."""
 
 
 def load_and_run(setting: Setting) -> Numbers:
@@ -104,7 +104,7 @@ def agree_with_float32(setting: Setting) -> Numbers:
             decibels.append(found.psnr)
             if faults := threshold.faults(found):
                 where = f"picture of {image.shape[0]}x{image.shape[1]} against {reference} {FULL}"
-                raise FaultError(f"{where} | {'; '.join(faults)}", levels=found.max_error_levels)
+                raise FaultError(f"{where} | {'; '.join(faults)}", max_error_levels=errors[-1])
     return {
         "reference": reference,
         "max_error_levels": max(errors),

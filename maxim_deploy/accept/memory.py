@@ -73,8 +73,9 @@ def restore_in_little_memory(setting: Setting) -> Numbers:
     numbers = {"whole_bytes": whole.bytes, "limit_bytes": limit, "tiles": plan.tiles}
     if plan.tiles < 2:
         raise FaultError(f"max_memory={limit} | {plan} | expected tiles", **numbers)
-    # Of a GPU's run nobody knows the peak afterwards; the step `peak-memory` watches one.
-    if on_cpu and peak > limit * OVER:
+    # Of a GPU's run nobody knows the peak afterwards, and the reference in PyTorch promises none;
+    # the step `peak-memory` watches a GPU.
+    if on_cpu and setting.spec.runs != "weights" and peak > limit * OVER:
         raise FaultError(
             f"max_memory={limit} | the process had {peak} bytes | expected {OVER:g} times the "
             "limit at most",

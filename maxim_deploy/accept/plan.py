@@ -32,7 +32,7 @@ class Step:
     function: str
     does: str
     takes: Callable[[BackendSpec], bool]
-    limit_s: float = 120.0
+    limit_s: float = 180.0
     gpus: int = 1
     uses_engine: bool = True
     is_short: bool = True
@@ -41,12 +41,6 @@ class Step:
     def path(self) -> str:
         """The function, for `child`."""
         return f"{_HERE}.{self.function}"
-
-    def needs(self, spec: BackendSpec) -> str:
-        """What it needs on a backend, in words."""
-        gpus = ("", "a GPU", "two GPUs")[self.gpus] if spec.is_on_gpu else ""
-        engine = "an engine" if self.uses_engine and _has_engines(spec) else ""
-        return " and ".join(filter(None, (gpus, engine))) or "the library"
 
 
 def _every(_: BackendSpec) -> bool:
@@ -87,8 +81,7 @@ STEPS = (
     Step("layers", "building:list_layers", "list the layers of the engine", _has_engines, gpus=0),
     Step("load", "loading:load_and_run", "load, and restore one picture", _every),
     Step("shapes", "loading:run_shapes", "odd, thin and tiny sizes, each pixel type", _every),
-    Step("agreement", "loading:agree_with_float32", "results against the float32 graph", _every,
-         limit_s=180),
+    Step("agreement", "loading:agree_with_float32", "results against the float32 graph", _every),
     Step("lanes", "streams:run_two_lanes", "two callers at a time, bit for bit", _every),
     Step("pending-work", "streams:read_pending_work", "a tensor that torch still writes", _on_gpu),
     Step("default-stream", "streams:read_default_stream", "the same in torch's default stream",
@@ -116,18 +109,20 @@ STEPS = (
     Step("compatibility", "building:build_for_others", "engines for other versions and GPUs",
          _has_engines, limit_s=300, is_short=False),
     Step("profile", "speed:profile_by_block", "where the time goes, by block", _is_profiled),
-    Step("bound", "speed:compare_with_bound", "time against the bound", _is_planned, limit_s=180),
+    Step("bound", "speed:compare_with_bound", "time against the bound", _is_planned),
     Step("eager", "speed:compare_lazy_with_eager", "lazy against eager kernels", _is_rtx),
 )
 # fmt: on
 """In the order in which they run."""
 
 
+_NOTES = {0: " (also without a GPU)", 1: "", 2: " (two GPUs)"}
+
+
 def listed() -> str:
-    """The table for people: name, what it does, the backends that it is for, what it needs."""
+    """The table for people: name, what it does, the backends that it is for."""
     lines = []
     for step in STEPS:
-        specs = [spec for spec in BACKENDS if step.takes(spec)]
-        names = ", ".join(spec.name for spec in specs)
-        lines.append(f"{step.name:<16}{step.does:<46}{names} (needs {step.needs(specs[0])})")
+        names = ", ".join(spec.name for spec in BACKENDS if step.takes(spec))
+        lines.append(f"{step.name:<16}{step.does:<46}{names}{_NOTES[step.gpus]}")
     return "\n".join(lines)

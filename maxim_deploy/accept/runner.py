@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from maxim_deploy.accept.models import Model
 from maxim_deploy.accept.plan import STEPS, Step
 from maxim_deploy.accept.record import FAILED, NOT_RUN, PASSED, Outcome, Record, publishable
 from maxim_deploy.accept.step import Setting
+from maxim_deploy.errors import BundleError
 from maxim_deploy.machine.facts import environment
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.machine.processes import how_it_ended, python_process
@@ -68,7 +70,9 @@ def machine_at_hand() -> Machine:
     gpus = 0
     while find_gpu(gpus) is not None:
         gpus += 1
-    return Machine({spec.name: verdict_from_process(spec.name) for spec in BACKENDS}, gpus)
+    names = [spec.name for spec in BACKENDS]
+    with ThreadPoolExecutor() as pool:
+        return Machine(dict(zip(names, pool.map(verdict_from_process, names), strict=True)), gpus)
 
 
 def accept(
@@ -148,7 +152,11 @@ def _outcome(
 def _lacks_engine(step: Step, spec: BackendSpec, bundle: Path) -> str | None:
     if spec.runs != "engines" or not step.uses_engine:
         return None
-    if any(entry.library == spec.name for entry in Bundle.open(bundle).manifest.engines):
+    try:
+        engines = Bundle.open(bundle).manifest.engines
+    except BundleError as error:  # an earlier step has spoiled the copy
+        return publishable(str(error))
+    if any(entry.library == spec.name for entry in engines):
         return None
     return f"the bundle has no engine of {spec.name}, for the step `build` made none"
 
@@ -179,10 +187,12 @@ def run_step(function: str, setting: Setting, limit_s: float) -> dict[str, Any]:
     except BaseException:  # Ctrl-C reaches this process only
         _kill(process)
         raise
-    if process.returncode:
+    answers = [line for line in said.splitlines() if line.startswith('{"outcome"')]
+    if process.returncode or not answers:
         last = publishable(log.strip().splitlines()[-1]) if log.strip() else "without a word"
-        return _failed(f"its process {how_it_ended(process.returncode)}: {last}")
-    result: dict[str, Any] = json.loads(said.splitlines()[-1])
+        when = " after its answer" if answers else ""
+        return _failed(f"its process {how_it_ended(process.returncode)}{when}: {last}")
+    result: dict[str, Any] = json.loads(answers[-1])
     return result
 
 

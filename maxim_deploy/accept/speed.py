@@ -6,7 +6,7 @@ import time
 from statistics import median
 
 from maxim_deploy.accept.engine import engine_backend, median_ms
-from maxim_deploy.accept.step import CannotRunError, FaultError, Numbers, Setting
+from maxim_deploy.accept.step import SMALL, CannotRunError, FaultError, Numbers, Setting
 from maxim_deploy.benchmarks.profile.bundle_profile import profile_bundle
 from maxim_deploy.benchmarks.roofline import Roofline
 from maxim_deploy.benchmarks.runners import runner_of
@@ -41,9 +41,9 @@ LEAST_DB = 60.0
 def profile_by_block(setting: Setting) -> Numbers:
     """Let the library's profiler say where the time goes, and find the block of each node."""
     info, bundle = _info(setting), Bundle.open(setting.bundle)
-    profile = profile_bundle(
-        bundle, info.precision, setting.frame, setting.backend, io=info.io, runs=3
-    )
+    # A CPU has the same shares at any size, and a GPU is busy with launches at a small one.
+    size = setting.frame if setting.spec.is_on_gpu else SMALL
+    profile = profile_bundle(bundle, info.precision, size, setting.backend, io=info.io, runs=3)
     blocks = profile.by_block()
     numbers = {
         "wall_ms": profile.wall_ms,

@@ -92,7 +92,8 @@ def check_restored(restored: NDArray[Any], image: NDArray[Any]) -> None:
         raise FaultError(f"result | {found} | expected {expected}, as the image")
     if not np.isfinite(restored).all():
         raise FaultError(f"result of {expected} | has values that are NaN or infinite")
-    if np.ptp(image) and not np.ptp(restored):
+    # A single pixel may well become grey, or white.
+    if image.size > 3 and np.ptp(image) and not np.ptp(restored):
         raise FaultError(f"result of {expected} | is {restored.flat[0]} everywhere")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -54,6 +55,16 @@ def is_killed(_: Setting) -> dict[str, Any]:
 
 def exits(_: Setting) -> dict[str, Any]:
     os._exit(3)
+
+
+def exits_as_if_well(_: Setting) -> dict[str, Any]:
+    os._exit(0)
+
+
+def is_killed_at_its_end(_: Setting) -> dict[str, Any]:
+    """As where a library frees what is gone already."""
+    atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
+    return {"share": 1.0}
 
 
 def hangs(setting: Setting) -> dict[str, Any]:

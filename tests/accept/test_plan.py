@@ -62,9 +62,9 @@ def test_an_engine_is_built_before_it_is_used() -> None:
 def test_the_list() -> None:
     lines = listed().splitlines()
     assert len(lines) == len(STEPS)
-    assert lines[0].split()[0] == "parse" and "(needs the library)" in lines[0]
+    assert lines[0].split()[0] == "parse" and lines[0].endswith("(also without a GPU)")
     (second,) = [line for line in lines if line.startswith("second-gpu")]
-    assert "(needs two GPUs and an engine)" in second
+    assert second.endswith("tensorrt, tensorrt-rtx, onnxruntime-cuda (two GPUs)")
 
 
 def test_a_bundle_that_is_named(bundle: Path) -> None:

@@ -47,6 +47,12 @@ def test_a_step_that_passes() -> None:
         ("raises_anything", FAILED, "ZeroDivisionError: by zero"),
         ("is_killed", FAILED, "its process was killed by SIGSEGV: CUDA error 700 in driver.so"),
         ("exits", FAILED, "its process ended with exit code 3: without a word"),
+        ("exits_as_if_well", FAILED, "its process ended with exit code 0: without a word"),
+        (
+            "is_killed_at_its_end",
+            FAILED,
+            "its process was killed by SIGSEGV after its answer: without a word",
+        ),
     ],
 )
 def test_how_a_step_ends(function: str, outcome: str, reason: str) -> None:
@@ -272,6 +278,19 @@ def test_the_bundle_stays_as_it_is(bundle, monkeypatch) -> None:
     monkeypatch.setattr(runner, "run_step", spoil)
     recorded([Model("tiny", lambda: bundle)], only=["close"])
     assert (bundle / "manifest.json").read_text() == before
+
+
+def test_a_spoiled_copy_is_a_reason(with_engine, results, monkeypatch) -> None:
+    def spoil(function: str, setting: Setting, limit_s: float) -> dict[str, Any]:
+        Path(setting.bundle, "manifest.json").write_text("spoiled")
+        return {"outcome": PASSED, "reason": None, "numbers": {}}
+
+    built = Path(with_engine("tensorrt-rtx").bundle)
+    monkeypatch.setattr(runner, "run_step", spoil)
+    record = recorded([Model("tiny", lambda: built)], gpus=1, only=["load", "close"])
+    of_rtx = {one.step: one for one in record.outcomes if one.backend == "tensorrt-rtx"}
+    assert of_rtx["load"].outcome == PASSED and of_rtx["close"].outcome == NOT_RUN
+    assert "manifest" in of_rtx["close"].reason and record.outcomes[-1].backend == "torch"
 
 
 def test_steps_run_for_real(bundle) -> None:
