@@ -20,6 +20,7 @@ from maxim_deploy.engines.engine_file import BuildOptions
 from maxim_deploy.engines.store import add_engine
 from maxim_deploy.errors import BundleError
 from maxim_deploy.runtime.cuda import Cuda
+from maxim_deploy.runtime.request import FORMS
 from maxim_deploy.runtime.tensorrt_backend import TensorRtBackend
 from maxim_deploy.spec.engine_settings import engine_settings_from
 from maxim_deploy.spec.engines import ENGINE_FOLDER, EngineEntry, engine_for
@@ -27,8 +28,8 @@ from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import GPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 
-PROFILE = "64x64:1080x1920:1088x1920"
-"""Takes the pictures of all steps."""
+PROFILE = "64x64:1088x1920:1088x1920"
+"""Takes the pictures of all steps, padded as the tensor form needs them."""
 
 FIXED = "256x256"
 """For engines that are built beside: one shape, so that a build is short."""
@@ -37,7 +38,9 @@ TIMED_S = 1.0
 
 
 def build(bundle: Path, library: str, profile: str, **settings: Any) -> EngineEntry:
-    """Build an engine of a bundle's best graph for a GPU.
+    """Build an engine of the form that the bundle has engines of, or else of its best graph.
+
+    Another form would not be run: a backend takes all its engines of one.
 
     Args:
         bundle: folder of the bundle.
@@ -50,8 +53,11 @@ def build(bundle: Path, library: str, profile: str, **settings: Any) -> EngineEn
         UsageError, MissingDependencyError, EngineError: as `add_engine`.
     """
     options = settings.pop("options", BuildOptions())
-    graphs = [(graph.precision, graph.io) for graph in Bundle.open(bundle).manifest.graphs]
-    best = [(p, io) for p in GPU_PRECISIONS for io in ("image", "tensor") if (p, io) in graphs]
+    manifest = Bundle.open(bundle).manifest
+    engines = [(one.precision, one.io) for one in manifest.engines if one.library == library]
+    have = engines or [(graph.precision, graph.io) for graph in manifest.graphs]
+    forms = FORMS if engines else FORMS[::-1]
+    best = [(p, io) for p in GPU_PRECISIONS for io in forms if (p, io) in have]
     if not best:
         raise BundleError(f"bundle {str(bundle)!r} has no graph to build an engine from")
     asked = {"library": library, "profiles": [profile], "precision": best[0][0], "io": best[0][1]}

@@ -79,6 +79,20 @@ def test_a_bundle_without_graphs_has_no_engine(tiny) -> None:
         build_engine_of_bundle(tiny)
 
 
+@pytest.mark.parametrize("io", ["image", "tensor"])
+def test_an_engine_of_the_form_that_is_there(with_engine, monkeypatch, io: str) -> None:
+    bundle = Bundle.open(with_engine(RTX).bundle)
+    (entry,) = bundle.manifest.engines
+    engines = [entry, replace(entry, library="tensorrt", io="tensor"), replace(entry, io=io)]
+    Bundle(bundle.path, replace(bundle.manifest, engines=engines)).write()
+    asked = []
+    monkeypatch.setattr(
+        engine, "add_engine", lambda _, s, options: asked.append(s) or (entry, True)
+    )
+    engine.build(bundle.path, RTX, engine.PROFILE)
+    assert [(one.precision, one.io) for one in asked] == [("fp16", io)]
+
+
 def test_engines_are_built_beside(with_engine) -> None:
     setting = with_engine(RTX)
     with engine.bundle_without_engines(setting) as copy:
