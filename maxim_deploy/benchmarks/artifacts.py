@@ -62,17 +62,20 @@ def model_bundle(
     precisions: tuple[str, ...],
     cache: Path,
     progress: Callable[[str], None],
+    *,
+    verify: bool = False,
 ) -> Bundle:
     """The bundle of a model by name or of random weights, exported now unless `cache` has it.
 
     One in the cache is used again only if the precisions, the libraries and the source of this
-    package that it was made with are the same. It is not verified: that is the exporter's business.
+    package that it was made with are the same. Unless asked for it is not verified, which is the
+    exporter's business; verified, it knows what memory its runs take.
 
     Raises:
         UsageError, DownloadError, ExportError, BundleError: it cannot be made.
     """
     architecture = VARIANTS.get(model) if isinstance(model, str) else model
-    settings = BundleSettings(precisions, ("image", "tensor"), verify=False)
+    settings = BundleSettings(precisions, ("image", "tensor"), verify=verify)
     identity = _identity(architecture.to_json() if architecture else model, settings.to_json())
     folder = cache / f"{getattr(architecture, 'variant', model) or 'small'}-{identity}"
     if not folder.exists():

@@ -6,7 +6,7 @@ what a network does. The copy is a negation of an array far larger than the cach
 write, which unlike ONNX Runtime's own copy is shared among the threads. The fastest of the runs
 counts, since this is to be a ceiling.
 
-CUDA: not yet run on hardware.
+CUDA: "What ran where" in README.md, step `bound`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 On a GPU the network alone runs from device memory to device memory. GPU time is between two events
 in the stream that it runs in. ONNX Runtime does not let us choose that stream, so it has none.
 
-GPU: not yet run on hardware.
+GPU: "What ran where" in README.md, step `bound`.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class HostRunner(_BackendRunner):
 
 
 class DeviceRunner(_BackendRunner):
-    """A backend on a GPU; not yet run on hardware."""
+    """A backend on a GPU: its network runs from device memory to device memory."""
 
     def __init__(self, workload: Workload, opened: Opened) -> None:
         super().__init__(workload, opened)

@@ -1,6 +1,6 @@
 """The literal network in PyTorch, eager or compiled: the baseline that everybody has.
 
-GPU: not yet run on hardware.
+GPU: "What ran where" in README.md has the backend `torch`, which runs the same module.
 """
 
 from __future__ import annotations

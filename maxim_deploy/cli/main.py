@@ -9,7 +9,7 @@ import click
 
 from maxim_deploy.cli.shell import common_options
 
-_NAMES = ("export", "run", "bench", "parity", "doctor", "demo")
+_NAMES = ("export", "run", "bench", "parity", "doctor", "demo", "accept")
 """The commands, in the order of use."""
 
 

@@ -1,6 +1,6 @@
 """Weights from a bundle into an engine that was built without them.
 
-Not yet run on hardware: a refit needs a deserialized engine, and that a GPU.
+A refit needs a deserialized engine, and that a GPU: "What ran where" in README.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The GPU of a CUDA index is found by its place on the PCI bus: NVML counts all that are in the
 machine, CUDA those that `CUDA_VISIBLE_DEVICES` leaves.
 
-Not yet run on hardware.
+What ran where: a record of `maxim-deploy accept` has what they said, as `state` of its GPU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Engines in memory: each deserialized once per process and GPU, and shared.
 
-Not yet run on hardware: loading an engine needs a GPU.
+Loading an engine needs a GPU. "What ran where" in README.md says on which it has run.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ NEEDS: dict[tuple[str, ...], set[str]] = {
     (*MEASURE, "--against", "literal"): RUNTIME | BENCH | TORCH | GRAPHS,
     ("bench", "--suite", "suite.toml"): RUNTIME | BENCH | TORCH | GRAPHS,
     ("bench", "--render", "records.jsonl"): set(),
+    ("accept", "--list"): set(),
     ("bench", "--render", "records.jsonl", "--report", "OUT/b.html"): {"matplotlib", "jinja2"},
     ("parity", "B", *SMALL): RUNTIME | GRAPHS | TORCH,
     ("parity", "B:fp32", "B:fp16", *SMALL): RUNTIME | GRAPHS,

@@ -1,0 +1,144 @@
+"""What a step gets, how it says what came out, and the pictures that all steps use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.imaging import to_unit
+from maxim_deploy.imaging.pixels import to_batch
+from maxim_deploy.parity.pictures import own_samples
+from maxim_deploy.parity.thresholds import threshold_for
+from maxim_deploy.runtime import Restorer, load
+from maxim_deploy.runtime.registry import BackendSpec, backend_named
+from maxim_deploy.spec.precision import FULL
+
+Numbers = dict[str, Any]
+"""What a step measured: plain values by name, the unit in the name."""
+
+SMALL = (256, 256)
+"""Height and width where the size does not matter."""
+
+SETTLING_RUNS = 10
+"""TensorRT for RTX runs a general kernel until it has compiled the one for a shape."""
+
+_FRAMES = {False: (640, 768), True: (1080, 1920)}
+"""Height and width of a large picture, by whether it runs on a GPU."""
+
+
+class FaultError(MaximDeployError):
+    """The machine does not keep a promise. `numbers` is what was measured until then."""
+
+    def __init__(self, reason: str, **numbers: Any) -> None:
+        super().__init__(reason)
+        self.numbers: Numbers = numbers
+
+
+class CannotRunError(MaximDeployError):
+    """The step needs something that is not here, so it says nothing about the machine."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a step runs on; it travels as JSON.
+
+    Attributes:
+        bundle: folder of the bundle. A step leaves its graphs as they are.
+        backend: name of the backend, or of the library that builds for it.
+    """
+
+    bundle: str
+    backend: str
+
+    @property
+    def spec(self) -> BackendSpec:
+        """The row of the backend."""
+        return backend_named(self.backend)
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width of a large picture, which still takes seconds at most."""
+        return _FRAMES[self.spec.is_on_gpu]
+
+    def open(self, **options: Any) -> Restorer:
+        """The bundle on the backend; raises as `load`."""
+        return load(self.bundle, backend=self.backend, **options)
+
+
+def picture(size: tuple[int, int], number: int = 0) -> NDArray[np.uint8]:
+    """A photograph of a size, `[H, W, 3]`; those of other numbers differ from it."""
+    photo: NDArray[np.uint8] = own_samples(size)[0].pixels
+    return np.roll(photo, 17 * number, axis=1)
+
+
+def in_form(image: NDArray[np.uint8], io: str) -> NDArray[Any]:
+    """A picture as a graph takes it: `[1, H, W, 3]` uint8, or `[1, 3, H, W]` float32."""
+    return image[None] if io == "image" else to_batch(to_unit(image))
+
+
+def check_restored(restored: NDArray[Any], image: NDArray[Any]) -> None:
+    """Refuse what cannot be the result for an image, whatever the network.
+
+    Raises:
+        FaultError: another shape or type, a value that is not finite, or one level everywhere.
+    """
+    found, expected = (f"{one.dtype} {one.shape}" for one in (restored, image))
+    if found != expected:
+        raise FaultError(f"result | {found} | expected {expected}, as the image")
+    if not np.isfinite(restored).all():
+        raise FaultError(f"result of {expected} | has values that are NaN or infinite")
+    # A single pixel may well become grey, or white.
+    if image.size > 3 and np.ptp(image) and not np.ptp(restored):
+        raise FaultError(f"result of {expected} | is {restored.flat[0]} everywhere")
+
+
+def largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The largest absolute difference of two arrays of one shape, in their own units."""
+    return float(np.abs(found.astype(np.float64) - expected).max(initial=0))
+
+
+def check_near(
+    found: NDArray[Any], expected: NDArray[Any], precision: str, what: str, **numbers: Any
+) -> None:
+    """Refuse two results of 8 bits that are further apart than rounding makes them.
+
+    Args:
+        found: one result, in levels.
+        expected: the other.
+        precision: of the network that made both.
+        what: in words, for the message.
+        numbers: what was measured until now.
+
+    Raises:
+        FaultError: they are.
+    """
+    levels = largest_difference(found, expected)
+    most = threshold_for((precision, FULL), in_8_bits=2).max_error_levels
+    if not levels <= most:
+        reason = f"{what} | {levels:.2f} levels apart | expected {most:.2f} at most in {precision}"
+        raise FaultError(reason, **numbers)
+
+
+def same_bits(found: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> bool:
+    """Whether all arrays are equal."""
+    return all(map(np.array_equal, found, expected))
+
+
+def settled(run: Callable[[], list[NDArray[Any]]]) -> list[NDArray[Any]]:
+    """What `run` returns as soon as it returns the same bits twice in a row.
+
+    Raises:
+        FaultError: it never does.
+    """
+    before = run()
+    for _ in range(SETTLING_RUNS):
+        now = run()
+        if same_bits(now, before):
+            return now
+        before = now
+    raise FaultError(f"result | differs from run to run, {SETTLING_RUNS} times | expected one")
