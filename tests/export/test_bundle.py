@@ -130,17 +130,17 @@ def test_deployment_graph_of_s2(s2_bundle: Path, record_property) -> None:
     assert sum(node.op_type == "Transpose" for node in nodes) <= 317 + 6
 
 
-FP16_SIZES = [(256, 256), (512, 768), pytest.param((1088, 1920), marks=pytest.mark.extended)]
+LARGE = pytest.param((1088, 1920), marks=pytest.mark.extended)
 
 
 @pytest.mark.xdist_group("S-2")
 @pytest.mark.slow
-@pytest.mark.parametrize("size", FP16_SIZES)
+@pytest.mark.parametrize("size", [(256, 256), LARGE])
 def test_fp16_of_s2(s2_bundle: Path, size: tuple[int, int], record_property) -> None:
     check_fp16(s2_bundle, size, record_property)
 
 
-@pytest.mark.parametrize("size", FP16_SIZES)
+@pytest.mark.parametrize("size", [(256, 256), (512, 768), LARGE])
 def test_fp16_of_the_demo(demo_bundle: Path, size: tuple[int, int], record_property) -> None:
     check_fp16(demo_bundle, size, record_property)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from maxim_deploy.errors import ExportError, UsageError
+from maxim_deploy.export import tracing
 from maxim_deploy.export.deployment import FORMS as DEPLOYMENT_FORMS
 from maxim_deploy.export.deployment import REWRITES, DeploymentMaxim, Rewrites, algebra
 from maxim_deploy.export.deployment.algebra import Affine, Kernel
@@ -646,6 +647,21 @@ def test_a_kept_trace_is_what_tracing_gives(graph: ir.Model, kept_traces: None, 
     ir.save(tiny_graph(), tmp_path / "kept.onnx")
     traced, kept = (onnx.load(tmp_path / f"{name}.onnx") for name in ("traced", "kept"))
     assert kept == traced
+
+
+@pytest.mark.slow
+def test_the_graph_is_as_simple_as_the_exporter_makes_it(graph: ir.Model, kept_traces) -> None:
+    """`simplify` uses few of the exporter's rules; the others find nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        export = torch.onnx.export
+        patch.setattr(torch.onnx, "export", lambda *a, **k: export(*a, **{**k, "optimize": True}))
+        patch.setattr(tracing, "simplify", lambda _: None)
+        theirs = tiny_graph()
+    ours, expected = (
+        [(node.name, node.op_type, [v and v.name for v in node.inputs]) for node in one.graph]
+        for one in (graph, theirs)
+    )
+    assert ours == expected
 
 
 @pytest.fixture(scope="module")
