@@ -1,4 +1,4 @@
-"""What `maxim-bench` studies by itself: the cost of tiles, and what a `Restorer` adds."""
+"""What `maxim-bench` studies by itself: tiles, what a `Restorer` adds, and exact rewrites."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from maxim_deploy._optional import require_extra
 from maxim_deploy.benchmarks.overhead import CALLS, ROUNDS, SIZE, THREADS, overhead, soak
 from maxim_deploy.benchmarks.suite import read_options
 from maxim_deploy.benchmarks.tiles import (
@@ -105,3 +106,35 @@ def study_overhead(arguments: Sequence[Path], options: dict[str, Any], *, as_jso
             f"- Resident over {calls} calls of mixed sizes: {memory.begin / 1e6:.0f} MB before, "
             f"{memory.peak / 1e6:.0f} at most, {memory.end / 1e6:.0f} after"
         )
+
+
+def study_rewrites(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
+    """A row per choice of rewrites on stdout, or a JSON line of each.
+
+    Args:
+        arguments: a bundle with its literal weights.
+        options: `sizes` as given; one, of multiples of 64.
+        as_json: lines `{"rewrites": ...}`.
+
+    Raises:
+        UsageError: there is not one bundle and one size, or the size is no multiple of 64.
+        MaximDeployError: a library is missing, or an engine cannot be built.
+    """
+    if len(arguments) != 1:
+        raise UsageError("name one BUNDLE: maxim-bench --rewrites BUNDLE")
+    require_extra("export")
+    from maxim_deploy.benchmarks import rewrites
+    from maxim_deploy.benchmarks.artifacts import source_of
+    from maxim_deploy.checkpoints import read_checkpoint
+    from maxim_deploy.model import module_from_checkpoint
+    from maxim_deploy.spec.manifest import Bundle
+
+    sizes = read_options({"sizes": options["sizes"]}).get("sizes", (rewrites.SIZE,))
+    if len(sizes) != 1 or any(side % MULTIPLE_OF for side in sizes[0]):
+        raise UsageError(f"--rewrites takes one --size, of multiples of {MULTIPLE_OF}")
+    network = module_from_checkpoint(read_checkpoint(source_of(Bundle.open(arguments[0]))))
+    if not as_json:
+        shell.emit(rewrites.HEADS)
+    for cost in rewrites.cost_of_rewrites(network, sizes[0], shell.say):
+        line = json.dumps({"rewrites": asdict(cost)})
+        shell.emit(line if as_json else rewrites.row_of(cost))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _STUDIES = {
     "tiles": ("tile_sizes", "overlaps", "sigma"),
     "overhead": ("sizes", "rounds", "threads", "calls"),
+    "rewrites": ("sizes",),
 }
 """The options that go with each."""
 
@@ -86,6 +87,11 @@ _STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {"calls": "overhead"}
     type=click.FloatRange(min=0),
     help="With --tiles: noise, in levels of 255.  [default: 25]",
 )
+@click.option(
+    "--rewrites",
+    is_flag=True,
+    help="Count what an engine moves with each exact rewrite: one BUNDLE, and one --size.",
+)
 @click.option("--overhead", is_flag=True, help="Measure what a Restorer adds to the network.")
 @click.option(
     "--soak",
@@ -110,6 +116,7 @@ def bench(
     cache: Path | None,
     tiles: bool,
     overhead: bool,
+    rewrites: bool,
     render: bool,
     as_json: bool,
     **options: Any,
@@ -132,17 +139,19 @@ def bench(
     With --tiles the arguments are a BUNDLE that removes noise, and photographs; a row for each
     --tile and --overlap compares tiles with the whole image. With --overhead follows what a call of
     a Restorer takes over its backend, what threads do to it, and what memory a --soak of calls
-    takes, on the CPU; it goes with one --size, --rounds and --threads. With --json a line
-    {"tiles": ...} or {"overhead": ...}.
+    takes, on the CPU; it goes with one --size, --rounds and --threads. With --rewrites a row for
+    each deployment form, and for the GPU's without each of its own rewrites, has the layers, the
+    traffic and the activations of its engine, and its time on this CPU; that takes minutes. With
+    --json a line {"tiles": ...}, {"overhead": ...} or {"rewrites": ...}.
 
     With --render the arguments are files of records, which are shown, compared or reported again.
     """
     _check_study()
-    if tiles or overhead:
+    if tiles or overhead or rewrites:
         from maxim_deploy.cli import _bench_studies
 
-        study = _bench_studies.study_tiles if tiles else _bench_studies.study_overhead
-        study(bundles, options, as_json=as_json)
+        name = "tiles" if tiles else "overhead" if overhead else "rewrites"
+        getattr(_bench_studies, f"study_{name}")(bundles, options, as_json=as_json)
         return
     options = {key: value for key, value in options.items() if key not in _STUDY_ONLY}
     if report is None and (parity or pictures):
@@ -198,7 +207,7 @@ def bench(
 
 
 def _check_study() -> None:
-    """Refuse options that do not go with `--tiles` or `--overhead`, or that need them.
+    """Refuse options that do not go with a study such as `--tiles`, or that need one.
 
     Raises:
         UsageError: naming both options.

@@ -1,4 +1,4 @@
-"""`maxim-bench --tiles` and `--overhead`."""
+"""`maxim-bench --tiles`, `--overhead` and `--rewrites`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from maxim_deploy.benchmarks import rewrites
 from maxim_deploy.cli.bench import bench
+from maxim_deploy.export import FORMS
+from maxim_deploy.export.deployment import REWRITES
 
 PHOTO = Path(__file__).parents[2] / "maxim_deploy" / "assets" / "chelsea.png"
 
@@ -71,6 +74,30 @@ def test_overhead_as_json(demo_bundle: Path) -> None:
     assert found["call"]["rounds"] == 5 and found["in_threads"]["median"] > 0
 
 
+@pytest.mark.slow
+def test_rewrites(demo_bundle: Path, kept_traces: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both forms, in the order of the table; the GPU's moves less in fewer layers."""
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
+    monkeypatch.setattr(rewrites, "choices", lambda: FORMS)
+    monkeypatch.setattr(rewrites, "CPU_SIZE", (64, 64))
+    result = maxim_bench("--rewrites", demo_bundle, "--size", "256x256", "--json")
+    assert result.exit_code == 0, result.stderr
+    cpu, gpu = (json.loads(line)["rewrites"] for line in result.stdout.splitlines())
+    assert (cpu["name"], gpu["name"]) == ("cpu", "gpu")
+    cpu, gpu = cpu["traffic"], gpu["traffic"]
+    assert gpu["bytes_per_pixel"] < 0.85 * cpu["bytes_per_pixel"]
+    assert gpu["layers"] < 0.8 * cpu["layers"] and gpu["activation_bytes"] > 0
+    # Sums over positions alone are float32 at full size; they are no tensor of it.
+    assert gpu["float32_share"] < 0.01
+
+
+def test_every_rewrite_that_saves_traffic_is_left_out_once() -> None:
+    cpu, gpu = FORMS["cpu"], FORMS["gpu"]
+    changed = {name for name in REWRITES if getattr(cpu, name) != getattr(gpu, name)}
+    names = [name.removeprefix("gpu without ") for name in rewrites.choices()]
+    assert names[:2] == ["cpu", "gpu"] and set(names[2:]) == {"partitioned_norms", *changed}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -90,6 +117,9 @@ def test_overhead_as_json(demo_bundle: Path) -> None:
         ("--overhead b --size 64", "sizes must be HEIGHTxWIDTH: '64'"),
         ("--overhead b --rounds 0", "rounds must be int and at least 1: 0"),
         ("--overhead b --threads 0", "threads must be int and at least 1: 0"),
+        ("--rewrites", "name one BUNDLE: maxim-bench --rewrites BUNDLE"),
+        ("--rewrites b --rounds 3", "--rounds does not go with --rewrites"),
+        ("--rewrites b --size 100x64", "--rewrites takes one --size, of multiples of 64"),
         ("b --tile 128", "--tile belongs to --tiles, which was not given"),
         ("b --soak 5", "--soak belongs to --overhead, which was not given"),
     ],
@@ -100,7 +130,7 @@ def test_misuse_has_a_reason_and_exit_code_2(arguments: str, message: str) -> No
     assert message in result.stderr and "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("study", ["--tiles", "--overhead"])
+@pytest.mark.parametrize("study", ["--tiles", "--overhead", "--rewrites"])
 def test_no_bundle(study: str, tmp_path: Path) -> None:
     photos = [PHOTO] if study == "--tiles" else []
     result = maxim_bench(study, tmp_path, *photos)
