@@ -13,6 +13,7 @@ import importlib.metadata
 import inspect
 import os
 import platform
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,19 @@ ROOMS = ("model", "export/deployment")
 """Whose sources a network's `forward` is made of."""
 
 trace = torch.onnx.export
+
+
+def traced_anew(
+    module: nn.Module, arguments: tuple[torch.Tensor, ...], **options: Any
+) -> SimpleNamespace:
+    """What `torch.onnx.export` returns now, written and read as what is kept is; only `model`.
+
+    A graph that was read numbers the constants that are added to it in another way.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "traced.onnx")
+        ir.save(trace(module, arguments, **options).model, path)
+        return SimpleNamespace(model=ir.external_data.load_to_model(ir.load(path)))
 
 
 def keep() -> None:

@@ -13,6 +13,7 @@ from engines.bundles import entry_of, tiny_graph, write_bundle
 from gpus import L4
 
 from maxim_deploy.accept.step import Setting
+from maxim_deploy.engines.validity import Validity
 from maxim_deploy.runtime import registry
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import profiles_from_specs
@@ -74,7 +75,7 @@ def trt(api: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         fake_tensorrt.FakeEngine, "get_device_memory_size_for_profile_v2", lambda *_: largest
     )
     monkeypatch.setattr(tensorrt_engines, "load_library", lambda _: module)
-    monkeypatch.setattr(tensorrt_engines, "reasons_against", lambda *_: [])
+    monkeypatch.setattr(tensorrt_engines, "validity_of", lambda *_: Validity())
     for room in (tensorrt_engines, request):
         monkeypatch.setattr(room, "find_gpu", lambda device=0: L4)
     return module

@@ -112,7 +112,7 @@ def test_kernels_that_are_kept(trt, with_engine, monkeypatch) -> None:
 
 def test_kernels_that_are_not_saved(trt, with_engine, monkeypatch) -> None:
     compiles(monkeypatch, b"kernels")
-    monkeypatch.setattr("maxim_deploy.runtime.tensorrt_settings.RtxSettings.save", lambda _: None)
+    monkeypatch.setattr("maxim_deploy.runtime.tensorrt_settings.RuntimeCache.save", lambda _: None)
     with pytest.raises(FaultError, match=r"compiled kernels \| were not saved"):
         keep_compiled_kernels(with_engine("tensorrt-rtx"))
 
@@ -121,6 +121,6 @@ def test_kernels_of_an_earlier_run_do_not_count(trt, with_engine, monkeypatch) -
     compiles(monkeypatch, b"kernels")
     setting = with_engine("tensorrt-rtx")
     keep_compiled_kernels(setting)
-    monkeypatch.setattr("maxim_deploy.runtime.tensorrt_settings.RtxSettings.save", lambda _: None)
+    monkeypatch.setattr("maxim_deploy.runtime.tensorrt_settings.RuntimeCache.save", lambda _: None)
     with pytest.raises(FaultError, match="were not saved"):
         keep_compiled_kernels(setting)

@@ -108,7 +108,10 @@ def test_memory_that_never_comes_back(trt, api, with_engine, monkeypatch) -> Non
 
 
 def test_memory_that_is_lost_on_closing(trt, with_engine, monkeypatch) -> None:
-    monkeypatch.setattr("maxim_deploy.runtime.tensorrt_pool.Pool.close", lambda _: None)
+    kept = []
+    monkeypatch.setattr(
+        "maxim_deploy.runtime.tensorrt_pool.Pool.close", lambda pool: kept.append(pool._memory)
+    )
     monkeypatch.setattr(memory, "MAY_GROW", 10**6)
     with pytest.raises(FaultError, match="bytes are lost after closing"):
         run_out_of_memory(with_engine("tensorrt"))

@@ -99,7 +99,7 @@ def test_a_graph_that_is_captured_and_launched(trt, with_engine) -> None:
 
 
 def test_a_graph_that_is_never_captured(trt, api, with_engine) -> None:
-    api.fail["cudaStreamBeginCapture"] = ERRORS.cudaErrorNotSupported
+    api.fail["cudaGraphInstantiate"] = ERRORS.cudaErrorNotSupported
     with pytest.raises(FaultError, match="0 captured and 0 launched"):
         launch_graph(with_engine("tensorrt"))
 

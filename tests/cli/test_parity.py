@@ -94,13 +94,12 @@ def test_locate(demo_bundle: Path, tmp_path: Path) -> None:
     result = maxim_parity(*ends, "--locate", "--maps", tmp_path, "--json")
     (record,) = records(result)
     assert result.exit_code == 0 and record["first_departure"] is None
-    assert len(record["points"]) > 400 and record["environment"]
+    assert len(record["points"]) > 40 and record["environment"]  # two forms: by points
     assert [path.name.endswith(".growth.png") for path in tmp_path.iterdir()] == [True]
     result = maxim_parity(*ends, "--locate")
     assert "all agree" in result.stdout
-    named = {point["name"]: point["published"] for point in record["points"]}
-    (nearest,) = re.findall(r"nearest to the limit: (\S+) \((\S+)\), ", result.stdout)
-    assert named[nearest[0]] == nearest[1]
+    (nearest,) = re.findall(r"nearest to the limit: (\S+), ", result.stdout)
+    assert nearest in {point["name"] for point in record["points"]}
 
 
 def test_locate_names_published_blocks(demo_bundle: Path, tmp_path: Path) -> None:

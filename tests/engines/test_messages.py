@@ -106,7 +106,8 @@ ONE, OPEN, PART = (
     ],
 )
 def test_the_type_in_a_format(described: str, types: tuple[str, ...]) -> None:
-    line = f"Name: a, LayerType: conv, Outputs: [ {{ Name: o, Format/Datatype: {described} }}]"
+    tensor = f"{{ Name: o, Dimensions: [8], Format/Datatype: {described} }}"
+    line = f"Name: a, LayerType: conv, Outputs: [ {tensor}]"
     (layer,) = layers_from_log([("VERBOSE", f"Layers:\n{line}\n\n")])
     assert layer.types == types
 

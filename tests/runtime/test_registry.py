@@ -37,6 +37,9 @@ NO_BACKENDS = {
     "benchmarks/suite_run.py": "Python modules that an export needs",
     "benchmarks/tables.py": "baselines",
     "benchmarks/report/overview.py": "baselines",
+    "benchmarks/rewrites.py": "the engine library that builds without a GPU",
+    "accept/loading.py": "the reference that the CPU's backend is compared with",
+    "accept/building.py": "engine libraries, with settings that only one of them has",
 }
 
 
