@@ -17,6 +17,9 @@ from filelock import FileLock
 PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 """What this process may run on before it is pinned."""
 
+LONGEST = ("S-1", "S-2", "S-3")
+"""How the names of groups end that export a whole variant."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -54,7 +57,9 @@ def pytest_collection_modifyitems(
 def _share_out(items: list[pytest.Item]) -> None:
     """Among several test processes: a group of tests stays in one, and long groups come first.
 
-    The tests of a module are a group, for they share fixtures, unless they name another.
+    The tests of a module are a group, for they share fixtures, unless they name another. The groups
+    of a whole variant take minutes each. They share nothing, while others wait for each other to
+    export the demo model.
     """
     groups: dict[pytest.Item, str] = {}
     slow: Counter[str] = Counter()
@@ -66,7 +71,7 @@ def _share_out(items: list[pytest.Item]) -> None:
         else:
             groups[item] = marker.args[0]
         slow[groups[item]] += item.get_closest_marker("slow") is not None
-    items.sort(key=lambda item: -slow[groups[item]])
+    items.sort(key=lambda item: (not groups[item].endswith(LONGEST), -slow[groups[item]]))
 
 
 @pytest.fixture(scope="session", autouse=True)

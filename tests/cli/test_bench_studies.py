@@ -85,8 +85,8 @@ def test_rewrites(demo_bundle: Path, kept_traces: None, monkeypatch: pytest.Monk
     cpu, gpu = (json.loads(line)["rewrites"] for line in result.stdout.splitlines())
     assert (cpu["name"], gpu["name"]) == ("cpu", "gpu")
     cpu, gpu = cpu["traffic"], gpu["traffic"]
-    assert gpu["bytes_per_pixel"] < 0.85 * cpu["bytes_per_pixel"]
-    assert gpu["layers"] < 0.8 * cpu["layers"] and gpu["activation_bytes"] > 0
+    assert gpu["bytes_per_pixel"] < 0.9 * cpu["bytes_per_pixel"]
+    assert gpu["layers"] < 0.9 * cpu["layers"] and gpu["activation_bytes"] > 0
     # Sums over positions alone are float32 at full size; they are no tensor of it.
     assert gpu["float32_share"] < 0.01
 
