@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import reference
@@ -483,6 +484,18 @@ def test_a_graph_that_disagrees_is_refused(demo_bundle: Path) -> None:
     broken.get_submodule("stage_0_output_conv_0").bias.fill_(float("nan"))
     with pytest.raises(ExportError, match=r"differs from PyTorch by nan at"):
         verify_tensor_form(broken, demo_bundle / "fp32.tensor.onnx")
+
+
+def test_a_form_that_low_precision_alone_has_is_compared_too(demo_bundle: Path) -> None:
+    """Low precision is measured against a float32 graph of its form, which is not kept."""
+    checkpoint = open_model("demo-denoise")
+    writer = graphs.GraphWriter(demo_bundle, checkpoint, BundleSettings(), None, lambda _: None)
+    core, network = ir.load(demo_bundle / "fp32.tensor.onnx"), module_from_checkpoint(checkpoint)
+    writer._check_core(core, network)
+    for parameter in network.parameters():
+        parameter.mul_(1.01)
+    with pytest.raises(ExportError, match=r"core.onnx differs from PyTorch by .* was not kept"):
+        writer._check_core(core, network)
 
 
 @pytest.mark.parametrize("fault", ["fixed height", "renamed output", "float16 input", "no weights"])
