@@ -49,6 +49,7 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
                 "file": graph.file,
                 "precision": graph.precision,
                 "io": graph.io,
+                "form": graph.form,
                 "opset": graph.opset,
                 "nodes": graph.nodes,
                 "bytes": sum(
@@ -99,7 +100,7 @@ def inspection_text(report: dict[str, Any]) -> str:
     lines = [f"{report['path']}: {report['model']}, {report['variant'] or 'custom size'}"]
     lines += [f"this machine: {here}", "graphs:"]
     lines += [
-        f"  {graph['file']}: opset {graph['opset']}, {graph['nodes']} nodes, "
+        f"  {graph['file']}: {graph['form']} form, opset {graph['opset']}, {graph['nodes']} nodes, "
         f"{readable_bytes(graph['bytes'])} with its weights"
         for graph in report["graphs"]
     ]

@@ -21,6 +21,7 @@ import torch
 import maxim_deploy
 from maxim_deploy._files import sha256_of
 from maxim_deploy.checkpoints import demo_weights, open_model, read_checkpoint
+from maxim_deploy.engines.inspection import inspect_bundle, inspection_text
 from maxim_deploy.errors import BundleError, ExportError
 from maxim_deploy.export import (
     BundleSettings,
@@ -237,6 +238,16 @@ def test_manifest(demo_bundle: Path) -> None:
     assert graphs["fp16.tensor.onnx"]["parity"][0]["psnr"] >= LOW["fp16"].gate
     assert manifest["model"]["source"] == "demo-denoise.safetensors"
     assert set(manifest["tools"]) >= {"maxim-deploy", "torch", "onnx"}
+
+
+def test_every_graph_has_the_form_of_its_precision(demo_bundle: Path) -> None:
+    report = inspect_bundle(demo_bundle)
+    assert {graph["file"]: graph["form"] for graph in report["graphs"]} == {
+        f"{precision}.{io}.onnx": form
+        for precision, form in (("fp32", "cpu"), ("fp16", "gpu"))
+        for io in ("image", "tensor")
+    }
+    assert "fp16.tensor.onnx: gpu form, opset 20, " in inspection_text(report)
 
 
 def test_the_sizes_of_the_check_are_new_to_the_graph() -> None:
