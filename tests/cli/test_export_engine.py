@@ -43,8 +43,13 @@ def test_an_engine_for_a_bundle_that_is_there(bundle: Path) -> None:
 
     text = export("--inspect", bundle)
     assert text.returncode == 0 and text.stderr == ""
-    for part in ("fp16.image.onnx: cpu form, opset 20", path.name, "profile 720p (704x1280 to 768x1280",
-                 "for compute capability 8.9", "memory as the builder reports it"):  # fmt: skip
+    for part in (
+        "fp16.image.onnx: cpu form, opset 20",
+        path.name,
+        "profile 720p (704x1280 to 768x1280",
+        "for compute capability 8.9",
+        "memory as the builder reports it",
+    ):
         assert part in text.stdout
     report = json.loads(export("--inspect", bundle, "--json").stdout)
     (engine,) = report["engines"]
