@@ -30,7 +30,7 @@ from maxim_deploy.spec.manifest import Bundle
 BUDGET_S = 240.0
 
 FAST = {"optimization_level": 1}
-"""For engines whose speed nobody looks at: TensorRT builds them in seconds rather than minutes."""
+"""For engines that are not timed: TensorRT builds them in seconds rather than minutes."""
 
 KINDS: dict[str, tuple[dict[str, Any], ...]] = {
     "tensorrt": ({"version_compatible": True}, {"hardware_compatibility": "ampere-plus"}),

@@ -47,7 +47,11 @@ def _of_error(error: Exception) -> tuple[str, str]:
 
 
 def called(function: str, setting: Setting) -> Numbers:
-    """Call a function by its name, "module:function"; a module may need what is not installed."""
+    """Import and call "module:function".
+
+    Raises:
+        ModuleNotFoundError: a library that the module imports is not installed.
+    """
     module, _, name = function.partition(":")
     numbers: Numbers = getattr(importlib.import_module(module), name)(setting)
     return numbers

@@ -73,8 +73,8 @@ def restore_in_little_memory(setting: Setting) -> Numbers:
     numbers = {"whole_bytes": whole.bytes, "limit_bytes": limit, "tiles": plan.tiles}
     if plan.tiles < 2:
         raise FaultError(f"max_memory={limit} | {plan} | expected tiles", **numbers)
-    # Of a GPU's run nobody knows the peak afterwards, and the reference in PyTorch promises none;
-    # the step `peak-memory` watches a GPU.
+    # A GPU does not report the peak of a run afterwards; the step `peak-memory` watches it. The
+    # reference in PyTorch promises no peak.
     if on_cpu and setting.spec.runs != "weights" and peak > limit * OVER:
         raise FaultError(
             f"max_memory={limit} | the process had {peak} bytes | expected {OVER:g} times the "
@@ -173,7 +173,7 @@ def _peak(restorer: Restorer) -> Iterator[list[int]]:
         peak.append(peak_resident_bytes() - before)
         return
     most, done = [before], threading.Event()
-    # A run may give its memory back at its end, so somebody has to look while it lasts.
+    # A run may free its memory at its end, so a thread samples the memory during the run.
     watcher = threading.Thread(target=_watch, args=(restorer, most, done))
     watcher.start()
     try:

@@ -107,7 +107,7 @@ def _on_model(
     model: Model, machine: Machine, steps: Sequence[Step], deadline: float
 ) -> Iterator[Outcome]:
     with tempfile.TemporaryDirectory() as folder:
-        # Engines are built into a copy: the bundle of somebody else stays as it is.
+        # Engines are built into a copy: the user's bundle is not changed.
         bundle = Path(folder) / "bundle"
         made = _made(model, bundle)
         yield made
