@@ -15,9 +15,7 @@ import onnx_ir as ir
 from maxim_deploy._progress import Progress
 from maxim_deploy.benchmarks.timing import Ratio, interleaved, ratio, stopwatch
 from maxim_deploy.engines.building import build_engine
-from maxim_deploy.engines.layers import layers_from_log
-from maxim_deploy.engines.messages import memory_figures
-from maxim_deploy.engines.traffic import traffic_of
+from maxim_deploy.engines.fixed_builds import traffic_from_log
 from maxim_deploy.errors import EngineError
 from maxim_deploy.export import FORMS, DeploymentMaxim, Rewrites, onnx_from_module
 from maxim_deploy.export.deployment import REWRITES
@@ -102,9 +100,7 @@ def _traffic(trt: ModuleType, core: ir.Model, shape: Shape) -> Traffic:
         if parsed.errors:
             raise EngineError("; ".join(parsed.errors))
         build_engine(parsed, settings)
-    messages = parsed.logger.messages
-    layers = layers_from_log(messages)
-    return traffic_of(layers, shape, memory_figures(messages).get("activation_bytes"))
+    return traffic_from_log(parsed.logger.messages, shape)
 
 
 def _ratio(run: Any, plain: Any) -> Ratio:

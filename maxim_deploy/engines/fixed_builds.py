@@ -6,6 +6,7 @@ from its own list. At a fixed size it makes nearly the same layers, and lists th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from maxim_deploy.engines.engine_file import EngineJob, build_parsed, parsed_graph
@@ -15,7 +16,7 @@ from maxim_deploy.engines.traffic import traffic_of
 from maxim_deploy.errors import EngineError
 from maxim_deploy.machine.tensorrt import ParsedGraph
 from maxim_deploy.spec.engines import EngineEntry
-from maxim_deploy.spec.profiles import Profile
+from maxim_deploy.spec.profiles import Profile, Shape
 from maxim_deploy.spec.traffic import Traffic
 
 
@@ -44,10 +45,19 @@ def _counted(job: EngineJob, parsed: ParsedGraph, profile: Profile) -> Traffic:
     before = len(parsed.logger.messages)
     build_parsed(replace(job, settings=replace(job.settings, profiles=(fixed,))), parsed)
     messages = parsed.logger.messages[before:]
+    return traffic_from_log(messages, profile.opt)
+
+
+def traffic_from_log(messages: Sequence[tuple[str, str]], shape: Shape) -> Traffic:
+    """The traffic of the engine for one shape that a build with these messages made.
+
+    Raises:
+        EngineError: the library listed no layers.
+    """
     layers = layers_from_log(messages)
     if not layers:
         raise EngineError(
-            f"{job.settings.library} {job.trt.__version__} lists no layers, so that there is no "
-            "traffic to count | omit --traffic"
+            "the library lists no layers, so that there is no traffic to count | omit --traffic or "
+            "--rewrites"
         )
-    return traffic_of(layers, profile.opt, memory_figures(messages).get("activation_bytes"))
+    return traffic_of(layers, shape, memory_figures(messages).get("activation_bytes"))

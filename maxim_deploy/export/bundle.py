@@ -141,7 +141,9 @@ def _check_same(
             f"{str(existing.path)!r} was made from another checkpoint: it has SHA-256 {old}, this "
             f"one {new}. Choose another name, or pass --force to export anew"
         )
-    before, after = map(_in_any_order, (existing.manifest.settings, settings.to_json()))
+    # Older versions knew the CPU's form only, and did not say so.
+    there = {"form": "cpu", **existing.manifest.settings}
+    before, after = map(_in_any_order, (there, settings.to_json()))
     if allow_more:
         after |= {
             key: before[key]

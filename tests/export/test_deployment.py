@@ -29,7 +29,7 @@ from maxim_deploy.export.deployment import REWRITES, DeploymentMaxim, Rewrites, 
 from maxim_deploy.export.deployment.algebra import Affine, Kernel
 from maxim_deploy.export.deployment.mixing import SpatialMix
 from maxim_deploy.export.deployment.modules import Enlargement, Size
-from maxim_deploy.export.deployment.resampling import Enlarge, Shrink
+from maxim_deploy.export.deployment.resampling import Enlarge, FromAbove, Shrink
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE, onnx_from_module
 from maxim_deploy.model import Maxim, gmlp, module_from_checkpoint, primitives
 from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture
@@ -569,6 +569,20 @@ def test_shrink(form: str, factor: int, rows: int, columns: int) -> None:
         x, size=(rows, columns), mode="bilinear", align_corners=False, antialias=True
     )
     assert_close(Shrink(factor, FORMS[form]).double()(x), target)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("channels", [1, 5])
+def test_a_matrix_joins_the_shrinking(factor: int, channels: int) -> None:
+    """Also one that makes a single channel, as a depthwise kernel has."""
+    x, matrix = randn(2, 3, 6 * factor, 4 * factor), affine(3, channels)
+    levels = factor.bit_length() - 1
+    found, target = (
+        FromAbove(levels, matrix, Rewrites.only("convolutional_shrink", *names)).double()(x)
+        for names in (("folded_shrinks",), ())
+    )
+    assert found.shape == (2, channels, 6, 4)
+    assert_close(found, target)
 
 
 @pytest.mark.parametrize("factor", [2, 4])

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from engines.bundles import entry_of
+from gpus import need_gpus, torch_on_gpu
 
 pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
 
@@ -16,7 +17,6 @@ from runtime.cuda.fakes import ERRORS
 from runtime.engine_runs import fetched, on_device, opened, picture
 
 from maxim_deploy.errors import BackendError, UsageError
-from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime import tensorrt_engines
 from maxim_deploy.runtime.cuda import open_cuda
 from maxim_deploy.runtime.engine_set import EngineSet
@@ -250,12 +250,8 @@ def test_a_closed_restorer_takes_none(trt, bundle) -> None:
 @pytest.mark.parametrize("library", ["tensorrt-rtx", "tensorrt"])
 def test_torch_on_a_gpu(bundle, library: str) -> None:
     """Tensors that torch is still writing, in its stream and in ours; graphs and `out`."""
-    if find_gpu() is None:
-        pytest.skip("no NVIDIA GPU or driver here")
-    pytest.importorskip(library.replace("-", "_"))
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("torch has no CUDA here")
+    need_gpus(1, library)
+    torch = torch_on_gpu()
     from engines.bundles import settings
 
     from maxim_deploy.engines.store import add_engine
@@ -284,12 +280,8 @@ def test_torch_on_a_gpu(bundle, library: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("library", ["tensorrt-rtx", "tensorrt"])
 def test_two_gpus(bundle, library: str) -> None:
-    if find_gpu(1) is None:
-        pytest.skip("there are no two NVIDIA GPUs here")
-    pytest.importorskip(library.replace("-", "_"))
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("torch has no CUDA here")
+    need_gpus(2, library)
+    torch = torch_on_gpu()
     from engines.bundles import settings
 
     from maxim_deploy.engines.store import add_engine

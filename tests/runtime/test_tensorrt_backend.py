@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from engines.bundles import CHOSEN, entry_of
+from gpus import need_gpus
 
 pytest.importorskip("cuda.bindings.runtime", reason="pip install 'maxim-deploy[rtx]'")
 
@@ -19,7 +20,6 @@ from runtime.engine_runs import fetched, on_device, opened, picture
 
 from maxim_deploy.engines.validity import Validity
 from maxim_deploy.errors import BackendError, BundleError, OutOfMemoryError
-from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.runtime import tensorrt_engines
 from maxim_deploy.runtime.cuda import open_cuda
 from maxim_deploy.runtime.info import RestorerInfo
@@ -362,9 +362,7 @@ def test_stripped_engines_are_refitted_with_checked_weights(trt, bundle, monkeyp
 @pytest.mark.parametrize("library", ["tensorrt-rtx", "tensorrt"])
 def test_on_a_gpu(bundle, library: str) -> None:
     """Against ONNX Runtime on the CPU: sizes, repeats (graphs), device arrays, the kept kernels."""
-    if find_gpu() is None:
-        pytest.skip("no NVIDIA GPU or driver here")
-    pytest.importorskip(library.replace("-", "_"))
+    need_gpus(1, library)
     from maxim_deploy.engines.store import add_engine
     from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
 

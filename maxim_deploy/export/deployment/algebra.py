@@ -59,11 +59,6 @@ class Kernel(NamedTuple):
         return cls(layer.weight.double(), layer.bias.double())
 
 
-def centred(matrix: Affine) -> Affine:
-    """`x W` for rows less their means: `(x - m) W = x W'`, `W'` without its columns' means."""
-    return Affine(matrix.weight - matrix.weight.mean(dim=0, keepdim=True), matrix.bias)
-
-
 def chain(first: Affine, second: Affine) -> Affine:
     """Two matrices in a row: `(x W1 + b1) W2 + b2 = x (W1 W2) + (b1 W2 + b2)`."""
     return Affine(first.weight @ second.weight, first.bias @ second.weight + second.bias)
@@ -98,3 +93,13 @@ def behind_norm(norm: nn.Module, matrix: Affine) -> Affine:
     # The row of W that a channel meets takes its scale; all rows together take the shift.
     scale, shift = norm.weight.double(), norm.bias.double()
     return Affine(scale[:, None] * matrix.weight, shift @ matrix.weight + matrix.bias)
+
+
+def behind_deviation(norm: nn.Module, matrix: Affine) -> Affine:
+    """LayerNorm's mean joins the matrix as well: `(x - m 1) W = x W'`.
+
+    `m = x 1^T / C`, so `W'` is `W` with the mean of each column subtracted. The factor per row,
+    `modules.Deviation`, stays for the product's result.
+    """
+    folded = behind_norm(norm, matrix)
+    return Affine(folded.weight - folded.weight.mean(dim=0, keepdim=True), folded.bias)

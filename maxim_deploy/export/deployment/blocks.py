@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maxim_deploy.export.deployment.algebra import Affine, Kernel, behind_norm, centred, chain
+from maxim_deploy.export.deployment.algebra import Affine, Kernel, behind_deviation, chain
 from maxim_deploy.export.deployment.mixing import SpatialMix
 from maxim_deploy.export.deployment.modules import (
     Convolution,
@@ -53,7 +53,7 @@ class GatedBranch(TensorModule):
         projection = Affine.of(literal.in_project)
         self.norm = None
         if joined:
-            projection = centred(behind_norm(literal.LayerNorm, projection))
+            projection = behind_deviation(literal.LayerNorm, projection)
             nothing = torch.zeros_like(projection.weight)
             halves = [projection.weight, nothing] if is_grid else [nothing, projection.weight]
             projection = Affine(torch.cat(halves), projection.bias)
@@ -140,14 +140,14 @@ class JoinedMultiAxis(TensorModule):
     Args:
         literal: the block.
         rewrites: which to use.
-        chained: add the gates' products one after the other, without a concatenation, which is
-            the largest tensor alive at full size.
+        chained: add the gates' products one after the other, without a concatenation, which would
+            raise the peak of memory at full size.
     """
 
     def __init__(self, literal: gmlp.MultiAxisGmlp, rewrites: Rewrites, *, chained: bool) -> None:
         super().__init__()
-        opening = behind_norm(literal.LayerNorm_in, Affine.of(literal.in_project))
-        self.norm, self.opening = Deviation(), Matrix(centred(opening), rewrites)
+        opening = behind_deviation(literal.LayerNorm_in, Affine.of(literal.in_project))
+        self.norm, self.opening = Deviation(), Matrix(opening, rewrites)
         self.gelu = Gelu(rewrites)
         self.half_norms = Deviation()
         self.grid = GatedBranch(literal.GridGmlpLayer, rewrites, joined=True)
@@ -302,7 +302,7 @@ class CrossGate(nn.Module):
         literal: the block.
         rewrites: which to use.
         joined: whether the caller uses x only, and is not at full size, where the joined gates
-            would be the largest tensor alive.
+            would raise the peak of memory.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maxim_deploy.export.deployment.algebra import Affine, Kernel, behind_norm, centred
+from maxim_deploy.export.deployment.algebra import Affine, Kernel, behind_deviation, behind_norm
 from maxim_deploy.export.deployment.rewrites import Rewrites
 from maxim_deploy.model.primitives import LAYER_NORM_EPS
 
@@ -199,7 +199,7 @@ def norm_then(
     `normed` applies the norm, and the matrix takes both of its results.
     """
     if rewrites.deviations:
-        return Deviation(), centred(behind_norm(norm, matrix))
+        return Deviation(), behind_deviation(norm, matrix)
     if rewrites.folded_norms:
         return Norm(norm, plain=True), behind_norm(norm, matrix)
     return Norm(norm), matrix

@@ -54,25 +54,28 @@ class Shrink(TensorModule):
     zero padding f/2. At the border the taps outside are dropped and the rest renormalised. What
     is dropped there is 1/8 of the sum (f = 2: 1 of 8, f = 4: 1 + 3 of 32), so the first and last
     row and column are divided by 7/8. No Resize with antialias, which TensorRT does not have.
+
+    Args:
+        factor: 2 or 4.
+        rewrites: which to use.
+        matrix: its weight, without its bias, joins the convolution; see `FromAbove`.
     """
 
     BORDER = 8 / 7
 
-    def __init__(self, factor: int, rewrites: Rewrites) -> None:
+    def __init__(self, factor: int, rewrites: Rewrites, matrix: Affine | None = None) -> None:
         super().__init__()
         self.factor = factor
+        self.depthwise = matrix is None
         half = torch.arange(1, 2 * factor, 2, dtype=torch.float64) / (2 * factor**2)
         taps = torch.cat([half, half.flip(0)])
         self.kernel: Tensor | None = None
         if rewrites.convolutional_shrink:
             # Exact in float16 and bfloat16 as well: small odd numbers over a power of two.
-            self.kernel = nn.Parameter(torch.outer(taps, taps)[None, None], requires_grad=False)
-
-    def fold(self, matrix: Affine) -> None:
-        """Multiply each pixel of the result by a matrix, without its bias."""
-        assert self.kernel is not None
-        weight = matrix.weight.T[:, :, None, None] * self.kernel
-        self.kernel = nn.Parameter(weight, requires_grad=False)
+            kernel = torch.outer(taps, taps)[None, None]
+            if matrix is not None:
+                kernel = matrix.weight.T[:, :, None, None] * kernel
+            self.kernel = nn.Parameter(kernel, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` to `[N, C, H/f, W/f]`; folded, to as many channels as the matrix makes.
@@ -93,9 +96,8 @@ class Shrink(TensorModule):
                 f"shrinking by {self.factor} takes sides that are multiples of it and at least "
                 f"{2 * self.factor}, not {x.shape[2]}x{x.shape[3]}"
             )
-        depthwise = self.kernel.shape[0] == 1
-        groups = x.shape[1] if depthwise else 1
-        kernel = self.kernel.expand(groups, -1, -1, -1) if depthwise else self.kernel
+        groups = x.shape[1] if self.depthwise else 1
+        kernel = self.kernel.expand(groups, -1, -1, -1) if self.depthwise else self.kernel
         y = F.conv2d(x, kernel, stride=self.factor, padding=self.factor // 2, groups=groups)
         # `new_ones`, since a constant of another type would mix types in a low-precision graph.
         rows = F.pad(y.new_ones(1, 1, height - 2, 1), (0, 0, 1, 1), value=self.BORDER)
@@ -133,10 +135,9 @@ class FromAbove(TensorModule):
 
     def __init__(self, levels: int, matrix: Affine, rewrites: Rewrites) -> None:
         super().__init__()
-        self.shrink = Shrink(2**levels, rewrites)
-        self.folded = rewrites.folded_shrinks and self.shrink.kernel is not None
+        self.folded = rewrites.folded_shrinks and rewrites.convolutional_shrink
+        self.shrink = Shrink(2**levels, rewrites, matrix if self.folded else None)
         if self.folded:
-            self.shrink.fold(matrix)
             self.bias = nn.Parameter(matrix.bias[:, None, None].clone(), requires_grad=False)
         else:
             self.matrix = Convolution(_kernel(matrix))
