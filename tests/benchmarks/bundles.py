@@ -1,4 +1,4 @@
-"""The smallest network there is, as literal weights in a bundle without graphs."""
+"""Literal weights in a bundle without graphs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from pathlib import Path
 
 from maxim_deploy._files import sha256_of
 from maxim_deploy.benchmarks.artifacts import random_checkpoint
-from maxim_deploy.checkpoints import write_safetensors
+from maxim_deploy.checkpoints import Checkpoint, write_safetensors
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import Bundle, Manifest
 
 TINY = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
 
 
-def weights_only(folder: Path) -> Bundle:
-    checkpoint = random_checkpoint(TINY)
+def weights_only(folder: Path, checkpoint: Checkpoint | None = None) -> Bundle:
+    """By default of the smallest network there is."""
+    checkpoint = checkpoint or random_checkpoint(TINY)
     source = folder / "source.safetensors"
     write_safetensors(source, checkpoint)
     manifest = Manifest(
         model=checkpoint.descriptor,
-        architecture=TINY,
+        architecture=checkpoint.architecture,
         settings={},
         graphs=[],
         source=source.name,

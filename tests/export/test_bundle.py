@@ -22,7 +22,7 @@ import maxim_deploy
 from maxim_deploy._files import sha256_of
 from maxim_deploy.checkpoints import demo_weights, open_model, read_checkpoint
 from maxim_deploy.engines.inspection import inspect_bundle, inspection_text
-from maxim_deploy.errors import BundleError, ExportError
+from maxim_deploy.errors import BundleError, ExportError, UsageError
 from maxim_deploy.export import (
     BundleSettings,
     DeploymentMaxim,
@@ -57,8 +57,7 @@ class AllOutputs(torch.nn.Module):
         return tuple(image for scales in self.network.all_outputs(image) for image in scales)
 
 
-@pytest.mark.xdist_group("literal S-2")
-@pytest.mark.slow
+@pytest.mark.extended
 def test_literal_graph_agrees_with_the_reference(tmp_path: Path, record_property) -> None:
     """S-2, every case, every stage and scale, from one graph of the literal network."""
     names = [f"stage{stage}_scale{scale}" for stage in range(2) for scale in range(3)]
@@ -71,8 +70,7 @@ def test_literal_graph_agrees_with_the_reference(tmp_path: Path, record_property
     assert max(errors.values()) <= reference.TOLERANCE, errors
 
 
-@pytest.mark.xdist_group("S-3")
-@pytest.mark.slow
+@pytest.mark.extended
 def test_s3_graph_agrees_with_the_reference(tmp_path: Path, record_property) -> None:
     module = DeploymentMaxim(module_from_checkpoint(reference.checkpoint("S-3")))
     save_graph(onnx_from_module(module), tmp_path / "s3.onnx", "s3.weights", {})
@@ -111,6 +109,44 @@ def reference_bundle(variant: str, folder: Path, settings: BundleSettings) -> Pa
 def s1_bundle(tmp_path_factory: pytest.TempPathFactory, kept_traces: None) -> Path:
     settings = BundleSettings(precision=("fp32",), io=("tensor",), single_file=True)
     return reference_bundle("S-1", tmp_path_factory.mktemp("s1"), settings)
+
+
+@pytest.fixture(scope="module")
+def literal_bundle(tmp_path_factory: pytest.TempPathFactory, kept_traces: None) -> Path:
+    """The export compares the graph with the literal network, which is the reference's."""
+    settings = BundleSettings(("fp32",), ("image",), literal=True, single_file=True)
+    return reference_bundle("S-1", tmp_path_factory.mktemp("literal"), settings)
+
+
+@pytest.mark.xdist_group("literal S-1")
+@pytest.mark.slow
+def test_literal_in_a_single_file(literal_bundle: Path) -> None:
+    names = {path.name for path in literal_bundle.iterdir()}
+    assert names == {"fp32.image.onnx", "source.safetensors", "manifest.json"}
+    model = onnx.load(literal_bundle / "fp32.image.onnx", load_external_data=False)
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert {entry.key: entry.value for entry in model.metadata_props}["form"] == "literal"
+    operators = {node.op_type for node in model.graph.node}
+    assert "ConvTranspose" in operators and "Gemm" not in operators
+
+
+@pytest.mark.xdist_group("literal S-1")
+@pytest.mark.slow
+def test_an_image_form_alone_is_served(literal_bundle: Path) -> None:
+    """What only the tensor form can do is refused."""
+    with maxim_deploy.load(literal_bundle) as restorer:
+        assert restorer.info.io == "image"
+        data = reference.load("S-1_n1_64x64")
+        expected = np.rint(data["output"][0].clip(0, 1) * 255)
+        assert np.abs(restorer(data["input_u8"][0]) - expected).max() <= 1
+        image = np.random.default_rng(0).integers(0, 256, (37, 90, 3), np.uint8)
+        session = onnxruntime.InferenceSession(literal_bundle / "fp32.image.onnx")
+        expected = session.run(None, {"image": image[None]})[0][0]
+        assert np.array_equal(restorer(image), expected)
+        with pytest.raises(UsageError, match="the image form, which takes uint8.*not uint16"):
+            restorer(image.astype(np.uint16))
+        with pytest.raises(UsageError, match="and 'truncate'; export it with --io image,tensor"):
+            restorer(image, rounding="truncate")
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
-import reference
 
 import maxim_deploy
 from maxim_deploy.cli.export import _measured
 from maxim_deploy.errors import BundleError, ExportError, UsageError
-from maxim_deploy.export import BundleSettings, export_bundle
+from maxim_deploy.export import BundleSettings
 from maxim_deploy.graph.checks import check_no_example_sizes
 from maxim_deploy.graph.precision import lowering as lowering_module
 from maxim_deploy.graph.precision.defaults import default_table
@@ -56,32 +54,6 @@ def test_metadata_says_what_a_graph_is(demo_bundle: Path) -> None:
     assert len(facts["model.source_sha256"]) == 64
     sizes = Bundle.open(demo_bundle).manifest.architecture.to_json()
     assert {name: int(facts[f"architecture.{name}"]) for name in sizes} == sizes
-
-
-@pytest.mark.slow
-def test_literal_in_a_single_file(kept_traces: None, tmp_path: Path) -> None:
-    checkpoint = reference.random_checkpoint(TINY)
-    settings = BundleSettings(("fp32",), ("image",), literal=True, single_file=True)
-    bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", settings)
-    names = {path.name for path in bundle.path.iterdir()}
-    assert names == {"fp32.image.onnx", "source.safetensors", "manifest.json"}
-    assert external_files(bundle.path / "fp32.image.onnx") == set()
-    model = onnx.load(bundle.path / "fp32.image.onnx")
-    assert {entry.key: entry.value for entry in model.metadata_props}["form"] == "literal"
-    operators = {node.op_type for node in model.graph.node}
-    assert "ConvTranspose" in operators and "Gemm" not in operators
-
-    # The runtime serves a bundle that has nothing but the image form, for what that form takes.
-    image = np.random.default_rng(0).integers(0, 256, (37, 90, 3), np.uint8)
-    with maxim_deploy.load(bundle.path) as restorer:
-        assert restorer.info.io == "image"
-        session = onnxruntime.InferenceSession(bundle.path / "fp32.image.onnx")
-        expected = session.run(None, {"image": image[None]})[0][0]
-        assert np.array_equal(restorer(image), expected)
-        with pytest.raises(UsageError, match="the image form, which takes uint8.*not uint16"):
-            restorer(image.astype(np.uint16))
-        with pytest.raises(UsageError, match="and 'truncate'; export it with --io image,tensor"):
-            restorer(image, rounding="truncate")
 
 
 def test_settings_that_do_not_go_together() -> None:

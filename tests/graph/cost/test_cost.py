@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import reference
 import torch
-from benchmarks.bundles import TINY, weights_only
+from benchmarks.bundles import weights_only
 from graph.small_graphs import SHAPE, UNIT, node, write
 from torch.utils.flop_counter import FlopCounterMode
 
-from maxim_deploy.benchmarks.artifacts import baseline_file, random_checkpoint
+from maxim_deploy.benchmarks.artifacts import baseline_file
 from maxim_deploy.benchmarks.subjects import Subject
 from maxim_deploy.checkpoints import open_model
 from maxim_deploy.errors import BackendError, UsageError
@@ -195,14 +196,16 @@ def test_the_gpus_form_has_the_operations_that_torch_counts(demo_bundle: Path) -
     assert low.bytes < full.bytes
 
 
+@pytest.mark.xdist_group("literal S-1")
 @pytest.mark.slow
 def test_the_literal_graph_has_the_operations_that_torch_counts(
-    tmp_path: Path,
+    kept_traces: None, tmp_path: Path
 ) -> None:
     literal = Subject("literal", is_baseline=True)
-    graph = baseline_file(literal, weights_only(tmp_path), tmp_path, lambda _: None)
+    checkpoint = reference.checkpoint("S-1")  # whose trace is kept for other tests anyway
+    graph = baseline_file(literal, weights_only(tmp_path, checkpoint), tmp_path, lambda _: None)
     cost = cost_of(graph, (1, 3, 64, 128))
-    counted = _counted_by_torch(module_from_checkpoint(random_checkpoint(TINY)), (64, 128))
+    counted = _counted_by_torch(module_from_checkpoint(checkpoint), (64, 128))
     # The graph leaves out what the full-size result does not need: the images at lower scales.
     unneeded = sum(counted[f"Maxim.stage_0_output_conv_{level}"] for level in (1, 2))
     assert cost.operations == counted["Global"] - unneeded
