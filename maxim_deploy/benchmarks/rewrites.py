@@ -42,7 +42,7 @@ class RewriteCost:
     """A choice of rewrites.
 
     Attributes:
-        name: "cpu" or "gpu", or a form without one of its rewrites.
+        name: of a form, perhaps without one of its rewrites.
         traffic: of its engine in low precision, at one size.
         on_cpu: time of its float32 graph in ONNX Runtime on a CPU over that of the CPU's form.
     """
@@ -53,13 +53,13 @@ class RewriteCost:
 
 
 def choices() -> dict[str, Rewrites]:
-    """The forms, and the GPU's without each rewrite that is there to save traffic."""
+    """The forms, and the GPU's without each other rewrite that is there to save traffic."""
     cpu, gpu = FORMS["cpu"], FORMS["gpu"]
     own = [name for name in REWRITES if getattr(gpu, name) != getattr(cpu, name)]
     without = {
         f"gpu without {name}": replace(gpu, **{name: False}) for name in ("partitioned_norms", *own)
     }
-    return {**FORMS, **without}
+    return {**FORMS, **{name: x for name, x in without.items() if x not in FORMS.values()}}
 
 
 def cost_of_rewrites(

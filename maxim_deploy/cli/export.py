@@ -18,8 +18,10 @@ from maxim_deploy.spec.architecture import architecture_of
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
 from maxim_deploy.spec.precision import (
+    AUTO,
+    AUTO_RANGE,
     DEFAULT_PRECISIONS,
-    DEPLOYMENT_FORMS,
+    FORM_CHOICES,
     FULL,
     PRECISIONS,
 )
@@ -68,12 +70,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--form",
-    type=click.Choice(("auto", *DEPLOYMENT_FORMS)),
-    default="auto",
-    show_default=True,
-    help="Which rewrites to use: a CPU's, or a GPU's, which save memory traffic. auto: "
+    type=click.Choice(FORM_CHOICES),
+    help="Which rewrites to use: a CPU's, or a GPU's, which save memory traffic. gpu is for "
+    "engines of one size, gpu-range takes less memory in engines for a range of sizes. auto: "
     + ", ".join(f"{row.form} for {name}" for name, row in PRECISIONS.items())
-    + ".",
+    + ".  [default: auto, or auto-range with an engine for a range of sizes]",
 )
 @click.option("--single-file", is_flag=True, help="Embed the weights in each graph.")
 @click.option(
@@ -103,7 +104,7 @@ def export(
     precision: str | None,
     io: str | None,
     literal: bool,
-    form: str,
+    form: str | None,
     single_file: bool,
     precision_table: Path | None,
     no_source: bool,
@@ -139,7 +140,7 @@ def export(
             {
                 "--variant": asked.variant,
                 "--literal": literal,
-                "--form": form != "auto",
+                "--form": form,
                 "--single-file": single_file,
                 "--precision-table": precision_table,
                 "--no-source": no_source,
@@ -151,7 +152,7 @@ def export(
         settings = _settings(
             asked,
             literal=literal,
-            form=form,
+            form=form or (AUTO_RANGE if _takes_range(engine_asked) else AUTO),
             single_file=single_file,
             source=not no_source,
             verify=not no_verify,
@@ -179,6 +180,10 @@ def _refuse_all(for_an_export: dict[str, Any]) -> None:
     """Refuse options that would do nothing, because only an engine is built."""
     if given := [name for name, value in for_an_export.items() if value]:
         raise UsageError(f"{', '.join(given)}: for an export; name a MODEL or a --checkpoint")
+
+
+def _takes_range(engine: EngineSettings | None) -> bool:
+    return engine is not None and not all(profile.fixed for profile in engine.profiles)
 
 
 def _check_engine_has_graph(engine: EngineSettings, settings: BundleSettings) -> None:

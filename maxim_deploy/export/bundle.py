@@ -19,6 +19,7 @@ from maxim_deploy.export.graphs import GraphWriter
 from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.spec.manifest import MANIFEST, Bundle, Manifest
+from maxim_deploy.spec.precision import AUTO, AUTO_RANGE
 
 SOURCE = "source.safetensors"
 
@@ -43,7 +44,8 @@ def export_bundle(
         settings: what to export; None for the defaults.
         table: precision table to use in place of the default one; its digest is a setting.
         force: export anew and replace a bundle that is there.
-        allow_more: a bundle that is there may have more precisions and I/O forms than asked for.
+        allow_more: a bundle that is there may have more precisions and I/O forms than asked for,
+            and deployment forms for other sizes.
         command: command line to record in the manifest.
         progress: told what is being done.
 
@@ -150,6 +152,8 @@ def _check_same(
             for key in ("precision", "io")
             if set(after[key]) <= set(before.get(key, []))
         }
+        if {before["form"], after["form"]} == {AUTO, AUTO_RANGE}:
+            after["form"] = before["form"]
     differing = [
         f"{key}: {before.get(key)} there, {after.get(key)} now"
         for key in sorted({*before, *after})

@@ -9,8 +9,10 @@ from typing import Any
 from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.spec.precision import (
+    AUTO,
+    AUTO_RANGE,
     DEFAULT_PRECISIONS,
-    DEPLOYMENT_FORMS,
+    FORM_CHOICES,
     FULL,
     PRECISIONS,
     TRACED_OPSET,
@@ -30,7 +32,7 @@ class BundleSettings:
         source: keep the literal weights in the bundle.
         verify: compare each graph with what it stands for before it is kept.
         table: SHA-256 of the precision table that replaces the default one, or None.
-        form: of `DEPLOYMENT_FORMS`, for every precision; "auto" takes each precision's own.
+        form: of `FORM_CHOICES`; one of `DEPLOYMENT_FORMS` is for every precision.
 
     Raises:
         UsageError: a name is unknown, or `literal` is asked for in low precision.
@@ -43,13 +45,13 @@ class BundleSettings:
     source: bool = True
     verify: bool = True
     table: str | None = None
-    form: str = "auto"
+    form: str = AUTO
 
     def __post_init__(self) -> None:
         chosen("precision", self.precision, PRECISIONS)
         chosen("I/O form", self.io, IO_FORMS)
-        check_known("deployment form", self.form, ("auto", *DEPLOYMENT_FORMS))
-        if self.literal and self.form != "auto":
+        check_known("deployment form", self.form, FORM_CHOICES)
+        if self.literal and self.form not in (AUTO, AUTO_RANGE):
             raise UsageError(f"the literal form has no deployment form {self.form}; omit --form")
         if self.literal and self.precision != (FULL,):
             raise UsageError(
@@ -75,7 +77,7 @@ class BundleSettings:
         """The form of a precision's graphs: of `DEPLOYMENT_FORMS`, or "literal"."""
         if self.literal:
             return "literal"
-        return PRECISIONS[precision].form if self.form == "auto" else self.form
+        return PRECISIONS[precision].form_for(self.form)
 
     def to_json(self) -> dict[str, Any]:
         """As recorded in the manifest."""

@@ -23,7 +23,7 @@ class InspectedNetwork:
     """A network whose tensors can be looked at.
 
     Attributes:
-        form: "literal", or the deployment form, "cpu" or "gpu"; tensors of one form are matched by
+        form: "literal", or the deployment form; tensors of one form are matched by
             their own names.
         precision: of the network.
         architecture: tells its points, and its blocks by their published names.

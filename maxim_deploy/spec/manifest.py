@@ -62,7 +62,7 @@ class GraphEntry:
         run_bytes: memory that runs with ONNX Runtime on a CPU take, measured at export: for some
             numbers of padded pixels, the smallest first, those and the bytes; None if it was not.
         run_bytes_per_pixel: what each pixel beyond the last of them takes; None likewise.
-        form: "literal", or the deployment form, "cpu" or "gpu": which exact rewrites made it. Older
+        form: "literal", or the deployment form: which exact rewrites made it. Older
             bundles have the CPU's, and do not say so.
         unknown: what only newer versions say of it, kept on rewriting.
     """

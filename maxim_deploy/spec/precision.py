@@ -13,9 +13,18 @@ from dataclasses import dataclass
 TRACED_OPSET = 20
 """What a network is traced at: the first opset with Gelu as one operator."""
 
-DEPLOYMENT_FORMS = ("cpu", "gpu")
-"""Which exact rewrites a graph is made with: those that save time on a CPU, or also those that save
-memory traffic on a GPU. `export.deployment.rewrites` lists both."""
+DEPLOYMENT_FORMS = ("cpu", "gpu", "gpu-range")
+"""Which exact rewrites a graph is made with: those that save time on a CPU, those that save memory
+traffic on a GPU, or of these the ones that suit engines for a range of sizes.
+`export.deployment.rewrites` lists them."""
+
+AUTO, AUTO_RANGE = "auto", "auto-range"
+FORM_CHOICES = (AUTO, AUTO_RANGE, *DEPLOYMENT_FORMS)
+"""What an export may be asked for. "auto" takes each precision's own form, "auto-range" the one
+that suits engines for a range of sizes."""
+
+_FOR_RANGES = {"gpu": "gpu-range"}
+"""Which form serves an engine that takes a range of sizes better."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,12 @@ class Precision:
     point_error: float
     benchmark_error: float
     layer_norm_gain: float
+
+    def form_for(self, choice: str) -> str:
+        """The form that one of `FORM_CHOICES` stands for."""
+        if choice == AUTO:
+            return self.form
+        return _FOR_RANGES.get(self.form, self.form) if choice == AUTO_RANGE else choice
 
     @property
     def largest_count(self) -> int:

@@ -78,13 +78,14 @@ def test_overhead_as_json(demo_bundle: Path) -> None:
 def test_rewrites(demo_bundle: Path, kept_traces: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both forms, in the order of the table; the GPU's moves less in fewer layers."""
     pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
-    monkeypatch.setattr(rewrites, "choices", lambda: FORMS)
+    forms = {name: FORMS[name] for name in ("cpu", "gpu")}
+    monkeypatch.setattr(rewrites, "choices", lambda: forms)
     monkeypatch.setattr(rewrites, "CPU_SIZE", (64, 64))
     result = maxim_bench("--rewrites", demo_bundle, "--size", "256x256", "--json")
     assert result.exit_code == 0, result.stderr
-    cpu, gpu = (json.loads(line)["rewrites"] for line in result.stdout.splitlines())
-    assert (cpu["name"], gpu["name"]) == ("cpu", "gpu")
-    cpu, gpu = cpu["traffic"], gpu["traffic"]
+    found = [json.loads(line)["rewrites"] for line in result.stdout.splitlines()]
+    assert [cost["name"] for cost in found] == ["cpu", "gpu"]
+    cpu, gpu = (cost["traffic"] for cost in found)
     assert gpu["bytes_per_pixel"] < 0.9 * cpu["bytes_per_pixel"]
     assert gpu["layers"] < 0.9 * cpu["layers"] and gpu["activation_bytes"] > 0
     # Sums over positions alone are float32 at full size; they are no tensor of it.
@@ -95,7 +96,10 @@ def test_every_rewrite_that_saves_traffic_is_left_out_once() -> None:
     cpu, gpu = FORMS["cpu"], FORMS["gpu"]
     changed = {name for name in REWRITES if getattr(cpu, name) != getattr(gpu, name)}
     names = [name.removeprefix("gpu without ") for name in rewrites.choices()]
-    assert names[:2] == ["cpu", "gpu"] and set(names[2:]) == {"partitioned_norms", *changed}
+    assert names[:3] == ["cpu", "gpu", "gpu-range"]
+    # Which "gpu-range" is.
+    assert {*names[3:], "full_size_halves"} == {"partitioned_norms", *changed}
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 from cli.commands import QUICK_EXPORT, command
+from click.testing import CliRunner
 from engines.bundles import tiny_graph, write_bundle
+
+from maxim_deploy.cli.export import export as maxim_export
+from maxim_deploy.errors import UsageError
+from maxim_deploy.export import BundleSettings
 
 pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
 
@@ -155,6 +160,28 @@ def test_export_and_engine_in_one_call(kept_traces: None, tmp_path: Path) -> Non
     again = export(*arguments)
     assert again.returncode == 0 and "tracing" not in again.stderr
     assert "up to date, nothing to build" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "form"),
+    [
+        (["--profile", "64x64"], "auto"),
+        (["--profile", "64x64", "--profile", "720p"], "auto-range"),
+        (["--profile", "720p", "--form", "gpu"], "gpu"),
+    ],
+)
+def test_an_engine_for_a_range_has_its_own_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], form: str
+) -> None:
+    def stop(asked: object, output: object, settings: BundleSettings, *more: object) -> None:
+        forms.append(settings.form)
+        raise UsageError("far enough")
+
+    forms: list[str] = []
+    monkeypatch.setattr("maxim_deploy.cli.export._export", stop)
+    whole = ["demo-denoise", "-o", str(tmp_path / "b"), *RTX, *arguments]
+    assert CliRunner().invoke(maxim_export, whole).exit_code == 2
+    assert forms == [form]
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,28 @@ def test_every_graph_has_the_form_of_its_precision(demo_bundle: Path) -> None:
     assert "fp16.tensor.onnx: gpu form, opset 20, " in inspection_text(report)
 
 
+def test_forms_for_engines() -> None:
+    def forms(choice: str) -> list[str]:
+        settings = BundleSettings(("fp32", "fp16", "bf16"), form=choice)
+        return [settings.form_of(precision) for precision in settings.precision]
+
+    assert forms("auto") == ["cpu", "gpu", "gpu"]
+    assert forms("auto-range") == ["cpu", "gpu-range", "gpu-range"]
+    assert forms("gpu") == ["gpu"] * 3
+    with pytest.raises(UsageError, match="unknown deployment form 'gpu-rang' .did you mean 'gpu-r"):
+        forms("gpu-rang")
+
+
+def test_an_engine_for_other_sizes_takes_the_form_that_is_there(demo_bundle: Path) -> None:
+    model, asked = open_model("demo-denoise"), BundleSettings(form="auto-range")
+    _, is_new = export_bundle(model, demo_bundle, asked, allow_more=True)
+    assert not is_new
+    with pytest.raises(BundleError, match="form: auto there, auto-range now"):
+        export_bundle(model, demo_bundle, asked)
+    with pytest.raises(BundleError, match="form: auto there, gpu now"):
+        export_bundle(model, demo_bundle, BundleSettings(form="gpu"), allow_more=True)
+
+
 def test_the_sizes_of_the_check_are_new_to_the_graph() -> None:
     for batch, _, height, width in UNSEEN_SHAPES:
         assert not {(batch, 0), (height, 2), (width, 3)} & {

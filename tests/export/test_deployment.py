@@ -402,12 +402,14 @@ def test_deviations_take_the_place_of_norms() -> None:
 
 def test_joined_halves_take_fewer_products_and_norms() -> None:
     """`z` is one product and one GELU where two were; 4 parts of the output are 2, 3 at level 0."""
-    change, full_size = changed_by("joined_halves"), 4
-    assert change["gelu"] == -MULTI_AXIS and change["plain_norm"] == -3 * MULTI_AXIS
-    assert change["addmm"] == -10 * MULTI_AXIS
-    assert change["matmul"] == (1 + 4 + 2) * MULTI_AXIS + full_size
-    assert change["sqrt"] == 2 * MULTI_AXIS
-    assert change["cat"] == MULTI_AXIS - full_size  # at full size the products are chained
+    for name, blocks in (("joined_halves", MULTI_AXIS - 4), ("full_size_halves", 4)):
+        change = changed_by(name)
+        assert change["gelu"] == -blocks and change["plain_norm"] == -3 * blocks
+        assert change["addmm"] == -10 * blocks
+        assert change["sqrt"] == 2 * blocks
+        chained = blocks if name == "full_size_halves" else 0
+        assert change["matmul"] == (1 + 4 + 2) * blocks + chained
+        assert change.get("cat", 0) == blocks - chained
 
 
 def test_early_projections_stand_before_the_partition_is_undone() -> None:
@@ -448,8 +450,8 @@ def test_partitioned_norms_stand_behind_the_partition(form: str) -> None:
 def test_every_rewrite_is_seen_to_fire() -> None:
     assert {*SAVES, "small_projections", "partitioned_norms"} == set(CPU)
     assert set(GPU) == {
-        "deviations", "joined_halves", "early_projections", "residual_maps", "folded_shrinks",
-        "joined_gates",
+        "deviations", "joined_halves", "full_size_halves", "early_projections", "residual_maps",
+        "folded_shrinks", "joined_gates",
     }  # fmt: skip
 
 

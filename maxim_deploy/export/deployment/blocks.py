@@ -373,7 +373,7 @@ class Groups(TensorModule):
             assert isinstance(mixer, gmlp.MultiAxisGmlp)
             self.steps.append(
                 JoinedMultiAxis(mixer, rewrites, chained=level == 0)
-                if rewrites.joined_halves
+                if (rewrites.joined_halves if level else rewrites.full_size_halves)
                 else MultiAxis(mixer, rewrites)
             )
             # Published names differ by one underscore: `_1_0` in the bottleneck, `_10` elsewhere.
