@@ -98,7 +98,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "extras",
     [
-        "", "cpu", "bench", "rtx", "cpu+video", "cpu+hdr",
+        "", "cpu", "gpu", "bench", "rtx", "tensorrt", "pycuda", "cpu+video", "cpu+hdr",
         *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
     ],
 )  # fmt: skip

@@ -159,9 +159,23 @@ def test_what_a_cpu_cannot_see_is_kept(demo_bundle: Path) -> None:
     assert len(blind - seeing) == 14 and "Slice_0" in seeing
 
 
-@pytest.mark.slow
-def test_an_export_takes_the_table(demo_bundle: Path, photos: Path, tmp_path: Path) -> None:
+def test_an_export_takes_the_table(bundle: Path, photos: Path, tmp_path: Path) -> None:
     """What `maxim-export --precision-table` does with it: types are verified, the gate passes."""
+    opened = Bundle.open(bundle)
+    cat = {"cat": read_image(photos / "cat.png").rgb}
+    report = bisect_bundle(opened, "fp16", cat, 62, size=(64, 64), cache=tmp_path / "cache")
+    (tmp_path / "table.json").write_text(report.table.to_json(report.decided))
+    table = read_precision_table(tmp_path / "table.json")
+    core = ir.load(opened.checked_graph(opened.graph("fp32", "tensor")))
+    lowered = Lowering(core, tmp_path, table, verify=True).lower("fp16")
+    assert {record["picture"] for record in lowered.parity} > {"chelsea"}
+    written = json.loads((tmp_path / "fp16.table.json").read_text())["decisions"]
+    islands = {n for d in written if d["type"] == "float32" for n in d["nodes"]}
+    assert len(islands) == report.after.float32_nodes > 0
+
+
+@pytest.mark.extended
+def test_the_demos_table_is_better(demo_bundle: Path, photos: Path, tmp_path: Path) -> None:
     cat = {"cat": read_image(photos / "cat.png").rgb}
     bundle = Bundle.open(demo_bundle)
     report = bisect_bundle(bundle, "fp16", cat, 69.5, size=(64, 64), cache=tmp_path)
