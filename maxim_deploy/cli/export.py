@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ from maxim_deploy._optional import require, require_extra
 from maxim_deploy._progress import Progress
 from maxim_deploy.cli import shell
 from maxim_deploy.cli._engine import build, check_build, engine_options, engine_settings, split_list
-from maxim_deploy.errors import UsageError
+from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.spec.architecture import architecture_of
+from maxim_deploy.spec.descriptor import LICENCE, last_component
+from maxim_deploy.spec.export_record import read_bounded
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
 from maxim_deploy.spec.precision import (
@@ -82,6 +85,14 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Which nodes stay float32, as JSON, in place of the default table.",
 )
+@click.option(
+    "--license",
+    "licence_file",
+    type=shell.PATH,
+    metavar="FILE",
+    help="Text of the licence of your own weights, to lie in the bundle as LICENSE. "
+    "Named models bring theirs.",
+)
 @click.option("--no-source", is_flag=True, help="Leave the literal weights out of the bundle.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the graph with PyTorch.")
 @click.option("--force", is_flag=True, help="Export anew and replace a bundle that is there.")
@@ -106,6 +117,7 @@ def export(
     form: str,
     single_file: bool,
     precision_table: Path | None,
+    licence_file: Path | None,
     no_source: bool,
     no_verify: bool,
     force: bool,
@@ -142,6 +154,7 @@ def export(
                 "--form": form != "auto",
                 "--single-file": single_file,
                 "--precision-table": precision_table,
+                "--license": licence_file,
                 "--no-source": no_source,
                 "--no-verify": no_verify,
             }
@@ -159,7 +172,9 @@ def export(
         if engine_asked:  # better now than after the export
             _check_engine_has_graph(engine_asked, settings)
             check_build(engine_asked, engine)
-        bundle = _export(asked, output, settings, precision_table, force, bool(engine_asked))
+        bundle = _export(
+            asked, output, settings, precision_table, licence_file, force, bool(engine_asked)
+        )
     if engine_asked:
         build(bundle.path, engine_asked, engine)
         bundle = Bundle.open(bundle.path)
@@ -173,6 +188,8 @@ def _inspect(folder: Path, as_json: bool) -> None:
 
     report = inspect_bundle(folder, layers=as_json)
     shell.emit(json.dumps(report, indent=2) if as_json else inspection_text(report))
+    if problem := report["exported"]["problem"]:  # the rest has been said
+        raise BundleError(f"bundle {str(folder)!r}: {problem}")
 
 
 def _refuse_all(for_an_export: dict[str, Any]) -> None:
@@ -194,6 +211,7 @@ def _export(
     output: Path,
     settings: BundleSettings,
     precision_table: Path | None,
+    licence_file: Path | None,
     force: bool,
     for_engine: bool,
 ) -> Bundle:
@@ -201,6 +219,7 @@ def _export(
     from maxim_deploy.graph.precision.lowering import read_precision_table
 
     table = read_precision_table(precision_table) if precision_table else None
+    licence = _read_licence(asked, licence_file) if licence_file else None
     with shell.report_progress() as progress:
         bundle, is_new = export_bundle(
             _read_weights(asked, progress),
@@ -209,13 +228,43 @@ def _export(
             table=table,
             force=force,
             allow_more=for_engine,
+            licence=licence,
             command=shlex.join(
-                [str(click.get_current_context().find_root().info_name), *sys.argv[1:]]
+                [
+                    str(click.get_current_context().find_root().info_name),
+                    *map(_without_folders, sys.argv[1:]),
+                ]
             ),
             progress=progress,
         )
     shell.say(_summary(bundle, is_new))
     return bundle
+
+
+def _read_licence(asked: ExportRecipe, path: Path) -> str:
+    """The text of the licence of own weights."""
+    if asked.checkpoint is None:
+        raise UsageError(
+            f"--license: {asked.model} brings its own, {LICENCE}; it is for a --checkpoint"
+        )
+    try:
+        text = read_bounded(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--license {str(path)!r} | cannot be read as text: {error}") from error
+    if not text.strip():
+        raise UsageError(f"--license {str(path)!r} | is empty | expected the text of a licence")
+    return text
+
+
+def _without_folders(argument: str) -> str:
+    """An argument of a command line whose path, if it has one, is its last component."""
+    option, separator, value = argument.partition("=")
+    if argument.startswith("--"):
+        return f"{option}{separator}{last_component(value)}"
+    attached = re.match(r"-[a-zA-Z]", argument)  # as in `-o/tmp/bundle`
+    start = attached[0] if attached else ""
+    rest = argument.removeprefix(start)
+    return f"{start}{last_component(rest)}" if rest else argument
 
 
 def _settings(
@@ -274,12 +323,13 @@ def _summary(bundle: Bundle, is_new: bool) -> str:
 
 def _measured(graph: GraphEntry) -> str:
     """What the export's check found, worst first."""
-    if not graph.parity:
+    parity = graph.measured.parity
+    if not parity:
         return ", not checked"
-    if "psnr" in graph.parity[0]:
-        psnr = graph.parity[0]["psnr"]
+    if "psnr" in parity[0]:
+        psnr = parity[0]["psnr"]
         return ", equal to float32" if psnr is None else f", {psnr:.1f} dB from float32"
-    if "max_levels" in graph.parity[0]:
-        worst = max(record["max_levels"] for record in graph.parity)
+    if "max_levels" in parity[0]:
+        worst = max(record["max_levels"] for record in parity)
         return f", within {worst} of 255 levels of the tensor form"
-    return f", within {max(record['max_error'] for record in graph.parity):.1e} of PyTorch"
+    return f", within {max(record['max_error'] for record in parity):.1e} of PyTorch"

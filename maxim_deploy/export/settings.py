@@ -31,6 +31,7 @@ class BundleSettings:
         verify: compare each graph with what it stands for before it is kept.
         table: SHA-256 of the precision table that replaces the default one, or None.
         form: of `DEPLOYMENT_FORMS`, for every precision; "auto" takes each precision's own.
+        licence: SHA-256 of the text that the user gave as the weights' licence, or None.
 
     Raises:
         UsageError: a name is unknown, or `literal` is asked for in low precision.
@@ -44,6 +45,7 @@ class BundleSettings:
     verify: bool = True
     table: str | None = None
     form: str = "auto"
+    licence: str | None = None
 
     def __post_init__(self) -> None:
         chosen("precision", self.precision, PRECISIONS)
@@ -70,6 +72,10 @@ class BundleSettings:
                 f"--precision {FULL},{wanted}, not {','.join(self.precision)}"
             )
         return replace(self, table=hashlib.sha256(table.to_json().encode()).hexdigest())
+
+    def with_licence(self, text: str) -> BundleSettings:
+        """These settings with the text of a licence."""
+        return replace(self, licence=hashlib.sha256(text.encode()).hexdigest())
 
     def form_of(self, precision: str) -> str:
         """The form of a precision's graphs: of `DEPLOYMENT_FORMS`, or "literal"."""

@@ -52,7 +52,7 @@ def test_an_engine_is_built_listed_and_found_again(trt, bundle: Path) -> None:
     assert (entry.precision, entry.io, entry.targets) == ("fp16", "image", ("8.0+",))
     assert entry.memory["activation_bytes"] > 256 * 256 and entry.memory["weights_bytes"] > 0
     assert entry.layers and entry.optimization_level == 3 and entry.notes == []
-    assert entry.built_on["gpu"] is None or entry.built_on["cuda"]
+    assert entry.built.built_on["gpu"] is None or entry.built.built_on["cuda"]
     assert shown[0].phases == ("Building engine",) and any(len(p.phases) > 2 for p in shown)
     assert all(0 <= p.done <= p.total for p in shown)
     assert Bundle.open(bundle).manifest.engines == [entry]
@@ -346,7 +346,7 @@ if sys.argv[2] == "export":
 else:
     profiles = "256x256:512x512:768x768", "720p", "1080p"
     entry, _ = add_engine(Path(sys.argv[1]), settings(*profiles))
-    print(entry.build_seconds, peak_resident_bytes(), entry.memory["activation_bytes"])
+    print(entry.built.build_seconds, peak_resident_bytes(), entry.memory["activation_bytes"])
 """
 
 
