@@ -161,6 +161,7 @@ def export(
         )
         bundle = Bundle.open(output)
     else:
+        licence = _read_licence(asked, licence_file) if licence_file else None
         settings = _settings(
             asked,
             literal=literal,
@@ -173,7 +174,7 @@ def export(
             _check_engine_has_graph(engine_asked, settings)
             check_build(engine_asked, engine)
         bundle = _export(
-            asked, output, settings, precision_table, licence_file, force, bool(engine_asked)
+            asked, output, settings, precision_table, licence, force, bool(engine_asked)
         )
     if engine_asked:
         build(bundle.path, engine_asked, engine)
@@ -211,7 +212,7 @@ def _export(
     output: Path,
     settings: BundleSettings,
     precision_table: Path | None,
-    licence_file: Path | None,
+    licence: str | None,
     force: bool,
     for_engine: bool,
 ) -> Bundle:
@@ -219,7 +220,6 @@ def _export(
     from maxim_deploy.graph.precision.lowering import read_precision_table
 
     table = read_precision_table(precision_table) if precision_table else None
-    licence = _read_licence(asked, licence_file) if licence_file else None
     with shell.report_progress() as progress:
         bundle, is_new = export_bundle(
             _read_weights(asked, progress),
