@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +14,8 @@ from maxim_deploy.cli import shell
 from maxim_deploy.cli._engine import build, check_build, engine_options, engine_settings, split_list
 from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.spec.architecture import architecture_of
-from maxim_deploy.spec.descriptor import LICENCE, last_component
-from maxim_deploy.spec.export_record import read_bounded
+from maxim_deploy.spec.descriptor import LICENCE
+from maxim_deploy.spec.export_record import command_without_folders, read_bounded
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
 from maxim_deploy.spec.precision import (
@@ -229,11 +227,8 @@ def _export(
             force=force,
             allow_more=for_engine,
             licence=licence,
-            command=shlex.join(
-                [
-                    str(click.get_current_context().find_root().info_name),
-                    *map(_without_folders, sys.argv[1:]),
-                ]
+            command=command_without_folders(
+                [str(click.get_current_context().find_root().info_name), *sys.argv[1:]]
             ),
             progress=progress,
         )
@@ -254,17 +249,6 @@ def _read_licence(asked: ExportRecipe, path: Path) -> str:
     if not text.strip():
         raise UsageError(f"--license {str(path)!r} | is empty | expected the text of a licence")
     return text
-
-
-def _without_folders(argument: str) -> str:
-    """An argument of a command line whose path, if it has one, is its last component."""
-    option, separator, value = argument.partition("=")
-    if argument.startswith("--"):
-        return f"{option}{separator}{last_component(value)}"
-    attached = re.match(r"-[a-zA-Z]", argument)  # as in `-o/tmp/bundle`
-    start = attached[0] if attached else ""
-    rest = argument.removeprefix(start)
-    return f"{start}{last_component(rest)}" if rest else argument
 
 
 def _settings(

@@ -25,7 +25,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
@@ -34,6 +36,7 @@ from typing import Any
 
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.decoding import NOT_STORED, decoded, encoded
+from maxim_deploy.spec.descriptor import last_component
 from maxim_deploy.spec.run_memory import RunMemory
 from maxim_deploy.spec.traffic import Traffic
 
@@ -189,6 +192,18 @@ def record_from(document: dict[str, Any]) -> ExportRecord:
         )
     record: ExportRecord = decoded(ExportRecord, given, EXPORT_RECORD)
     return record
+
+
+def command_without_folders(arguments: Iterable[str]) -> str:
+    """A command line in which each path is its last component: the rest tells about a machine."""
+    return shlex.join(map(_without_folders, arguments))
+
+
+def _without_folders(argument: str) -> str:
+    # Folders stand after `--option=`, after `-o` as in `-o/tmp/bundle`, or from the beginning on.
+    found = re.match(r"--[^=]*=?|-[a-zA-Z]", argument)
+    option = found[0] if found else ""
+    return option + last_component(argument.removeprefix(option))
 
 
 def digest_of_files(files: Mapping[str, Mapping[str, Any]]) -> str:

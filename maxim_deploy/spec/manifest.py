@@ -33,6 +33,7 @@ Not checked: that a graph computes what its entry says; that is what hashes and 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,6 +57,7 @@ from maxim_deploy.spec.export_record import (
     EngineRecord,
     ExportRecord,
     GraphRecord,
+    command_without_folders,
     digest_of_files,
     record_from,
 )
@@ -221,6 +223,8 @@ def _of_format_1(manifest: Manifest) -> Manifest:
     graphs = [_without_moved(one, stored_fields(GraphRecord)) for one in manifest.graphs]
     engines = [_without_moved(one, stored_fields(EngineRecord)) for one in manifest.engines]
     manifest, header = _without_moved(manifest, _MOVED)
+    if isinstance(command := header.get("command"), str):  # it had folders
+        header["command"] = command_without_folders(shlex.split(command))
     manifest = replace(manifest, graphs=[x for x, _ in graphs], engines=[x for x, _ in engines])
     record = {
         "graphs": {one.file: moved for one, moved in graphs},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ import reference
 from cli.commands import QUICK_EXPORT, ROOT, command
 
 from maxim_deploy.cli import main
-from maxim_deploy.cli.export import _without_folders
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.export_record import command_without_folders
 
 SMALL = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
 
@@ -160,7 +161,8 @@ def test_the_record_gets_the_command_line_without_folders(monkeypatch, start: st
     ],
 )  # fmt: skip
 def test_folders_stay_out_of_the_record(argument: str, kept: str) -> None:
-    assert _without_folders(argument) == kept
+    command = command_without_folders(["maxim-export", argument])
+    assert shlex.split(command) == ["maxim-export", kept]
 
 
 def test_console_scripts_exist() -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from cli.commands import QUICK_EXPORT, command
+from click.testing import CliRunner
 from engines.bundles import tiny_graph, write_bundle
+
+from maxim_deploy.cli.export import export as export_command
 
 pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")
 
@@ -65,7 +68,7 @@ def test_traffic_is_counted_and_told(bundle: Path) -> None:
     result = export(*arguments, "--traffic")
     assert result.returncode == 0, result.stderr
     assert "building for 96x128 alone to count its traffic" in result.stderr.splitlines()
-    (engine,) = json.loads((bundle / "manifest.json").read_text())["engines"]
+    (engine,) = json.loads((bundle / "export.json").read_text())["engines"].values()
     (traffic,) = engine["traffic"]
     assert traffic["shape"] == {"batch": 1, "height": 96, "width": 128}
     assert traffic["bytes_per_pixel"] > 6
@@ -77,6 +80,23 @@ def test_traffic_is_counted_and_told(bundle: Path) -> None:
     (engine,) = json.loads(export("--inspect", bundle, "--json").stdout)["engines"]
     assert engine["traffic"] == [traffic] and engine["bounds"][0]
     assert {"inputs", "outputs", "constants"} <= engine["listed_layers"][0].keys()
+
+
+def test_a_damaged_export_record(bundle: Path) -> None:
+    """--inspect says all the rest, and an engine is not built only to lose its record."""
+    before = (bundle / "manifest.json").read_bytes()
+    (bundle / "export.json").write_text("{")
+    for options in ([], ["--json"]):
+        inspected = CliRunner().invoke(export_command, ["--inspect", str(bundle), *options])
+        assert inspected.exit_code == 1 and "fp16.image.onnx" in inspected.stdout
+        assert "export.json is damaged" in inspected.stdout and "delete it" in inspected.stderr
+    built = CliRunner().invoke(export_command, ["-o", str(bundle), *RTX, "--profile", "64x64"])
+    assert built.exit_code == 1 and "export.json is damaged" in built.stderr
+    assert (bundle / "manifest.json").read_bytes() == before
+
+    (bundle / "export.json").unlink()
+    inspected = CliRunner().invoke(export_command, ["--inspect", str(bundle)])
+    assert inspected.exit_code == 0 and "exported: not known when and by what" in inspected.stdout
 
 
 def test_a_recipe_and_options_over_it(bundle: Path, tmp_path: Path) -> None:

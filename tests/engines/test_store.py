@@ -69,6 +69,19 @@ def test_an_engine_is_built_listed_and_found_again(trt, bundle: Path) -> None:
     assert not is_new and again == entry and path.stat().st_mtime_ns == before
 
 
+def test_equal_bundles_with_equal_engines_differ_in_the_engine_alone(trt, bundle: Path) -> None:
+    """Two builds may differ in their bytes, and by them alone the manifests do."""
+    other = shutil.copytree(bundle, bundle.with_name("other"))
+    entries = [add_engine(folder, settings("64x64"))[0] for folder in (bundle, other)]
+    texts = [
+        (folder / "manifest.json").read_text().replace(entry.sha256, "...")
+        for folder, entry in zip((bundle, other), entries, strict=True)
+    ]
+    sizes = [f'"bytes": {entry.bytes}' for entry in entries]
+    assert texts[0].replace(sizes[0], "") == texts[1].replace(sizes[1], "")
+    assert entries[0].built.created != entries[1].built.created
+
+
 def test_what_only_the_runtime_reads_needs_no_build(trt, bundle: Path) -> None:
     first, _ = add_engine(bundle, settings("64x64"))
     second, is_new = add_engine(bundle, settings("64x64", cuda_graphs="off"))

@@ -138,7 +138,7 @@ def test_what_only_a_newer_version_says_is_kept(bundle: Bundle) -> None:
 
 OF_FORMAT_1 = {
     "tools": {"maxim-deploy": "0.1.0", "torch": "2.13.0"},
-    "command": "maxim-export demo-denoise -o build/demo",
+    "command": "maxim-export demo-denoise -o '/home/me/my demo'",
     "created": "2026-01-01T00:00:00+00:00",
 }
 
@@ -166,7 +166,9 @@ def test_a_bundle_of_format_1(old: dict[str, Any], bundle: Bundle) -> None:
     opened = Bundle.open(bundle.path)
     assert opened.manifest.graphs[0].measured == MEASURED
     assert opened.manifest.engines[0].built.build_seconds == 3.0
-    assert {key: getattr(opened.manifest.export, key) for key in OF_FORMAT_1} == OF_FORMAT_1
+    assert opened.manifest.export.command == "maxim-export demo-denoise -o 'my demo'"
+    assert opened.manifest.export.created == OF_FORMAT_1["created"]
+    assert opened.manifest.export.tools == OF_FORMAT_1["tools"]
     assert opened.checked_graph(opened.manifest.graphs[0]).is_file()
 
     opened.write()  # as adding an engine does
@@ -180,3 +182,7 @@ def test_a_damaged_manifest_of_format_1(old: dict[str, Any], bundle: Bundle) -> 
     (bundle.path / "manifest.json").write_text(json.dumps(old))
     with pytest.raises(BundleError, match="manifest.json is damaged .*run_bytes must be pairs"):
         Bundle.open(bundle.path)
+    for command in (3, "'"):
+        (bundle.path / "manifest.json").write_text(json.dumps(old | {"command": command}))
+        with pytest.raises(BundleError, match="manifest.json is damaged"):
+            Bundle.open(bundle.path)
