@@ -93,7 +93,11 @@ def test_numbers_are_finite(bundle: Bundle, number: str) -> None:
     assert "is not a finite number" in str(problem(bundle))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"format":1}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"format":1}'],
+    ids=["empty", "cut", "list", "not UTF-8", "too deep", "no bundle"],
+)
 def test_something_else_under_its_name(bundle: Bundle, content: bytes) -> None:
     (bundle.path / "export.json").write_bytes(content)
     assert problem(bundle)
