@@ -39,7 +39,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from maxim_deploy._files import settled, sha256_of, write_text
+from maxim_deploy._files import settled, write_text
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.decoding import (
@@ -61,7 +61,7 @@ from maxim_deploy.spec.export_record import (
     digest_of_files,
     record_from,
 )
-from maxim_deploy.spec.onnx_locations import weights_files
+from maxim_deploy.spec.integrity import unchanged, weights_in
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -315,7 +315,7 @@ class Bundle:
         record = self.manifest.files.get(name)
         if record is None or Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"the manifest of {str(self.path)!r} lists no file {name!r}")
-        return _unchanged(self.path / name, record["sha256"], "the export", _EXPORT_AGAIN)
+        return unchanged(self.path / name, record["sha256"], "the export", _EXPORT_AGAIN)
 
     def checked_graph(self, entry: GraphEntry) -> Path:
         """The path of a graph, after comparing it and its weights with their recorded hashes.
@@ -326,18 +326,7 @@ class Bundle:
         """
         if entry.weights:
             self.checked(entry.weights)
-        path = self.checked(entry.file)
-        try:
-            named = weights_files(path)
-        except (OSError, ValueError, RecursionError) as error:
-            raise BundleError(f"{str(path)!r} is not an ONNX graph ({error})") from error
-        if strange := named - {entry.weights}:
-            expected = repr(entry.weights) if entry.weights else "all weights in the graph"
-            raise BundleError(
-                f"{str(path)!r} keeps weights in {min(strange)!r}; expected {expected}, as the "
-                f"manifest says; {_EXPORT_AGAIN}"
-            )
-        return path
+        return weights_in(self.checked(entry.file), entry.weights, _EXPORT_AGAIN)
 
     def weights_of(self, entry: GraphEntry) -> Path | None:
         """The path of a graph's weights file; None for weights in the graph."""
@@ -373,24 +362,4 @@ class Bundle:
         path = self.path / entry.file
         if path.parent != self.path / ENGINE_FOLDER or path.suffix != ".engine":
             raise BundleError(f"the manifest of {str(self.path)!r} lists no engine {entry.file!r}")
-        return _unchanged(path, entry.sha256, "it was built", "build the engine again")
-
-
-def _unchanged(path: Path, sha256: str, made: str, advice: str) -> Path:
-    if not path.is_file():
-        if path.is_symlink():
-            raise BundleError(
-                f"{str(path)!r} is a link to {str(path.readlink())!r}, which is not there: fetch "
-                "it with the tool that made the link"
-            )
-        raise BundleError(f"{str(path)!r} is missing: {advice}")
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        raise BundleError(f"cannot read {str(path)!r}: {error}") from error
-    if found != sha256:
-        raise BundleError(
-            f"{str(path)!r} has changed since {made}: SHA-256 {found}, the manifest says {sha256}; "
-            f"{advice}"
-        )
-    return path
+        return unchanged(path, entry.sha256, "it was built", "build the engine again")
