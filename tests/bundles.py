@@ -12,6 +12,7 @@ from maxim_deploy._files import sha256_of
 from maxim_deploy.checkpoints import Checkpoint, parameter_shapes, write_safetensors
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.descriptor import Descriptor
+from maxim_deploy.spec.export_record import ExportRecord
 from maxim_deploy.spec.manifest import Bundle, GraphEntry, Manifest
 
 ARCHITECTURE = Architecture(8, 1, 1, 1)
@@ -51,6 +52,21 @@ def write_identity_bundle(folder: Path) -> Path:
     return folder
 
 
+def write_graph(path: Path, *locations: str, inside: bool = False) -> None:
+    """The smallest graph with one float32 weight in each of these files; `inside` of a constant."""
+    tensors = []
+    for number, location in enumerate(locations):
+        tensor = onnx.TensorProto(name=f"w{number}", data_type=onnx.TensorProto.FLOAT, dims=[1])
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+        tensors.append(tensor)
+    nodes = [onnx.helper.make_node("Constant", [], [x.name], value=x) for x in tensors]
+    graph = onnx.helper.make_graph(
+        nodes if inside else [], "g", [], [], initializer=[] if inside else tensors
+    )
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+
+
 def write_manifest(
     folder: Path, *graphs: GraphEntry, settings: dict[str, Any], source: str | None = None
 ) -> None:
@@ -65,8 +81,6 @@ def write_manifest(
             path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             for path in folder.iterdir()
         },
-        tools={},
-        command="",
-        created="2026-01-01T00:00:00+00:00",
+        export=ExportRecord(created="2026-01-01T00:00:00+00:00"),
     )
     Bundle(folder, manifest).write()

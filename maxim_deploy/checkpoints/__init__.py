@@ -8,7 +8,7 @@ from __future__ import annotations
 from maxim_deploy.checkpoints.architecture import architecture_from_shapes
 from maxim_deploy.checkpoints.checkpoint import Checkpoint
 from maxim_deploy.checkpoints.download import download
-from maxim_deploy.checkpoints.known import demo_weights, open_model
+from maxim_deploy.checkpoints.known import demo_weights, licence_text, open_model
 from maxim_deploy.checkpoints.layout import parameter_shapes
 from maxim_deploy.checkpoints.reading import read_checkpoint
 from maxim_deploy.checkpoints.safetensors_file import write_safetensors
@@ -20,6 +20,7 @@ __all__ = [
     "demo_weights",
     "download",
     "from_torch",
+    "licence_text",
     "open_model",
     "parameter_shapes",
     "read_checkpoint",

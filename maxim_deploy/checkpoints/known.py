@@ -21,6 +21,11 @@ def demo_weights() -> Path:
     return Path(__file__).parent.parent / "assets" / f"{DEMO}.safetensors"
 
 
+def licence_text() -> str:
+    """The text of `LICENCE`: of the published checkpoints and of the demo model's weights."""
+    return demo_weights().with_name(f"{LICENCE}.txt").read_text("utf-8")
+
+
 def open_model(
     name: str,
     *,

@@ -206,7 +206,8 @@ def _builder_progress() -> Iterator[tuple[Progress, Callable[[BuildStep], None]]
 
 
 def _summary(entry: EngineEntry, is_new: bool) -> str:
-    done = f"built in {entry.build_seconds:.0f} s" if is_new else "up to date, nothing to build"
+    took = f"built in {entry.built.build_seconds:.0f} s"
+    done = took if is_new else "up to date, nothing to build"
     memory = entry.memory.get("activation_bytes")
     activations = f", {readable_bytes(memory)} of activations at the largest size" if memory else ""
     return (

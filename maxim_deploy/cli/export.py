@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,10 @@ from maxim_deploy._optional import require, require_extra
 from maxim_deploy._progress import Progress
 from maxim_deploy.cli import shell
 from maxim_deploy.cli._engine import build, check_build, engine_options, engine_settings, split_list
-from maxim_deploy.errors import UsageError
+from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.spec.architecture import architecture_of
+from maxim_deploy.spec.descriptor import LICENCE
+from maxim_deploy.spec.export_record import command_without_folders, read_bounded
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
 from maxim_deploy.spec.precision import (
@@ -83,6 +84,14 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Which nodes stay float32, as JSON, in place of the default table.",
 )
+@click.option(
+    "--license",
+    "licence_file",
+    type=shell.PATH,
+    metavar="FILE",
+    help="Text of the licence of your own weights, to lie in the bundle as LICENSE. "
+    "Named models bring theirs.",
+)
 @click.option("--no-source", is_flag=True, help="Leave the literal weights out of the bundle.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the graph with PyTorch.")
 @click.option("--force", is_flag=True, help="Export anew and replace a bundle that is there.")
@@ -107,6 +116,7 @@ def export(
     form: str | None,
     single_file: bool,
     precision_table: Path | None,
+    licence_file: Path | None,
     no_source: bool,
     no_verify: bool,
     force: bool,
@@ -143,12 +153,14 @@ def export(
                 "--form": form,
                 "--single-file": single_file,
                 "--precision-table": precision_table,
+                "--license": licence_file,
                 "--no-source": no_source,
                 "--no-verify": no_verify,
             }
         )
         bundle = Bundle.open(output)
     else:
+        licence = _read_licence(asked, licence_file) if licence_file else None
         settings = _settings(
             asked,
             literal=literal,
@@ -160,7 +172,9 @@ def export(
         if engine_asked:  # better now than after the export
             _check_engine_has_graph(engine_asked, settings)
             check_build(engine_asked, engine)
-        bundle = _export(asked, output, settings, precision_table, force, bool(engine_asked))
+        bundle = _export(
+            asked, output, settings, precision_table, licence, force, bool(engine_asked)
+        )
     if engine_asked:
         build(bundle.path, engine_asked, engine)
         bundle = Bundle.open(bundle.path)
@@ -174,6 +188,8 @@ def _inspect(folder: Path, as_json: bool) -> None:
 
     report = inspect_bundle(folder, layers=as_json)
     shell.emit(json.dumps(report, indent=2) if as_json else inspection_text(report))
+    if problem := report["exported"]["problem"]:  # the rest has been said
+        raise BundleError(f"bundle {str(folder)!r}: {problem}")
 
 
 def _refuse_all(for_an_export: dict[str, Any]) -> None:
@@ -199,6 +215,7 @@ def _export(
     output: Path,
     settings: BundleSettings,
     precision_table: Path | None,
+    licence: str | None,
     force: bool,
     for_engine: bool,
 ) -> Bundle:
@@ -214,13 +231,29 @@ def _export(
             table=table,
             force=force,
             allow_more=for_engine,
-            command=shlex.join(
+            licence=licence,
+            command=command_without_folders(
                 [str(click.get_current_context().find_root().info_name), *sys.argv[1:]]
             ),
             progress=progress,
         )
     shell.say(_summary(bundle, is_new))
     return bundle
+
+
+def _read_licence(asked: ExportRecipe, path: Path) -> str:
+    """The text of the licence of own weights."""
+    if asked.checkpoint is None:
+        raise UsageError(
+            f"--license: {asked.model} brings its own, {LICENCE}; it is for a --checkpoint"
+        )
+    try:
+        text = read_bounded(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--license {str(path)!r} | cannot be read as text: {error}") from error
+    if not text.strip():
+        raise UsageError(f"--license {str(path)!r} | is empty | expected the text of a licence")
+    return text
 
 
 def _settings(
@@ -279,12 +312,13 @@ def _summary(bundle: Bundle, is_new: bool) -> str:
 
 def _measured(graph: GraphEntry) -> str:
     """What the export's check found, worst first."""
-    if not graph.parity:
+    parity = graph.measured.parity
+    if not parity:
         return ", not checked"
-    if "psnr" in graph.parity[0]:
-        psnr = graph.parity[0]["psnr"]
+    if "psnr" in parity[0]:
+        psnr = parity[0]["psnr"]
         return ", equal to float32" if psnr is None else f", {psnr:.1f} dB from float32"
-    if "max_levels" in graph.parity[0]:
-        worst = max(record["max_levels"] for record in graph.parity)
+    if "max_levels" in parity[0]:
+        worst = max(record["max_levels"] for record in parity)
         return f", within {worst} of 255 levels of the tensor form"
-    return f", within {max(record['max_error'] for record in graph.parity):.1e} of PyTorch"
+    return f", within {max(record['max_error'] for record in parity):.1e} of PyTorch"

@@ -27,6 +27,7 @@ from maxim_deploy.machine.tensorrt import ParsedGraph, parse_graph
 from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engine_settings import EngineSettings
 from maxim_deploy.spec.engines import ENGINE_FOLDER, PORTABLE, EngineEntry
+from maxim_deploy.spec.export_record import EngineRecord
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.precision import FULL
 from maxim_deploy.spec.profiles import overlapping
@@ -166,6 +167,7 @@ def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEnt
     # Last, so that an engine never lies there without its log and layers.
     with atomic_file(path) as file:
         file.write(built.plan)
+    digest = sha256_of(path)
     lowered = built.optimization_level != job.settings.optimization_level
     return EngineEntry(
         file=f"{ENGINE_FOLDER}/{path.name}",
@@ -179,17 +181,20 @@ def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEnt
         targets=_targets(job),
         runtime=job.settings.for_runtime(),
         stripped=job.settings.strip_weights,
-        sha256=sha256_of(path),
+        sha256=digest,
         bytes=path.stat().st_size,
-        build_seconds=round(built.seconds, 1),
         optimization_level=built.optimization_level,
         memory=memory,
         parsed_layers=parsed.network.num_layers,
         layers=len(layers) or None,
-        built_on=_machine(job.gpu),
-        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        traffic=traffic_as_built(layers, job.settings.profiles, memory.get("activation_bytes")),
         notes=["optimization level lowered to keep the budget"] if lowered else [],
+        built=EngineRecord(
+            sha256=digest,
+            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            build_seconds=round(built.seconds, 1),
+            built_on=_machine(job.gpu),
+            traffic=traffic_as_built(layers, job.settings.profiles, memory.get("activation_bytes")),
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from maxim_deploy.errors import BundleError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
 from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.export_record import EngineRecord
 from maxim_deploy.spec.gpus import KNOWN_GPUS, bound_ms, known_gpu
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.quantities import readable_bytes
@@ -28,8 +29,11 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
         layers: list every layer of each engine as well, where its build did.
 
     Returns:
-        `path`, `model`, `variant`, `graphs`, `engines`, and `gpu`, the GPU at hand or None. Of an
-        engine: its manifest entry, with notes on this machine added to its own, `runs_here`,
+        `path`, `model`, `variant`, `licence`, `exported`, `graphs`, `engines`, and `gpu`, the GPU
+        at hand or None. `exported` has the header of `export.json`: `created`, `command`, `tools`,
+        `machine`, and `problem`, why the file cannot be read, or None. Of a graph: `measured`, see
+        `spec.export_record`. Of an engine: its manifest entry and what `export.json` says of it,
+        with notes on this machine added to its own, `runs_here`,
         `reasons` against it, `layer_types`, the number of layers by the types of their outputs, and
         `bounds`: for each record of `traffic` the least milliseconds of a run by the bandwidth of
         known GPUs, by name; not a measurement.
@@ -43,6 +47,11 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
         "path": str(bundle.path),
         "model": manifest.model.name,
         "variant": manifest.architecture.variant,
+        "licence": manifest.model.licence,
+        "exported": {
+            name: getattr(manifest.export, name)
+            for name in ("created", "command", "tools", "machine", "problem")
+        },
         "gpu": gpu and {"name": gpu.name, "compute_capability": gpu.compute_capability},
         "graphs": [
             {
@@ -55,6 +64,7 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
                 "bytes": sum(
                     manifest.files[name]["bytes"] for name in (graph.file, graph.weights) if name
                 ),
+                "measured": encoded(graph.measured),
             }
             for graph in manifest.graphs
         ],
@@ -72,12 +82,13 @@ def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -
     listed = layers_beside(bundle.path / entry.file)
     types = Counter("+".join(layer.types) for layer in listed if layer.types)
     record = {
+        **encoded(entry.built),
         **encoded(entry),
         "notes": [*entry.notes, *validity.notes],
         "runs_here": not validity.reasons,
         "reasons": validity.reasons,
         "layer_types": dict(types.most_common()),
-        "bounds": [_bounds(entry, traffic, gpu) for traffic in entry.traffic],
+        "bounds": [_bounds(entry, traffic, gpu) for traffic in entry.built.traffic],
     }
     return {**record, "listed_layers": [*map(asdict, listed)]} if layers else record
 
@@ -98,7 +109,7 @@ def inspection_text(report: dict[str, Any]) -> str:
     gpu = report["gpu"]
     here = f"{gpu['name']}, compute capability {gpu['compute_capability']}" if gpu else "no GPU"
     lines = [f"{report['path']}: {report['model']}, {report['variant'] or 'custom size'}"]
-    lines += [f"this machine: {here}", "graphs:"]
+    lines += [_export_line(report), f"this machine: {here}", "graphs:"]
     lines += [
         f"  {graph['file']}: {graph['form']} form, opset {graph['opset']}, {graph['nodes']} nodes, "
         f"{readable_bytes(graph['bytes'])} with its weights"
@@ -110,20 +121,31 @@ def inspection_text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _export_line(report: dict[str, Any]) -> str:
+    exported = report["exported"]
+    if exported["problem"] or not exported["created"]:
+        return f"exported: {exported['problem'] or 'not known when and by what'}"
+    version = exported["tools"].get("maxim-deploy", "of unknown version")
+    command = f": {exported['command']}" if exported["command"] else ""
+    return f"exported: {exported['created']} by maxim-deploy {version}{command}"
+
+
 def _engine_lines(engine: dict[str, Any]) -> list[str]:
     entry: EngineEntry = decoded(EngineEntry, engine)
+    built: EngineRecord = decoded(EngineRecord, engine)
+    seconds = built.build_seconds
     memory = ", ".join(f"{name} {readable_bytes(size)}" for name, size in entry.memory.items())
     types = ", ".join(f"{count} {name}" for name, count in engine["layer_types"].items())
     lines = [
-        f"  {entry.file}: {readable_bytes(entry.bytes)}, {entry.library} {entry.version}, "
-        f"built in {entry.build_seconds:.0f} s",
+        f"  {entry.file}: {readable_bytes(entry.bytes)}, {entry.library} {entry.version}"
+        + ("" if seconds is None else f", built in {seconds:.0f} s"),
         f"    for compute capability {', '.join(entry.targets)}"
         + ("; without weights" if entry.stripped else ""),
         *(f"    profile {profile}" for profile in entry.profiles),
     ]
     lines += [f"    memory as the builder reports it: {memory}"] if memory else []
     lines += [f"    {entry.layers} layers: {types}"] if types else []
-    for traffic, bounds in zip(entry.traffic, engine["bounds"], strict=True):
+    for traffic, bounds in zip(built.traffic, engine["bounds"], strict=True):
         lines += [f"    {line}" for line in [*traffic_text(traffic), *_bound_lines(bounds)]]
     lines += [f"    note: {note}" for note in entry.notes]
     if engine["runs_here"]:

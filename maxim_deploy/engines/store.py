@@ -55,7 +55,8 @@ def add_engine(
                 _put_into_manifest(job, entry)
             # By now the manifest has the engine, which stays if a further build fails.
             if job.options.traffic and entry.traffic_of(0) is None:
-                entry = replace(entry, traffic=count_traffic(job, entry))
+                built = replace(entry.built, traffic=count_traffic(job, entry))
+                entry = replace(entry, built=built)
                 _put_into_manifest(job, entry)
             return entry, stored is None
     except OSError as error:
@@ -90,6 +91,7 @@ def check_buildable(
 def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> EngineJob:
     """Check everything that is quick to check, the hashes of graph and weights included."""
     graph = bundle.graph(settings.precision, settings.io)
+    bundle.require_export_record()  # the build adds to it
     trt, gpu, for_gpu = check_buildable(settings, options)
     bundle.checked_graph(graph)
     # Before the identity: it is made of the recorded hashes, which the files must have.
@@ -158,6 +160,6 @@ def _put_into_manifest(job: EngineJob, entry: EngineEntry) -> None:
     with _locked(job, "manifest"):
         # Read again under its own lock: other engines may have been added since the job was made.
         bundle = Bundle.open(job.bundle.path)
-        others = [other for other in bundle.manifest.engines if other.identity != entry.identity]
-        manifest = replace(bundle.manifest, engines=[*others, entry])
+        engines = {one.identity: one for one in bundle.manifest.engines} | {entry.identity: entry}
+        manifest = replace(bundle.manifest, engines=[*engines.values()])
         Bundle(bundle.path, manifest).write()

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maxim_deploy._files import atomic_directory, settled, sha256_of
+from maxim_deploy._files import atomic_directory, settled, sha256_of, write_text
 from maxim_deploy._progress import Progress
-from maxim_deploy._version import __version__
-from maxim_deploy.checkpoints import Checkpoint, read_checkpoint, write_safetensors
+from maxim_deploy.checkpoints import Checkpoint, licence_text, read_checkpoint, write_safetensors
 from maxim_deploy.errors import BundleError
 from maxim_deploy.export.graphs import GraphWriter
 from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.graph.precision.table import PrecisionTable
+from maxim_deploy.machine.facts import library_versions, machine_facts
+from maxim_deploy.spec.descriptor import LICENCE
+from maxim_deploy.spec.engines import ENGINE_FOLDER
+from maxim_deploy.spec.export_record import EXPORT_RECORD, ExportRecord
 from maxim_deploy.spec.manifest import MANIFEST, Bundle, Manifest
 from maxim_deploy.spec.precision import AUTO, AUTO_RANGE
 
-SOURCE = "source.safetensors"
+SOURCE, LICENCE_FILE = "source.safetensors", "LICENSE"
 
 
 def export_bundle(
@@ -32,6 +37,7 @@ def export_bundle(
     table: PrecisionTable | None = None,
     force: bool = False,
     allow_more: bool = False,
+    licence: str | None = None,
     command: str = "",
     progress: Progress = lambda _: None,
 ) -> tuple[Bundle, bool]:
@@ -46,7 +52,9 @@ def export_bundle(
         force: export anew and replace a bundle that is there.
         allow_more: a bundle that is there may have more precisions and I/O forms than asked for,
             and deployment forms for other sizes.
-        command: command line to record in the manifest.
+        licence: text of the licence of own weights; its digest is a setting. The published models
+            and the demo model have theirs.
+        command: command line to record in `export.json`.
         progress: told what is being done.
 
     Returns:
@@ -60,6 +68,10 @@ def export_bundle(
     settings = settings or BundleSettings()
     if table is not None:
         settings = settings.with_table(table)
+    if licence is not None:
+        settings = settings.with_licence(licence)
+        # Its text says what it is; the checkpoint names the licence of the model that it was.
+        checkpoint = replace(checkpoint, descriptor=replace(checkpoint.descriptor, licence=None))
     try:
         folder = Path(os.path.realpath(folder))  # may be `.`, which is replaced with the rest
         if _holds_bundle(folder) and not force:
@@ -70,7 +82,7 @@ def export_bundle(
             return existing, False
         # An export takes minutes. Whether another process wrote here is only known at its end.
         with atomic_directory(folder) as partial:
-            _fill(partial, checkpoint, settings, table, command, progress)
+            _fill(partial, checkpoint, settings, table, licence, command, progress)
             if not force and _holds_bundle(folder):
                 raise BundleError(
                     f"another process has exported into {str(folder)!r} in the meantime; run again "
@@ -86,6 +98,7 @@ def _fill(
     checkpoint: Checkpoint,
     settings: BundleSettings,
     table: PrecisionTable | None,
+    licence: str | None,
     command: str,
     progress: Progress,
 ) -> None:
@@ -93,6 +106,10 @@ def _fill(
     graphs = GraphWriter(folder, checkpoint, settings, table, progress).write()
     if settings.source:
         write_safetensors(folder / SOURCE, checkpoint)
+    if licence is None and checkpoint.descriptor.licence == LICENCE:
+        licence = licence_text()
+    if licence is not None:
+        write_text(folder / LICENCE_FILE, licence)
     manifest = Manifest(
         model=checkpoint.descriptor,
         architecture=checkpoint.architecture,
@@ -100,9 +117,12 @@ def _fill(
         graphs=graphs,
         source=SOURCE if settings.source else None,
         files=_file_records(folder),
-        tools=_tool_versions(),
-        command=command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        export=ExportRecord(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=command,
+            tools=_tool_versions(),
+            machine=machine_facts(),
+        ),
     )
     Bundle(folder, manifest).write()
 
@@ -129,9 +149,10 @@ def _holds_bundle(folder: Path) -> bool:
 def _is_ours(path: Path) -> bool:
     """Whether a bundle has files of this name; other programs write a `manifest.json` too."""
     endings = (".onnx", ".weights", ".table.txt", ".table.json")
-    left_by_a_kill = path.name.startswith(f".{MANIFEST}.") and path.suffix == ".partial"
-    is_known = path.name in (MANIFEST, SOURCE, "engines") or path.name.endswith(endings)
-    return is_known or left_by_a_kill
+    written_later = tuple(f".{name}." for name in (MANIFEST, EXPORT_RECORD))
+    left_by_a_kill = path.name.startswith(written_later) and path.suffix == ".partial"
+    names = (MANIFEST, EXPORT_RECORD, SOURCE, LICENCE_FILE, ENGINE_FOLDER)
+    return path.name in names or path.name.endswith(endings) or left_by_a_kill
 
 
 def _check_same(
@@ -199,6 +220,5 @@ def _file_records(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _tool_versions() -> dict[str, str]:
-    libraries = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in libraries}
-    return {"maxim-deploy": __version__, **versions}
+    onnx_ir = {"onnx-ir": importlib.metadata.version("onnx-ir")}
+    return {"python": platform.python_version(), **library_versions(), **onnx_ir}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
 from maxim_deploy._progress import Progress
-from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint
 from maxim_deploy.export.deployment import FORMS, DeploymentMaxim
 from maxim_deploy.export.settings import BundleSettings
@@ -21,14 +19,14 @@ from maxim_deploy.graph.checks import check_graph, check_no_example_sizes, opera
 from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.image_form import image_form
 from maxim_deploy.graph.operators import check_operators
-from maxim_deploy.graph.precision.lowering import Lowering
+from maxim_deploy.graph.precision.lowering import Lowered, Lowering
 from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
 from maxim_deploy.machine.run_memory import measured_run_memory
 from maxim_deploy.model import Maxim, module_from_checkpoint
+from maxim_deploy.spec.export_record import GraphRecord
 from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS
-from maxim_deploy.spec.run_memory import RunMemory
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class GraphWriter:
         for name in low:
             self.progress(f"casting to {name} and comparing with float32")
             lowered = lowering.lower(name)
-            entries[name] = [*self._write_forms(lowered.model, name, lowered.parity)]
+            entries[name] = [*self._write_forms(lowered.model, name, lowered)]
         return entries
 
     def _check_core(self, core: ir.Model, network: Maxim) -> None:
@@ -86,33 +84,32 @@ class GraphWriter:
             verify_tensor_form(network, path)
 
     def _write_forms(
-        self, model: ir.Model, precision: str, against: Maxim | list[dict[str, Any]]
+        self, model: ir.Model, precision: str, against: Maxim | Lowered
     ) -> Iterator[GraphEntry]:
         """Both I/O forms of one precision; they share the weights file.
 
-        `against` is the network to compare the tensor form with, or the numbers of a comparison.
+        `against` is the network to compare the tensor form with, or what was measured already.
         """
         # Written even if it was not asked for: the checks compare this form, as it lies on disk.
         tensor = self._write_form(model, precision, "tensor")
-        parity: list[dict[str, Any]] = []
+        measured = GraphRecord()
         if not isinstance(against, Maxim):
-            parity = against
+            measured = GraphRecord(against.parity, magnitudes=against.magnitudes)
         elif self.settings.verify:
             self.progress("comparing ONNX Runtime with PyTorch")
-            parity = verify_tensor_form(against, tensor)
-        memory = None
+            measured = GraphRecord(verify_tensor_form(against, tensor))
         if self.settings.verify and precision in CPU_PRECISIONS:
             self.progress(f"measuring the memory of {precision}")
-            memory = measured_run_memory(tensor)
+            measured = measured.with_run_memory(measured_run_memory(tensor))
         if "image" in self.settings.io:
             image = self._write_form(image_form(model), precision, "image")
             agreement = []
             if self.settings.verify and precision in CPU_PRECISIONS:
                 self.progress(f"comparing the {precision} image form with the tensor form")
                 agreement = verify_image_form(tensor, image)
-            yield self._entry(image, precision, "image", agreement, memory)
+            yield self._entry(image, precision, "image", replace(measured, parity=agreement))
         if "tensor" in self.settings.io:
-            yield self._entry(tensor, precision, "tensor", parity, memory)
+            yield self._entry(tensor, precision, "tensor", measured)
         else:
             tensor.unlink()
 
@@ -127,7 +124,6 @@ class GraphWriter:
             "deployment_form": self.settings.form_of(precision),
             "precision": precision,
             "io": io,
-            "producer": f"maxim-deploy {__version__}",
         }
         save_graph(model, path, self._weights(precision), metadata)
         check_graph(path, io)
@@ -141,14 +137,7 @@ class GraphWriter:
     def _weights(self, precision: str) -> str | None:
         return None if self.settings.single_file else f"{precision}.weights"
 
-    def _entry(
-        self,
-        path: Path,
-        precision: str,
-        io: str,
-        parity: list[dict[str, Any]],
-        memory: RunMemory | None,
-    ) -> GraphEntry:
+    def _entry(self, path: Path, precision: str, io: str, measured: GraphRecord) -> GraphEntry:
         return GraphEntry(
             path.name,
             precision,
@@ -156,8 +145,6 @@ class GraphWriter:
             self._weights(precision),
             PRECISIONS[precision].opset,
             operator_counts(path).total(),
-            parity,
-            run_bytes=[list(run) for run in memory.measured] if memory else None,
-            run_bytes_per_pixel=memory.bytes_per_pixel if memory else None,
-            form=self.settings.form_of(precision),
+            self.settings.form_of(precision),
+            measured,
         )

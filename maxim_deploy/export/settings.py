@@ -33,6 +33,7 @@ class BundleSettings:
         verify: compare each graph with what it stands for before it is kept.
         table: SHA-256 of the precision table that replaces the default one, or None.
         form: of `FORM_CHOICES`; one of `DEPLOYMENT_FORMS` is for every precision.
+        licence: SHA-256 of the text that the user gave as the weights' licence, or None.
 
     Raises:
         UsageError: a name is unknown, or `literal` is asked for in low precision.
@@ -46,6 +47,7 @@ class BundleSettings:
     verify: bool = True
     table: str | None = None
     form: str = AUTO
+    licence: str | None = None
 
     def __post_init__(self) -> None:
         chosen("precision", self.precision, PRECISIONS)
@@ -72,6 +74,10 @@ class BundleSettings:
                 f"--precision {FULL},{wanted}, not {','.join(self.precision)}"
             )
         return replace(self, table=hashlib.sha256(table.to_json().encode()).hexdigest())
+
+    def with_licence(self, text: str) -> BundleSettings:
+        """These settings with the text of a licence."""
+        return replace(self, licence=hashlib.sha256(text.encode()).hexdigest())
 
     def form_of(self, precision: str) -> str:
         """The form of a precision's graphs: of `DEPLOYMENT_FORMS`, or "literal"."""

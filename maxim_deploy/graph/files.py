@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
+import onnx
 import onnx_ir as ir
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+PRODUCER = "maxim-deploy"
 _EMBED_BELOW = 1024
 """Tensors of fewer bytes stay in the graph, where tools can see shapes and small constants."""
 
@@ -18,7 +20,7 @@ def name_nodes(model: ir.Model) -> None:
 
     The names are an interface: precision tables, profiles and comparisons refer to them.
     The tracer leaves the module path in each node's metadata, next to file names and source lines
-    of the machine that it ran on; the metadata is cleared.
+    of the machine that it ran on, and in the graph's sets in any order; the metadata is cleared.
     """
     seen: Counter[str] = Counter()
     for node in model.graph:
@@ -28,12 +30,48 @@ def name_nodes(model: ir.Model) -> None:
         stem = f"{path.replace('.', '/')}/{node.op_type}".lstrip("/")
         node.name = f"{stem}_{seen[stem]}"
         seen[stem] += 1
+    model.graph.metadata_props.clear()
     for node in model.graph:
         node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
     for value in [*model.graph.inputs, *model.graph.initializers.values()]:
         value.metadata_props.clear()
+
+
+def load_graph(path: Path) -> ir.Model:
+    """Read a graph; its weights are mapped when they are used.
+
+    The files may be links, also hard ones, as in a cache of Hugging Face's, with DVC or after
+    `cp -al`. The libraries for ONNX refuse those, for a link may lead out of the graph's folder. A
+    graph of a bundle names no file whose hash was not checked (`Bundle.checked_graph`); of any
+    other graph, the weights must be beside it.
+
+    Raises:
+        ValueError: the graph keeps weights outside of its folder.
+        Exception: the file is no graph; protobuf and onnx_ir raise nearly any type.
+    """
+    model = ir.load(path)
+    for value in model.graph.initializers.values():
+        if isinstance(tensor := value.const_value, ir.ExternalTensor):
+            value.const_value = _beside(path, tensor)
+    return model
+
+
+def _beside(graph: Path, tensor: ir.ExternalTensor) -> ir.ExternalTensor:
+    """The tensor, without onnx_ir's own check, which a base folder of "" switches off."""
+    name = str(tensor.location)
+    if name != PureWindowsPath(name).name or name == "..":
+        raise ValueError(f"weights in {name!r}, outside of the graph's folder")
+    return ir.ExternalTensor(
+        graph.with_name(name), tensor.offset, tensor.length, tensor.dtype,
+        shape=tensor.shape, name=tensor.name or "", doc_string=tensor.doc_string,
+    )  # fmt: skip
+
+
+def load_proto(path: Path) -> onnx.ModelProto:
+    """Read a graph with its weights inside, at most 2 GB; raises as `load_graph`."""
+    return ir.to_proto(ir.external_data.load_to_model(load_graph(path)))
 
 
 def save_graph(model: ir.Model, path: Path, weights: str | None, metadata: dict[str, str]) -> None:
@@ -48,6 +86,8 @@ def save_graph(model: ir.Model, path: Path, weights: str | None, metadata: dict[
     """
     model.metadata_props.clear()
     model.metadata_props.update(metadata)
+    # The tracer's own version: other versions of it may make the same graph.
+    model.producer_name, model.producer_version, model.doc_string = PRODUCER, None, None
     if weights is None:
         ir.save(model, path)
     else:

@@ -46,16 +46,23 @@ def environment() -> dict[str, Any]:
         "-dirty" where tracked files differ.
     """
     return {
-        "cpu": _from_cpuinfo("model name") or platform.processor() or None,
-        "cpu_id": _cpu_id(),
-        "cpus": usable_processors(),
-        "ram_bytes": total_bytes(),
-        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        **machine_facts(),
         "python": platform.python_version(),
         "libraries": library_versions(),
         "load_average_1m": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "gpu": gpu_facts(),
         "commit": _commit(),
+    }
+
+
+def machine_facts() -> dict[str, Any]:
+    """`cpu`, `cpu_id`, `cpus`, `ram_bytes` and `os` of `environment`."""
+    return {
+        "cpu": _from_cpuinfo("model name") or platform.processor() or None,
+        "cpu_id": _cpu_id(),
+        "cpus": usable_processors(),
+        "ram_bytes": total_bytes(),
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
 
 

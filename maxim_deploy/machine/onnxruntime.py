@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,12 +31,13 @@ _AS_REQUESTED = 1
 """`arena_extend_strategy`: a block for what is asked for, rather than the next power of two."""
 
 
-def cpu_session(graph: Path, threads: int | None = None) -> Any:
+def cpu_session(graph: Path, threads: int | None = None, weights: Path | None = None) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU.
 
     Args:
-        graph: the ONNX file; its weights file is read from beside it.
+        graph: the ONNX file.
         threads: threads within one operator, or None for one per usable processor.
+        weights: its weights file, which may be a link to anywhere; None for what lies beside it.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -41,10 +45,36 @@ def cpu_session(graph: Path, threads: int | None = None) -> Any:
     """
     ort = require("onnxruntime", "cpu")
     options = session_options(ort, threads)
-    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    with weights_given(options, weights):
+        session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     # 25 MB of loading S-2 in float16 would else stay, or be counted as of the first run.
     _trim()
     return session
+
+
+@contextmanager
+def weights_given(options: Any, weights: Path | None) -> Iterator[None]:
+    """Give the weights file to the session that is made in the block; None leaves it to find it.
+
+    ONNX Runtime looks for the file by its true path, and refuses one outside of the graph's folder:
+    a bundle of links, as DVC makes it, would not load. Of a file that it is given it takes the
+    content, and refuses a graph that names any other.
+
+    Args:
+        options: `onnxruntime.SessionOptions` of the session.
+        weights: the file; the graph names it by its last component.
+    """
+    give = getattr(options, "add_external_initializers_from_files_in_memory", None)
+    if weights is None or give is None or not weights.stat().st_size:
+        yield  # older versions have no such call
+        return
+    with weights.open("rb") as file:
+        # Mapped, for a copy of the file would stay in the process's peak. The session copies what
+        # it needs while it is made; a mapping that ends before is a crash.
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    give([weights.name], [mapped], [len(mapped)])
+    yield
+    del mapped
 
 
 def session_options(ort: ModuleType, threads: int | None = None) -> Any:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import UsageError
+from maxim_deploy.graph.files import load_graph
 from maxim_deploy.graph.precision.convert import low_precision
 from maxim_deploy.graph.precision.defaults import default_table
 from maxim_deploy.graph.precision.magnitudes import Magnitudes, magnitudes, with_safe_range
@@ -212,7 +213,7 @@ def _core(bundle: Bundle, precision: str) -> tuple[ir.Model, str]:
     form = PRECISIONS[precision].form if asked == "auto" else asked
     if form != entry.form:
         return traced_core(bundle, form)
-    core = ir.load(bundle.checked_graph(entry))
+    core = load_graph(bundle.checked_graph(entry))
     return core, " ".join(digest for digest in bundle.digests(entry).values() if digest)
 
 

@@ -175,10 +175,10 @@ def read_graph(path: Path) -> Any:
         ExportError: the file is no graph with an input `image` and an output `restored`.
     """
     require("onnx_ir", "bench")
-    import onnx_ir as ir
+    from maxim_deploy.graph.files import load_graph
 
     try:
-        model = ir.load(path)
+        model = load_graph(path)
     except Exception as error:  # protobuf and onnx_ir raise nearly any type on other files
         raise ExportError(f"graph '{path}' | cannot be read: {error}") from error
     names = ([v.name for v in model.graph.inputs], [v.name for v in model.graph.outputs])
@@ -192,7 +192,8 @@ def _weights_files(model: Any) -> list[str]:
     import onnx_ir as ir
 
     weights = (value.const_value for value in model.graph.initializers.values())
-    return sorted({str(one.location) for one in weights if isinstance(one, ir.ExternalTensor)})
+    files = (Path(one.location) for one in weights if isinstance(one, ir.ExternalTensor))
+    return sorted({file.name for file in files})
 
 
 def precision_of(model: Any) -> str:

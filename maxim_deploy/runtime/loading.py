@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from maxim_deploy.errors import UsageError, check_known
@@ -14,6 +15,8 @@ from maxim_deploy.runtime.selection import open_backend
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import PRECISIONS
 from maxim_deploy.spec.quantities import bytes_from
+
+_log = logging.getLogger(__name__)
 
 
 def load(
@@ -80,6 +83,8 @@ def load(
     limit = None if max_memory is None else bytes_from(max_memory, "max_memory")
 
     opened = Bundle.open(bundle)
+    if problem := opened.manifest.export.problem:
+        _log.warning("bundle %r: %s", str(bundle), problem)
     request = Request(opened, precision, device, threads, stream, cuda)
     options = {"tile": tile, "overlap": overlap, "max_memory": max_memory}
     # Before the network is there: its session gives back the buffer that hashing leaves, which a

@@ -51,9 +51,10 @@ class OnnxRuntimeCpu(Backend):
     """A session on one ONNX graph of either form; `run` may be called from many threads.
 
     Args:
-        graph: the ONNX file, `<precision>.<io>.onnx`; its weights file is read from beside it.
+        graph: the ONNX file, `<precision>.<io>.onnx`.
         threads: threads within one operator, or None for one per core.
         memory: of a run; need not be known if nobody will ask.
+        weights: its weights file, which may be a link; None for what lies beside the graph.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -65,10 +66,14 @@ class OnnxRuntimeCpu(Backend):
     batch_pixels = BATCH_PIXELS
 
     def __init__(
-        self, graph: Path, threads: int | None = None, memory: RunMemory = NOT_KNOWN
+        self,
+        graph: Path,
+        threads: int | None = None,
+        memory: RunMemory = NOT_KNOWN,
+        weights: Path | None = None,
     ) -> None:
         try:
-            self._session = cpu_session(graph, threads)
+            self._session = cpu_session(graph, threads, weights)
         except MissingDependencyError:
             raise
         except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
@@ -138,7 +143,7 @@ def open_backend(request: Request) -> OnnxRuntimeCpu:
         raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
     entry, path = request.best_graph(CPU_PRECISIONS)
     memory = _run_memory(entry, request.bundle.manifest.architecture)
-    return OnnxRuntimeCpu(path, request.threads, memory)
+    return OnnxRuntimeCpu(path, request.threads, memory, request.bundle.weights_of(entry))
 
 
 def open_graph(graph: Path, precision: str, device: int, threads: int | None) -> OnnxRuntimeCpu:  # noqa: ARG001
@@ -156,7 +161,5 @@ def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
 
 def _run_memory(entry: GraphEntry, architecture: Architecture) -> RunMemory:
     """As measured at export; without a measurement, typical values of the architecture."""
-    if entry.run_bytes is None or entry.run_bytes_per_pixel is None:
-        return RunMemory([(0, FIXED_BYTES)], typical_bytes_per_pixel(architecture))
-    measured = [(pixels, taken) for pixels, taken in entry.run_bytes]
-    return RunMemory(measured, entry.run_bytes_per_pixel)
+    typical = RunMemory([(0, FIXED_BYTES)], typical_bytes_per_pixel(architecture))
+    return entry.measured.run_memory or typical

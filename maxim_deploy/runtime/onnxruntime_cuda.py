@@ -40,12 +40,13 @@ class OnnxRuntimeCuda(Backend):
     """A session on one ONNX graph.
 
     Args:
-        graph_path: the ONNX file; its weights file is read from beside it.
+        graph_path: the ONNX file.
         precision: inside the graph.
         io: form of the graph.
         device: index of the GPU.
         threads: CPU threads within one operator, of which there are few; None for one per core.
         architecture: of the network, to know its memory; None if nobody will ask.
+        weights: its weights file, which may be a link; None for what lies beside the graph.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -69,13 +70,14 @@ class OnnxRuntimeCuda(Backend):
         device: int = 0,
         threads: int | None = None,
         architecture: Architecture | None = None,
+        weights: Path | None = None,
     ) -> None:
         ort = self._ort = require("onnxruntime", "gpu")
         self.precision, self.io = precision, io
         self._index, self._architecture = device, architecture
         self._lock = threading.Lock()
         self._last_dims: tuple[int, ...] = ()
-        self._session: Any = cuda_session(ort, graph_path, device, threads)
+        self._session: Any = cuda_session(ort, graph_path, device, threads, weights)
         gpu = find_gpu(device)
         self.device = f"cuda:{device} {gpu.name}" if gpu else f"cuda:{device}"
         self.library = f"onnxruntime-gpu {ort.__version__}"
@@ -186,9 +188,14 @@ def open_backend(request: Request) -> OnnxRuntimeCuda:
     if request.stream is not None:
         raise UsageError(f"{request.backend} runs in a stream of its own; leave stream at None")
     entry, path = request.best_graph(GPU_PRECISIONS)
-    architecture = request.bundle.manifest.architecture
     return OnnxRuntimeCuda(
-        path, entry.precision, entry.io, request.device, request.threads, architecture
+        path,
+        entry.precision,
+        entry.io,
+        request.device,
+        request.threads,
+        request.bundle.manifest.architecture,
+        request.bundle.weights_of(entry),
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy.errors import BackendError, OutOfMemoryError
+from maxim_deploy.machine.onnxruntime import weights_given
 from maxim_deploy.machine.processors import threads_to_ask_for
 
 CUDA = "CUDAExecutionProvider"
@@ -42,7 +43,9 @@ def _check_build(ort: Any) -> None:
         )
 
 
-def cuda_session(ort: Any, graph: Path, device: int, threads: int | None) -> Any:
+def cuda_session(
+    ort: Any, graph: Path, device: int, threads: int | None, weights: Path | None = None
+) -> Any:
     """An `onnxruntime.InferenceSession` that runs a graph on a GPU, all of its network.
 
     Args:
@@ -50,6 +53,7 @@ def cuda_session(ort: Any, graph: Path, device: int, threads: int | None) -> Any
         graph: the ONNX file.
         device: index of the GPU.
         threads: CPU threads within one operator; None for one per core.
+        weights: its weights file, which may be a link; None for what lies beside the graph.
 
     Raises:
         BackendError: whatever keeps the network, or part of it, from the GPU.
@@ -74,7 +78,10 @@ def cuda_session(ort: Any, graph: Path, device: int, threads: int | None) -> Any
     providers = [(CUDA, provider), "CPUExecutionProvider"]
     try:
         # Without `enable_fallback` it would print and go on with the CPU.
-        session = ort.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
+        with weights_given(options, weights):
+            session = ort.InferenceSession(
+                str(graph), options, providers=providers, enable_fallback=0
+            )
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
         raise BackendError(f"ONNX Runtime cannot load {str(graph)!r}: {error}") from error
     session.disable_fallback()

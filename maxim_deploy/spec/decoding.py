@@ -85,7 +85,7 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
     if is_dataclass(kind):
         known = get_type_hints(kind)
         members = _checked(dict, value, where)
-        names = [field.name for field in fields(kind) if field.name != "unknown"]
+        names = stored_fields(kind)
         others = {name: x for name, x in members.items() if name not in names}
         if others and "unknown" not in known:
             raise TypeError(f"{where}: {unknown('key', next(iter(others)), names)}")
@@ -112,8 +112,36 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
 def encoded(value: Any) -> dict[str, Any]:
     """The inverse of `decoded` for a dataclass: its fields, and what it keeps in `unknown`."""
     members = asdict(value)
-    others: dict[str, Any] = members.pop("unknown", {})
-    return members | others
+    others: dict[str, Any] = members.get("unknown", {})
+    return {name: members[name] for name in stored_fields(value)} | others
+
+
+NOT_STORED = {"stored": False}
+"""`metadata` of a dataclass's field that its own object in a file does not have."""
+
+
+def stored_fields(kind: Any) -> list[str]:
+    """Names of the fields that the object of a dataclass has in a file, `unknown` apart."""
+    listed = (one for one in fields(kind) if one.metadata.get("stored", True))
+    return [one.name for one in listed if one.name != "unknown"]
+
+
+def beyond(document: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """What a document has and `known` does not have, in objects within objects as well."""
+    found = {}
+    for key, value in document.items():
+        if key not in known:
+            found[key] = value
+        elif isinstance(value, dict) and (within := beyond(value, known[key])):
+            found[key] = within
+    return found
+
+
+def merged(known: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `beyond`."""
+    return known | {
+        key: merged(known[key], value) if key in known else value for key, value in others.items()
+    }
 
 
 def _checked(kind: type, value: Any, where: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 LICENCE = "Apache-2.0"
@@ -37,4 +38,12 @@ class Descriptor:
     def from_json(cls, facts: dict[str, Any]) -> Descriptor:
         """The inverse of `to_json`; other keys are ignored."""
         known = {field.name for field in fields(cls)}
-        return cls(**{key: str(value) for key, value in facts.items() if key in known})
+        named = {key: str(value) for key, value in facts.items() if key in known}
+        if "://" not in (source := named.get("source", "://")):  # others may have written a path
+            named["source"] = last_component(source)
+        return cls(**named)
+
+
+def last_component(path: str) -> str:
+    """What a path of any system names; the folders above tell about the machine it was on."""
+    return PurePosixPath(PureWindowsPath(path).as_posix()).name or path

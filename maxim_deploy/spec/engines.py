@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from maxim_deploy.spec.decoding import NOT_STORED
+from maxim_deploy.spec.export_record import EngineRecord
 from maxim_deploy.spec.profiles import Profile, Shape, tightest
 from maxim_deploy.spec.traffic import Traffic
 
@@ -35,17 +37,13 @@ class EngineEntry:
         stripped: whether its weights must be refitted from the bundle's.
         sha256: of the file.
         bytes: of the file.
-        build_seconds: time that the build took.
         optimization_level: that it was built at in the end, lower than asked to keep a budget.
         memory: bytes that the builder reported: `activation_bytes`, `scratch_bytes`,
             `weights_bytes`, those that it names.
         parsed_layers: number of layers of the network as parsed, before fusion.
         layers: number of layers of the engine, or None if the library does not say.
-        built_on: operating system, GPU and driver of the machine; null for no GPU.
-        created: time in UTC (ISO 8601).
-        traffic: what its layers move: a record for each profile at the size that it is tuned for,
-            if that was counted or the engine takes no other size; or else one record of counts.
         notes: what to know about it.
+        built: what was measured or dated at its build; in `export.json`, not in the manifest.
         unknown: what only newer versions say of it, kept on rewriting.
     """
 
@@ -62,15 +60,12 @@ class EngineEntry:
     stripped: bool
     sha256: str
     bytes: int
-    build_seconds: float
     optimization_level: int
     memory: dict[str, int]
     parsed_layers: int
     layers: int | None
-    built_on: dict[str, Any]
-    created: str
-    traffic: list[Traffic] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    built: EngineRecord = field(default_factory=EngineRecord, metadata=NOT_STORED)
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def profile_for(self, shape: Shape) -> int | None:
@@ -79,7 +74,7 @@ class EngineEntry:
 
     def traffic_of(self, profile: int) -> Traffic | None:
         """What its layers move with the profile of this index; None if that is not known."""
-        known = [traffic for traffic in self.traffic if traffic.is_counted]
+        known = [traffic for traffic in self.built.traffic if traffic.is_counted]
         return known[profile] if len(known) == len(self.profiles) else None
 
     def bytes_for(self, shape: Shape) -> int | None:
@@ -101,10 +96,10 @@ def engine_for(
     """The engine and the index of its profile to run a shape with.
 
     An engine with a profile for just this shape comes before one with a range, a tight range before
-    a wide one; of two that are equal, the one built later.
+    a wide one; of two that are equal, the one added later.
 
     Args:
-        engines: those to choose from.
+        engines: those to choose from, the one added last at the end, as a manifest lists them.
         shape: batch, height and width of the graph's input.
         wanted: values that attributes must have, such as `library="tensorrt-rtx"`.
 
@@ -117,7 +112,7 @@ def engine_for(
         if all(getattr(engine, name) == value for name, value in wanted.items())
         and (index := engine.profile_for(shape)) is not None
     ]
-    newest_first = sorted(fitting, key=lambda found: found[0].created, reverse=True)
+    newest_first = reversed(fitting)
     return min(
         newest_first, key=lambda found: found[0].profiles[found[1]].looseness(), default=None
     )

@@ -1,20 +1,26 @@
 """The bundle's `manifest.json`: what is in the directory and where it came from.
 
-Format 1, UTF-8 JSON, one object:
+Equal settings on equal weights give equal manifests, byte for byte. What was measured or dated
+stands beside it in `export.json`, see `spec.export_record`. With engines, manifests are as equal as
+the engines: two builds of one engine may differ in their bytes.
+
+Format 2, UTF-8 JSON, one object:
 
 | key | content |
 |---|---|
-| `format` | 1; a reader refuses another number |
+| `format` | 2; a reader takes 1 as well and refuses another number |
 | `model` | `name`, `task`, `dataset`, `licence`, `source`, `source_sha256`; absent if unknown |
 | `architecture` | `features`, `stages`, `groups`, `bottleneck_blocks` |
 | `variant` | "S-2" and so on, or null for any other size |
 | `settings` | what the export was asked for; equal settings on equal weights give an equal bundle |
 | `graphs` | list of `GraphEntry` |
 | `source` | the file with the literal weights, or null |
-| `files` | per file name `sha256` and `bytes`; every file of the bundle but the manifest itself |
-| `tools` | version of each library that took part |
-| `command`, `created` | the command line, and the time in UTC (ISO 8601) |
-| `engines` | list of `EngineEntry`; their files, in `engines/`, are not among `files` |
+| `files` | per file name `sha256` and `bytes`; all but the manifest itself and `export.json` |
+| `engines` | list of `EngineEntry`, the one added last at the end; `files` has no engines |
+
+Format 1 had the keys of `export.json` in the manifest: `tools`, `command` and `created`, and those
+of `GraphRecord` and `EngineRecord` in each entry. A bundle of format 1 is read as it is. When its
+manifest is written again, it becomes a bundle of format 2.
 
 A reader ignores a key that it does not know, and keeps it when it writes the manifest again, as it
 does to add an engine: in the object itself, `model`, `architecture`, and the records of files,
@@ -27,18 +33,37 @@ Not checked: that a graph computes what its entry says; that is what hashes and 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, replace
+import shlex
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
-from maxim_deploy._files import settled, sha256_of, write_text
+from maxim_deploy._files import settled, write_text
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
-from maxim_deploy.spec.decoding import decoded, encoded
+from maxim_deploy.spec.decoding import (
+    NOT_STORED,
+    beyond,
+    decoded,
+    encoded,
+    merged,
+    stored_fields,
+)
 from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.engines import ENGINE_FOLDER, EngineEntry
+from maxim_deploy.spec.export_record import (
+    EXPORT_RECORD,
+    EngineRecord,
+    ExportRecord,
+    GraphRecord,
+    command_without_folders,
+    digest_of_files,
+    record_from,
+)
+from maxim_deploy.spec.integrity import unchanged, weights_in
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _EXPORT_AGAIN = "export the bundle again, with --force"
 
@@ -57,13 +82,9 @@ class GraphEntry:
         weights: the external-data file it shares with others of its precision, or None if embedded.
         opset: version of the ONNX operator set.
         nodes: number of nodes.
-        parity: how far the graph was at export from what it stands for, one record per input;
-            empty if the check was skipped.
-        run_bytes: memory that runs with ONNX Runtime on a CPU take, measured at export: for some
-            numbers of padded pixels, the smallest first, those and the bytes; None if it was not.
-        run_bytes_per_pixel: what each pixel beyond the last of them takes; None likewise.
         form: "literal", or the deployment form: which exact rewrites made it. Older
             bundles have the CPU's, and do not say so.
+        measured: what was measured of it at export; in `export.json`, not in the manifest.
         unknown: what only newer versions say of it, kept on rewriting.
     """
 
@@ -73,15 +94,9 @@ class GraphEntry:
     weights: str | None
     opset: int
     nodes: int
-    parity: list[dict[str, Any]] = field(default_factory=list)
-    run_bytes: list[list[int]] | None = None
-    run_bytes_per_pixel: float | None = None
     form: str = "cpu"
+    measured: GraphRecord = field(default_factory=GraphRecord, metadata=NOT_STORED)
     unknown: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.run_bytes is not None and {len(run) for run in self.run_bytes} != {2}:
-            raise ValueError(f"run_bytes must be pairs, not {self.run_bytes}")
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,13 @@ class _FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of `manifest.json`; see the module for the format."""
+    """The content of `manifest.json`; see the module for the format.
+
+    Attributes:
+        export: the header of `export.json`. What that says of graphs and engines is in their
+            entries: `GraphEntry.measured` and `EngineEntry.built`.
+        unknown: what only newer versions say, by key; of `model` and `architecture` below these.
+    """
 
     model: Descriptor
     architecture: Architecture
@@ -101,17 +122,35 @@ class Manifest:
     graphs: list[GraphEntry]
     source: str | None
     files: dict[str, dict[str, Any]]
-    tools: dict[str, str]
-    command: str
-    created: str
     engines: list[EngineEntry] = field(default_factory=list)
+    export: ExportRecord = field(default_factory=ExportRecord, metadata=NOT_STORED)
     unknown: dict[str, Any] = field(default_factory=dict)
-    """What only newer versions say, by key; of `model` and `architecture` below these."""
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
-        document = _merged(self._document(), self.unknown)
+        document = merged(self._document(), self.unknown)
         return json.dumps(document, indent=2) + "\n"
+
+    def export_record(self) -> ExportRecord:
+        """The content of `export.json`, entries included."""
+        return replace(
+            self.export,
+            bundle=digest_of_files(self.files),
+            graphs={one.file: one.measured for one in self.graphs},
+            engines={one.file: replace(one.built, sha256=one.sha256) for one in self.engines},
+        )
+
+    def with_record(self, record: ExportRecord) -> Manifest:
+        """This manifest with what a record says of its graphs and engines in their entries."""
+        built = {one.sha256: one for one in record.engines.values()}
+        return replace(
+            self,
+            graphs=[
+                replace(x, measured=record.graphs.get(x.file, x.measured)) for x in self.graphs
+            ],
+            engines=[replace(x, built=built.get(x.sha256, x.built)) for x in self.engines],
+            export=replace(record, bundle="", graphs={}, engines={}),
+        )
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -123,9 +162,6 @@ class Manifest:
             "graphs": [encoded(graph) for graph in self.graphs],
             "source": self.source,
             "files": self.files,
-            "tools": self.tools,
-            "command": self.command,
-            "created": self.created,
             "engines": [encoded(engine) for engine in self.engines],
         }
 
@@ -139,14 +175,15 @@ class Manifest:
         try:
             document = json.loads(text)
             version = document["format"]
-            if version != FORMAT:
+            if version not in (1, FORMAT):
                 raise BundleError(
-                    f"this bundle has format {version}; this maxim-deploy reads format {FORMAT}: "
-                    f"upgrade maxim-deploy, or {_EXPORT_AGAIN}"
+                    f"this bundle has format {version}; this maxim-deploy reads formats 1 and "
+                    f"{FORMAT}: upgrade maxim-deploy, or {_EXPORT_AGAIN}"
                 )
             manifest = cls._checked(document)
-            return replace(manifest, unknown=_beyond(document, manifest._document()))
-        except (KeyError, TypeError, ValueError) as error:
+            manifest = replace(manifest, unknown=beyond(document, manifest._document()))
+            return _of_format_1(manifest) if version == 1 else manifest
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise BundleError(f"{MANIFEST} is damaged ({error!r}): {_EXPORT_AGAIN}") from error
 
     @classmethod
@@ -158,12 +195,10 @@ class Manifest:
             value = document[name]
             if name in ("model", "architecture"):  # what is beyond their fields stays in `unknown`
                 value = decoded(dict[str, Any], value, name)
-                value = {
-                    one.name: value[one.name] for one in fields(types[name]) if one.name in value
-                }
+                value = {key: value[key] for key in stored_fields(types[name]) if key in value}
             return decoded(types[name], value, name)
 
-        known = {one.name: read(one.name) for one in fields(cls) if one.name != "unknown"}
+        known = {name: read(name) for name in stored_fields(cls)}
         known["files"] = {name: encoded(record) for name, record in known["files"].items()}
         manifest = cls(**known)
         named = [name for graph in manifest.graphs for name in (graph.file, graph.weights)]
@@ -173,22 +208,36 @@ class Manifest:
         return manifest
 
 
-def _beyond(document: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """What a document has and `known` has not, in objects within objects as well."""
-    found = {}
-    for key, value in document.items():
-        if key not in known:
-            found[key] = value
-        elif isinstance(value, dict) and (within := _beyond(value, known[key])):
-            found[key] = within
-    return found
+_MOVED = ("created", "command", "tools")
+"""What format 1 had in the manifest, besides all keys of the records of graphs and engines."""
+
+_Entry = TypeVar("_Entry", Manifest, GraphEntry, EngineEntry)
 
 
-def _merged(known: dict[str, Any], beyond: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `_beyond`."""
-    return known | {
-        key: _merged(known[key], value) if key in known else value for key, value in beyond.items()
+def _of_format_1(manifest: Manifest) -> Manifest:
+    """A manifest that was read as one of format 2, with the keys of `export.json` in their place.
+
+    Raises:
+        KeyError, TypeError, ValueError: one of these is damaged.
+    """
+    graphs = [_without_moved(one, stored_fields(GraphRecord)) for one in manifest.graphs]
+    engines = [_without_moved(one, stored_fields(EngineRecord)) for one in manifest.engines]
+    manifest, header = _without_moved(manifest, _MOVED)
+    if isinstance(command := header.get("command"), str):  # it had folders
+        header["command"] = command_without_folders(shlex.split(command))
+    manifest = replace(manifest, graphs=[x for x, _ in graphs], engines=[x for x, _ in engines])
+    record = {
+        "graphs": {one.file: moved for one, moved in graphs},
+        "engines": {one.file: {**moved, "sha256": one.sha256} for one, moved in engines},
     }
+    return manifest.with_record(record_from({"format": 1, **header, **record}))
+
+
+def _without_moved(entry: _Entry, keys: Collection[str]) -> tuple[_Entry, dict[str, Any]]:
+    """(the entry, its unknown keys that `export.json` has now)."""
+    moved = {key: value for key, value in entry.unknown.items() if key in keys}
+    kept = {key: value for key, value in entry.unknown.items() if key not in keys}
+    return replace(entry, unknown=kept), moved
 
 
 @dataclass(frozen=True)
@@ -200,7 +249,9 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path | str) -> Bundle:
-        """Read a bundle's manifest; no other file is touched.
+        """Read a bundle's manifest and `export.json`; no other file is touched.
+
+        A damaged `export.json` is no error here: it is `manifest.export.problem`.
 
         Raises:
             BundleError: there is no directory, no manifest in it, or the manifest cannot be read.
@@ -218,13 +269,28 @@ class Bundle:
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"cannot read the bundle {str(path)!r}: {error}") from error
         try:
-            return cls(folder, Manifest.from_json(text))
+            manifest = Manifest.from_json(text)
         except BundleError as error:
             raise BundleError(f"bundle {str(path)!r}: {error}") from error
+        record = ExportRecord.read(folder, manifest.files)
+        # Without the file, a bundle of format 1 has its record in the manifest.
+        return cls(folder, manifest.with_record(record) if record != ExportRecord() else manifest)
 
     def write(self) -> None:
-        """Write the manifest into the directory."""
+        """Write the manifest and `export.json` into the directory."""
+        # A reader between the two finds a record of an engine that is not listed, which says
+        # nothing. In the other order it would find an engine without its record.
+        write_text(self.path / EXPORT_RECORD, self.manifest.export_record().to_json())
         write_text(self.path / MANIFEST, self.manifest.to_json())
+
+    def require_export_record(self) -> None:
+        """Refuse a bundle whose `export.json` cannot be read, and so not be written again.
+
+        Raises:
+            BundleError: it is damaged, or belongs to another bundle.
+        """
+        if self.manifest.export.problem:
+            raise BundleError(f"bundle {str(self.path)!r}: {self.manifest.export.problem}")
 
     def graph(self, precision: str, io: str) -> GraphEntry:
         """The entry of one graph.
@@ -249,17 +315,22 @@ class Bundle:
         record = self.manifest.files.get(name)
         if record is None or Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"the manifest of {str(self.path)!r} lists no file {name!r}")
-        return _unchanged(self.path / name, record["sha256"], "the export", _EXPORT_AGAIN)
+        return unchanged(self.path / name, record["sha256"], "the export", _EXPORT_AGAIN)
 
     def checked_graph(self, entry: GraphEntry) -> Path:
         """The path of a graph, after comparing it and its weights with their recorded hashes.
 
         Raises:
-            BundleError: as `checked` does.
+            BundleError: as `checked` does; or the graph names another file of weights, which nobody
+                has checked.
         """
         if entry.weights:
             self.checked(entry.weights)
-        return self.checked(entry.file)
+        return weights_in(self.checked(entry.file), entry.weights, _EXPORT_AGAIN)
+
+    def weights_of(self, entry: GraphEntry) -> Path | None:
+        """The path of a graph's weights file; None for weights in the graph."""
+        return self.path / entry.weights if entry.weights else None
 
     def digests(self, entry: GraphEntry) -> dict[str, str | None]:
         """SHA-256 of a graph and of its weights as recorded; None for weights in the graph."""
@@ -291,19 +362,4 @@ class Bundle:
         path = self.path / entry.file
         if path.parent != self.path / ENGINE_FOLDER or path.suffix != ".engine":
             raise BundleError(f"the manifest of {str(self.path)!r} lists no engine {entry.file!r}")
-        return _unchanged(path, entry.sha256, "it was built", "build the engine again")
-
-
-def _unchanged(path: Path, sha256: str, made: str, advice: str) -> Path:
-    if not path.is_file():
-        raise BundleError(f"{str(path)!r} is missing: {advice}")
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        raise BundleError(f"cannot read {str(path)!r}: {error}") from error
-    if found != sha256:
-        raise BundleError(
-            f"{str(path)!r} has changed since {made}: SHA-256 {found}, the manifest says {sha256}; "
-            f"{advice}"
-        )
-    return path
+        return unchanged(path, entry.sha256, "it was built", "build the engine again")

@@ -1,4 +1,4 @@
-"""The traffic of an engine as its entry in the manifest has it; see `maxim_deploy.engines.traffic`.
+"""The traffic of an engine as `export.json` has it; see `maxim_deploy.engines.traffic`.
 
 A MAXIM does little arithmetic on much data, so that its traffic decides its speed on a GPU.
 """

@@ -24,6 +24,7 @@ from maxim_deploy.accept.building import (
 from maxim_deploy.accept.step import FaultError, Setting, picture
 from maxim_deploy.engines.store import add_engine
 from maxim_deploy.errors import BundleError, EngineError
+from maxim_deploy.spec.export_record import EngineRecord
 from maxim_deploy.spec.manifest import Bundle
 
 RTX = "tensorrt-rtx"
@@ -120,7 +121,7 @@ class Builder:
             options.timing_cache.write_bytes(b"timings")
         self.built.append(settings)
         size = self.stripped_bytes if settings.get("strip_weights") else 100
-        return SimpleNamespace(bytes=size, build_seconds=1.0, precision="fp16")
+        return SimpleNamespace(bytes=size, built=EngineRecord(build_seconds=1.0), precision="fp16")
 
     def restored(self, bundle: Path, setting: Setting) -> np.ndarray:
         special = self.built and len(self.built[-1]) > 1

@@ -25,9 +25,6 @@ def weights_only(folder: Path, checkpoint: Checkpoint | None = None) -> Bundle:
         graphs=[],
         source=source.name,
         files={source.name: {"sha256": sha256_of(source), "bytes": source.stat().st_size}},
-        tools={},
-        command="",
-        created="2026-01-01T00:00:00+00:00",
     )
     bundle = Bundle(folder, manifest)
     bundle.write()

@@ -43,6 +43,7 @@ from maxim_deploy.machine.facts import environment
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.export_record import EngineRecord
 from maxim_deploy.spec.kinds import KINDS
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.places import Place
@@ -308,7 +309,7 @@ def with_engine(folder: Path, library: str) -> Bundle:
         "engines/x.engine", "a" * 64, made_of, library, "10.14.1", "fp16", "image",
         profiles_from_specs(["64x64:96x128:256x256"], "image"), ("8.9",),
         {"cuda_graphs": "whole-graph", "specialization": "lazy", "runtime_cache": True}, False,
-        sha256_of(path), 4, 1.0, 3, {}, 1, 1, {}, "now", [TRAFFIC],
+        sha256_of(path), 4, 3, {}, 1, 1, built=EngineRecord(traffic=[TRAFFIC]),
     )  # fmt: skip
     bundle.manifest.engines.append(entry)
     bundle.write()
@@ -339,7 +340,9 @@ def test_the_profile_of_an_engine_has_its_bound(
     plan = SuitePlan(backends=("tensorrt",), sizes=((64, 96),), precisions=("fp16",))
 
     def profiled(traffic: list[Traffic]) -> LayerProfile:
-        bundle.manifest.engines[:] = [replace(bundle.manifest.engines[0], traffic=traffic)]
+        bundle.manifest.engines[:] = [
+            replace(bundle.manifest.engines[0], built=EngineRecord(traffic=traffic))
+        ]
         run = SuiteRun("p", plan, {"tiny": bundle}, Path(), lambda _: None, ENVIRONMENT, "call")
         (profile,) = run.profiles()
         return profile

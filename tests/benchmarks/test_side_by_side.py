@@ -24,6 +24,7 @@ from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import DownloadError, UsageError
 from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.export_record import EngineRecord
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import LOW
 
@@ -170,8 +171,11 @@ def test_an_engine_has_the_bound_of_its_own_traffic() -> None:
     engine, size = Subject("tensorrt", "fp16"), (60, 128)
     wanted = {"library": "tensorrt", "precision": "fp16", "io": "tensor"}
     engines = [
-        entry("a", "64x128", **wanted, traffic=[TRAFFIC]),
-        entry("b", "512x512", **wanted, traffic=[replace(TRAFFIC, bytes_per_pixel=1.0)]),
+        entry(name, profile, **wanted, built=EngineRecord(traffic=[traffic]))
+        for name, profile, traffic in (
+            ("a", "64x128", TRAFFIC),
+            ("b", "512x512", replace(TRAFFIC, bytes_per_pixel=1.0)),
+        )
     ]
     plan = SuitePlan(backends=("tensorrt",), rounds=5, least_s=0, pause_s=0)
     roofline: Any = FakeRoofline()
@@ -186,7 +190,7 @@ def test_an_engine_has_the_bound_of_its_own_traffic() -> None:
         "took_ms": 11,
     }  # fmt: skip
     assert bound(engines[1:]) is None  # no engine takes the size
-    assert bound([replace(engines[0], traffic=[])]) is None
+    assert bound([replace(engines[0], built=EngineRecord())]) is None
 
 
 def test_what_the_gpu_runs(workers: type[FakeWorker]) -> None:

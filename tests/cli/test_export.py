@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from cli.commands import QUICK_EXPORT, ROOT, command
 from maxim_deploy.cli import main
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.export_record import command_without_folders
 
 SMALL = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
 
@@ -47,6 +49,10 @@ def test_weights_of_ones_own_with_json(kept_traces: None, tmp_path: Path) -> Non
     assert manifest == json.loads((bundle / "manifest.json").read_text())
     assert manifest["architecture"]["features"] == 4 and manifest["source"] is None
     assert manifest["model"]["name"] == "mine" and manifest["model"]["source"] == "mine.npz"
+    record = (bundle / "export.json").read_text()
+    assert "--checkpoint mine.npz -o bundle" in json.loads(record)["command"]
+    everything = b"".join(path.read_bytes() for path in bundle.iterdir())
+    assert str(tmp_path).encode() not in everything and not (bundle / "LICENSE").exists()
     assert "features 4, stages 1" in result.stderr and "of PyTorch" in result.stderr
     assert not (bundle / "source.safetensors").exists()
 
@@ -73,6 +79,11 @@ def test_weights_of_ones_own_with_json(kept_traces: None, tmp_path: Path) -> Non
         ),
         (["demo-denoise", "--precision-table", "none.json"], "precision table 'none.json'"),
         (["--nonsense"], "No such option"),
+        (["demo-denoise", "--license", "x"], "--license: demo-denoise brings its own, Apache-2.0"),
+        (
+            ["--checkpoint", "x.npz", "--license", "none.txt"],
+            "--license 'none.txt' | cannot be read",
+        ),
     ],
 )
 def test_usage_errors(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -125,7 +136,7 @@ def test_missing_torch_is_a_pip_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", ["maxim-export", "maxim-deploy -v export"])
-def test_the_manifest_gets_the_command_line_as_it_was(monkeypatch, start: str) -> None:
+def test_the_record_gets_the_command_line_without_folders(monkeypatch, start: str) -> None:
     seen = []
 
     def export_bundle(*_, command: str, **__) -> None:
@@ -133,11 +144,25 @@ def test_the_manifest_gets_the_command_line_as_it_was(monkeypatch, start: str) -
         raise BundleError("that is enough")
 
     monkeypatch.setattr("maxim_deploy.export.export_bundle", export_bundle)
-    arguments = [*start.split(), "demo-denoise", "-o", "a b"]
+    arguments = [*start.split(), "demo-denoise", "-o", "/home/me/a b/"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit):
         (main.export if start == "maxim-export" else main.main)()
     assert seen == [f"{start} demo-denoise -o 'a b'"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "kept"),
+    [
+        ("../a/x.npz", "x.npz"), ("/home/me/build/", "build"), (r"C:\me\x.npz", "x.npz"),
+        ("--recipe=/home/me/r.toml", "--recipe=r.toml"), ("-o/tmp/b", "-ob"), ("-ob", "-ob"),
+        (".", "."), ("/", "/"), ("-o", "-o"), ("--json", "--json"), ("", ""),
+        ("64x64:96x128:256x256@1", "64x64:96x128:256x256@1"), ("fp32,fp16", "fp32,fp16"),
+    ],
+)  # fmt: skip
+def test_folders_stay_out_of_the_record(argument: str, kept: str) -> None:
+    command = command_without_folders(["maxim-export", argument])
+    assert shlex.split(command) == ["maxim-export", kept]
 
 
 def test_console_scripts_exist() -> None:

@@ -11,7 +11,7 @@ from cli.commands import QUICK_EXPORT, command
 from click.testing import CliRunner
 from engines.bundles import tiny_graph, write_bundle
 
-from maxim_deploy.cli.export import export as maxim_export
+from maxim_deploy.cli.export import export as export_command
 from maxim_deploy.errors import UsageError
 from maxim_deploy.export import BundleSettings
 
@@ -70,7 +70,7 @@ def test_traffic_is_counted_and_told(bundle: Path) -> None:
     result = export(*arguments, "--traffic")
     assert result.returncode == 0, result.stderr
     assert "building for 96x128 alone to count its traffic" in result.stderr.splitlines()
-    (engine,) = json.loads((bundle / "manifest.json").read_text())["engines"]
+    (engine,) = json.loads((bundle / "export.json").read_text())["engines"].values()
     (traffic,) = engine["traffic"]
     assert traffic["shape"] == {"batch": 1, "height": 96, "width": 128}
     assert traffic["bytes_per_pixel"] > 6
@@ -82,6 +82,23 @@ def test_traffic_is_counted_and_told(bundle: Path) -> None:
     (engine,) = json.loads(export("--inspect", bundle, "--json").stdout)["engines"]
     assert engine["traffic"] == [traffic] and engine["bounds"][0]
     assert {"inputs", "outputs", "constants"} <= engine["listed_layers"][0].keys()
+
+
+def test_a_damaged_export_record(bundle: Path) -> None:
+    """--inspect says all the rest, and an engine is not built only to lose its record."""
+    before = (bundle / "manifest.json").read_bytes()
+    (bundle / "export.json").write_text("{")
+    for options in ([], ["--json"]):
+        inspected = CliRunner().invoke(export_command, ["--inspect", str(bundle), *options])
+        assert inspected.exit_code == 1 and "fp16.image.onnx" in inspected.stdout
+        assert "export.json is damaged" in inspected.stdout and "delete it" in inspected.stderr
+    built = CliRunner().invoke(export_command, ["-o", str(bundle), *RTX, "--profile", "64x64"])
+    assert built.exit_code == 1 and "export.json is damaged" in built.stderr
+    assert (bundle / "manifest.json").read_bytes() == before
+
+    (bundle / "export.json").unlink()
+    inspected = CliRunner().invoke(export_command, ["--inspect", str(bundle)])
+    assert inspected.exit_code == 0 and "exported: not known when and by what" in inspected.stdout
 
 
 def test_a_recipe_and_options_over_it(bundle: Path, tmp_path: Path) -> None:
@@ -180,7 +197,7 @@ def test_an_engine_for_a_range_has_its_own_form(
     forms: list[str] = []
     monkeypatch.setattr("maxim_deploy.cli.export._export", stop)
     whole = ["demo-denoise", "-o", str(tmp_path / "b"), *RTX, *arguments]
-    assert CliRunner().invoke(maxim_export, whole).exit_code == 2
+    assert CliRunner().invoke(export_command, whole).exit_code == 2
     assert forms == [form]
 
 

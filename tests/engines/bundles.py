@@ -84,7 +84,6 @@ def entry_of(bundle: Bundle, library: str = "tensorrt", **changes: object) -> En
     profiles = profiles_from_specs(["64x64:96x128:256x256", "96x128"], "image")
     entry = EngineEntry(
         "engines/x.engine", "a" * 64, {**made_of, "version_compatible": False}, library, "10.14.1",
-        "fp16", "image", profiles, ("8.9",), CHOSEN, False, sha256_of(path), 4, 1.0, 3, {}, 1, 1,
-        {}, "now",
+        "fp16", "image", profiles, ("8.9",), CHOSEN, False, sha256_of(path), 4, 3, {}, 1, 1,
     )  # fmt: skip
     return replace(entry, **changes)

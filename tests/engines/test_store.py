@@ -52,7 +52,7 @@ def test_an_engine_is_built_listed_and_found_again(trt, bundle: Path) -> None:
     assert (entry.precision, entry.io, entry.targets) == ("fp16", "image", ("8.0+",))
     assert entry.memory["activation_bytes"] > 256 * 256 and entry.memory["weights_bytes"] > 0
     assert entry.layers and entry.optimization_level == 3 and entry.notes == []
-    assert entry.built_on["gpu"] is None or entry.built_on["cuda"]
+    assert entry.built.built_on["gpu"] is None or entry.built.built_on["cuda"]
     assert shown[0].phases == ("Building engine",) and any(len(p.phases) > 2 for p in shown)
     assert all(0 <= p.done <= p.total for p in shown)
     assert Bundle.open(bundle).manifest.engines == [entry]
@@ -67,6 +67,19 @@ def test_an_engine_is_built_listed_and_found_again(trt, bundle: Path) -> None:
     before = path.stat().st_mtime_ns
     again, is_new = add_engine(bundle, settings("64x64:96x128:256x256", "96x128"))
     assert not is_new and again == entry and path.stat().st_mtime_ns == before
+
+
+def test_equal_bundles_with_equal_engines_differ_in_the_engine_alone(trt, bundle: Path) -> None:
+    """Two builds may differ in their bytes, and by them alone the manifests do."""
+    other = shutil.copytree(bundle, bundle.with_name("other"))
+    entries = [add_engine(folder, settings("64x64"))[0] for folder in (bundle, other)]
+    texts = [
+        (folder / "manifest.json").read_text().replace(entry.sha256, "...")
+        for folder, entry in zip((bundle, other), entries, strict=True)
+    ]
+    sizes = [f'"bytes": {entry.bytes}' for entry in entries]
+    assert texts[0].replace(sizes[0], "") == texts[1].replace(sizes[1], "")
+    assert entries[0].built.created != entries[1].built.created
 
 
 def test_what_only_the_runtime_reads_needs_no_build(trt, bundle: Path) -> None:
@@ -346,7 +359,7 @@ if sys.argv[2] == "export":
 else:
     profiles = "256x256:512x512:768x768", "720p", "1080p"
     entry, _ = add_engine(Path(sys.argv[1]), settings(*profiles))
-    print(entry.build_seconds, peak_resident_bytes(), entry.memory["activation_bytes"])
+    print(entry.built.build_seconds, peak_resident_bytes(), entry.memory["activation_bytes"])
 """
 
 

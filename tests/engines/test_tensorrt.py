@@ -45,7 +45,8 @@ def test_an_engine_of_tensorrt(tensorrt, bundle: Path) -> None:
     entry, is_new = add_engine(bundle, asked)
     assert is_new and entry.library == "tensorrt" and entry.version == "10.14.1"
     assert entry.targets == ("8.0+",) and entry.made_of["gpu"] == "NVIDIA L4, 8.9"
-    assert entry.built_on["gpu"] == "NVIDIA L4" and entry.built_on["cuda"] == "13.0"
+    built_on = entry.built.built_on
+    assert built_on["gpu"] == "NVIDIA L4" and built_on["cuda"] == "13.0"
     assert "hardwareCompatibility" in log_of(bundle, entry.file).replace("HardwareC", "hardwareC")
     plain, _ = add_engine(bundle, settings("64x64", library="tensorrt"))
     assert plain.targets == ("8.9",)

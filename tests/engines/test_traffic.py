@@ -18,6 +18,7 @@ from maxim_deploy.engines.traffic import traffic_as_built, traffic_of, traffic_t
 from maxim_deploy.errors import EngineError
 from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.export_record import EngineRecord
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import Shape, profiles_from_specs
 from maxim_deploy.spec.traffic import Part
@@ -123,7 +124,7 @@ def test_one_size_needs_no_further_build(trt, bundle: Path) -> None:
     entry, _ = add_engine(
         bundle, settings("64x64"), BuildOptions(traffic=True, progress=said.append)
     )
-    (traffic,) = entry.traffic
+    (traffic,) = entry.built.traffic
     assert traffic.shape == Shape(1, 64, 64) and traffic.layers == entry.layers
     assert traffic.bytes_per_pixel and traffic.bytes_per_pixel >= 2 * 3  # the image, in and out
     assert traffic.activation_bytes == entry.memory["activation_bytes"]
@@ -133,15 +134,15 @@ def test_one_size_needs_no_further_build(trt, bundle: Path) -> None:
 def test_ranges_are_counted_on_demand(trt, bundle: Path) -> None:
     asked, said = settings("64x64:96x128:256x256", "128x128"), []
     plain, _ = add_engine(bundle, asked)
-    assert [(one.shape, one.bytes_per_pixel) for one in plain.traffic] == [(None, None)]
+    assert [(one.shape, one.bytes_per_pixel) for one in plain.built.traffic] == [(None, None)]
     assert plain.traffic_of(0) is None
 
     options = BuildOptions(traffic=True, budget_s=1e-9, progress=said.append)
     entry, is_new = add_engine(bundle, asked, options)
-    assert not is_new and replace(entry, traffic=plain.traffic) == plain
+    assert not is_new and replace(entry, built=plain.built) == plain
     assert Bundle.open(bundle).checked_engine(entry)
-    assert [one.shape for one in entry.traffic] == [Shape(1, 96, 128), Shape(1, 128, 128)]
-    assert entry.traffic_of(1) == entry.traffic[1] and entry.traffic[1].bytes_per_pixel
+    assert [one.shape for one in entry.built.traffic] == [Shape(1, 96, 128), Shape(1, 128, 128)]
+    assert entry.traffic_of(1) == entry.built.traffic[1] and entry.traffic_of(1).bytes_per_pixel
     assert [line for line in said if "alone" in line] == [
         "building for 96x128 alone to count its traffic",
         "building for 128x128 alone to count its traffic",
@@ -166,14 +167,13 @@ def test_an_engine_outlives_a_count_that_fails(trt, bundle: Path, monkeypatch) -
 def test_an_entry_of_an_earlier_version(trt, bundle: Path) -> None:
     entry, _ = add_engine(bundle, settings("64x64"))
     fields = json.loads(json.dumps(encoded(entry)))
-    assert decoded(EngineEntry, fields) == entry
-    del fields["traffic"]
-    assert decoded(EngineEntry, fields) == replace(entry, traffic=[])
+    del fields["notes"]
+    assert decoded(EngineEntry, fields) == replace(entry, notes=[], built=EngineRecord())
 
 
 def test_the_demo_model(demo_engine: Path) -> None:
     (entry,) = Bundle.open(demo_engine).manifest.engines
-    (traffic,) = entry.traffic
+    (traffic,) = entry.built.traffic
     assert traffic.shape == Shape(1, 256, 256)
     found = {name: getattr(traffic, name) for name in DEMO_256}
     assert found == pytest.approx(DEMO_256, rel=TOLERANCE, abs=0.002)

@@ -184,10 +184,29 @@ def test_an_old_bundle_has_no_measured_memory(
     more: dict[str, float], demo_bundle: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
-    document = json.loads((folder / "manifest.json").read_text())
+    (folder / "export.json").unlink()
+    document = json.loads((folder / "manifest.json").read_text()) | {"format": 1}
     for graph in document["graphs"]:
-        del graph["run_bytes"], graph["run_bytes_per_pixel"]
         graph.update(more)
     (folder / "manifest.json").write_text(json.dumps(document))
     with maxim_deploy.load(folder) as restorer:
         assert restorer.plan(512, 512).bytes == pytest.approx(512 * 512 * 470, rel=0.2)
+
+
+@pytest.mark.parametrize("record", [None, "{", '{"format": 1, "bundle": "another"}'])
+def test_a_bundle_runs_without_its_export_record(
+    record: str | None, demo_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
+    with maxim_deploy.load(folder) as restorer:
+        known, settings = restorer.plan(512, 512).bytes, restorer.info.settings
+    (folder / "export.json").unlink()
+    if record:
+        (folder / "export.json").write_text(record)
+    assert not caplog.records
+    with maxim_deploy.load(folder) as restorer:
+        assert restorer.plan(512, 512).bytes == pytest.approx(known, rel=0.2)
+        assert restorer.info.settings == settings
+    warnings = [one.getMessage() for one in caplog.records]
+    assert len(warnings) == bool(record)
+    assert all("delete it, for the bundle runs without it" in text for text in warnings)

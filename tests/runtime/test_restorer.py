@@ -148,7 +148,7 @@ def test_changed_and_missing_files(bundle, name) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 2.*reads format 1"),
+        ({"format": 3}, "format 3.*reads formats 1 and 2"),
         ({"graphs": []}, "has no fp32 graph"),
         ({"graphs": [{"file": "x"}]}, "damaged"),
         ({"architecture": {}}, "damaged"),

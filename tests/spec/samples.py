@@ -7,6 +7,7 @@ from maxim_deploy.spec.engine_settings import (
     engine_settings_from,
 )
 from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.spec.export_record import EngineRecord
 from maxim_deploy.spec.profiles import profiles_from_specs
 
 
@@ -14,19 +15,17 @@ def asked(**options: object) -> EngineSettings:
     return engine_settings_from({"library": "tensorrt-rtx", "profiles": ["photo"], **options})
 
 
-def entry(name: str, *specs: str, created: str = "1", **values: object) -> EngineEntry:
+def entry(name: str, *specs: str, **values: object) -> EngineEntry:
     known = {
         **dict.fromkeys(EngineEntry.__dataclass_fields__, ""),
         **dict.fromkeys(["bytes", "parsed_layers", "layers", "optimization_level"], 1),
-        **{key: {} for key in ["made_of", "runtime", "built_on", "unknown"]},
-        "build_seconds": 1.5,
+        **{key: {} for key in ["made_of", "runtime", "unknown"]},
         "stripped": False,
-        "traffic": [],
         "notes": [],
         "file": name,
         "profiles": profiles_from_specs(specs, "image"),
         "targets": ("8.6",),
-        "created": created,
+        "built": EngineRecord(build_seconds=1.5),
         "memory": {},
     }
     return EngineEntry(**{**known, **values})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -117,8 +117,8 @@ def test_choice_among_engines() -> None:
         entry("wide", "photo"),
         entry("both", "64x64:512x512:1024x1024", "1080p"),
         entry("exact", "512x512"),
-        entry("older", "700x700", created="1"),
-        entry("newer", "700x700", created="2"),
+        entry("older", "700x700"),
+        entry("newer", "700x700"),
         entry("other", "4k", library="tensorrt"),
     ]
 
@@ -138,4 +138,5 @@ def test_choice_among_engines() -> None:
 
 def test_entry_round_trip() -> None:
     one = entry("x", "photo", made_of={"graph": "a"}, notes=["n"])
-    assert decoded(EngineEntry, encoded(one)) == one
+    assert "built" not in encoded(one)  # it stands in `export.json`
+    assert replace(decoded(EngineEntry, encoded(one)), built=one.built) == one

@@ -148,6 +148,7 @@ def measure_graph(asked: ProfileRequest) -> Measured:
         runs=asked.runs,
         warmup=asked.warmup,
         threads=asked.threads,
+        weights=bundle.weights_of(entry),
     )
     return Measured(trace.nodes, trace.wall_ms, trace.plain_ms, trace.library, "cpu", form)
 
@@ -197,5 +198,5 @@ def _with_engine(asked: ProfileRequest, entry: EngineEntry, index: int) -> Measu
         release_engine(shared)
     layers = layers_beside(bundle.path / entry.file)
     nodes = nodes_of_layers(times[asked.warmup :], layers)
-    traffic = entry.traffic_of(index) or next(iter(entry.traffic), None)
+    traffic = entry.traffic_of(index) or next(iter(entry.built.traffic), None)
     return Measured(nodes, [], [], library, device, entry.io, traffic)

@@ -21,7 +21,7 @@ from maxim_deploy.benchmarks.profile.attribution import sources_of
 from maxim_deploy.benchmarks.profile.profile import NodeTimes
 from maxim_deploy.benchmarks.timing import stopwatch
 from maxim_deploy.errors import BackendError
-from maxim_deploy.machine.onnxruntime import session_options
+from maxim_deploy.machine.onnxruntime import session_options, weights_given
 from maxim_deploy.spec.kinds import Source
 
 _NODE_SUFFIX = "_kernel_time"
@@ -46,16 +46,23 @@ class TracedRun(NamedTuple):
 
 
 def trace_graph(
-    graph: Path, image: NDArray[Any], *, runs: int, warmup: int, threads: int | None
+    graph: Path,
+    image: NDArray[Any],
+    *,
+    runs: int,
+    warmup: int,
+    threads: int | None,
+    weights: Path | None = None,
 ) -> Trace:
     """Run a graph with and without ONNX Runtime's profiler.
 
     Args:
-        graph: of either form; its weights are read from beside it.
+        graph: of either form.
         image: input in the graph's form.
         runs: to keep of each.
         warmup: to pass over before.
         threads: within one operator; None for one per core.
+        weights: file of its weights, which may be a link; None for what lies beside the graph.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -63,8 +70,9 @@ def trace_graph(
     """
     ort = require("onnxruntime", "cpu")
     try:
-        plain_ms = _plain(ort, graph, image, warmup + runs, threads)[warmup:]
-        traced, executed = _traced(ort, graph, image, warmup + runs, threads)
+        source = _Source(ort, graph, weights, threads)
+        plain_ms = _plain(source, image, warmup + runs)[warmup:]
+        traced, executed = _traced(source, image, warmup + runs)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
         raise BackendError(f"ONNX Runtime cannot profile {str(graph)!r}: {error}") from error
     exported = onnx.load(str(graph), load_external_data=False).graph
@@ -114,35 +122,46 @@ def matched(
     ]
 
 
-def _plain(
-    ort: Any, graph: Path, image: NDArray[Any], count: int, threads: int | None
-) -> list[float]:
-    session = _session(ort, graph, session_options(ort, threads))
+class _Source(NamedTuple):
+    """What sessions are made of."""
+
+    ort: Any
+    graph: Path
+    weights: Path | None
+    threads: int | None
+
+    def options(self) -> Any:
+        return session_options(self.ort, self.threads)
+
+    def session(self, options: Any) -> Any:
+        providers = ["CPUExecutionProvider"]
+        with weights_given(options, self.weights):
+            return self.ort.InferenceSession(str(self.graph), options, providers=providers)
+
+
+def _plain(source: _Source, image: NDArray[Any], count: int) -> list[float]:
+    session = source.session(source.options())
     measure = stopwatch(lambda: session.run(["restored"], {"image": image}))
     return [1e3 * measure() for _ in range(count)]
 
 
 def _traced(
-    ort: Any, graph: Path, image: NDArray[Any], count: int, threads: int | None
+    source: _Source, image: NDArray[Any], count: int
 ) -> tuple[list[TracedRun], onnx.GraphProto]:
     """The runs, and the graph as it was executed."""
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder, "executed.onnx")
-        options = session_options(ort, threads)
+        options = source.options()
         options.optimized_model_filepath = str(saved)
         options.log_severity_level = _ERRORS_ONLY
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder, "trace"))
-        session = _session(ort, graph, options)
+        session = source.session(options)
         # The trace has the warm-up as well; events carry no number of their run, so all are read.
         for _ in range(count):
             session.run(["restored"], {"image": image})
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
         return runs_in(events), onnx.load(str(saved), load_external_data=False).graph
-
-
-def _session(ort: Any, graph: Path, options: Any) -> Any:
-    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 def _node(event: dict[str, Any]) -> tuple[str, str, float]:

@@ -22,12 +22,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 from onnx import GraphProto, NodeProto
 
 from maxim_deploy.errors import UsageError
 from maxim_deploy.graph.cost.live_set import VIEWS
 from maxim_deploy.graph.cost.values import Value, values_of
+from maxim_deploy.graph.files import load_proto
 
 FREE = VIEWS | {"Constant", "Shape", "Size"}
 """Operators that move no data: views, constants, and questions about a shape."""
@@ -108,7 +108,7 @@ def cost_of(graph: Path, shape: tuple[int, int, int, int]) -> Cost:
         UsageError: the graph has a subgraph, or an operator whose products we cannot count.
         BackendError: ONNX Runtime cannot run the graph at this shape.
     """
-    model = onnx.load(str(graph))
+    model = load_proto(graph)
     values = values_of(model, shape)
     nodes = tuple(_node_cost(node, values) for node in _at_run_time(model.graph))
     return Cost(math.prod(shape) // 3, nodes)

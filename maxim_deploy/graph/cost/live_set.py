@@ -14,10 +14,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 from onnx import GraphProto
 
 from maxim_deploy.graph.cost.values import Value, values_of
+from maxim_deploy.graph.files import load_proto
 
 VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 """Operators whose result shares the memory of their first input."""
@@ -44,7 +44,7 @@ def live_set(graph: Path, shape: tuple[int, int, int, int]) -> LiveSet:
         UsageError: the graph has subgraphs, which no single order executes.
         BackendError: ONNX Runtime cannot run the graph at this shape.
     """
-    model = onnx.load(str(graph))
+    model = load_proto(graph)
     largest, where = _largest(model.graph, values_of(model, shape))
     return LiveSet(largest, where, math.prod(shape) // 3)
 

@@ -33,10 +33,17 @@ megapixel. Seen: the largest values there are at most 5 % above those of the sma
 
 @dataclass(frozen=True)
 class Lowered:
-    """A low-precision graph, and how far it is from float32 on each picture."""
+    """A low-precision graph and what was measured on pictures.
+
+    Attributes:
+        model: the graph.
+        parity: how far it is from float32 on each picture.
+        magnitudes: largest magnitude that each node of the table reads or writes in float32.
+    """
 
     model: ir.Model
     parity: list[dict[str, Any]]
+    magnitudes: dict[str, float | None]
 
 
 class Lowering:
@@ -69,10 +76,15 @@ class Lowering:
         model = low_precision(self.core, table)
         # Runtimes do not refuse a graph with an island too few: only its picture is worse.
         verify_types(model, table)
-        decided = decided_nodes(table, self.core, self.seen)
+        # Magnitudes differ in their last digits from machine to machine: with them no two bundles
+        # would be equal.
+        decided = decided_nodes(table, self.core, {})
         write_text(self.folder / f"{precision}.table.txt", table_text(table, decided))
         write_text(self.folder / f"{precision}.table.json", table.to_json(decided))
-        return Lowered(model, self._parity(model, precision) if self.verify else [])
+        seen = decided_nodes(table, self.core, self.seen).values()
+        magnitudes = {name: largest for nodes in seen for name, largest in nodes.items()}
+        parity = self._parity(model, precision) if self.verify else []
+        return Lowered(model, parity, magnitudes)
 
     def _pictures(self) -> Iterator[NDArray[np.float32]]:
         yield from probe_pictures(self.photos, *SMALL).values()

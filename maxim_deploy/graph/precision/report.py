@@ -38,11 +38,13 @@ def table_text(table: PrecisionTable, decided: DecidedNodes) -> str:
         for d in table.decisions
     ]
     nodes = [
-        (name, decision.type, _number(magnitude), decision.pattern)
+        (name, decision.type, decision.pattern, _number(magnitude))
         for decision, names in decided.items()
         if decision.type == "float32"
         for name, magnitude in names.items()
     ]
+    node_heads = ("node", "type", "decided by", "magnitude")
+    shown = 4 if any(x is not None for names in decided.values() for x in names.values()) else 3
     heads = ("pattern", "type", "nodes", "number", "which says", "reason")
     return "\n".join(
         [
@@ -50,9 +52,9 @@ def table_text(table: PrecisionTable, decided: DecidedNodes) -> str:
             "",
             *_aligned([heads, *decisions]),
             "",
-            "float32 nodes, and the largest magnitude that each reads or writes:",
+            "float32 nodes, with the largest magnitude that each reads or writes, if known:",
             "",
-            *_aligned([("node", "type", "magnitude", "decided by"), *nodes]),
+            *_aligned([row[:shown] for row in (node_heads, *nodes)]),
             "",
         ]
     )

@@ -153,7 +153,9 @@ def test_text(small) -> None:
     lines = table_text(table, decided_nodes(table, small, {"n": 3.5, "m": 0.25})).splitlines()
     assert lines[0].startswith("float16, but for")
     (mean,) = (line for line in lines if line.startswith("attention_mean"))
-    assert mean.split() == ["attention_mean", "float32", "3.5", "spatial-mean"]
+    assert mean.split() == ["attention_mean", "float32", "spatial-mean", "3.5"]
+    assert "3.5" not in (bare := table_text(table, decided_nodes(table, small, {})))
+    assert "attention_mean  float32  spatial-mean\n" in bare
     column = lines[2].index("reason")
     assert all(line[column - 2 : column] == "  " for line in lines[2:7])
     assert not any(line.startswith("body_norm") for line in lines)  # no island

@@ -1,0 +1,269 @@
+"""A bundle's `export.json`: what was measured or dated when the bundle was made.
+
+It stands beside the manifest and is not part of the bundle's identity: equal settings on equal
+weights give an equal manifest, graphs and weights, but never an equal `export.json`. A bundle
+without it loads, plans memory by typical values, and says less about itself.
+
+Format 1, UTF-8 JSON of at most `MOST_BYTES`, one object:
+
+| key | content |
+|---|---|
+| `format` | 1; a reader refuses another number |
+| `bundle` | `digest_of_files` of the manifest that this belongs to |
+| `created`, `command` | time in UTC (ISO 8601); the command line, paths without folders |
+| `tools` | version of Python and of each library that took part |
+| `machine` | `cpu`, `cpu_id`, `cpus`, `ram_bytes`, `os`; see `maxim_deploy.machine.facts` |
+| `graphs` | a `GraphRecord` by the graph's file |
+| `engines` | an `EngineRecord` by the engine's file |
+
+A reader keeps keys that it does not know, as with the manifest. It checks types and ranges. Not
+checked: whether a number is what was measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy.errors import BundleError
+from maxim_deploy.spec.decoding import NOT_STORED, decoded, encoded
+from maxim_deploy.spec.descriptor import last_component
+from maxim_deploy.spec.run_memory import RunMemory
+from maxim_deploy.spec.traffic import Traffic
+
+EXPORT_RECORD = "export.json"
+FORMAT = 1
+
+MOST_BYTES = 16 * 1024**2
+"""A record of S-3 with ten engines has less than one megabyte."""
+
+_MOST_MEMORY = 2**50
+"""No run takes a petabyte."""
+
+_PARITY_NUMBERS = ("psnr", "max_levels", "max_error")
+
+
+@dataclass(frozen=True)
+class GraphRecord:
+    """What was measured of one graph.
+
+    Attributes:
+        parity: how far the graph was at export from what it stands for, one record per input;
+            empty if the check was skipped.
+        run_bytes: memory that runs with ONNX Runtime on a CPU take: for some numbers of padded
+            pixels, the smallest first, those and the bytes; None if it was not measured.
+        run_bytes_per_pixel: bytes for each pixel beyond the last of them; None likewise.
+        magnitudes: largest magnitude that each node of the precision table reads or writes on
+            pictures, by node; None where it was not measured.
+        unknown: what only newer versions say of it, kept on rewriting.
+    """
+
+    parity: list[dict[str, Any]] = field(default_factory=list)
+    run_bytes: list[list[int]] | None = None
+    run_bytes_per_pixel: float | None = None
+    magnitudes: dict[str, float | None] = field(default_factory=dict)
+    unknown: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_parity(self.parity)
+        if self.run_bytes is not None:
+            _check_runs(self.run_bytes)
+        _check_range("run_bytes_per_pixel", self.run_bytes_per_pixel or 0, 0, _MOST_MEMORY)
+
+    @property
+    def run_memory(self) -> RunMemory | None:
+        """The memory of runs; None if it was not measured."""
+        if self.run_bytes is None or self.run_bytes_per_pixel is None:
+            return None
+        measured = [(pixels, taken) for pixels, taken in self.run_bytes]
+        return RunMemory(measured, self.run_bytes_per_pixel)
+
+    def with_run_memory(self, memory: RunMemory | None) -> GraphRecord:
+        """This record with a measurement of the memory of runs, if there is one."""
+        if memory is None:
+            return self
+        runs = [list(run) for run in memory.measured]
+        return replace(self, run_bytes=runs, run_bytes_per_pixel=memory.bytes_per_pixel)
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """What was measured or dated at the build of one engine.
+
+    Attributes:
+        sha256: of the engine's file; a record of another file says nothing about the engine.
+        created: time in UTC (ISO 8601).
+        build_seconds: time that the build took.
+        built_on: operating system, GPU and driver of the machine; null for no GPU.
+        traffic: what its layers move: a record for each profile at the size that it is tuned for,
+            if that was counted or the engine takes no other size; or else one record of counts.
+        unknown: what only newer versions say of it, kept on rewriting.
+    """
+
+    sha256: str = ""
+    created: str = ""
+    build_seconds: float | None = None
+    built_on: dict[str, Any] = field(default_factory=dict)
+    traffic: list[Traffic] = field(default_factory=list)
+    unknown: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_time(self.created)
+        _check_range("build_seconds", self.build_seconds or 0, 0, 1e9)
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """The content of `export.json`; see the module for the format.
+
+    Attributes:
+        problem: why the file could not be read, or None; the other fields are then empty.
+    """
+
+    bundle: str = ""
+    created: str = ""
+    command: str = ""
+    tools: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    graphs: dict[str, GraphRecord] = field(default_factory=dict)
+    engines: dict[str, EngineRecord] = field(default_factory=dict)
+    unknown: dict[str, Any] = field(default_factory=dict)
+    problem: str | None = field(default=None, metadata=NOT_STORED)
+
+    def __post_init__(self) -> None:
+        _check_time(self.created)
+
+    def to_json(self) -> str:
+        """The text of `export.json`."""
+        entries = {
+            key: {file: encoded(one) for file, one in listed.items()}
+            for key, listed in (("graphs", self.graphs), ("engines", self.engines))
+        }
+        return json.dumps({"format": FORMAT, **encoded(self), **entries}, indent=2) + "\n"
+
+    @classmethod
+    def read(cls, folder: Path, files: Mapping[str, Mapping[str, Any]]) -> ExportRecord:
+        """The record beside a manifest; an empty one if there is none.
+
+        It raises nothing: a file that is damaged, too large or of another bundle is a `problem`.
+
+        Args:
+            folder: of the bundle.
+            files: of its manifest.
+        """
+        path = folder / EXPORT_RECORD
+        try:
+            if not path.exists():
+                return cls()
+            record = record_from(strict_json(read_bounded(path)))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            return cls(problem=f"{EXPORT_RECORD} is damaged ({error!r}): {_ADVICE}")
+        except BundleError as error:
+            return cls(problem=str(error))
+        if record.bundle != digest_of_files(files):
+            return cls(problem=f"{EXPORT_RECORD} belongs to another bundle: {_ADVICE}")
+        return record
+
+
+_ADVICE = "delete it, for the bundle runs without it, or export the bundle again, with --force"
+
+
+def record_from(document: dict[str, Any]) -> ExportRecord:
+    """A record from the object of its file.
+
+    Raises:
+        BundleError: another format.
+        ValueError, TypeError, KeyError: it is damaged.
+    """
+    given = dict(decoded(dict[str, Any], document, EXPORT_RECORD))
+    if (version := given.pop("format")) != FORMAT:
+        raise BundleError(
+            f"{EXPORT_RECORD} has format {version!r}; this maxim-deploy reads format {FORMAT}: "
+            f"upgrade maxim-deploy, or {_ADVICE}"
+        )
+    record: ExportRecord = decoded(ExportRecord, given, EXPORT_RECORD)
+    return record
+
+
+def command_without_folders(arguments: Iterable[str]) -> str:
+    """A command line in which each path is its last component: the rest tells about a machine."""
+    return shlex.join(map(_without_folders, arguments))
+
+
+def _without_folders(argument: str) -> str:
+    # Folders stand after `--option=`, after `-o` as in `-o/tmp/bundle`, or from the beginning on.
+    found = re.match(r"--[^=]*=?|-[a-zA-Z]", argument)
+    option = found[0] if found else ""
+    return option + last_component(argument.removeprefix(option))
+
+
+def digest_of_files(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """SHA-256 of the files that a manifest lists: their names and hashes."""
+    listed = sorted((name, record["sha256"]) for name, record in files.items())
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def read_bounded(path: Path) -> str:
+    """The text of a file that has at most `MOST_BYTES`.
+
+    Raises:
+        OSError: it is no file, or cannot be read.
+        ValueError: it is larger, or not UTF-8.
+    """
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise OSError(f"{path.name} is not a file")
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
+    return content.decode("utf-8")
+
+
+def strict_json(text: str) -> Any:
+    """The value of a JSON text without NaN and infinities, which Python reads as well."""
+
+    def number(text: str) -> float:
+        if not math.isfinite(value := float(text)):
+            raise ValueError(f"{text} is not a finite number")
+        return value
+
+    return json.loads(text, parse_constant=number, parse_float=number)
+
+
+def _check_parity(records: list[dict[str, Any]]) -> None:
+    def has(record: dict[str, Any], key: str) -> bool:
+        value = record.get(key)
+        is_equal = key == "psnr" and key in record and value is None
+        return is_equal or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+    if records and not any(all(has(one, key) for one in records) for key in _PARITY_NUMBERS):
+        raise ValueError(f"each record of parity must have one of {', '.join(_PARITY_NUMBERS)}")
+
+
+def _check_runs(runs: list[list[int]]) -> None:
+    if {len(run) for run in runs} != {2}:
+        raise ValueError(f"run_bytes must be pairs, not {runs}")
+    for pixels, taken in runs:
+        _check_range("run_bytes", pixels, 0, _MOST_MEMORY)
+        _check_range("run_bytes", taken, 0, _MOST_MEMORY)
+    if any(low >= high for (low, _), (high, _) in pairwise(runs)):
+        raise ValueError(f"run_bytes must have the fewest pixels first, not {runs}")
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be {low} to {high:g}, not {value}")
+
+
+def _check_time(text: str) -> None:
+    if text:
+        datetime.fromisoformat(text)
