@@ -11,21 +11,27 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
+import re
 import sys
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from maxim_deploy._optional import require
+from maxim_deploy._optional import ENVIRONMENT, require
 from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 
 _AS_REQUESTED = 1
 """`arena_extend_strategy`: a block for what is asked for, rather than the next power of two."""
+
+_YES = ("1", "true", "yes", "y", "on")
+"""Values that ONNX Runtime takes for yes; any other is a no."""
 
 
 def cpu_session(graph: Path, threads: int | None = None) -> Any:
@@ -45,6 +51,26 @@ def cpu_session(graph: Path, threads: int | None = None) -> Any:
     # 25 MB of loading S-2 in float16 would else stay, or be counted as of the first run.
     _trim()
     return session
+
+
+def telemetry(version: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """What ONNX Runtime tells its maker about this process, in words; None for nothing.
+
+    Args:
+        version: of ONNX Runtime; those before 1.32 tell nothing.
+        environment: in which it was imported.
+    """
+    variable, off = ENVIRONMENT["onnxruntime"]
+    asked = environment.get(variable)
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
+    if numbers < (1, 32) or (asked or "").lower() in _YES:
+        return None
+    why = "it was imported before maxim-deploy" if asked is None else f"{variable} is {asked!r}"
+    return (
+        f"ONNX Runtime {version} stores a device identifier and events in the home folder and "
+        f"sends them to its maker: {why}; set {variable}={off} before the first import of "
+        "onnxruntime"
+    )
 
 
 def session_options(ort: ModuleType, threads: int | None = None) -> Any:
