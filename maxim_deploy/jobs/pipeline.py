@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from itertools import zip_longest
 
 from maxim_deploy.jobs.job import FileResult, Job, Network
 from maxim_deploy.jobs.progress import Tally
+from maxim_deploy.machine.memory import trim
 
 
 def run_jobs(
-    jobs: Sequence[Job], network: Network, tally: Tally, cancel: threading.Event
+    jobs: Sequence[Job],
+    network: Network,
+    tally: Tally,
+    cancel: threading.Event,
+    has_room: Callable[[Job, int], bool] = lambda *_: True,
 ) -> Iterator[FileResult]:
     """Restore in order; one thread reads the next file and writes the one before.
 
@@ -25,6 +31,8 @@ def run_jobs(
         tally: is told of each step; of results in the thread that has written them.
         cancel: once it is set, the current image is finished, a video stops after the frame, and
             no other file begins.
+        has_room: whether so many bytes are free while the network runs on a job. Where they are
+            not, the file before is written first, and the next is read afterwards.
     """
     with (
         ExitStack() as at_end,  # before the thread, so that it has ended when this cleans up
@@ -43,7 +51,19 @@ def run_jobs(
         for job in jobs:
             at_end.callback(job.discard)
         finishing: Future[FileResult] | None = None
-        for job in _read_ahead(jobs, background):
+        reading: Future[Job] | None = None
+        before: Job | None = None
+        for job, following in zip_longest(jobs, jobs[1:]):
+            (reading or background.submit(job.read)).result()
+            reading = None
+            to_write = before.write_bytes if before else 0
+            to_read = following.read_bytes if following else 0
+            if finishing and not has_room(job, to_write + to_read):
+                yield finishing.result()
+                finishing, to_write = None, 0
+                trim()
+            if following and has_room(job, to_write + to_read):
+                reading = background.submit(following.read)
             if cancel.is_set():
                 break
             tally.tell_step(job)
@@ -56,19 +76,8 @@ def run_jobs(
                         finishing = None
             # No more than one waits to be written, and what went wrong there shows.
             finished = finishing.result() if finishing else None
-            finishing = background.submit(finish, job)
+            finishing, before = background.submit(finish, job), job
             if finished:
                 yield finished
         if finishing:
             yield finishing.result()
-
-
-def _read_ahead(jobs: Sequence[Job], background: Executor) -> Iterator[Job]:
-    reading: Future[Job] | None = None
-    for job in jobs:
-        following = background.submit(job.read)
-        if reading:
-            yield reading.result()
-        reading = following
-    if reading:
-        yield reading.result()

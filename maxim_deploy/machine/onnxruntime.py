@@ -9,11 +9,9 @@ tensor needs, and that is emptied before a run larger than those that it has gro
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import re
-import sys
 import threading
 import weakref
 from collections.abc import Mapping
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from maxim_deploy._optional import ENVIRONMENT, require
+from maxim_deploy.machine.memory import trim
 from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 
@@ -49,7 +48,7 @@ def cpu_session(graph: Path, threads: int | None = None) -> Any:
     options = session_options(ort, threads)
     session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     # 25 MB of loading S-2 in float16 would else stay, or be counted as of the first run.
-    _trim()
+    trim()
     return session
 
 
@@ -163,7 +162,7 @@ class Arena:
         if self._releaser:
             image = np.zeros((1, 3, 4, 4), np.float32)
             self._releaser.run(None, {"image": image}, self._shrinking)
-            _trim()
+            trim()
 
 
 _making = threading.Lock()
@@ -183,12 +182,3 @@ def arena_of_this_process() -> Arena:
 @functools.cache
 def _made() -> Arena:
     return Arena(require("onnxruntime", "cpu"))
-
-
-def _trim() -> None:
-    """glibc keeps freed blocks of up to 32 MB; other C libraries have no such call."""
-    if sys.platform != "linux":
-        return
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
