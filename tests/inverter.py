@@ -33,7 +33,7 @@ class Inverter:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def has_room(self, size: int, height: int, width: int, *, self_ensemble: bool) -> bool:  # noqa: ARG002
+    def has_room(self, size: int, height: int, width: int, *, self_ensemble: bool) -> bool:
         """Of memory, beside a run; there are `room` bytes."""
         return size <= self.room
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,14 +58,16 @@ class Tiling:
     @property
     def count(self) -> int:
         """Number of tiles."""
-        (height, width), (rows, columns) = (self.height, self.width), self._sides
-        return len(_starts(height, rows, self.overlap)) * len(_starts(width, columns, self.overlap))
+        tile_height, tile_width = self._sides
+        tops = _starts(self.height, tile_height, self.overlap)
+        lefts = _starts(self.width, tile_width, self.overlap)
+        return len(tops) * len(lefts)
 
     def __iter__(self) -> Iterator[tuple[Window, NDArray[np.float32]]]:
         """Each tile's rows and columns, and its weights `[rows, columns]`."""
-        rows, columns = self._sides
-        tops, down = _along(self.height, rows, self.overlap)
-        lefts, across = _along(self.width, columns, self.overlap)
+        tile_height, tile_width = self._sides
+        tops, down = _along(self.height, tile_height, self.overlap)
+        lefts, across = _along(self.width, tile_width, self.overlap)
         for top, rows in zip(tops, down, strict=True):
             for left, columns in zip(lefts, across, strict=True):
                 window = slice(top, top + len(rows)), slice(left, left + len(columns))
@@ -91,9 +94,11 @@ def _along(length: int, tile: int, overlap: int) -> tuple[list[int], list[NDArra
     """
     starts = _starts(length, tile, overlap)
     weights = [np.ones(tile) for _ in starts]
-    for before, after, start, following in zip(weights, weights[1:], starts, starts[1:]):
+    for (before, after), (start, following) in zip(
+        pairwise(weights), pairwise(starts), strict=True
+    ):
         shared = start + tile - following
-        # `[:0]` of no shared pixels, where `[-0:]` would be all of them.
+        # Not `[-shared:]`, which is everything where nothing is shared.
         before[tile - shared :] *= _fade(shared)[::-1]
         after[:shared] *= _fade(shared)
     total = np.zeros(length)

@@ -246,9 +246,7 @@ class Restorer:
             raise UsageError(f"an image has at least 1x1 pixels, not {height}x{width}")
         return self._work.plan(height, width, self_ensemble)
 
-    def has_room(
-        self, size: int, height: int, width: int, *, self_ensemble: bool = False
-    ) -> bool:
+    def has_room(self, size: int, height: int, width: int, *, self_ensemble: bool = False) -> bool:
         """Whether there is memory for other work, such as reading the next image, beside a run.
 
         Args:
