@@ -64,15 +64,15 @@ def claims(panel: Panel) -> Table:
             label_of(claim.own),
             label_of(claim.other),
             size_words(claim.own.size, claim.own.batch),
-            BRACKETS[claim.bracket],
             str(claim.speed),
-            claim.speed.rounds,
             Badge(claim.verdict),
+            BRACKETS[claim.bracket],
+            claim.speed.rounds,
         )
         for claim in panel.claims()
     ]
-    heads = ("Subject", "against", "size", "bracket", "speed, times", "rounds", "verdict")
-    return Table(f"Speed, {panel.title}", heads, rows, words=4)
+    heads = ("Subject", "against", "size", "speed, times", "verdict", "bracket", "rounds")
+    return Table(f"Speed, {panel.title}", heads, rows, words=6, stacks=True)
 
 
 def warnings(panels: Sequence[Panel]) -> list[str]:
