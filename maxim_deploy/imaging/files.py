@@ -162,8 +162,10 @@ def read_image(path: str | Path) -> Picture:
 def pixels_in(path: Path) -> int:
     """How many pixels an image has, by its header; if that cannot be read, the file's bytes."""
     try:
-        with Image.open(path, formats=_READ_FORMATS) as image:
-            return image.width * image.height
+        with _reading, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_READ_FORMATS) as image:
+                return image.width * image.height
     except Exception:  # as in `read_image`, which says what is wrong
         with suppress(OSError):
             return path.stat().st_size

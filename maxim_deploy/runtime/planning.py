@@ -145,7 +145,7 @@ class Planner:
         )
         if bounds.is_promised and not bounds.allow(plan.bytes):
             raise ImageTooLargeError(
-                f"image of {height}x{width} | {plan.how} takes {readable_bytes(plan.bytes)} | "
+                f"image of {height}x{width} | {plan.how}, in {readable_bytes(plan.bytes)} | "
                 f"{bounds} | leave tile at 'auto', choose smaller tiles, or allow more memory"
             )
         return plan

@@ -63,6 +63,14 @@ def test_a_comparison_takes_more_to_write(folder, inverter) -> None:
     assert READING + 3 * WRITING in asked
 
 
+def test_the_header_says_how_many_pixels_there_are(folder, monkeypatch, recwarn) -> None:
+    assert files.pixels_in(picture("a.png", size=(60, 40))) == 60 * 40
+    monkeypatch.setattr(files.Image, "MAX_IMAGE_PIXELS", 2000)  # it warns above, and not the user
+    assert files.pixels_in(Path("a.png")) == 60 * 40 and not recwarn.list
+    Path("b.tif").write_bytes(b"no image")
+    assert files.pixels_in(Path("b.tif")) == 8 and files.pixels_in(Path("none.png")) == 0
+
+
 def test_one_that_never_fits_fails_alone(folder, inverter) -> None:
     inverter.room = 0
 
