@@ -22,6 +22,9 @@ BARE = "names without a prefix"
 
 _FIRST_BIAS = re.compile(r"(.*[./])?stage_0_input_conv_0[./]bias")
 
+_TOP_MODULE = re.compile(r"(?<![^./])(stage_\d+_|UpSampleRatio_\d+[./])")
+"""How the names of the network's own modules begin."""
+
 _WRAPPERS = frozenset(
     {"module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 )
@@ -100,15 +103,28 @@ def select_weights(content: Mapping[Any, Any]) -> Selection:
         return _selected(keys, entries, _prefix_of_any(_leaves(entries)))
     best = min(found, key=lambda one: not one.is_average)
     others = tuple(str(one) or BARE for one in found if one is not best)
-    return replace(best, names=_own_names(best, sets), others=others)
+    return replace(best, names=_own_names(best, sets, dict(dicts)[best.keys]), others=others)
 
 
-def _own_names(best: Selection, sets: list[Selection]) -> dict[str, str]:
-    """Without those of other sets: everything in a dict has an empty prefix, theirs as well."""
+def _own_names(
+    best: Selection, sets: list[Selection], entries: Mapping[Any, Any]
+) -> dict[str, str]:
+    """Without the names of other sets, and with those of ours that have another prefix."""
     every = set(best.names.values())
-    beside = [set(one.names.values()) for one in sets if one.keys == best.keys]
-    others = set().union(*(names for names in beside if names < every))
-    return {name: in_file for name, in_file in best.names.items() if in_file not in others}
+    others: set[str] = set()
+    for one in sets:
+        if one.keys == best.keys and one is not best:
+            # Everything has an empty prefix: of two sets one may contain the other.
+            theirs = set(one.names.values())
+            others |= theirs if theirs < every else theirs - every
+    own = {short: name for short, name in best.names.items() if name not in others}
+    for name in _leaves(entries):
+        plain = _without_wrappers(name)
+        top = _TOP_MODULE.search(plain)
+        if top and name not in others and plain[top.start() :] not in own:
+            own.pop(plain, None)
+            own[plain[top.start() :]] = name
+    return own
 
 
 def _dicts(content: Mapping[Any, Any], *keys: str) -> Iterator[tuple[tuple[str, ...], Any]]:
