@@ -123,6 +123,15 @@ class Job(ABC):
         """Memory that writing takes at most, beyond what is there to write."""
         return 0
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory of what waits before and behind the network while it runs on this file."""
+        return 0
+
+    def keep_little(self) -> None:
+        """Let as little wait as can be: there is no memory for `waiting_bytes`."""
+        return
+
     def is_finished(self) -> bool:
         """Whether an earlier run has done this very thing, and nothing has changed since."""
         with self._step():

@@ -83,8 +83,10 @@ class _Background:
 
         If it does not, the file before is written now, and its result returned.
         """
+        if job.waiting_bytes and not self._has_room(job, job.waiting_bytes):
+            job.keep_little()
         to_write = self._writing[0].write_bytes if self._writing else 0
-        to_read = following.read_bytes if following else 0
+        to_read = job.waiting_bytes + (following.read_bytes if following else 0)
         written = []
         if self._writing and not self._has_room(job, to_write + to_read):
             written, to_write = self.written(wait=True), 0
