@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import sys
 from importlib import metadata
 from types import ModuleType
 
@@ -21,18 +23,30 @@ EXTRAS = {
 }
 """The modules of each extra. Of two extras with a module, the first one is smaller to install."""
 
+ENVIRONMENT = {"onnxruntime": ("ORT_DISABLE_TELEMETRY", "1")}
+"""A variable that a module reads as it is imported, and the value that we set.
+
+ONNX Runtime 1.32 stores a device identifier and events in the home folder and sends them to its
+maker. It decides on import: `disable_telemetry_events()` afterwards is too late.
+"""
+
 
 def require(module: str, extra: str) -> ModuleType:
-    """The imported `module`.
+    """The imported `module`. Its variable of `ENVIRONMENT` is set first, unless it is set.
+
+    Nothing is set for a module that an application has imported already.
 
     Raises:
         MissingDependencyError: it is not installed; the message is the pip line for `extra`.
     """
+    library = module.partition(".")[0]
+    if library in ENVIRONMENT and library not in sys.modules:
+        os.environ.setdefault(*ENVIRONMENT[library])
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         # A module that is there but misses one of its own is a broken install, not a missing extra.
-        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
+        if error.name is None or error.name.split(".")[0] != library:
             raise
         raise not_installed(module, extra) from error
 

@@ -22,6 +22,16 @@ class UsageError(MaximDeployError, ValueError):
     exit_code = 2
 
 
+class ImageTooLargeError(UsageError, MemoryError):
+    """An image cannot be restored within `max_memory`, or in the memory there is; nothing was run.
+
+    A `UsageError` because `tile` or `max_memory` asks for it, but not for a command: the other
+    images of a folder may fit.
+    """
+
+    exit_code = 1
+
+
 class MissingDependencyError(MaximDeployError, ImportError):
     """An optional dependency is not installed; the message is the pip line."""
 

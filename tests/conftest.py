@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+# Many tests import ONNX Runtime themselves, which would report them to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 """What this process may run on before it is pinned."""
 

@@ -18,6 +18,7 @@ class Inverter:
     def __init__(self) -> None:
         self.loaded: list[tuple[object, dict[str, object]]] = []
         self.calls: list[str] = []
+        self.room = 10**9
         self.on_call: Callable[[int], object] = lambda _: None
         self.on_image: Callable[[np.ndarray], object] = lambda _: None
         self.info = SimpleNamespace(settings={"bundle": "inverting"})
@@ -31,6 +32,10 @@ class Inverter:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def has_room(self, size: int, height: int, width: int, *, self_ensemble: bool) -> bool:
+        """Of memory, beside a run; there are `room` bytes."""
+        return size <= self.room
 
     def __call__(
         self, image: np.ndarray, *, rounding: str, self_ensemble: bool = False

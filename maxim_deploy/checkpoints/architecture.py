@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from maxim_deploy.errors import CheckpointError, UsageError, nearest
 from maxim_deploy.spec.architecture import Architecture
 
 
-def architecture_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
+def architecture_from_shapes(
+    shapes: Mapping[str, tuple[int, ...]], in_file: Callable[[str], str] = str
+) -> Architecture:
     """The architecture that a set of parameters belongs to, complete or not.
 
     `features` is the length of the first convolution's bias; the other fields are how many modules
@@ -17,6 +19,7 @@ def architecture_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Architect
 
     Args:
         shapes: parameter paths without `opt/target/` to shapes.
+        in_file: what a path is called in the file, for messages.
 
     Raises:
         CheckpointError: a telling key is missing or has no sensible shape.
@@ -24,11 +27,13 @@ def architecture_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Architect
     key = "stage_0_input_conv_0/bias"
     if key not in shapes:
         raise CheckpointError(
-            f"this is no MAXIM: the parameter {key!r}, whose length is the number of features, "
-            f"is not among the {len(shapes):,} found{nearest(key, shapes)}"
+            f"this is no MAXIM: the parameter {in_file(key)!r}, whose length is the number of "
+            f"features, is not among the {len(shapes):,} found"
+            f"{nearest(in_file(key), map(in_file, shapes))}"
         )
+    name = in_file(key)
     if len(shapes[key]) != 1:
-        raise CheckpointError(f"{key!r} has shape {shapes[key]}; expected one axis, (features,)")
+        raise CheckpointError(f"{name!r} has shape {shapes[key]}; expected one axis, (features,)")
     try:
         return Architecture(
             features=shapes[key][0],
@@ -37,7 +42,7 @@ def architecture_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Architect
             bottleneck_blocks=_count(shapes, "stage_0_global_block_", "/"),
         )
     except UsageError as error:
-        raise CheckpointError(f"{key!r} has shape {shapes[key]}: {error}") from error
+        raise CheckpointError(f"{name!r} has shape {shapes[key]}: {error}") from error
 
 
 def _count(paths: Iterable[str], before: str, after: str) -> int:

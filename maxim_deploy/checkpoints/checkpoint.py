@@ -25,8 +25,10 @@ class Checkpoint:
             layout; exactly those of `parameter_shapes(architecture)`.
         architecture: read off the arrays' names and shapes.
         descriptor: name and provenance.
+        taken: which of the file's weights these are, in words; empty if it has nothing else.
     """
 
     arrays: Arrays
     architecture: Architecture
     descriptor: Descriptor
+    taken: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from operator import eq
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from maxim_deploy.spec.architecture import Architecture, architecture_of
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints.checkpoint import Arrays
+
+Shape = tuple[int, ...]
 
 
 def check_variant(found: Architecture, variant: str | None) -> None:
@@ -44,15 +46,22 @@ def check_names(
 
 
 def check_shapes(
-    arrays: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]
+    arrays: Mapping[str, npt.NDArray[Any]],
+    shapes: Mapping[str, tuple[int, ...]],
+    told: Callable[[str], tuple[str, Shape, Shape]],
 ) -> None:
-    """Raise `CheckpointError` that names every array of a wrong shape; the names are the same."""
+    """Raise `CheckpointError` that names every array of a wrong shape; the names are the same.
+
+    Args:
+        arrays: by published path, in published layout.
+        shapes: that they should have.
+        told: of a path, the file's name of the array, the shape found there and the one expected.
+    """
     wrong = [path for path, shape in shapes.items() if arrays[path].shape != shape]
     if wrong:
-        lines = [
-            f"{len(wrong):,} of {len(shapes):,} parameters have a wrong shape (published layout):",
-            *(f"  {path}: found {arrays[path].shape}, expected {shapes[path]}" for path in wrong),
-        ]
+        lines = [f"{len(wrong):,} of {len(shapes):,} parameters have a wrong shape:"]
+        for name, found, expected in map(told, wrong):
+            lines.append(f"  {name}: found {found}, expected {expected}")
         raise CheckpointError("\n".join(lines))
 
 

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from maxim_deploy.checkpoints.selection import Selection
 from maxim_deploy.errors import CheckpointError
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints.checkpoint import Arrays
 
-PREFIX = "opt/target/"
-"""In front of the parameters in published files; what is elsewhere is optimiser state."""
-
 
 @dataclass(frozen=True)
 class Stored:
-    """The content of a file: arrays under its own names without `PREFIX`, safetensors metadata."""
+    """The content of a file.
+
+    Attributes:
+        arrays: the weights by `Selection.names`.
+        selection: where in the file they were.
+        metadata: of safetensors.
+    """
 
     arrays: Arrays
+    selection: Selection
     metadata: dict[str, str] = field(default_factory=dict)
-
-
-def parameter_names(names: Collection[str]) -> dict[str, str]:
-    """The names that count, without `PREFIX`, to the names in the file.
-
-    Where anything is below `PREFIX` only that counts, otherwise everything does.
-
-    Raises:
-        CheckpointError: there is nothing but optimiser state.
-    """
-    below = {name.removeprefix(PREFIX): name for name in names if name.startswith(PREFIX)}
-    if not below and any(name.startswith("opt/") for name in names):
-        raise CheckpointError(
-            f"none of its {len(names):,} entries is below {PREFIX!r}: this is optimiser state "
-            "without parameters; take the file that was saved with them"
-        )
-    return below or {name: name for name in names}
 
 
 def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from maxim_deploy._optional import require
-from maxim_deploy.checkpoints.entries import Stored, as_float32, not_floating, parameter_names
+from maxim_deploy.checkpoints.entries import Stored, as_float32, not_floating
 from maxim_deploy.checkpoints.safetensors_file import is_safetensors, read_safetensors
+from maxim_deploy.checkpoints.selection import select_weights
 from maxim_deploy.errors import CheckpointError
 
 KINDS = "a published .npz, a .safetensors file, or a PyTorch file with a state dict"
@@ -71,8 +72,9 @@ def _zip_reader(path: Path) -> Callable[[Path], Stored]:
 
 def _read_npz(path: Path) -> Stored:
     with np.load(path, allow_pickle=False) as archive:
-        names = parameter_names(archive.files)
-        return Stored({short: _npz_array(archive, name) for short, name in names.items()})
+        selection = select_weights(dict.fromkeys(archive.files))
+        arrays = {short: _npz_array(archive, name) for short, name in selection.names.items()}
+        return Stored(arrays, selection)
 
 
 def _npz_array(archive: Any, name: str) -> npt.NDArray[np.float32]:
@@ -99,15 +101,16 @@ def _read_pytorch(path: Path) -> Stored:
             "holds other Python objects, which are never executed. Save the tensors alone: "
             "torch.save(model.state_dict(), FILE)"
         ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+    if not isinstance(content, dict):
         raise CheckpointError(
             f"the PyTorch file holds a {type(content).__name__}; expected a dict of names to "
-            "tensors, or one under the key 'state_dict'"
+            "tensors, or dicts around one, such as {'state_dict': ...}"
         )
+    selection = select_weights(content)
+    for key in selection.keys:
+        content = content[key]
     arrays = {}
-    for short, name in parameter_names(content).items():
+    for short, name in selection.names.items():
         value = content[name]
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             raise not_floating(name, getattr(value, "dtype", type(value).__name__))
@@ -117,4 +120,4 @@ def _read_pytorch(path: Path) -> Stored:
             raise CheckpointError(
                 f"parameter {name!r} is no plain tensor in memory: {error} Save dense tensors"
             ) from error
-    return Stored(arrays)
+    return Stored(arrays, selection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from maxim_deploy.checkpoints.checkpoint import Arrays, Checkpoint
 from maxim_deploy.checkpoints.checks import check_finite, check_names, check_shapes, check_variant
 from maxim_deploy.checkpoints.files import KINDS, read_stored
 from maxim_deploy.checkpoints.layout import parameter_shapes
-from maxim_deploy.checkpoints.torch_layout import from_torch, torch_name
+from maxim_deploy.checkpoints.torch_layout import from_torch, torch_name, torch_shape
 from maxim_deploy.errors import CheckpointError
 from maxim_deploy.spec.architecture import Architecture, architecture_of
 from maxim_deploy.spec.descriptor import Descriptor
@@ -21,14 +22,18 @@ from maxim_deploy.spec.descriptor import Descriptor
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints.entries import Stored
 
+logger = logging.getLogger(__name__)
+
 
 def read_checkpoint(
     path: Path | str, *, variant: str | None = None, descriptor: Descriptor | None = None
 ) -> Checkpoint:
     """Read a published `.npz`, a safetensors file or a PyTorch file, told apart by content.
 
-    Names may be the published ones, with or without `opt/target/`, or those of our PyTorch module's
-    state dict. float16, bfloat16 and float64 are converted to float32.
+    Names may be the published ones, or those of our PyTorch module's state dict. They may have any
+    prefix, and be nested in any dicts: of several sets of weights a moving average (`params_ema`)
+    is taken, or else the first. `Checkpoint.taken` says which; so does a warning if there were
+    several. float16, bfloat16 and float64 are converted to float32.
 
     Args:
         path: the file.
@@ -49,10 +54,18 @@ def read_checkpoint(
     try:
         digest = _digest(path)
         stored = read_stored(path)
-        arrays, architecture = _published(stored.arrays, variant)
+        arrays, architecture = _published(stored, variant)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {str(path)!r}: {error}") from error
-    return Checkpoint(arrays, architecture, _described(path, digest, stored, descriptor))
+    taken = stored.selection.taken
+    if taken:
+        logger.log(
+            logging.WARNING if stored.selection.others else logging.INFO,
+            "checkpoint %r: the weights are those of %s",
+            str(path),
+            taken,
+        )
+    return Checkpoint(arrays, architecture, _described(path, digest, stored, descriptor), taken)
 
 
 def _digest(path: Path) -> str:
@@ -66,23 +79,32 @@ def _digest(path: Path) -> str:
         raise CheckpointError(f"the file cannot be read: {error.strerror}") from error
 
 
-def _published(stored: Arrays, variant: str | None) -> tuple[Arrays, Architecture]:
+def _published(stored: Stored, variant: str | None) -> tuple[Arrays, Architecture]:
     """The arrays of a file under published paths and in published layout, checked."""
+    is_state_dict = set("./") & set("".join(stored.arrays)) == {"."}
+
+    def name_of(path: str) -> str:
+        return stored.selection.in_file(torch_name(path) if is_state_dict else path)
+
     # The telling keys are biases, which are named and shaped alike in both layouts.
-    shapes = {name.replace(".", "/"): array.shape for name, array in stored.items()}
-    architecture = architecture_from_shapes(shapes)
+    shapes = {name.replace(".", "/"): array.shape for name, array in stored.arrays.items()}
+    architecture = architecture_from_shapes(shapes, name_of)
     check_variant(architecture, variant)
 
     expected = parameter_shapes(architecture)
-    is_state_dict = not any("/" in name for name in stored)
-    names = {path: torch_name(path) if is_state_dict else path for path in expected}
-    check_names(stored, names.values(), architecture)
+    found = {stored.selection.in_file(name): array for name, array in stored.arrays.items()}
+    check_names(found, [name_of(path) for path in expected], architecture)
 
-    arrays = {path: stored[name] for path, name in names.items()}
+    arrays = {path: found[name_of(path)] for path in expected}
     if is_state_dict:
         arrays = {path: from_torch(path, array, expected[path]) for path, array in arrays.items()}
-    check_shapes(arrays, expected)
-    check_finite(arrays)
+
+    def shapes_in_file(path: str) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+        shape = torch_shape(path, expected[path]) if is_state_dict else expected[path]
+        return name_of(path), found[name_of(path)].shape, shape
+
+    check_shapes(arrays, expected, shapes_in_file)
+    check_finite({name_of(path): array for path, array in arrays.items()})
     return arrays, architecture
 
 

@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from maxim_deploy._files import atomic_file
 from maxim_deploy._optional import require
-from maxim_deploy.checkpoints.entries import Stored, as_float32, not_floating, parameter_names
+from maxim_deploy.checkpoints.entries import Stored, as_float32, not_floating
+from maxim_deploy.checkpoints.selection import select_weights
 from maxim_deploy.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -94,9 +95,9 @@ def read_safetensors(path: Path) -> Stored:
             f"its {FORMAT_KEY} is {metadata[FORMAT_KEY]}, this maxim-deploy reads {FORMAT}: "
             "upgrade maxim-deploy"
         )
-    names = parameter_names(entries)
-    arrays = {short: _decoded(name, **entries[name]) for short, name in names.items()}
-    return Stored(arrays, metadata)
+    selection = select_weights(dict.fromkeys(entries))
+    arrays = {short: _decoded(name, **entries[name]) for short, name in selection.names.items()}
+    return Stored(arrays, selection, metadata)
 
 
 def _decoded(name: str, dtype: str, shape: list[int], data: bytearray) -> npt.NDArray[np.float32]:

@@ -50,6 +50,11 @@ def to_torch(path: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(array, order="C")
 
 
+def torch_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in PyTorch's layout of an array that has `shape` in the published one."""
+    return to_torch(path, np.broadcast_to(np.float32(0), shape)).shape
+
+
 def from_torch(path: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """The inverse of `to_torch`.
 

@@ -224,8 +224,9 @@ def _export(
 
     table = read_precision_table(precision_table) if precision_table else None
     with shell.report_progress() as progress:
+        weights = _read_weights(asked, progress)
         bundle, is_new = export_bundle(
-            _read_weights(asked, progress),
+            weights,
             output,
             settings,
             table=table,
@@ -237,7 +238,7 @@ def _export(
             ),
             progress=progress,
         )
-    shell.say(_summary(bundle, is_new))
+    shell.say(_summary(bundle, is_new, weights.taken))
     return bundle
 
 
@@ -295,13 +296,14 @@ def _read_weights(asked: ExportRecipe, progress: Progress) -> Checkpoint:
     return open_model(asked.model, file=asked.checkpoint, variant=asked.variant, progress=tell)
 
 
-def _summary(bundle: Bundle, is_new: bool) -> str:
+def _summary(bundle: Bundle, is_new: bool, taken: str) -> str:
     """What a reader of the screen wants to know: what it is, from what, and how exact."""
     manifest = bundle.manifest
     lines = [
         f"{'exported' if is_new else 'up to date, nothing to do'}: {manifest.model.name}, "
         f"{manifest.architecture}",
         f"checkpoint SHA-256 {manifest.model.source_sha256}",
+        *([f"weights in it: {taken}"] if taken else []),
     ]
     lines += [
         f"{graph.file}: opset {graph.opset}, {graph.nodes} nodes{_measured(graph)}"

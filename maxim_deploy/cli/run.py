@@ -69,7 +69,9 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
 )
 @click.option("--overlap", type=int, help="Pixels that tiles share at least.  [default: 64]")
 @click.option(
-    "--max-memory", metavar="SIZE", help="Most memory, such as 4GiB: of this process, or of a GPU."
+    "--max-memory",
+    metavar="SIZE",
+    help="Most memory, such as 4GiB or 4G: of this process, or of a GPU.",
 )
 @click.option(
     "--codec",

@@ -13,6 +13,7 @@ import stat
 import struct
 import threading
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,6 +157,19 @@ def read_image(path: str | Path) -> Picture:
         ) from error
     except Exception as error:  # damaged files make Pillow raise nearly any type
         raise ImageError(f"image '{path}' | cannot be read: {reason(error)}") from error
+
+
+def pixels_in(path: Path) -> int:
+    """How many pixels an image has, by its header; if that cannot be read, the file's bytes."""
+    try:
+        with _reading, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_READ_FORMATS) as image:
+                return image.width * image.height
+    except Exception:  # as in `read_image`, which says what is wrong
+        with suppress(OSError):
+            return path.stat().st_size
+        return 0
 
 
 def write_image(path: str | Path, rgb: Pixels, like: Picture | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,43 +58,55 @@ class Tiling:
     @property
     def count(self) -> int:
         """Number of tiles."""
-        return len(self._axes[0][0]) * len(self._axes[1][0])
+        tile_height, tile_width = self._sides
+        tops = _starts(self.height, tile_height, self.overlap)
+        lefts = _starts(self.width, tile_width, self.overlap)
+        return len(tops) * len(lefts)
 
     def __iter__(self) -> Iterator[tuple[Window, NDArray[np.float32]]]:
         """Each tile's rows and columns, and its weights `[rows, columns]`."""
-        (tops, down), (lefts, across) = self._axes
+        tile_height, tile_width = self._sides
+        tops, down = _along(self.height, tile_height, self.overlap)
+        lefts, across = _along(self.width, tile_width, self.overlap)
         for top, rows in zip(tops, down, strict=True):
             for left, columns in zip(lefts, across, strict=True):
                 window = slice(top, top + len(rows)), slice(left, left + len(columns))
                 yield window, rows[:, None] * columns[None, :]
 
-    @cached_property
-    def _axes(self) -> tuple[_Axis, _Axis]:
-        return (
-            _along(self.height, min(self.tile[0], self.height), self.overlap),
-            _along(self.width, min(self.tile[1], self.width), self.overlap),
-        )
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """Rows and columns of a tile: no more than the image's."""
+        return min(self.tile[0], self.height), min(self.tile[1], self.width)
 
 
-_Axis = tuple[list[int], list[NDArray[np.float32]]]
-
-
-def _along(length: int, tile: int, overlap: int) -> _Axis:
-    """Where tiles begin along one axis, and the weights of each along it."""
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin along one axis."""
     step = (tile - overlap) // MULTIPLE_OF * MULTIPLE_OF
     count = 1 + -(-(length - tile) // step) if tile < length else 1
     even = (length - tile) / MULTIPLE_OF / max(count - 1, 1)
-    starts = [round(k * even) * MULTIPLE_OF for k in range(count)]
-    weights = np.zeros((count, length))
-    for k, start in enumerate(starts):
-        weights[k, start : start + tile] = 1.0
-        if k:  # fade in over what is shared with the tile before
-            shared = starts[k - 1] + tile - start
-            weights[k, start : start + shared] *= _fade(shared)
-            weights[k - 1, start : start + shared] *= _fade(shared)[::-1]
-    weights /= weights.sum(axis=0)  # where three meet, their fades alone do not sum to 1
+    return [round(k * even) * MULTIPLE_OF for k in range(count)]
+
+
+def _along(length: int, tile: int, overlap: int) -> tuple[list[int], list[NDArray[np.float32]]]:
+    """Where tiles begin along one axis, and the weights `[tile]` of each along it.
+
+    Memory goes by tile: weights over the whole length would go by the square of their number.
+    """
+    starts = _starts(length, tile, overlap)
+    weights = [np.ones(tile) for _ in starts]
+    for (before, after), (start, following) in zip(
+        pairwise(weights), pairwise(starts), strict=True
+    ):
+        shared = start + tile - following
+        # Not `[-shared:]`, which is everything where nothing is shared.
+        before[tile - shared :] *= _fade(shared)[::-1]
+        after[:shared] *= _fade(shared)
+    total = np.zeros(length)
+    for start, row in zip(starts, weights, strict=True):
+        total[start : start + tile] += row
+    # Where three meet, their fades alone do not sum to 1.
     return starts, [
-        row[start : start + tile].astype(np.float32)
+        (row / total[start : start + tile]).astype(np.float32)
         for start, row in zip(starts, weights, strict=True)
     ]
 

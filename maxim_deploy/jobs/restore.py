@@ -191,7 +191,14 @@ def restore_files(
                 if isinstance(loaded, str | Path):  # a caller's restorer stays open
                     loaded = stack.enter_context(runtime.load(loaded, **load_options))
                 call = functools.partial(loaded, rounding=rounding, self_ensemble=self_ensemble)
-                yield from run_jobs(left, call, tally, stop)
+
+                def has_room(job: Job, size: int) -> bool:
+                    height, width = job.result.height, job.result.width
+                    if height is None or width is None:  # it was not read
+                        return True
+                    return loaded.has_room(size, height, width, self_ensemble=self_ensemble)
+
+                yield from run_jobs(left, call, tally, stop, has_room)
 
     return results()
 

@@ -27,7 +27,10 @@ from maxim_deploy.jobs.job import Job, Network
 from maxim_deploy.jobs.naming import incomplete_beside
 
 ROOM = 2
-"""Frames that wait before the network, and behind it."""
+"""Frames that wait before the network, and behind it; none where memory is short."""
+
+BYTES_PER_PIXEL = 6
+"""Of a frame of 16 bits per channel."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class VideoJob(Job):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._room = ROOM
         self._partials: dict[Path, Path] = {}
         self._early_end: MaximDeployError | None = None
 
@@ -53,6 +57,17 @@ class VideoJob(Job):
     def expected_frames(self) -> int | None:
         """About how many frames the video has, while it is open."""
         return self.reader.expected_frames if self.reader else None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """As of a `Job`: each side holds one frame more, at work; behind, before and after."""
+        if self.reader is None:
+            return 0
+        return 3 * (self._room + 1) * BYTES_PER_PIXEL * self.reader.height * self.reader.width
+
+    def keep_little(self) -> None:
+        """No frame waits but the one at work on either side."""
+        self._room = 0
 
     def _read(self) -> None:
         self.reader = VideoReader(self.source)
@@ -165,7 +180,10 @@ class VideoJob(Job):
                 writer.write(rgb, frame.pts, frame.duration, frame.others if is_result else [])
 
         # One thread at a time decodes and one encodes: libav's contexts are not thread-safe.
-        with produce_ahead(reader, ROOM) as frames, consume_behind(encode, ROOM) as give:
+        with (
+            produce_ahead(reader, self._room) as frames,
+            consume_behind(encode, self._room) as give,
+        ):
             for frame in frames:
                 if cancel.is_set():
                     raise CancelledError("interrupted")

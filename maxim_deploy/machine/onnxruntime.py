@@ -9,13 +9,13 @@ tensor needs, and that is emptied before a run larger than those that it has gro
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import mmap
-import sys
+import os
+import re
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -23,12 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from maxim_deploy._optional import require
+from maxim_deploy._optional import ENVIRONMENT, require
+from maxim_deploy.machine.memory import trim
 from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 
 _AS_REQUESTED = 1
 """`arena_extend_strategy`: a block for what is asked for, rather than the next power of two."""
+
+_YES = ("1", "true", "yes", "y", "on")
+"""Values that ONNX Runtime takes for yes; any other is a no."""
 
 
 def cpu_session(graph: Path, threads: int | None = None, weights: Path | None = None) -> Any:
@@ -48,7 +52,7 @@ def cpu_session(graph: Path, threads: int | None = None, weights: Path | None = 
     with weights_given(options, weights):
         session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     # 25 MB of loading S-2 in float16 would else stay, or be counted as of the first run.
-    _trim()
+    trim()
     return session
 
 
@@ -75,6 +79,26 @@ def weights_given(options: Any, weights: Path | None) -> Iterator[None]:
     give([weights.name], [mapped], [len(mapped)])
     yield
     del mapped
+
+
+def telemetry(version: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """What ONNX Runtime tells its maker about this process, in words; None for nothing.
+
+    Args:
+        version: of ONNX Runtime; those before 1.32 tell nothing.
+        environment: in which it was imported.
+    """
+    variable, off = ENVIRONMENT["onnxruntime"]
+    asked = environment.get(variable)
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
+    if numbers < (1, 32) or (asked or "").lower() in _YES:
+        return None
+    why = "it was imported before maxim-deploy" if asked is None else f"{variable} is {asked!r}"
+    return (
+        f"ONNX Runtime {version} stores a device identifier and events in the home folder and "
+        f"sends them to its maker: {why}; set {variable}={off} before the first import of "
+        "onnxruntime"
+    )
 
 
 def session_options(ort: ModuleType, threads: int | None = None) -> Any:
@@ -167,7 +191,7 @@ class Arena:
         if self._releaser:
             image = np.zeros((1, 3, 4, 4), np.float32)
             self._releaser.run(None, {"image": image}, self._shrinking)
-            _trim()
+            trim()
 
 
 _making = threading.Lock()
@@ -187,12 +211,3 @@ def arena_of_this_process() -> Arena:
 @functools.cache
 def _made() -> Arena:
     return Arena(require("onnxruntime", "cpu"))
-
-
-def _trim() -> None:
-    """glibc keeps freed blocks of up to 32 MB; other C libraries have no such call."""
-    if sys.platform != "linux":
-        return
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from maxim_deploy._optional import installed_version, require
+from maxim_deploy._optional import ENVIRONMENT, installed_version, require
 from maxim_deploy._version import __version__
 from maxim_deploy.errors import MissingDependencyError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.machine.onnxruntime import telemetry
 from maxim_deploy.machine.processes import how_it_ended, python_process
 from maxim_deploy.runtime.registry import BACKENDS, offered_names
 from maxim_deploy.runtime.verdict import Verdict
@@ -47,6 +49,7 @@ class Report:
         libraries: version of each of `LIBRARIES`, or None where it is not installed.
         problems: what is wrong with the installation as a whole, with the line that mends it.
         backends: a verdict on each backend.
+        telemetry: what ONNX Runtime tells its maker when maxim-deploy imports it, in words.
     """
 
     maxim_deploy: str
@@ -57,6 +60,7 @@ class Report:
     libraries: dict[str, str | None]
     problems: list[str]
     backends: list[Verdict]
+    telemetry: str = ""
 
     @property
     def some_backend_works(self) -> bool:
@@ -85,6 +89,7 @@ def examine() -> Report:
         libraries=libraries,
         problems=_problems(libraries, gpu),
         backends=backends,
+        telemetry=_telemetry(libraries),
     )
 
 
@@ -115,6 +120,14 @@ def _driver_version() -> str | None:
         return None  # a RuntimeError is also what cuda-bindings raises if there is no driver
 
 
+def _telemetry(libraries: dict[str, str | None]) -> str:
+    version = libraries["onnxruntime"] or libraries["onnxruntime-gpu"]
+    variable, off = ENVIRONMENT["onnxruntime"]
+    # As a process of ours has it: this one need not have imported the library.
+    told = telemetry(version, {variable: off, **os.environ}) if version else None
+    return told or f"none: maxim-deploy sets {variable}={off} before it imports onnxruntime"
+
+
 def _problems(libraries: dict[str, str | None], gpu: Gpu | None) -> list[str]:
     if not (libraries["onnxruntime"] and libraries["onnxruntime-gpu"]):
         return []
@@ -134,6 +147,7 @@ def report_text(report: Report) -> str:
         f"system        {report.system}",
         f"GPU           {_gpu_text(report.gpu, report.libraries['cuda-bindings'])}",
         f"driver        {report.driver or 'not found'}",
+        f"telemetry     {report.telemetry or 'unknown'}",
         "",
         "libraries",
         *(f"  {name:<16}{_library_text(name, report.libraries)}" for name in report.libraries),

@@ -67,11 +67,21 @@ class Executor:
         return self._backend.notes if self._backend else ()
 
     def plan(self, height: int, width: int, self_ensemble: bool = False) -> Plan:
-        """How an image of a size would be run now. Raises UsageError if it cannot be."""
+        """How an image of a size would be run now. Raises as `Restorer.plan`."""
         bounds = self._bounds(self_ensemble)
         plan = self._planned(height, width, bounds)
         largest_side = self._planner.largest_side(replace(bounds, max_pixels=None))
         return replace(plan, largest_side=largest_side)
+
+    def has_room(self, size: int, height: int, width: int, self_ensemble: bool = False) -> bool:
+        """As `Restorer.has_room`."""
+        if self._backend is None or not self._backend.uses_host_memory:
+            return True
+        try:
+            plan = self._planned(height, width, self._bounds(self_ensemble))
+        except UsageError:  # the run itself says why
+            return False
+        return plan.limit is None or plan.bytes + size <= plan.limit
 
     def restore(
         self, images: Sequence[NDArray[Any]], rounding: Rounding, self_ensemble: bool
@@ -79,7 +89,7 @@ class Executor:
         """Restore images that are one group of `group_by_size`, checked before.
 
         Raises:
-            UsageError: there is not enough memory for them.
+            ImageTooLargeError: there is not enough memory for them.
             BackendError: the backend failed, or is closed.
         """
         restored: list[NDArray[Any]] = []
@@ -139,7 +149,7 @@ class Executor:
             return Bounds(backend.free_bytes(), self._max_pixels, self_ensemble)
         # What is held is not counted as used: the next run takes the same blocks again.
         used = resident_bytes() - backend.held_bytes() if backend.uses_host_memory else 0
-        return Bounds(self._max_memory - used, self._max_pixels, self_ensemble, used)
+        return Bounds(self._max_memory - used, self._max_pixels, self_ensemble, used, True)
 
     def _plan_to_run(self, height: int, width: int, self_ensemble: bool, images: int) -> Plan:
         """The plan for images now. What earlier runs have left is given back before tiles are.

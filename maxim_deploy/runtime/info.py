@@ -31,7 +31,8 @@ class RestorerInfo:
         device: "cpu", or the GPU.
         library: the backend library and its version.
         sizes: what it runs whole, in words; everything else it runs in tiles.
-        notes: what is to be known of how it runs, such as why TensorRT captures no CUDA graphs;
+        notes: what is to be known of how it runs, such as why TensorRT captures no CUDA graphs, or
+            that ONNX Runtime reports to its maker because it was imported before maxim-deploy;
             there may be more after a run.
         not_taken: of `backend="auto"`, why the better backends were not taken, by name.
         multiple_of: both sides are padded to multiples of this before the network sees them.

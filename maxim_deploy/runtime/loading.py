@@ -50,8 +50,9 @@ def load(
         tile: "auto" runs an image whole if it fits the memory, and in tiles if not; "off" always
             whole; a multiple of 64 in tiles of that side whatever is larger.
         overlap: pixels that tiles share at least; None for the default, 64.
-        max_memory: bytes, or text such as "4GiB": of the whole process on a CPU, of a run on a GPU.
-            None for what is free at the time of a call.
+        max_memory: bytes, or text such as "4GiB", "4Gi" or "4GB": of the whole process on a CPU, of
+            a run on a GPU. A call that would take more is an `ImageTooLargeError` before it runs,
+            also with `tile`. None for what is free at the time of a call.
         stream: handle of a CUDA stream for an engine to work in, such as torch's
             `current_stream().cuda_stream`; a CPU backend takes None only. Calls with arrays in
             device memory then return before the work is done. CUDA graphs are captured in it: not

@@ -14,7 +14,7 @@ from maxim_deploy.errors import (
     OutOfMemoryError,
     UsageError,
 )
-from maxim_deploy.machine.onnxruntime import arena_of_this_process, cpu_session
+from maxim_deploy.machine.onnxruntime import arena_of_this_process, cpu_session, telemetry
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.onnxruntime_session import check_form, run_error
@@ -87,7 +87,8 @@ class OnnxRuntimeCpu(Backend):
         self._arena = arena_of_this_process()
         self._leave = self._arena.keep_for(self)
         self._memory = memory
-        self.library = f"onnxruntime {require('onnxruntime', 'cpu').__version__}"
+        self._version = require("onnxruntime", "cpu").__version__
+        self.library = f"onnxruntime {self._version}"
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """Restore a batch in the graph's form; the same shape and type comes back.
@@ -112,6 +113,11 @@ class OnnxRuntimeCpu(Backend):
     def bytes_for(self, shape: Shape) -> int:
         """Memory that a run adds to a process that has run nothing yet."""
         return self._memory.bytes_for(shape.padded_pixels)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `Backend.notes`: what ONNX Runtime tells its maker."""
+        return tuple(filter(None, [telemetry(self._version)]))
 
     def held_bytes(self) -> int:
         """Memory kept from earlier runs, of all such backends of this process."""

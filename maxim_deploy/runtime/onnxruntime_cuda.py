@@ -18,6 +18,7 @@ from maxim_deploy.errors import (
     UsageError,
 )
 from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.onnxruntime import telemetry
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import (
@@ -102,6 +103,11 @@ class OnnxRuntimeCuda(Backend):
             except Exception as error:
                 raise run_error(error, image.shape) from error
         return restored
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `Backend.notes`: what ONNX Runtime tells its maker."""
+        return tuple(filter(None, [telemetry(self._ort.__version__)]))
 
     def device_array(self, array: Any) -> DeviceArray:
         """As `Backend.device_array`; without cuda-bindings DLPack alone says which GPU it is on."""

@@ -45,7 +45,9 @@ class Plan:
         """Of several images, how many are done together."""
         return 1 if self.tiles > 1 else self.batch
 
-    def __str__(self) -> str:
+    @property
+    def how(self) -> str:
+        """Whole, or in which tiles, in words."""
         how = "whole"
         if self.tile:
             sides = f"{self.tile[0]}x{self.tile[1]}"
@@ -54,9 +56,12 @@ class Plan:
             how = f"{self.tiles} tiles of {sides} that share {self.overlap} pixels"
         if self.batch > 1:
             how += f", {self.batch} at a time"
+        return how
+
+    def __str__(self) -> str:
         limit = "" if self.limit is None else f" of {readable_bytes(self.limit)}"
         return (
-            f"{self.height}x{self.width}: {how}, {readable_bytes(self.bytes)}{limit} "
+            f"{self.height}x{self.width}: {self.how}, {readable_bytes(self.bytes)}{limit} "
             f"({self.backend}, {self.precision}); the largest square image that runs whole: "
             f"{self.largest_side}x{self.largest_side}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from maxim_deploy.errors import UsageError
+from maxim_deploy.errors import ImageTooLargeError, UsageError
 from maxim_deploy.imaging.padding import Padding
 from maxim_deploy.imaging.tiling import Tiling
 from maxim_deploy.runtime.backend import Backend
@@ -55,19 +55,27 @@ class Bounds:
         max_pixels: padded pixels that it may have at most, after more ran out of memory; or None.
         self_ensemble: whether the image runs in eight orientations, for a self-ensemble.
         used: bytes that the process has, which were taken off the limit.
+        is_promised: whether the limit is `max_memory`, which no run may exceed, whatever tiles the
+            user asks for.
     """
 
     max_bytes: int | None = None
     max_pixels: int | None = None
     self_ensemble: bool = False
     used: int = 0
+    is_promised: bool = False
+
+    def allow(self, size: int) -> bool:
+        """Whether a run may take so many bytes."""
+        return self.max_bytes is None or size <= self.max_bytes
 
     def __str__(self) -> str:
         """The limit in words."""
         if self.max_bytes is None:
             return "the memory there is"
         if not self.used:
-            return f"{readable_bytes(self.max_bytes)} of memory"
+            limit = readable_bytes(self.max_bytes)
+            return f"max_memory of {limit}" if self.is_promised else f"{limit} of memory"
         return (
             f"max_memory: of {readable_bytes(self.max_bytes + self.used)} the process has "
             f"{readable_bytes(self.used)} already"
@@ -109,7 +117,9 @@ class Planner:
             images: how many there are of one padded size.
 
         Raises:
-            UsageError: not even the smallest tile fits, or the backend takes no such shape.
+            ImageTooLargeError: not even the smallest tile fits, or the tiles that are asked for
+                exceed `max_memory`.
+            UsageError: the backend takes no such shape.
         """
         padding = Padding(height, width)
         padded = padding.padded_height, padding.padded_width
@@ -120,7 +130,7 @@ class Planner:
         tiles = self.tiling(*padded, tile).count if tile else 1
         covered = area(padded) if tiles > 1 else 0
         batch = self._batch(one, tiles if tiles > 1 else images, covered, bounds)
-        return Plan(
+        plan = Plan(
             height=height,
             width=width,
             padded=padded,
@@ -133,6 +143,12 @@ class Planner:
             backend=self.backend.name,
             precision=self.backend.precision,
         )
+        if bounds.is_promised and not bounds.allow(plan.bytes):
+            raise ImageTooLargeError(
+                f"image of {height}x{width} | {plan.how}, in {readable_bytes(plan.bytes)} | "
+                f"{bounds} | leave tile at 'auto', choose smaller tiles, or allow more memory"
+            )
+        return plan
 
     def tiling(self, height: int, width: int, tile: Sides) -> Tiling:
         """Tiles over a padded image."""
@@ -197,7 +213,7 @@ class Planner:
                 f"{image} | {self.backend.name} takes no tiles that it could be cut into, only "
                 f"{sizes} | choose another tile, or build an engine with a --profile for it"
             )
-        raise UsageError(
+        raise ImageTooLargeError(
             f"{image} | not even tiles of {smallest(tiles)} fit {self.backend.name} and {bounds} | "
             "allow more memory"
         )
@@ -228,9 +244,7 @@ class Planner:
         return (
             self._takes(shape, bounds)
             and (bounds.max_pixels is None or shape.padded_pixels <= bounds.max_pixels)
-            and (
-                bounds.max_bytes is None or self._bytes(shape, covered, bounds) <= bounds.max_bytes
-            )
+            and bounds.allow(self._bytes(shape, covered, bounds))
         )
 
     def _bytes(self, shape: Shape, covered: int, bounds: Bounds) -> int:

@@ -90,6 +90,7 @@ class Restorer:
             there, and image and `out` must live until then.
 
         Raises:
+            ImageTooLargeError: it cannot be run within `max_memory`, or the memory there is.
             UsageError: the array is not such an image or on another GPU, `out` does not fit it, or
                 the rounding is unknown.
             BackendError: the backend failed, or this restorer is closed.
@@ -227,7 +228,8 @@ class Restorer:
             self_ensemble: as in a call; it takes more memory.
 
         Raises:
-            UsageError: it cannot be run within the memory there is.
+            ImageTooLargeError: it cannot be run within `max_memory`, or the memory there is.
+            UsageError: the backend takes no such size.
             BackendError: this restorer is closed.
 
         Example:
@@ -243,6 +245,27 @@ class Restorer:
         if height < 1 or width < 1:
             raise UsageError(f"an image has at least 1x1 pixels, not {height}x{width}")
         return self._work.plan(height, width, self_ensemble)
+
+    def has_room(self, size: int, height: int, width: int, *, self_ensemble: bool = False) -> bool:
+        """Whether there is memory for other work, such as reading the next image, beside a run.
+
+        Args:
+            size: bytes that the other work takes, of this process.
+            height: of the image that runs.
+            width: likewise.
+            self_ensemble: as in a call.
+
+        Returns:
+            False if both together exceed `max_memory`, or the memory there is, or if there is no
+            such run. Always True on a GPU, where a run takes no memory of this process.
+
+        Example:
+            >>> import maxim_deploy
+            >>> with maxim_deploy.load("build/demo", max_memory="2GiB") as restorer:
+            ...     restorer.has_room(1_000_000, 48, 64), restorer.has_room(2**31, 48, 64)
+            (True, False)
+        """
+        return self._work.has_room(size, height, width, self_ensemble)
 
     def close(self) -> None:
         """Finish what was submitted and give all memory back; calls are errors from then on.

@@ -10,13 +10,13 @@ from maxim_deploy.errors import UsageError
 _BYTES = {"": 1, "B": 1} | {
     prefix + unit: base**power
     for power, prefix in enumerate("KMGT", start=1)
-    for unit, base in (("B", 1000), ("iB", 1024))
+    for unit, base in (("", 1000), ("B", 1000), ("i", 1024), ("iB", 1024))
 }
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def bytes_from(amount: int | str, what: str) -> int:
-    """A number of bytes, from itself or from text like "4GiB", "500 MB".
+    """A number of bytes, from itself or from text like "4GiB", "4Gi", "500 MB", "500M".
 
     Raises:
         UsageError: it is not such an amount, or not positive; the message names `what`.

@@ -143,14 +143,14 @@ def sample() -> LayerProfile:
         NodeTimes(Place(1, "encoder", 0, "multi-axis gMLP"), "GELU", [4.0, 4.0, 5.0]),
         NodeTimes(Place(1, "decoder", 0), "mean", [0.01, 0.01, 0.01]),
         NodeTimes(None, "other", [0.5, 0.5, 0.5]),
-    ], run=1)  # fmt: skip
+    ])  # fmt: skip
     return LayerProfile(
         "2026-01-01T00:00:00+00:00", "demo", "S-1", "onnxruntime", "onnxruntime 1.32.0", "cpu",
         "fp32", "image", (100, 130), 1, 2, {"cpu": "x"}, 3, 12.0, 10.0, groups, unattributed, 2.49,
     )  # fmt: skip
 
 
-def test_groups_are_sums_over_the_nodes_of_one_run() -> None:
+def test_groups_are_medians_over_all_runs() -> None:
     profile = sample()
     first = profile.groups[1]
     assert (first.place.block, first.ms, first.nodes) == ("opening", 5.0, 2)
@@ -163,7 +163,7 @@ def test_groups_are_sums_over_the_nodes_of_one_run() -> None:
 
 def test_a_profile_as_json() -> None:
     fields = json.loads(json.dumps(sample().to_json()))
-    assert (fields["schema"], fields["size"], fields["wall_ms"]) == (1, [100, 130], 12.0)
+    assert (fields["schema"], fields["size"], fields["wall_ms"]) == (2, [100, 130], 12.0)
     assert fields["groups"][1] == {
         "stage": 1, "part": "encoder", "level": 0, "block": "opening", "kind": "convolution",
         "ms": 5.0, "nodes": 2,
@@ -183,6 +183,9 @@ def test_the_table_adds_up() -> None:
     text = text_of_profile(sample())
     assert "12.0 ms (10.0 ms without the profiler, +20 % with it)" in text
     assert "stage 1 encoder, level 0  9.00   75.0 %" in text
+    assert "\nwarning: profiling slowed the network, 1.20 times the time without it" in text
+    assert "warning" not in text_of_profile(replace(sample(), plain_ms=11.0))
+    assert "warning" not in text_of_profile(replace(sample(), plain_ms=None))
 
 
 def test_traffic_and_bound_follow_the_table() -> None:
@@ -409,7 +412,7 @@ def test_every_layer_of_a_real_engine_finds_its_block(demo_engine: Path) -> None
     nodes = nodes_of_layers([{layer.name: 1.0 for layer in layers}], layers)
     assert len(nodes) > 200
     assert not [node for node in nodes if node.place is None or node.kind == "other"]
-    groups, unattributed = grouped(nodes, run=0)
+    groups, unattributed = grouped(nodes)
     assert unattributed == 0
     assert {g.kind for g in groups} >= {"matrix product", "convolution", "LayerNorm", "GELU"}
 

@@ -22,6 +22,8 @@ from benchmarks.samples import BOUND, TRAFFIC
 
 from maxim_deploy.benchmarks.profile.profile import Group, LayerProfile
 from maxim_deploy.benchmarks.records import Record, read_records
+from maxim_deploy.benchmarks.report.answers import answers
+from maxim_deploy.benchmarks.report.charts import how_drawn
 from maxim_deploy.benchmarks.report.page import page, write_report
 from maxim_deploy.benchmarks.report.panels import panels_of, short_number
 from maxim_deploy.benchmarks.report.pictures import MIN_LEVELS, BeforeAfter, error_map
@@ -235,6 +237,40 @@ def test_one_size_is_bars_and_several_are_lines() -> None:
     assert "Peak host memory by size" in shown
 
 
+@pytest.mark.parametrize("sizes", [[(256, 256)], [(256, 256), (512, 512)]])
+def test_the_legend_describes_what_is_drawn(sizes: list[tuple[int, int]]) -> None:
+    shown = how_drawn(panels_of([record(size=size) for size in sizes]))
+    assert ("Bars in colour are" in shown) == (len(sizes) == 1)
+    assert ("A line per subject" in shown) == (len(sizes) > 1)
+
+
+def test_the_first_answers_are_how_long_and_which_precision() -> None:
+    records = [record(ms=100.0), record(ms=50.0, precision="fp16"), record("torch", ms=10.0)]
+    parity = [{"a": "x:literal", "b": "x:fp16", "passed": True, "psnr": psnr} for psnr in (60, 57)]
+    text = page(records, parity=parity)
+    shown = words(text)
+    assert text.index('<section id="answers"') < text.index('<section id="summary"')
+    # 100 ms for 65,536 pixels: 1.526 s a megapixel
+    assert "ONNX Runtime, CPU, float32 3.1 s 18 s 37 s 256x256, network alone" in shown
+    assert "ONNX Runtime, CPU, fp16 1.5 s 9.2 s 18 s 256x256" in shown
+    assert "ONNX Runtime, CPU: take fp16, the fastest: 2.00 (" in shown
+    assert re.search(r"fp16 2\.00 \(\S+ to \S+\) faster 57\.0 passed 256x256", shown)
+    failed = words(page(records, parity=[{"b": "x:fp16", "passed": False}]))
+    assert "take float32" in failed
+    unsure = [record(), record(ms=99.9, precision="fp16", wobble=0.1)]
+    (panel,) = panels_of(unsure)
+    assert "take float32; no other precision is surely faster" in answers(panel, []).advice[0]
+    (panel,) = panels_of([record()])
+    assert "the only precision that was measured" in answers(panel, []).advice[0]
+    (panel,) = panels_of([record("torch")])
+    assert answers(panel, []) is None
+
+
+def test_profiling_that_slows_the_network_is_said() -> None:
+    slow = replace(profile(), plain_ms=4.5)
+    assert "profiling slowed the network, 2.00 times" in words(page([], profiles=[slow]))
+
+
 def test_the_ceiling_and_load_are_shown_where_there_are_any() -> None:
     assert "Share of the ceiling" not in words(page([record()]))
     measured = record()
@@ -282,7 +318,7 @@ def test_parity_with_and_without_its_numbers() -> None:
 
 def test_the_profile_is_shown_by_block() -> None:
     shown = words(page([], profiles=[profile()]))
-    assert "fastest of 3 runs, 9.0 ms (8.5 ms without the profiler" in shown
+    assert "medians of 3 runs, 9.0 ms (8.5 ms without the profiler" in shown
     assert "stage 1 encoder, level 0 4.00 44.4 %" in shown
     assert "not attributed 0.25 2.8 %" in shown
     assert "multi-axis gMLP 4.00" in shown
@@ -301,6 +337,9 @@ def test_the_map_shows_what_is_wrong_or_what_was_changed() -> None:
     assert (levels.max(), brightest) == (0, MIN_LEVELS)
     assert "What is still wrong: 0.00 levels" in words(page([], pictures=[right]))
     assert "What was changed" in words(page([], pictures=[shot()]))
+    # One value of 8x8x3 is wrong by 60: the mean over values, which is never above the RMSE.
+    wrong = words(page([], pictures=[shot(before=grey, after=after)]))
+    assert f"What was changed: {60 / 192:.2f} levels of 255 in the mean" in wrong
 
 
 def test_pictures_that_do_not_belong_together_are_refused() -> None:
@@ -391,6 +430,13 @@ return [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll,
 """
 
 
+HIDDEN = """
+return [...document.querySelectorAll(".stacks td")]
+  .filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.dataset.head)
+"""
+"""Ratios, verdicts and times of photos that only scrolling would show."""
+
+
 @pytest.mark.extended
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -412,6 +458,7 @@ def test_in_a_browser(browser: Any, tmp_path: Path, width: int, scheme: str) -> 
     assert browser.execute_script("return innerWidth") == width
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script(WIDER) == []
+    assert browser.execute_script(HIDDEN) == []
     loaded = "return performance.getEntriesByType('resource').map(e => e.name)"
     assert [n for n in browser.execute_script(loaded) if not n.startswith("data:")] == []
     colour = "return getComputedStyle(document.body).backgroundColor"

@@ -115,8 +115,8 @@ def test_pytorch_file_without_a_state_dict(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save([torch.ones(1)], tmp_path / "w.pt")
     assert_says(message(tmp_path / "w.pt"), "holds a list", "'state_dict'")
-    torch.save({"model": {"a": torch.ones(1)}}, tmp_path / "w.pt")
-    assert_says(message(tmp_path / "w.pt"), "'model' is of type dict")
+    torch.save({"model": {"a.b": torch.ones(1), "c": torch.ones(1)}}, tmp_path / "w.pt")
+    assert_says(message(tmp_path / "w.pt"), "no MAXIM", "'stage_0_input_conv_0.bias'", "2 found")
 
 
 @pytest.mark.parametrize("kind", ["sparse", "meta"])
@@ -210,8 +210,8 @@ def test_wrong_shapes_are_all_listed(weights, save_npz):
         save_npz(weights | {NORM: np.ones(5, np.float32), kernel: np.ones((), np.float32)})
     )
     assert_says(text, f"2 of {len(weights)} parameters have a wrong shape")
-    assert_says(text, f"  {NORM}: found (5,), expected (4,)")
-    assert_says(text, f"  {kernel}: found (), expected (3, 3, 3, 4)")
+    assert_says(text, f"  opt/target/{NORM}: found (5,), expected (4,)")
+    assert_says(text, f"  opt/target/{kernel}: found (), expected (3, 3, 3, 4)")
 
 
 def test_wrong_shape_in_a_state_dict(weights, tmp_path):
@@ -220,7 +220,7 @@ def test_wrong_shape_in_a_state_dict(weights, tmp_path):
     arrays = {torch_name(path): to_torch(path, array) for path, array in weights.items()}
     arrays["stage_0_input_conv_0.weight"] = np.ones((4, 3, 5, 3), np.float32)
     np.savez(tmp_path / "w.npz", **arrays)
-    assert_says(message(tmp_path / "w.npz"), "found (5, 3, 3, 4), expected (3, 3, 3, 4)")
+    assert_says(message(tmp_path / "w.npz"), "0.weight: found (4, 3, 5, 3), expected (4, 3, 3, 3)")
 
 
 @pytest.mark.filterwarnings("error")  # the float64 that is too large must not warn as well
@@ -230,7 +230,7 @@ def test_values_that_are_not_finite_are_counted(weights, save_npz):
     holes[0, 0, 0] = np.nan
     text = message(save_npz(weights | {kernel: holes, NORM: np.array([1, 2, -np.inf, 1e300])}))
     assert_says(text, f"2 of {len(weights)} parameters", "NaN or infinite")
-    assert_says(text, f"  {kernel}: 4 of 108 values", f"  {NORM}: 2 of 4 values")
+    assert_says(text, f"  opt/target/{kernel}: 4 of 108", f"  opt/target/{NORM}: 2 of 4 values")
 
 
 @pytest.mark.parametrize("array", [np.ones(4, int), np.array(["x"] * 4), np.ones(4, complex)])

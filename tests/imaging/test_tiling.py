@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,18 @@ from hypothesis import strategies as st
 
 from maxim_deploy.errors import UsageError
 from maxim_deploy.imaging.tiling import Tiling
+
+
+def test_weights_take_memory_by_tile() -> None:
+    tracemalloc.start()
+    try:
+        tiling = Tiling(64 * 4096, 64 * 4096, (128, 128), 64)
+        assert tiling.count == 4095**2 and tracemalloc.get_traced_memory()[1] < 1e6
+        next(iter(Tiling(64 * 4096, 64, (128, 64), 64)))
+        assert tracemalloc.get_traced_memory()[1] < 64 * 4096 * 40
+    finally:
+        tracemalloc.stop()
+
 
 SIDES = st.integers(1, 12).map(lambda n: 64 * n)
 

@@ -51,6 +51,20 @@ def assert_closed(readers: list[VideoReader]) -> None:
 # What is kept
 
 
+@pytest.mark.parametrize(("memory", "waiting"), [(0, 0), (10**9, video.ROOM)])
+def test_frames_wait_where_there_is_memory(folder, inverter, monkeypatch, memory, waiting):
+    clip("clip.mp4")
+    inverter.room, rooms = memory, []
+    for name in ("produce_ahead", "consume_behind"):
+        real = getattr(video, name)
+        monkeypatch.setattr(
+            video, name, lambda what, room, real=real: rooms.append(room) or real(what, room)
+        )
+    restore_file(inverter, "clip.mp4", "out.mp4")
+    assert rooms == [waiting] * 2
+    assert_inverted("out.mp4", VARIABLE)
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out/clip.mkv"])
 def test_frames_times_and_sound(folder: Path, inverter: Inverter, name: str):
     clip("clip.mp4")

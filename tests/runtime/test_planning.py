@@ -10,7 +10,7 @@ from runtime.fakes import Doubling, Gaining, restorer_of
 from spec.samples import entry
 
 import maxim_deploy
-from maxim_deploy import BackendError, UsageError
+from maxim_deploy import BackendError, ImageTooLargeError, UsageError
 from maxim_deploy.runtime import loading
 from maxim_deploy.runtime.engine_set import EngineSet
 from maxim_deploy.spec.profiles import Profile, Shape
@@ -122,6 +122,39 @@ def test_the_error_says_what_the_process_has_already(monkeypatch) -> None:
     words = r"tiles of 128x128 fit .*max_memory: of 100 MB the process has 123 MB already \| allow"
     with pytest.raises(UsageError, match=words):
         restorer_of(OnTheCpu(), limit=100_000_000).plan(900, 900)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "how"),
+    [
+        ({"tile": "off"}, (512, 512), "whole, in 26.2 MB"),
+        ({"tile": 256}, (512, 512), "9 tiles of 256x256 that share 64 pixels, in 6.55 MB"),
+        ({"tile": 1024}, (512, 512), "whole, in 26.2 MB"),
+        ({"tile": "auto"}, (128, 128), "not even tiles of 128x128 fit"),
+    ],
+)
+def test_what_exceeds_max_memory_is_not_run(options, size, how) -> None:
+    backend = Doubling()
+    restorer = restorer_of(backend, limit=1_000_000, **options)
+    for call in (restorer.plan, lambda *sides: restorer(np.zeros((*sides, 3), np.uint8))):
+        with pytest.raises(ImageTooLargeError, match=f"image of .*{how}.*max_memory of 1 MB") as e:
+            call(*size)
+        assert e.value.exit_code == 1 and isinstance(e.value, MemoryError)
+    assert backend.shapes == []
+    assert restorer_of(backend, **options).plan(*size).bytes > 1_000_000
+    assert restorer_of(backend, limit=30_000_000, **options).plan(*size).bytes > 1_000_000
+
+
+def test_room_beside_a_run(monkeypatch) -> None:
+    class OnTheCpu(Doubling):
+        device, uses_host_memory = "cpu", True
+
+    monkeypatch.setattr("maxim_deploy.runtime.executor.resident_bytes", lambda: 10_000_000)
+    restorer = restorer_of(OnTheCpu(), limit=100_000_000)
+    free = 90_000_000 - restorer.plan(512, 512).bytes
+    assert restorer.has_room(free, 512, 512) and not restorer.has_room(free + 1, 512, 512)
+    assert not restorer.has_room(0, 9000, 9000)  # there is no such run
+    assert restorer_of(Doubling(), limit=1).has_room(10**12, 512, 512)  # memory of a GPU
 
 
 def test_an_ensemble_takes_the_memory_of_its_sum_and_orientations() -> None:

@@ -62,7 +62,7 @@ def test_tiles_of_a_side_of_ones_own() -> None:
     assert restorer.plan(256, 256).tile is None
     plan = restorer.plan(300, 200)
     assert plan.tile == (256, 256) and plan.overlap == 100
-    assert restorer_of(Doubling(), tile="off", limit=1).plan(512, 512).tile is None
+    assert restorer_of(Doubling(), tile="off").plan(512, 512).tile is None
 
 
 def test_an_engine_runs_what_its_profiles_take() -> None:

@@ -96,6 +96,7 @@ def test_bad_settings(options: dict[str, object], message: str) -> None:
 
 def test_amounts() -> None:
     assert bytes_from("4GiB", "x") == bytes_from("4 gib", "x") == 4 * 2**30
+    assert bytes_from("4Gi", "x") == 4 * 2**30 and bytes_from("4G", "x") == 4 * 10**9
     assert bytes_from("500MB", "x") == 500_000_000 and bytes_from("1.5kB", "x") == 1500
     assert bytes_from(7, "x") == bytes_from("7", "x") == 7
     assert seconds_from("5m", "x") == 300 and seconds_from("1.5h", "x") == 5400

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ def profile_bundle(
         threads: of the CPU; None for one per core.
         batch: pictures per run.
         io: form of the graph; None for the tensor form, or else the image form.
-        runs: to take the fastest of.
+        runs: to take the median of.
         warmup: runs before.
 
     Raises:
@@ -99,8 +100,8 @@ def profile_bundle(
     # TensorRT's profiler hears layers only: the whole is their sum.
     by_node = [node.ms for node in measured.nodes]
     walls = list(measured.wall_ms) or [sum(run) for run in zip(*by_node, strict=True)]
-    wall = min(walls)
-    groups, unattributed = grouped(measured.nodes, walls.index(wall))
+    wall = median(walls)
+    groups, unattributed = grouped(measured.nodes)
     in_nodes = sum(group.ms for group in groups) + unattributed
     return LayerProfile(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,7 +118,7 @@ def profile_bundle(
         environment=environment(),
         runs=runs,
         wall_ms=wall,
-        plain_ms=min(measured.plain_ms, default=None),
+        plain_ms=median(measured.plain_ms) if measured.plain_ms else None,
         groups=groups,
         unattributed_ms=unattributed,
         between_ms=wall - in_nodes,

@@ -1,16 +1,16 @@
 """The result of a profile; in `maxim-bench --layers --json` a line `{"profile": ...}`.
 
-Fields, times in milliseconds of one run. It is the fastest, for whatever disturbs a run adds to it;
-and one run, so that its parts add up.
+Fields, times in milliseconds of a run: medians over all profiled runs, each for itself.
 
-- `schema` 1; `created`, UTC; `model`; `architecture`; `backend`; `library`; `device`; `precision`;
-  `io`; `size` [H, W]; `batch`; `threads`; `environment`, see `environment.environment`
-- `runs`, after the warm-up; `wall_ms`, the fastest while profiled; `plain_ms`, the fastest when
-  not, or None
+- `schema` 2 (in 1 the times were those of the fastest run); `created`, UTC; `model`;
+  `architecture`; `backend`; `library`; `device`; `precision`; `io`; `size` [H, W]; `batch`;
+  `threads`; `environment`, see `environment.environment`
+- `runs`, after the warm-up; `wall_ms`, of a run while profiled; `plain_ms`, when not, or None
 - `groups`: list of `stage`, `part`, `level` and `block` (see `spec.places`), `kind` (see
   `spec.kinds`), `ms`, and `nodes`, how many
 - `unattributed_ms`: nodes of which nobody knows what they belong to
-- `between_ms`: of `wall_ms`, what is in no node: the runtime's own work, and the profiler's
+- `between_ms`: of `wall_ms`, what is in no node: the runtime's own work, and the profiler's; so
+  all parts add up to `wall_ms`
 - `traffic`: of an engine, see `spec.traffic`, and `bound` as in a record, with `wall_ms` for the
   time taken; None where they are unknown
 """
@@ -20,12 +20,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any, NamedTuple
 
 from maxim_deploy.spec.places import Place
 from maxim_deploy.spec.traffic import Traffic
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class NodeTimes(NamedTuple):
@@ -112,19 +113,27 @@ class LayerProfile:
         return asdict(self) | {"groups": groups, "size": list(self.size)}
 
 
-def grouped(nodes: Iterable[NodeTimes], run: int) -> tuple[tuple[Group, ...], float]:
-    """(groups in the order of the data, milliseconds of nodes that belong nowhere), of one run."""
-    ms: dict[tuple[Place, str], list[float]] = defaultdict(list)
-    unattributed = 0.0
+def grouped(nodes: Iterable[NodeTimes]) -> tuple[tuple[Group, ...], float]:
+    """(groups in the order of the data, milliseconds of nodes that belong nowhere).
+
+    The time of a group is the median over all runs of what its nodes take together.
+    """
+    times: dict[tuple[Place, str], list[Sequence[float]]] = defaultdict(list)
+    unattributed: list[Sequence[float]] = []
     for node in nodes:
         if node.place is None:
-            unattributed += node.ms[run]
+            unattributed.append(node.ms)
         else:
-            ms[node.place, node.kind].append(node.ms[run])
-    ordered = sorted(ms, key=lambda key: (key[0].order, key[1]))
-    groups = (Group(place, kind, sum(ms[place, kind]), len(ms[place, kind]))
+            times[node.place, node.kind].append(node.ms)
+    ordered = sorted(times, key=lambda key: (key[0].order, key[1]))
+    groups = (Group(place, kind, _median_of_sums(times[place, kind]), len(times[place, kind]))
               for place, kind in ordered)  # fmt: skip
-    return tuple(groups), unattributed
+    return tuple(groups), _median_of_sums(unattributed)
+
+
+def _median_of_sums(nodes: Sequence[Sequence[float]]) -> float:
+    """Of the milliseconds of nodes, each with those of all runs."""
+    return median(map(sum, zip(*nodes, strict=True))) if nodes else 0.0
 
 
 def _sums(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:

@@ -12,6 +12,9 @@ from maxim_deploy.spec.kinds import KINDS
 MIN_SHARE = 0.005
 """Of all nodes. A kind that takes less has no column of its own: it is among "other"."""
 
+SLOWED = 1.1
+"""Times that a profiled run may take of one without the profiler before a warning says so."""
+
 
 def text_of_profile(profile: LayerProfile) -> str:
     """A row per block of the network, a column per kind of work, in milliseconds; aligned."""
@@ -23,7 +26,8 @@ def text_of_profile(profile: LayerProfile) -> str:
         lines.append("  ".join([name.ljust(widths[0]), *right]).rstrip())
     traffic = ["", *traffic_text(profile.traffic)] if profile.traffic else []
     bound = [f"  {bound_text(profile.bound)}"] if profile.bound else []
-    return "\n".join([f"{profile.title}: {method_of(profile)}", "", *lines, *traffic, *bound])
+    head = [f"{profile.title}: {method_of(profile)}", *filter(None, [warning_of(profile)])]
+    return "\n".join([*head, "", *lines, *traffic, *bound])
 
 
 def bound_text(bound: Mapping[str, Any]) -> str:
@@ -71,8 +75,18 @@ def method_of(profile: LayerProfile) -> str:
         cost = 100 * (profile.wall_ms / profile.plain_ms - 1)
         plain = f" ({profile.plain_ms:.1f} ms without the profiler, {cost:+.0f} % with it)"
     return (
-        f"{profile.library} on {profile.device}{threads}, {profile.io} form, fastest of "
+        f"{profile.library} on {profile.device}{threads}, {profile.io} form, medians of "
         f"{profile.runs} runs, {profile.wall_ms:.1f} ms{plain}"
+    )
+
+
+def warning_of(profile: LayerProfile) -> str:
+    """That profiling slowed the network, in a sentence; empty if it did not, or nobody knows."""
+    if not profile.plain_ms or profile.wall_ms <= SLOWED * profile.plain_ms:
+        return ""
+    return (
+        f"warning: profiling slowed the network, {profile.wall_ms / profile.plain_ms:.2f} times "
+        "the time without it; small nodes look slower than they are"
     )
 
 

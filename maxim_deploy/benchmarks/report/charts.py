@@ -35,6 +35,21 @@ Value = Callable[[Record], float | None]
 Size = tuple[int, int]
 
 
+BARS = (
+    "Bars in colour are backends of this package, grey ones what they are compared with; the line "
+    "at the end of a bar is the range of its median."
+)
+LINES = "A line per subject, in its colour, has a point at each size that was measured."
+
+
+def how_drawn(panels: Iterable[Panel]) -> str:
+    """A legend of what `by_size` draws: bars for one size, lines for several, or both."""
+    several = {len({record.size for record in panel.measured}) > 1 for panel in panels}
+    return " ".join(
+        words for words, is_lines in ((BARS, False), (LINES, True)) if is_lines in several
+    )
+
+
 def latency_plots(panel: Panel) -> Iterator[Plot]:
     """Median time by size and subject, of every bracket."""
     for bracket in panel.brackets:

@@ -20,8 +20,8 @@ from maxim_deploy.benchmarks.report.panels import (
 NAMED = ("torch", "torch-compile", "literal")
 """Baselines that a card names; the table has all."""
 
-Sentence = tuple[str, str, str]
-"""What stands before a speed, the speed, and what stands behind it."""
+Sentence = tuple[str, str, str, str]
+"""What stands before a speed, the speed, what stands behind it, and the verdict."""
 
 
 class Card(NamedTuple):
@@ -64,15 +64,15 @@ def claims(panel: Panel) -> Table:
             label_of(claim.own),
             label_of(claim.other),
             size_words(claim.own.size, claim.own.batch),
-            BRACKETS[claim.bracket],
             str(claim.speed),
-            claim.speed.rounds,
             Badge(claim.verdict),
+            BRACKETS[claim.bracket],
+            claim.speed.rounds,
         )
         for claim in panel.claims()
     ]
-    heads = ("Subject", "against", "size", "bracket", "speed, times", "rounds", "verdict")
-    return Table(f"Speed, {panel.title}", heads, rows, words=4)
+    heads = ("Subject", "against", "size", "speed, times", "verdict", "bracket", "rounds")
+    return Table(f"Speed, {panel.title}", heads, rows, words=6, stacks=True)
 
 
 def warnings(panels: Sequence[Panel]) -> list[str]:
@@ -93,7 +93,7 @@ def _sentence(claim: Claim, of: Record) -> Sentence:
     speed = f"{claim.speed.median:.2f}\u00d7"
     noise = f" ({claim.speed.low:.2f} to {claim.speed.high:.2f})"
     if claim.verdict not in ("faster", "slower"):
-        return f"no sure difference from {other}: {claim.verdict}", "", ""
+        return f"no sure difference from {other}:", "", "", claim.verdict
     if is_own:
-        return "", speed, f"{noise} the speed of {other}"
-    return f"{other} has ", speed, f"{noise} its speed"
+        return "", speed, f"{noise} the speed of {other}", claim.verdict
+    return f"{other} has ", speed, f"{noise} its speed", claim.verdict

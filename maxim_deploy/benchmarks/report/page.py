@@ -14,6 +14,8 @@ from maxim_deploy._version import __version__
 from maxim_deploy.benchmarks.profile.profile import LayerProfile
 from maxim_deploy.benchmarks.records import Record, line_of
 from maxim_deploy.benchmarks.report import overview, sections
+from maxim_deploy.benchmarks.report.answers import answers
+from maxim_deploy.benchmarks.report.charts import how_drawn
 from maxim_deploy.benchmarks.report.environments import environments_of
 from maxim_deploy.benchmarks.report.panels import panels_of, short_number
 from maxim_deploy.benchmarks.report.pictures import BeforeAfter, data_uri, map_of
@@ -81,6 +83,7 @@ def page(
     )
     environment.filters |= {"cell": cell_text, "data_uri": data_uri}
     present = {
+        "answers": [found for panel in panels if (found := answers(panel, parity))],
         "summary": panels,
         "speed": sections.speed(panels),
         "load": sections.load(panels),
@@ -100,6 +103,7 @@ def page(
         claims=[claims for panel in panels if (claims := overview.claims(panel)).rows],
         failed=sum(comparison.get("passed") is False for comparison in parity),
         warnings=overview.warnings(panels),
+        how_speed_is_drawn=how_drawn(panel for panel in panels if panel.measured),
         open_rows=OPEN_ROWS,
         records_uri=_uri(records),
         version=__version__,

@@ -42,12 +42,14 @@ class Table(NamedTuple):
         rows: their cells; the first one names the row. A cell is text, a number, a `Badge`, or
             None where there is nothing.
         words: so many columns, from the left, are text; the others are numbers.
+        stacks: on a narrow screen each row becomes a list, so that nothing must be scrolled.
     """
 
     caption: str
     heads: Sequence[str]
     rows: Sequence[Sequence[object]]
     words: int = 1
+    stacks: bool = False
 
 
 @dataclass(frozen=True)

@@ -82,12 +82,14 @@ def map_of(picture: BeforeAfter) -> ErrorMap:
         MissingDependencyError: matplotlib is not installed.
     """
     levels, brightest = error_map(picture)
+    mean = float(_difference(picture).mean())
     colormap = require("matplotlib", "bench").colormaps[_COLOURS]
     to_hex = require("matplotlib.colors", "bench").to_hex
     what = "What was changed" if picture.target is None else "What is still wrong"
     return ErrorMap(
         colormap(np.minimum(levels / brightest, 1), bytes=True)[..., :3],
-        f"{what}: {levels.mean():.2f} levels of 255 in the mean, {levels.max():.0f} at most",
+        f"{what}: {mean:.2f} levels of 255 in the mean over all values, {levels.max():.0f} at "
+        "most. The map shows the largest of the three channels",
         [to_hex(colormap(k / 8)) for k in range(9)],
         brightest,
     )
@@ -95,9 +97,14 @@ def map_of(picture: BeforeAfter) -> ErrorMap:
 
 def error_map(picture: BeforeAfter) -> tuple[NDArray[np.float32], float]:
     """(largest difference of the three channels at every pixel, level that is shown brightest)."""
+    largest = _difference(picture).max(axis=2)
+    return largest, max(float(np.percentile(largest, 99.9)), MIN_LEVELS)
+
+
+def _difference(picture: BeforeAfter) -> NDArray[np.float32]:
+    """How far each value `[H, W, 3]` is from what it should be, or was before."""
     other = picture.before if picture.target is None else picture.target
-    difference = np.abs(picture.after.astype(np.float32) - other.astype(np.float32)).max(axis=2)
-    return difference, max(float(np.percentile(difference, 99.9)), MIN_LEVELS)
+    return np.abs(picture.after.astype(np.float32) - other.astype(np.float32))
 
 
 def data_uri(picture: Pixels) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from maxim_deploy.benchmarks.profile.profile import LayerProfile
-from maxim_deploy.benchmarks.profile.tables import MIN_SHARE, method_of, rows_of
+from maxim_deploy.benchmarks.profile.tables import MIN_SHARE, method_of, rows_of, warning_of
 from maxim_deploy.benchmarks.report.charts import (
     MIB,
     ceiling_plots,
@@ -45,6 +45,7 @@ class Blocks(NamedTuple):
 
     title: str
     method: str
+    warning: str
     plot: Plot
     sums: list[Table]
     table: Table
@@ -90,6 +91,7 @@ def blocks(profile: LayerProfile) -> Blocks:
     return Blocks(
         profile.title,
         method_of(profile),
+        warning_of(profile),
         profile_plot(profile),
         [
             sums("By kind of work", profile.by_kind()),

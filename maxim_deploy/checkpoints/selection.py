@@ -1,0 +1,185 @@
+"""Which entries of a file are the weights of a MAXIM, whatever a trainer has put around them.
+
+Trainers nest weights (`{"state_dict": {"params_ema": ...}}`), put prefixes before their names
+(`model.`, `net_g.`), and wrap modules, which adds a part to names (`module`, `_orig_mod`). There is
+no list of nestings and prefixes here: weights are wherever a MAXIM's first bias is. Everything with
+the same nesting and prefix belongs to them; the rest of the file is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from maxim_deploy.errors import CheckpointError, some_of
+
+PREFIX = "opt/target/"
+"""Before the parameters in published files; what is elsewhere is optimiser state."""
+
+BARE = "names without a prefix"
+
+_FIRST_BIAS = re.compile(r"(.*[./])?stage_0_input_conv_0[./]bias")
+
+_TOP_MODULE = re.compile(r"(?<![^./])(stage_\d+_|UpSampleRatio_\d+[./])")
+"""How the names of the network's own modules begin."""
+
+_WRAPPERS = frozenset(
+    {"module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+)
+"""Parts of names that DistributedDataParallel, torch.compile and their like add, at any depth."""
+
+_COUNTERS = frozenset({"n_averaged"})
+"""What a wrapper keeps beside the weights: `torch.optim.swa_utils.AveragedModel`."""
+
+_AVERAGED = re.compile(r"(?i:(^|[^a-z])ema([^a-z]|$))")
+
+_OPTIMISER = re.compile(r"opt(im\w*|_state\w*)?|mu|nu|exp_avg\w*|momentum\w*")
+"""Parts of names of optimiser state, which has entries of the same names as the weights."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One set of weights in a file.
+
+    Attributes:
+        keys: of the nested dicts around it, the outermost first.
+        prefix: before its names in the file, such as "module.net_g.".
+        names: the network's names to those in the file.
+        others: other sets of weights in the file, in words.
+    """
+
+    keys: tuple[str, ...]
+    prefix: str
+    names: dict[str, str]
+    others: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Where it is in the file; empty for a file with nothing around its weights."""
+        keys = " / ".join(map(repr, self.keys))
+        prefix = f"names that begin with {self.prefix!r}"
+        return ", ".join(filter(None, [keys, prefix * (self.prefix not in ("", PREFIX))]))
+
+    @property
+    def taken(self) -> str:
+        """Which weights these are, and which in the file they are not; empty if that is clear."""
+        not_taken = f"; not taken: {some_of(self.others, '; ')}" if self.others else ""
+        return f"{str(self) or BARE}{not_taken}" if str(self) or self.others else ""
+
+    def in_file(self, name: str) -> str:
+        """The file's name of a parameter, or the name that it would have there."""
+        return self.names.get(name, self.prefix + name)
+
+    @property
+    def is_average(self) -> bool:
+        """Whether it is a moving average of the weights, which restores better than the last."""
+        return any(map(_AVERAGED.search, [*self.keys, self.prefix]))
+
+    @property
+    def is_optimiser_state(self) -> bool:
+        """Whether it only has the names of weights."""
+        parts = [*self.keys, *re.split("[./]", self.prefix)]
+        return self.prefix != PREFIX and any(map(_OPTIMISER.fullmatch, parts))
+
+
+def select_weights(content: Mapping[Any, Any]) -> Selection:
+    """The weights in what a file holds. Moving averages are preferred, then what comes first.
+
+    Without a MAXIM's first bias these are all entries of the largest dict, below `PREFIX` if any
+    are, for the errors that follow.
+
+    Args:
+        content: names to arrays; PyTorch files may nest dicts.
+
+    Raises:
+        CheckpointError: there is nothing but optimiser state, or two entries have one name.
+    """
+    dicts = list(_dicts(content))
+    sets = [one for keys, entries in dicts for one in _selections(keys, entries)]
+    found = [one for one in sets if not one.is_optimiser_state]
+    if not found:
+        keys, entries = max(dicts, key=lambda each: len(_leaves(each[1])))
+        return _selected(keys, entries, _prefix_of_any(_leaves(entries)))
+    best = min(found, key=lambda one: not one.is_average)
+    others = tuple(str(one) or BARE for one in found if one is not best)
+    return replace(best, names=_own_names(best, sets, dict(dicts)[best.keys]), others=others)
+
+
+def _own_names(
+    best: Selection, sets: list[Selection], entries: Mapping[Any, Any]
+) -> dict[str, str]:
+    """Without the names of other sets, and with those of ours that have another prefix."""
+    every = set(best.names.values())
+    others: set[str] = set()
+    for one in sets:
+        if one.keys == best.keys and one is not best:
+            # Everything has an empty prefix: of two sets one may contain the other.
+            theirs = set(one.names.values())
+            others |= theirs if theirs < every else theirs - every
+    own = {short: name for short, name in best.names.items() if name not in others}
+    for name in _leaves(entries):
+        plain = _without_wrappers(name)
+        top = _TOP_MODULE.search(plain)
+        if top and name not in others and plain[top.start() :] not in own:
+            own.pop(plain, None)
+            own[plain[top.start() :]] = name
+    return own
+
+
+def _dicts(content: Mapping[Any, Any], *keys: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield keys, content
+    for key, value in content.items():
+        if isinstance(value, Mapping) and isinstance(key, str):
+            yield from _dicts(value, *keys, key)
+
+
+def _leaves(entries: Mapping[Any, Any]) -> list[str]:
+    return [
+        name
+        for name, value in entries.items()
+        if isinstance(name, str) and not isinstance(value, Mapping)
+    ]
+
+
+def _selections(keys: tuple[str, ...], entries: Mapping[Any, Any]) -> Iterator[Selection]:
+    """One for each prefix before the first bias."""
+    for name in _leaves(entries):
+        if match := _FIRST_BIAS.fullmatch(_without_wrappers(name)):
+            yield _selected(keys, entries, match[1] or "", name)
+
+
+def _selected(
+    keys: tuple[str, ...], entries: Mapping[Any, Any], prefix: str, first: str = ""
+) -> Selection:
+    """All entries with a prefix, wrappers aside; `first` is one of them, as the file names it."""
+    names: dict[str, str] = {}
+    for name in _leaves(entries):
+        plain = _without_wrappers(name)
+        if not plain.startswith(prefix) or plain in _COUNTERS:
+            continue
+        short = plain.removeprefix(prefix)
+        if short in names:
+            raise CheckpointError(
+                f"{names[short]!r} and {name!r} are one parameter of the network; keep one of them"
+            )
+        names[short] = name
+    # With the wrappers, for the names of what is missing.
+    in_file = first[: first.rindex("stage_0_input_conv_0")] if first else prefix
+    return Selection(keys, in_file, names)
+
+
+def _prefix_of_any(names: list[str]) -> str:
+    if any(name.startswith(PREFIX) for name in names):
+        return PREFIX
+    if any(name.startswith("opt/") for name in names):
+        raise CheckpointError(
+            f"none of its {len(names):,} entries is below {PREFIX!r}: this is optimiser state "
+            "without parameters; take the file that was saved with them"
+        )
+    return ""
+
+
+def _without_wrappers(name: str) -> str:
+    separator = "/" if "/" in name else "."
+    return separator.join(part for part in name.split(separator) if part not in _WRAPPERS)
