@@ -13,6 +13,7 @@ import click
 
 from maxim_deploy import runtime
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._streams import printable
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.jobs.job import FileResult
 from maxim_deploy.jobs.naming import FilePlan
@@ -49,28 +50,26 @@ class RunReport:
         self._bar(progress)
 
     def summarise(self, ending: str) -> None:
-        """How many of each, and the failures again."""
+        """How many of each."""
         seconds = time.perf_counter() - self._started
-        failures = [result for result in self.results if result.error]
+        failed = sum(result.error is not None for result in self.results)
         finished = sum(result.status == "finished" for result in self.results)
         share = sum(result.network_seconds for result in self.results) / seconds
         before = f", {finished} finished before" if finished else ""
         shell.say(
-            f"{len(self.results) - len(failures) - finished} restored, {len(failures)} failed"
+            f"{len(self.results) - failed - finished} restored, {failed} failed"
             f"{before} in {seconds:.1f} s, {share:.0%} of it in the network{ending}"
         )
-        for failure in failures:
-            shell.say(f"  {failure.error}")
 
 
 def show(result: FileResult, as_json: bool) -> None:
-    """A result on stdout, a failure on stderr."""
+    """A result on stdout, a failure on stderr, each in one line whatever is in a name."""
     if result.error:
-        shell.say(f"failed: {result.error}")
+        shell.complain(f"failed: {printable(result.error)}")
     if as_json:
         shell.emit(json.dumps(result.to_json()))
     elif result.output:
-        shell.emit(result.output)
+        shell.emit(printable(result.output))
 
 
 def show_plans(
@@ -93,6 +92,6 @@ def show_plans(
                 failed = True
                 continue
             record = {"input": str(source), **asdict(how), "together": how.batch}
-            shell.emit(json.dumps(record) if as_json else f"{source} {how}")
+            shell.emit(json.dumps(record) if as_json else f"{printable(str(source))} {how}")
     if failed:
         raise click.exceptions.Exit(1)

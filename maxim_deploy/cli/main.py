@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-from maxim_deploy.cli.shell import common_options
+from maxim_deploy.cli.shell import common_options, run_process
 
 _NAMES = ("export", "run", "bench", "parity", "doctor", "demo", "accept")
 """The commands, in the order of use."""
@@ -39,12 +39,12 @@ def commands() -> None:
 
 def main() -> None:
     """`maxim-deploy COMMAND ...`."""
-    commands(prog_name="maxim-deploy")
+    run_process(commands, "maxim-deploy")
 
 
 def _run(name: str) -> None:
     """`maxim-NAME ...`, the same as `maxim-deploy NAME ...`."""
-    _command(name)(prog_name=f"maxim-{name}")
+    run_process(_command(name), f"maxim-{name}")
 
 
 export = partial(_run, "export")

@@ -7,16 +7,13 @@ one that is in the network.
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._signals import Stopped, cancelled_by_signals
 from maxim_deploy.errors import UsageError, unknown
 from maxim_deploy.spec.precision import PRECISIONS
 
@@ -137,7 +134,7 @@ def run(
         return
     with shell.progress_bar() as bar:
         report = RunReport(as_json, bar)
-        with _cancelled_by_ctrl_c(lambda: report.is_restoring) as cancel:
+        with cancelled_by_signals(lambda: report.is_restoring, shell.complain) as cancel:
             results = restore_files(
                 bundle,
                 plan,
@@ -152,36 +149,7 @@ def run(
             for _ in results:  # shown as they come, by `report`
                 pass
     report.summarise(and_skipped(plan.skipped))
-    if cancel.is_set():
-        raise KeyboardInterrupt
+    if cancel.signal:
+        raise Stopped(cancel.signal)
     if any(result.error for result in report.results):
         raise click.exceptions.Exit(1)
-
-
-@contextmanager
-def _cancelled_by_ctrl_c(is_restoring: Callable[[], bool]) -> Iterator[threading.Event]:
-    """While files are restored, the first Ctrl-C only sets the event, and says so."""
-    cancel = threading.Event()
-
-    def ask(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not is_restoring():
-            raise KeyboardInterrupt
-        cancel.set()
-        shell.say(
-            "interrupted: the current image, or frame of a video, will be finished; "
-            "Ctrl-C again stops at once"
-        )
-
-    # An application's own handler stays, and so does a background job's ignored signal.
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield cancel
-        return
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield cancel
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)

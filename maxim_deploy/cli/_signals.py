@@ -1,0 +1,115 @@
+"""Signals that end a command: Ctrl-C, and what containers, batch systems and terminals send.
+
+SIGTERM comes from `docker stop`, Slurm and systemd, SIGHUP from a terminal that closes. Both do
+what Ctrl-C (SIGINT) does. A signal that is ignored when the command begins, as with `nohup`, stays
+ignored, and an application's own handler stays.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+_ENDING = [one for one in signal.Signals if one.name in ("SIGINT", "SIGTERM", "SIGHUP")]
+"""By name: Windows has no SIGHUP."""
+
+
+_CANCELLED = (
+    "interrupted: the current image, or frame of a video, will be finished; "
+    "Ctrl-C again stops at once"
+)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked for the end.
+
+    Attributes:
+        signal: which one; a `KeyboardInterrupt` of Python's own means SIGINT.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = signal.Signals(number)
+
+
+def signal_of(error: KeyboardInterrupt) -> signal.Signals:
+    """The signal behind an interruption."""
+    return error.signal if isinstance(error, Stopped) else signal.SIGINT
+
+
+def exit_code_of(error: KeyboardInterrupt) -> int:
+    """128 and the signal's number, as shells have it: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + signal_of(error)
+
+
+def stop_on_signals() -> None:
+    """From now on all of them raise `Stopped` in the main thread."""
+    for number in _ours():
+        signal.signal(number, _stop)
+
+
+def forget_signals() -> None:
+    """Leave the signals to the system: at the very end there is nothing more to clean up."""
+    for number in _ours():
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _stop(number: int, _: Any) -> None:
+    raise Stopped(number)
+
+
+def _ours() -> list[signal.Signals]:
+    """The signals that nobody else handles or ignores."""
+    if threading.current_thread() is not threading.main_thread():
+        return []  # Python sets handlers in the main thread only
+    free = (signal.SIG_DFL, signal.default_int_handler, _stop)
+    return [number for number in _ENDING if signal.getsignal(number) in free]
+
+
+class Cancellation(threading.Event):
+    """Is set by the first signal.
+
+    Attributes:
+        signal: the one that came first; None as long as there was none.
+    """
+
+    signal: signal.Signals | None = None
+
+
+@contextmanager
+def cancelled_by_signals(
+    is_at_work: Callable[[], bool], tell: Callable[[str], object]
+) -> Iterator[Cancellation]:
+    """While files are restored, the first signal only sets the event, and says so.
+
+    A second SIGINT or SIGTERM stops at once. SIGHUP never does: a terminal that closes sends it
+    more than once, and systemd right behind SIGTERM.
+
+    Args:
+        is_at_work: whether there is something to finish; if not, the first one stops at once.
+        tell: shows a line of talk.
+    """
+    cancel = Cancellation()
+    hang_up = getattr(signal, "SIGHUP", None)
+
+    def ask(number: int, _: Any) -> None:
+        is_first = cancel.signal in (None, hang_up)
+        if not is_at_work() or not (is_first or number == hang_up):
+            raise Stopped(number)
+        if cancel.signal is None or number != hang_up:
+            cancel.signal = signal.Signals(number)
+        if not cancel.is_set():
+            cancel.set()
+            # A handler may run in the middle of a write to the same stream, which refuses another.
+            with suppress(RuntimeError):
+                tell(_CANCELLED)
+
+    before = {number: signal.signal(number, ask) for number in _ours()}
+    try:
+        yield cancel
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
