@@ -148,7 +148,7 @@ def run(
             )
             for _ in results:  # shown as they come, by `report`
                 pass
-    report.summarise(and_skipped(plan.skipped))
+    report.summarise(and_skipped(plan))
     if cancel.signal:
         raise Stopped(cancel.signal)
     if any(result.error for result in report.results):

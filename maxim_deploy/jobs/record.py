@@ -1,9 +1,11 @@
-"""What `maxim-run --resume` knows of earlier runs: a file of JSON lines beside the results.
+"""What a run knows of earlier ones: a file of JSON lines beside the results.
 
 `.maxim-run.jsonl` has a line for each result that was finished, the last one for a name counts:
 
-    {"settings": SHA-256, "input": {"path", "size", "mtime_ns", "sha256"},
-     "outputs": {name: SHA-256}}
+    {"settings": SHA-256, "input": {"path", "size", "sha256"}, "outputs": {name: SHA-256}}
+
+It is kept with `resume`, which leaves finished results alone, and wherever results lie beside their
+inputs, so that the next run does not take them for inputs.
 
 A line is appended in one write once its files are whole under their final names, so that several
 processes may share a folder, and a process that is killed leaves a line too few or a torn one,
@@ -27,26 +29,21 @@ NAME = ".maxim-run.jsonl"
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A file as it was: true path, size in bytes, time of change, SHA-256 of its content."""
+    """A file as it was: true path, size in bytes, SHA-256 of its content."""
 
     path: str
     size: int
-    mtime_ns: int
     sha256: str
 
     @classmethod
     def of(cls, path: Path) -> Fingerprint:
         """Take it now."""
-        status = path.stat()
-        return cls(os.path.realpath(path), status.st_size, status.st_mtime_ns, sha256_of(path))
+        return cls(os.path.realpath(path), path.stat().st_size, sha256_of(path))
 
     def still_fits(self, path: Path) -> bool:
-        """Whether `path` has this content; it is only read if the file may have changed."""
-        status = path.stat()
-        seen = (os.path.realpath(path), status.st_size, status.st_mtime_ns)
-        if seen == (self.path, self.size, self.mtime_ns):
-            return True
-        return status.st_size == self.size and sha256_of(path) == self.sha256
+        """Whether `path` has this content."""
+        # Size and time alone do not tell: `cp -p`, `touch -r` and many editors keep the time.
+        return path.stat().st_size == self.size and sha256_of(path) == self.sha256
 
 
 def digest_of(settings: dict[str, Any]) -> str:
@@ -101,6 +98,31 @@ class ResumeRecord:
         if folder not in self._folders:
             lines = read_intact_lines(folder / NAME, _checked)
             self._folders[folder] = {next(iter(line["outputs"])): line for line in lines}
+        return self._folders[folder]
+
+
+class EarlierResults:
+    """The files that records name as results, in any number of folders."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, str]] = {}
+
+    def __contains__(self, path: Path) -> bool:
+        """Whether a run has written this file, and nobody has changed it since.
+
+        Raises:
+            OSError: the file or the record cannot be read.
+        """
+        digest = self._digests(path.parent).get(path.name)
+        # A picture that a user has put in the place of a result is the user's.
+        return digest is not None and sha256_of(path) == digest
+
+    def _digests(self, folder: Path) -> dict[str, str]:
+        if folder not in self._folders:
+            digests: dict[str, str] = {}
+            for line in read_intact_lines(folder / NAME, _checked):
+                digests |= line["outputs"]
+            self._folders[folder] = digests
         return self._folders[folder]
 
 
