@@ -25,6 +25,9 @@ from maxim_deploy.machine.forks import never_destroy, tell_children_of
 from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 
+FATAL_ONLY = 4
+"""`log_severity_level`: errors are raised, and printing them as well would say them twice."""
+
 _AS_REQUESTED = 1
 """`arena_extend_strategy`: a block for what is asked for, rather than the next power of two."""
 
@@ -63,6 +66,7 @@ def session_options(ort: ModuleType, threads: int | None = None) -> Any:
     # next one of the same shape: twice the memory, for no speed.
     options.enable_mem_pattern = False
     options.intra_op_num_threads = threads_to_ask_for(threads)
+    options.log_severity_level = FATAL_ONLY
     arena_of_this_process().join(options)
     return options
 

@@ -215,6 +215,11 @@ class Bundle:
                 f"{str(path)!r} is not a bundle: {found}. "
                 f"Make one with: maxim-export MODEL -o {path}"
             ) from None
+        except NotADirectoryError:
+            raise BundleError(
+                f"{str(path)!r} is not a bundle: it is a file | expected the folder of a bundle"
+                f"{_bundle_around(folder)}"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"cannot read the bundle {str(path)!r}: {error}") from error
         try:
@@ -292,6 +297,14 @@ class Bundle:
         if path.parent != self.path / ENGINE_FOLDER or path.suffix != ".engine":
             raise BundleError(f"the manifest of {str(self.path)!r} lists no engine {entry.file!r}")
         return _unchanged(path, entry.sha256, "it was built", "build the engine again")
+
+
+def _bundle_around(file: Path) -> str:
+    """What to give instead of a file of a bundle, or nothing if it is of none."""
+    for folder in (file.parent, file.parent.parent):
+        if (folder / MANIFEST).is_file():
+            return f", and this file's is {str(folder)!r}"
+    return ""
 
 
 def _unchanged(path: Path, sha256: str, made: str, advice: str) -> Path:
