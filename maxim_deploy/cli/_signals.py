@@ -51,13 +51,28 @@ def stop_on_signals() -> None:
         signal.signal(number, _stop)
 
 
-def forget_signals() -> None:
-    """Leave the signals to the system: at the very end there is nothing more to clean up."""
+def leave_signals_to_the_system() -> None:
+    """From now on all of them end the process at once: there is nothing to clean up."""
     for number in _ours():
         signal.signal(number, signal.SIG_DFL)
 
 
+def stop_if_asked() -> None:
+    """Raise what a library has swallowed: the code that a signal interrupts may be anybody's.
+
+    Raises:
+        Stopped: a signal has come.
+    """
+    if _received:
+        raise Stopped(_received[-1])
+
+
+_received: list[int] = []
+"""The signals that `_stop` got."""
+
+
 def _stop(number: int, _: Any) -> None:
+    _received.append(number)
     raise Stopped(number)
 
 

@@ -44,7 +44,12 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
     default="auto",
     help="What runs the network; maxim-doctor lists the names.",
 )
-@click.option("--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", *PRECISIONS]),
+    default="auto",
+    help="Of the network; auto is fp16 on a GPU and fp32 on a CPU, if the bundle has it.",
+)
 @click.option(
     "--rounding",
     type=click.Choice(["nearest", "truncate"]),

@@ -89,8 +89,8 @@ def run_process(command: click.Command, name: str) -> None:
             except OSError as error:  # of click's own words: --help, --version
                 raise _streams.stdout_error(error) from error
     finally:
-        # Python waits for threads as it ends, and would show a traceback for a signal there.
-        _signals.forget_signals()
+        # Python waits for threads as it ends, and shows a traceback for a signal there.
+        _signals.leave_signals_to_the_system()
     raise SystemExit(code)
 
 
@@ -160,11 +160,17 @@ def report_progress() -> Iterator[Progress]:
         from rich.text import Text
 
         with Console(stderr=True).status("") as status:
-            yield lambda step: status.update(Text(printable(step)))
+
+            def show(step: str) -> None:
+                _signals.stop_if_asked()
+                status.update(Text(printable(step)))
+
+            yield show
         return
     said: set[str] = set()
 
     def say_once(step: str) -> None:
+        _signals.stop_if_asked()
         step = step.split(":")[0]
         if step not in said:
             said.add(step)
@@ -177,7 +183,8 @@ def report_progress() -> Iterator[Progress]:
 def _tidy_ending() -> Iterator[None]:
     """End the process with one line of what went wrong, and the exit code that goes with it."""
     try:
-        yield
+        with _interruptions_shown():
+            yield
     except MaximDeployError as error:
         _end_with(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
@@ -198,6 +205,17 @@ def _tidy_ending() -> Iterator[None]:
             f"this is a bug in maxim-deploy {__version__}; please report it with the text above"
         )
         raise SystemExit(1) from error
+
+
+@contextmanager
+def _interruptions_shown() -> Iterator[None]:
+    """Raise the interruption in place of an error that it has led to in a library."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, click.exceptions.Exit):
+            _signals.stop_if_asked()
+        raise
 
 
 def _name_of(error: OSError) -> str:

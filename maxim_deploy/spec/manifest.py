@@ -217,8 +217,7 @@ class Bundle:
             ) from None
         except NotADirectoryError:
             raise BundleError(
-                f"{str(path)!r} is not a bundle: it is a file | expected the folder of a bundle"
-                f"{_bundle_around(folder)}"
+                f"{str(path)!r} is a file, and a bundle is a folder{_bundle_around(folder)}"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"cannot read the bundle {str(path)!r}: {error}") from error
@@ -303,7 +302,7 @@ def _bundle_around(file: Path) -> str:
     """What to give instead of a file of a bundle, or nothing if it is of none."""
     for folder in (file.parent, file.parent.parent):
         if (folder / MANIFEST).is_file():
-            return f", and this file's is {str(folder)!r}"
+            return f" | give {str(folder)!r}"
     return ""
 
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 import maxim_deploy
 from maxim_deploy import MaximDeployError, UsageError
-from maxim_deploy.cli.main import commands
+from maxim_deploy.cli.group import commands
 from maxim_deploy.cli.shell import common_options, progress_bar, report_progress
 from maxim_deploy.jobs.job import FileResult
 from maxim_deploy.jobs.progress import FileProgress
