@@ -10,6 +10,7 @@ What is written to a symbolic link goes where the link points, and the link stay
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -53,6 +54,7 @@ class Partial:
 
     def __init__(self, target: Path, *, is_directory: bool = False) -> None:
         self.target = _real(target)
+        _remove_abandoned_once(self.target.parent)
         # A name may be as long as the file system allows, and this one must not be longer.
         start = self.target.name[:40]
         while True:
@@ -97,6 +99,9 @@ def remove_abandoned(folder: Path) -> None:
                 _remove(path)
             lock.release()
 
+
+_remove_abandoned_once = functools.cache(remove_abandoned)
+"""A run of many files looks through a folder once, and not before each of them."""
 
 _PARTIAL = re.compile(r"\..{0,40}\.[0-9a-f]{12}\.partial", re.DOTALL)
 
@@ -169,7 +174,6 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """
     path = _real(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path.parent)
     partial = Partial(path, is_directory=True)
     try:
         yield partial.path

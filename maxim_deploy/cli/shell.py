@@ -7,6 +7,7 @@ which is 130 for Ctrl-C, 143 for SIGTERM and 129 for SIGHUP.
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import sys
 import traceback
@@ -84,7 +85,9 @@ def run_process(command: click.Command, name: str) -> None:
             try:
                 code = command.main(prog_name=name, standalone_mode=False)
             except click.ClickException as error:
-                error.show()
+                shown = io.StringIO()
+                error.show(shown)
+                complain(shown.getvalue().rstrip())
                 code = error.exit_code
             except OSError as error:  # of click's own words: --help, --version
                 raise _streams.stdout_error(error) from error

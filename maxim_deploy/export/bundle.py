@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from maxim_deploy._files import atomic_directory, settled, sha256_of
+from maxim_deploy._files import atomic_directory, remove_abandoned, settled, sha256_of
 from maxim_deploy._progress import Progress
 from maxim_deploy._version import __version__
 from maxim_deploy.checkpoints import Checkpoint, read_checkpoint, write_safetensors
@@ -60,6 +60,8 @@ def export_bundle(
         settings = settings.with_table(table)
     try:
         folder = Path(os.path.realpath(folder))  # may be `.`, which is replaced with the rest
+        for place in (folder.parent, folder):
+            remove_abandoned(place)
         if _holds_bundle(folder) and not force:
             existing = Bundle.open(folder)
             _check_same(existing, checkpoint, settings, allow_more)
