@@ -153,8 +153,13 @@ def is_beside(target: Path, source: Path) -> bool:
 
 def and_skipped(plan: FilePlan) -> str:
     """The end of a sentence about files that were left alone."""
-    others = f"; skipped {plan.skipped} of other suffixes" if plan.skipped else ""
-    return others + (f"; skipped {plan.earlier} results of an earlier run" if plan.earlier else "")
+    words = ""
+    if plan.skipped:
+        words += f"; skipped {plan.skipped} of other suffixes"
+    if plan.earlier:
+        results = "result" if plan.earlier == 1 else "results"
+        words += f"; skipped {plan.earlier} {results} of an earlier run"
+    return words
 
 
 def _target(source: Path, folder: Path, plan: FilePlan) -> Path:

@@ -86,4 +86,6 @@ def _suggestion(name: str) -> str:
     # "denoise" and "denoiser" mean denoising; the first five letters tell the tasks apart.
     alike = [one for one in PUBLISHED if word and (one.startswith(word[:5]) or word in one)]
     listed = f" (did you mean {' or '.join(map(repr, alike))}?)" if alike else ""
-    return nearest(name, PUBLISHED) or listed or nearest(name, MODEL_NAMES)
+    # A name with a hyphen is meant as a whole; one without is a task or a data set.
+    whole = nearest(name, MODEL_NAMES)
+    return (whole or listed) if "-" in word else (listed or whole)

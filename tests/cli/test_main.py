@@ -101,8 +101,8 @@ def test_a_script_imports_its_own_command_only(script: str, args: list[str]):
     )
     done = python(code, *args, "--help")
     modules = done.stdout.decode().splitlines()[-1].split()
-    commands = sorted(module for module in modules if ".cli._" not in module)
-    assert commands == [f"maxim_deploy.cli.{name}" for name in ("main", "run", "shell")]
+    public = sorted(module for module in modules if ".cli._" not in module)
+    assert public == [f"maxim_deploy.cli.{name}" for name in ("group", "main", "run", "shell")]
 
 
 @pytest.mark.xdist_group("measuring")
