@@ -110,7 +110,8 @@ def run(
     file to write and its suffix says the format: .png, .jpg, .webp, .tif or .bmp of an image, .mp4,
     .mov or .mkv of a video. Otherwise OUT is a folder, made if need be, and the results are
     OUT/STEM.png, without loss, and videos in their own container, or .mkv if that is not written.
-    Earlier results are replaced; inputs never are.
+    Earlier results are replaced; inputs never are. A folder may be restored into itself: results
+    are then recorded in .maxim-run.jsonl, and are no inputs of the next run.
 
     Videos keep the time of each frame, their colours and bits; sound, subtitles, titles and
     chapters are copied. If one is damaged or ends too early, if the network fails or Ctrl-C is
@@ -121,8 +122,8 @@ def run(
     same bundle and options; use it from the first run on.
 
     Prints the path of each result as soon as it is written. A file that fails does not stop the
-    others; the exit code is then 1. Ctrl-C stops after the current image, or frame of a video, a
-    second one at once.
+    others; the exit code is then 1. Ctrl-C finishes the current image, or frame of a video; a
+    second Ctrl-C stops at once. SIGTERM and SIGHUP do what Ctrl-C does.
     """
     from maxim_deploy.cli._report import RunReport, show_plans
     from maxim_deploy.imaging.video import VideoEncoding

@@ -4,8 +4,9 @@
 
     {"settings": SHA-256, "input": {"path", "size", "sha256"}, "outputs": {name: SHA-256}}
 
-It is kept with `resume`, which leaves finished results alone, and wherever results lie beside their
-inputs, so that the next run does not take them for inputs.
+Frames that are kept of a video that ended early have a line of their own. The file is kept with
+`resume`, which leaves finished results alone, and wherever results lie among the inputs, so that
+the next run does not take them for inputs.
 
 A line is appended in one write once its files are whole under their final names, so that several
 processes may share a folder, and a process that is killed leaves a line too few or a torn one,

@@ -154,7 +154,7 @@ def test_a_video_that_is_cut_off(folder: Path, inverter: Inverter, name: str, op
     assert (result.error or "").endswith(f"they are in '{kept}'")
     assert isinstance(result.cause, VideoError)
     assert json.loads(json.dumps(result.to_json()))["error"] == result.error == str(result.cause)
-    assert files("out") == [Path(kept).name]
+    assert files("out") == [NAME, Path(kept).name]
     assert [time for time, _ in shown(kept)] == list(pts[: result.frames])
     assert len(packets(kept, "audio")) > 3
     clip(name)  # whole now
