@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,14 +28,19 @@ class RunReport:
     Attributes:
         results: those that there are.
         is_restoring: whether the network is loaded and at work.
+        failure: why results cannot be shown any more, or None.
 
     Args:
         as_json: whether results are shown as JSON.
         bar: shows how far it is.
+        cancel: is set where results cannot be shown any more: what is in the network is finished.
     """
 
-    def __init__(self, as_json: bool, bar: Callable[[FileProgress], object]) -> None:
-        self._as_json, self._bar = as_json, bar
+    def __init__(
+        self, as_json: bool, bar: Callable[[FileProgress], object], cancel: threading.Event
+    ) -> None:
+        self._as_json, self._bar, self._cancel = as_json, bar, cancel
+        self.failure: Exception | None = None
         self.results: list[FileResult] = []
         self.is_restoring = False
         self._started = time.perf_counter()
@@ -43,7 +49,11 @@ class RunReport:
         """One step forward."""
         if progress.result:
             self.results.append(progress.result)
-            show(progress.result, self._as_json)
+            try:
+                show(progress.result, self._as_json)
+            except (MaximDeployError, BrokenPipeError) as error:
+                self.failure = error
+                self._cancel.set()
         elif not self.is_restoring:
             # Loading took as long as it took; the share of the network is of the time from here.
             self.is_restoring, self._started = True, time.perf_counter()

@@ -47,13 +47,19 @@ def exit_code_of(error: KeyboardInterrupt) -> int:
 
 def stop_on_signals() -> None:
     """From now on all of them raise `Stopped` in the main thread."""
-    for number in _ours():
+    for number in _handled_by(*_FREE):
         signal.signal(number, _stop)
 
 
-def leave_signals_to_the_system() -> None:
-    """From now on all of them end the process at once: there is nothing to clean up."""
-    for number in _ours():
+def begin_without_signals() -> None:
+    """Until `stop_on_signals` all of them end the process at once: there is nothing to clean up."""
+    for number in _handled_by(*_FREE):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def end_without_signals() -> None:
+    """The opposite of `stop_on_signals`: all is cleaned up, and the process ends at once."""
+    for number in _handled_by(_stop):
         signal.signal(number, signal.SIG_DFL)
 
 
@@ -76,16 +82,18 @@ def _stop(number: int, _: Any) -> None:
     raise Stopped(number)
 
 
-def _ours() -> list[signal.Signals]:
-    """The signals that nobody else handles or ignores."""
+_FREE = (signal.SIG_DFL, signal.default_int_handler)
+"""Handlers of signals that nobody handles or ignores."""
+
+
+def _handled_by(*handlers: Any) -> list[signal.Signals]:
     if threading.current_thread() is not threading.main_thread():
         return []  # Python sets handlers in the main thread only
-    free = (signal.SIG_DFL, signal.default_int_handler, _stop)
-    return [number for number in _ENDING if signal.getsignal(number) in free]
+    return [number for number in _ENDING if signal.getsignal(number) in handlers]
 
 
 class Cancellation(threading.Event):
-    """Is set by the first signal.
+    """Is set by the first signal, or by whoever finds that the rest is of no use.
 
     Attributes:
         signal: the one that came first; None as long as there was none.
@@ -96,18 +104,18 @@ class Cancellation(threading.Event):
 
 @contextmanager
 def cancelled_by_signals(
-    is_at_work: Callable[[], bool], tell: Callable[[str], object]
-) -> Iterator[Cancellation]:
+    cancel: Cancellation, is_at_work: Callable[[], bool], tell: Callable[[str], object]
+) -> Iterator[None]:
     """While files are restored, the first signal only sets the event, and says so.
 
     A second SIGINT or SIGTERM stops at once. SIGHUP never does: a terminal that closes sends it
     more than once, and systemd right behind SIGTERM.
 
     Args:
+        cancel: to set.
         is_at_work: whether there is something to finish; if not, the first one stops at once.
         tell: shows a line of talk.
     """
-    cancel = Cancellation()
     hang_up = getattr(signal, "SIGHUP", None)
 
     def ask(number: int, _: Any) -> None:
@@ -122,9 +130,9 @@ def cancelled_by_signals(
             with suppress(RuntimeError):
                 tell(_CANCELLED)
 
-    before = {number: signal.signal(number, ask) for number in _ours()}
+    before = {number: signal.signal(number, ask) for number in _handled_by(*_FREE, _stop)}
     try:
-        yield cancel
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -92,7 +92,7 @@ def stdout_error(error: OSError) -> OSError | MaximDeployError:
     """What to raise where stdout has refused a line; what it still holds is dropped."""
     # The interpreter would fail over the rest at its end.
     with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
         return error  # its reader has left, and wants to hear nothing
     return MaximDeployError(f"standard output | cannot be written: {error.strerror}")

@@ -27,7 +27,7 @@ def _run(name: str) -> None:
 
 def _begin() -> None:
     # Before anything else is imported: Ctrl-C would show a traceback out of some import.
-    _signals.leave_signals_to_the_system()
+    _signals.begin_without_signals()
 
 
 export = partial(_run, "export")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._signals import Stopped, cancelled_by_signals
+from maxim_deploy.cli._signals import Cancellation, Stopped, cancelled_by_signals
 from maxim_deploy.errors import UsageError, unknown
 from maxim_deploy.spec.precision import PRECISIONS
 
@@ -139,8 +139,9 @@ def run(
         show_plans(bundle, plan, load_options, ensemble, as_json)
         return
     with shell.progress_bar() as bar:
-        report = RunReport(as_json, bar)
-        with cancelled_by_signals(lambda: report.is_restoring, shell.complain) as cancel:
+        cancel = Cancellation()
+        report = RunReport(as_json, bar, cancel)
+        with cancelled_by_signals(cancel, lambda: report.is_restoring, shell.complain):
             results = restore_files(
                 bundle,
                 plan,
@@ -157,5 +158,7 @@ def run(
     report.summarise(and_skipped(plan))
     if cancel.signal:
         raise Stopped(cancel.signal)
+    if report.failure:
+        raise report.failure
     if any(result.error for result in report.results):
         raise click.exceptions.Exit(1)

@@ -93,7 +93,7 @@ def run_process(command: click.Command, name: str) -> None:
                 raise _streams.stdout_error(error) from error
     finally:
         # Python waits for threads as it ends, and shows a traceback for a signal there.
-        _signals.leave_signals_to_the_system()
+        _signals.end_without_signals()
     raise SystemExit(code)
 
 
@@ -227,6 +227,7 @@ def _name_of(error: OSError) -> str:
 
 def _end_interrupted(error: BaseException) -> NoReturn:
     """An `Abort` is what click makes of an interruption while it reads the command line."""
+    _signals.end_without_signals()
     cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
     stopped = cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt()
     complain_of_interruption(stopped)

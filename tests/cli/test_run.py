@@ -332,6 +332,24 @@ def test_a_terminal_that_closes_is_one_interruption(folder: Path, names: tuple[s
     assert files("out") == ["a.png", "b.png"]
 
 
+def test_a_stdout_that_breaks_costs_not_what_is_in_the_network(folder: Path):
+    """As when a terminal closes: it sends SIGHUP, and whatever is written to it is an error."""
+    body = """
+def refuse(line):
+    raise OSError(5, "Input/output error")
+sys.stdout.write = refuse
+"""
+    names = [str(picture(f"{name}.png")) for name in "abcd"]
+    done = child(body, *names, "-o", "out")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("Error: standard output | cannot be written: Input/output") == 1
+    assert files("out") in (["a.png"], ["a.png", "b.png"])
+    body += "inverter.on_call = lambda call: signal.raise_signal(signal.SIGHUP)"
+    done = child(body, *names, "-o", "out")
+    assert done.returncode == 128 + signal.SIGHUP
+    assert done.stderr.endswith("Stopped by SIGHUP\n")
+
+
 def test_a_signal_that_is_ignored_stays_ignored(folder: Path):
     names = [str(picture(name)) for name in ("a.png", "b.png")]
     body = (

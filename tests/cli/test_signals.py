@@ -16,7 +16,7 @@ import click, os, signal, threading
 from pathlib import Path
 from maxim_deploy._files import atomic_directory, atomic_file
 from maxim_deploy.cli import _signals, shell
-_signals.leave_signals_to_the_system()
+_signals.begin_without_signals()
 @click.command()
 @click.option("--late", callback=lambda *_: {early})
 @shell.common_options
