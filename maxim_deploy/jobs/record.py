@@ -41,6 +41,15 @@ class Fingerprint:
         """Take it now."""
         return cls(os.path.realpath(path), path.stat().st_size, sha256_of(path))
 
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Fingerprint:
+        """The inverse of `asdict`; other keys, as earlier versions wrote them, are ignored.
+
+        Raises:
+            KeyError, TypeError: these are no such facts.
+        """
+        return cls(facts["path"], facts["size"], facts["sha256"])
+
     def still_fits(self, path: Path) -> bool:
         """Whether `path` has this content."""
         # Size and time alone do not tell: `cp -p`, `touch -r` and many editors keep the time.
@@ -79,7 +88,7 @@ class ResumeRecord:
             whole = all(sha256_of(path) == line["outputs"][path.name] for path in outputs)
         except FileNotFoundError:
             return False
-        return whole and Fingerprint(**line["input"]).still_fits(source)
+        return whole and Fingerprint.from_json(line["input"]).still_fits(source)
 
     def note(self, fingerprint: Fingerprint, outputs: list[Path]) -> None:
         """Remember that `outputs`, all of one folder, were made of an input as it was.
@@ -129,7 +138,7 @@ class EarlierResults:
 
 def _checked(line: Any) -> dict[str, Any]:
     """A line's content; raises ValueError, TypeError or KeyError if it is not one of ours."""
-    Fingerprint(**line["input"])
+    Fingerprint.from_json(line["input"])
     if not isinstance(line["outputs"], dict) or not line["outputs"] or not line["settings"]:
         raise ValueError("this is no line of a finished result")
     return dict(line)
