@@ -77,8 +77,11 @@ read_flag = of_type(bool, "true or false")
 
 def read_path(key: str, value: Any) -> Path:
     """A reader of a path; `~` is the user's home."""
+    text = read_text(key, value)
+    if "\0" in text:
+        raise UsageError(f"{key} must be a path, and {text!r} has a null character")
     # Not `Path.expanduser`, which raises for a user that there is not.
-    return Path(os.path.expanduser(read_text(key, value)))  # noqa: PTH111
+    return Path(os.path.expanduser(text))  # noqa: PTH111
 
 
 def read_texts(key: str, value: Any) -> tuple[str, ...]:

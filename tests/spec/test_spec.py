@@ -69,6 +69,7 @@ def test_one_recipe_per_model() -> None:
         ("precision = []", "no precision is chosen"),
         ("io = ['tensr']", "did you mean 'tensor'"),
         ("model = ", "Invalid value"),
+        ('checkpoint = "a\\u0000"', "checkpoint must be a path"),
     ],
 )
 def test_bad_recipes(tmp_path: Path, text: str, message: str) -> None:
