@@ -2,19 +2,29 @@
 
 A temporary lives beside its target, so that the final rename never crosses file systems. Its name
 starts with a dot and ends in `.partial`: what a killed process leaves behind is never mistaken for
-a result.
+a result. Its process holds a lock on it, which the system releases when the process dies: whoever
+gets the lock knows that the file is abandoned, and `remove_abandoned` removes it.
+
+What is written to a symbolic link goes where the link points, and the link stays.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def sha256_of(path: Path) -> str:
@@ -32,20 +42,102 @@ def sha256_of_sources(*folders: Path) -> str:
     return digest.hexdigest()
 
 
-def partial_sibling(path: Path) -> Path:
-    """A new hidden name beside `path` for something that is not finished."""
-    # A name may be as long as the file system allows, and this one must not be longer.
-    start = path.name[:40]
-    return path.with_name(f".{start}.{uuid.uuid4().hex[:12]}.partial")
+class Partial:
+    """A new hidden file or directory beside `target` for something that is not finished.
+
+    It is there, empty and locked, when this returns. Publish it or discard it.
+
+    Attributes:
+        path: where to write.
+        target: where it will be; what a symbolic link points at.
+    """
+
+    def __init__(self, target: Path, *, is_directory: bool = False) -> None:
+        self.target = _real(target)
+        _remove_abandoned_once(self.target.parent)
+        # A name may be as long as the file system allows, and this one must not be longer.
+        start = self.target.name[:40]
+        while True:
+            self.path = self.target.with_name(f".{start}.{uuid.uuid4().hex[:12]}.partial")
+            self.path.mkdir() if is_directory else self.path.touch(exist_ok=False)
+            self._lock = _Lock(self.path)
+            # Between the two lines another process may have taken it for abandoned.
+            if self._lock.state != "taken" and self.path.exists():
+                return
+            self._lock.release()
+
+    def publish(self, path: Path | None = None) -> None:
+        """Give a file that is finished its name, in one step, once its content is on the disk.
+
+        Args:
+            path: another name than `target`, in the same folder.
+        """
+        # A rename may reach the disk before the content: after a power cut the name would stand for
+        # an empty file. Windows flushes only what is open for writing.
+        with self.path.open("rb+") as file:
+            os.fsync(file.fileno())
+        self.path.replace(self.target if path is None else _real(path))
+        self._lock.release()
+
+    def rename(self) -> None:
+        """Give a directory that is finished its name, which nothing has."""
+        self.path.rename(self.target)
+        self._lock.release()
+
+    def discard(self) -> None:
+        """Remove it, unless it has been published."""
+        _remove(self.path)
+        self._lock.release()
 
 
-def publish(partial: Path, path: Path) -> None:
-    """Give a file that is finished its name, in one step, once its content is on the disk."""
-    # A rename may reach the disk before the content: after a power cut the name would stand for an
-    # empty file. Windows flushes only what is open for writing.
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+def remove_abandoned(folder: Path) -> None:
+    """Remove what processes that have died left unfinished in a folder; what lives stays."""
+    with suppress(OSError):  # there is no such folder, or it cannot be listed
+        for path in [entry for entry in folder.iterdir() if _PARTIAL.fullmatch(entry.name)]:
+            lock = _Lock(path)
+            if lock.state == "ours":
+                _remove(path)
+            lock.release()
+
+
+_remove_abandoned_once = functools.cache(remove_abandoned)
+"""A run of many files looks through a folder once, and not before each of them."""
+
+_PARTIAL = re.compile(r"\..{0,40}\.[0-9a-f]{12}\.partial", re.DOTALL)
+
+
+class _Lock:
+    """An attempt to lock a file or directory for this process, as long as it lives.
+
+    Attributes:
+        state: "ours"; "taken" by another process, or the file is gone; or "unknown" where nothing
+            can be locked, as on Windows and some network file systems.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.state, self._number = "unknown", -1
+        if fcntl is None:
+            return
+        try:
+            self._number = os.open(path, os.O_RDONLY)
+            fcntl.flock(self._number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.state = "ours"
+        except (BlockingIOError, FileNotFoundError):
+            self.state = "taken"
+        except OSError:
+            pass
+
+    def release(self) -> None:
+        """Let others have it; also twice."""
+        if self._number >= 0:
+            os.close(self._number)
+            self._number = -1
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or directory as far as it goes: this runs while errors are on their way."""
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -55,14 +147,14 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     An existing `path` stays as it is until it is replaced in one step. The content reaches the
     disk before the name does.
     """
-    partial = partial_sibling(path)
+    partial = Partial(path)
     try:
-        with partial.open("xb") as file:
+        with partial.path.open("wb") as file:
             yield file
-        publish(partial, path)
+        partial.publish()
     # Ctrl-C, and a generator that is closed, are no `Exception`.
     except BaseException:
-        partial.unlink(missing_ok=True)
+        partial.discard()
         raise
 
 
@@ -82,20 +174,19 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """
     path = _real(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_sibling(path)
-    partial.mkdir()
+    partial = Partial(path, is_directory=True)
     try:
-        yield partial
+        yield partial.path
         aside = _aside(path)
         # No rename replaces a directory that is not empty: it takes two, and a reader in between
         # finds the old one aside. `path` exists, so an earlier swap's leftover is not needed.
         if path.exists():
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
-        partial.rename(path)
+        partial.rename()
         shutil.rmtree(aside, ignore_errors=True)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        partial.discard()
         raise
 
 

@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from maxim_deploy.cli._streams import printable
+
 if TYPE_CHECKING:
     from maxim_deploy.jobs.progress import FileProgress
 
@@ -70,5 +72,7 @@ class TerminalBar(Progress):
         if progress.frames_done is not None:
             if self._frames is None:
                 self._video = progress.file
-                self._frames = self.add_task(progress.file.name, total=progress.frames_total)
+                self._frames = self.add_task(
+                    printable(progress.file.name), total=progress.frames_total
+                )
             self.update(self._frames, completed=progress.frames_done)

@@ -14,6 +14,7 @@ import click
 
 from maxim_deploy._progress import Progress
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._signals import exit_code_of
 from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.engine_settings import (
     EngineSettings,
@@ -170,9 +171,9 @@ def build(folder: Path, settings: EngineSettings, options: dict[str, Any]) -> No
         with _builder_progress() as (progress, step_progress):
             asked = replace(asked, progress=progress, step_progress=step_progress)
             entry, is_new = add_engine(folder, settings, asked)
-    except KeyboardInterrupt:
-        shell.say("Interrupted")
-        os._exit(130)
+    except KeyboardInterrupt as error:
+        shell.complain_of_interruption(error)
+        os._exit(exit_code_of(error))
     shell.say(_summary(entry, is_new))
 
 
@@ -187,7 +188,7 @@ def _build_options(options: dict[str, Any]) -> BuildOptions:
 @contextmanager
 def _builder_progress() -> Iterator[tuple[Progress, Callable[[BuildStep], None]]]:
     """Talk line by line, and on a terminal a bar of the builder's phases below it."""
-    if not sys.stderr.isatty():
+    if shell.is_quiet() or not sys.stderr.isatty():
         yield shell.say, lambda _: None
         return
     from rich.console import Console

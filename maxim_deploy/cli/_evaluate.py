@@ -47,7 +47,7 @@ def evaluate(
     pairs, alone = pairs_in(dataset)
     failed = [{"name": name, "error": text} for name, text in alone.items()]
     for text in alone.values():
-        shell.say(f"failed: {text}")
+        shell.complain(f"failed: {text}")
     with closing(open_stage(name, precision)) as stage:
         check_truncation(stage, rounding)
         facts, bundle = stage.facts, bundle_of(name)
@@ -98,7 +98,7 @@ def _measure(
                 if isinstance(error, MemoryError):  # its message does not name the pair
                     text = f"pair {pair.name!r} | {text}"
                 failed.append({"name": pair.name, "error": text})
-                shell.say(f"failed: {text}")
+                shell.complain(f"failed: {text}")
             else:
                 scores.append((pair.name, found))
                 if not as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,6 +14,7 @@ import click
 
 from maxim_deploy import runtime
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._streams import printable
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.jobs.job import FileResult
 from maxim_deploy.jobs.naming import FilePlan
@@ -26,14 +28,19 @@ class RunReport:
     Attributes:
         results: those that there are.
         is_restoring: whether the network is loaded and at work.
+        failure: why results cannot be shown any more, or None.
 
     Args:
         as_json: whether results are shown as JSON.
         bar: shows how far it is.
+        cancel: is set where results cannot be shown any more: what is in the network is finished.
     """
 
-    def __init__(self, as_json: bool, bar: Callable[[FileProgress], object]) -> None:
-        self._as_json, self._bar = as_json, bar
+    def __init__(
+        self, as_json: bool, bar: Callable[[FileProgress], object], cancel: threading.Event
+    ) -> None:
+        self._as_json, self._bar, self._cancel = as_json, bar, cancel
+        self.failure: Exception | None = None
         self.results: list[FileResult] = []
         self.is_restoring = False
         self._started = time.perf_counter()
@@ -42,35 +49,37 @@ class RunReport:
         """One step forward."""
         if progress.result:
             self.results.append(progress.result)
-            show(progress.result, self._as_json)
+            try:
+                show(progress.result, self._as_json)
+            except (MaximDeployError, BrokenPipeError) as error:
+                self.failure = error
+                self._cancel.set()
         elif not self.is_restoring:
             # Loading took as long as it took; the share of the network is of the time from here.
             self.is_restoring, self._started = True, time.perf_counter()
         self._bar(progress)
 
     def summarise(self, ending: str) -> None:
-        """How many of each, and the failures again."""
+        """How many of each."""
         seconds = time.perf_counter() - self._started
-        failures = [result for result in self.results if result.error]
+        failed = sum(result.error is not None for result in self.results)
         finished = sum(result.status == "finished" for result in self.results)
         share = sum(result.network_seconds for result in self.results) / seconds
         before = f", {finished} finished before" if finished else ""
         shell.say(
-            f"{len(self.results) - len(failures) - finished} restored, {len(failures)} failed"
+            f"{len(self.results) - failed - finished} restored, {failed} failed"
             f"{before} in {seconds:.1f} s, {share:.0%} of it in the network{ending}"
         )
-        for failure in failures:
-            shell.say(f"  {failure.error}")
 
 
 def show(result: FileResult, as_json: bool) -> None:
-    """A result on stdout, a failure on stderr."""
+    """A result on stdout, a failure on stderr, each in one line whatever is in a name."""
     if result.error:
-        shell.say(f"failed: {result.error}")
+        shell.complain(f"failed: {printable(result.error)}")
     if as_json:
         shell.emit(json.dumps(result.to_json()))
     elif result.output:
-        shell.emit(result.output)
+        shell.emit(printable(result.output))
 
 
 def show_plans(
@@ -93,6 +102,6 @@ def show_plans(
                 failed = True
                 continue
             record = {"input": str(source), **asdict(how), "together": how.batch}
-            shell.emit(json.dumps(record) if as_json else f"{source} {how}")
+            shell.emit(json.dumps(record) if as_json else f"{printable(str(source))} {how}")
     if failed:
         raise click.exceptions.Exit(1)

@@ -2,7 +2,7 @@
 
 The file has JSON lines, one for each picture that was measured:
 
-    {"settings": SHA-256, "name", "files": {"input": {"path", "size", "mtime_ns", "sha256"},
+    {"settings": SHA-256, "name", "files": {"input": {"path", "size", "sha256"},
      "target": ..., "result": ...}, "score": {"psnr", "paper_psnr", "ssim"}}
 
 "result" is there where the stage is a folder of pictures. A line that a killed process has torn is
@@ -56,7 +56,8 @@ class ScoreRecord:
         line = self._lines.get(name)
         try:
             if line and all(
-                Fingerprint(**line["files"][role]).still_fits(path) for role, path in files.items()
+                Fingerprint.from_json(line["files"][role]).still_fits(path)
+                for role, path in files.items()
             ):
                 return {key: float(value) for key, value in line["score"].items()}
         except (KeyError, TypeError, ValueError, OSError):

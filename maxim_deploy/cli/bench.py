@@ -192,7 +192,7 @@ def bench(
             append_records(output, group)
         for record in group:
             for reason in record.failures:
-                shell.say(f"failed: {record.model} {record.label} | {reason}")
+                shell.complain(f"failed: {record.model} {record.label} | {reason}")
             if as_json:
                 shell.emit(line_of(record))
     if not as_json:
@@ -301,7 +301,7 @@ def _holds(records: list[Record], earlier: list[Record]) -> bool:
     for change in found:
         shell.say(str(change))
     for record in fail_now:
-        shell.say(f"not compared: {record.model} {record.label} | {record.error}")
+        shell.complain(f"not compared: {record.model} {record.label} | {record.error}")
     if left := sum(not change.comparable for change in found):
         shell.say(f"no verdict on {left} of {len(found)}: run it again")
     return not (fail_now or left or any(change.verdict == "slower" for change in found))

@@ -7,16 +7,13 @@ one that is in the network.
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._signals import Cancellation, Stopped, cancelled_by_signals
 from maxim_deploy.errors import UsageError, unknown
 from maxim_deploy.spec.precision import PRECISIONS
 
@@ -47,7 +44,12 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
     default="auto",
     help="What runs the network; maxim-doctor lists the names.",
 )
-@click.option("--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", *PRECISIONS]),
+    default="auto",
+    help="Of the network; auto is fp16 on a GPU and fp32 on a CPU, if the bundle has it.",
+)
 @click.option(
     "--rounding",
     type=click.Choice(["nearest", "truncate"]),
@@ -110,7 +112,8 @@ def run(
     file to write and its suffix says the format: .png, .jpg, .webp, .tif or .bmp of an image, .mp4,
     .mov or .mkv of a video. Otherwise OUT is a folder, made if need be, and the results are
     OUT/STEM.png, without loss, and videos in their own container, or .mkv if that is not written.
-    Earlier results are replaced; inputs never are.
+    Earlier results are replaced; inputs never are. A folder may be restored into itself: results
+    are then recorded in .maxim-run.jsonl, and are no inputs of the next run.
 
     Videos keep the time of each frame, their colours and bits; sound, subtitles, titles and
     chapters are copied. If one is damaged or ends too early, if the network fails or Ctrl-C is
@@ -121,8 +124,8 @@ def run(
     same bundle and options; use it from the first run on.
 
     Prints the path of each result as soon as it is written. A file that fails does not stop the
-    others; the exit code is then 1. Ctrl-C stops after the current image, or frame of a video, a
-    second one at once.
+    others; the exit code is then 1. Ctrl-C finishes the current image, or frame of a video; a
+    second Ctrl-C stops at once. SIGTERM and SIGHUP do what Ctrl-C does.
     """
     from maxim_deploy.cli._report import RunReport, show_plans
     from maxim_deploy.imaging.video import VideoEncoding
@@ -138,8 +141,9 @@ def run(
         show_plans(bundle, plan, load_options, ensemble, as_json)
         return
     with shell.progress_bar() as bar:
-        report = RunReport(as_json, bar)
-        with _cancelled_by_ctrl_c(lambda: report.is_restoring) as cancel:
+        cancel = Cancellation()
+        report = RunReport(as_json, bar, cancel)
+        with cancelled_by_signals(cancel, lambda: report.is_restoring, shell.complain):
             results = restore_files(
                 bundle,
                 plan,
@@ -153,37 +157,10 @@ def run(
             )
             for _ in results:  # shown as they come, by `report`
                 pass
-    report.summarise(and_skipped(plan.skipped))
-    if cancel.is_set():
-        raise KeyboardInterrupt
+    report.summarise(and_skipped(plan))
+    if cancel.signal:
+        raise Stopped(cancel.signal)
+    if report.failure:
+        raise report.failure
     if any(result.error for result in report.results):
         raise click.exceptions.Exit(1)
-
-
-@contextmanager
-def _cancelled_by_ctrl_c(is_restoring: Callable[[], bool]) -> Iterator[threading.Event]:
-    """While files are restored, the first Ctrl-C only sets the event, and says so."""
-    cancel = threading.Event()
-
-    def ask(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not is_restoring():
-            raise KeyboardInterrupt
-        cancel.set()
-        shell.say(
-            "interrupted: the current image, or frame of a video, will be finished; "
-            "Ctrl-C again stops at once"
-        )
-
-    # An application's own handler stays, and so does a background job's ignored signal.
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield cancel
-        return
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield cancel
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from maxim_deploy._files import atomic_directory, settled, sha256_of, write_text
+from maxim_deploy._files import (
+    atomic_directory,
+    remove_abandoned,
+    settled,
+    sha256_of,
+    write_text,
+)
 from maxim_deploy._progress import Progress
 from maxim_deploy.checkpoints import Checkpoint, licence_text, read_checkpoint, write_safetensors
 from maxim_deploy.errors import BundleError
@@ -74,6 +80,8 @@ def export_bundle(
         checkpoint = replace(checkpoint, descriptor=replace(checkpoint.descriptor, licence=None))
     try:
         folder = Path(os.path.realpath(folder))  # may be `.`, which is replaced with the rest
+        for place in (folder.parent, folder):
+            remove_abandoned(place)
         if _holds_bundle(folder) and not force:
             existing = Bundle.open(folder)
             _check_same(existing, checkpoint, settings, allow_more)

@@ -90,7 +90,7 @@ class Job(ABC):
         source: the input file.
         target: the output file.
         comparison: where to put before and after side by side, if anywhere.
-        record: records finished files, or None.
+        record: records results, or None.
         fingerprint: of the input as it was read, if there is a record.
     """
 
@@ -166,9 +166,13 @@ class Job(ABC):
 
     def _succeed(self) -> None:
         """The outputs are whole under their names."""
-        if self.record and self.fingerprint:
-            self.record.note(self.fingerprint, self.outputs)
+        self._note(self.outputs)
         self.result.output, self.result.status = str(self.target), "restored"
+
+    def _note(self, outputs: list[Path]) -> None:
+        """Record files that are whole under their names, if there is a record."""
+        if self.record and self.fingerprint:
+            self.record.note(self.fingerprint, outputs)
 
     @contextmanager
     def _step(self) -> Iterator[None]:

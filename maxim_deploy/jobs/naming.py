@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,10 @@ from maxim_deploy.errors import ImageError, UsageError
 from maxim_deploy.imaging.files import INPUT_SUFFIXES, check_input_file, check_output_suffix
 from maxim_deploy.imaging.video.names import check_video_output, is_video, result_suffix
 from maxim_deploy.jobs.job import FileResult
+from maxim_deploy.jobs.record import EarlierResults
+
+LONGEST_NAME = 255
+"""Bytes that file systems take for the name of a file, nearly all of them."""
 
 
 @dataclass
@@ -24,6 +28,8 @@ class FilePlan:
         targets: the file that each input becomes; in a plan without an output, its true path.
         failures: inputs that cannot be restored, with the reason.
         skipped: files of other suffixes that folders and patterns have.
+        into_folder: whether `output` is a folder.
+        earlier: results of an earlier run into the same folder, which are no inputs.
     """
 
     output: str | None = None
@@ -31,26 +37,30 @@ class FilePlan:
     targets: dict[Path, Path] = field(default_factory=dict)
     failures: list[FileResult] = field(default_factory=list)
     skipped: int = 0
+    into_folder: bool = False
+    earlier: int = 0
 
     def refuse(self, source: Path, why: Exception) -> None:
         """Note that `source` will not be restored."""
         self.failures.append(FileResult.failure(source, why))
 
     def assign(self, wishes: dict[Path, Path]) -> None:
-        """Grant each target to its only claimant, unless it is one of the inputs."""
+        """Grant each target to its only claimant, unless it is an input or cannot be a name."""
         originals = {os.path.realpath(source) for source in wishes}
         originals.update(os.path.realpath(failure.input) for failure in self.failures)
-        claims: dict[Path, list[Path]] = {}
+        # By true paths: an output may be a link to another.
+        claims: dict[str, list[Path]] = {}
         for source, target in wishes.items():
             for path in _written(target, self.compare):
-                claims.setdefault(path, []).append(source)
+                claims.setdefault(os.path.realpath(path), []).append(source)
         for source, target in wishes.items():
             for path in _written(target, self.compare):
-                why, others = None, [f"'{rival}'" for rival in claims[path] if rival != source]
+                true_path, why = os.path.realpath(path), _too_long(path)
+                others = [f"'{rival}'" for rival in claims[true_path] if rival != source]
                 if others:
                     advice = "restore them into separate folders"
                     why = f"is claimed by {', '.join(others)} too | {advice}"
-                elif os.path.realpath(path) in originals:
+                elif true_path in originals:
                     why = "would overwrite an input | give another OUT"
                 if why:
                     self.refuse(source, UsageError(f"output '{path}' {why}"))
@@ -70,7 +80,8 @@ def plan_files(
 
     If there is one input file and `output` has a suffix, `output` is the file to write. Otherwise
     it is a folder, and the results in it are STEM.png of images, and videos in their own container,
-    or .mkv if that is not written. Nothing is read but the names, and nothing is written.
+    or .mkv if that is not written. Results of an earlier run into the same folder are no inputs, if
+    its record names them and they have not changed. Nothing is written.
 
     Args:
         inputs: files, folders (their images and videos), and patterns such as "photos/**/*.jpg".
@@ -95,15 +106,20 @@ def plan_files(
     listed = [inputs] if isinstance(inputs, str | Path) else inputs
     sources = [Path(given) for given in listed]
     plan = FilePlan(None if output is None else os.fspath(output), compare)
-    target_of = _naming(sources, plan.output)
+    plan.into_folder = plan.output is not None and not _means_file(sources, plan.output)
     wishes: dict[tuple[Path, str], Path] = {}
     named: set[Path] = set()
+    earlier = EarlierResults()
     for given in dict.fromkeys(sources):
         for source, folder in _sources(given, plan, recursive):
+            if source in named:
+                continue
+            target = _target(source, folder, plan)
+            if plan.into_folder and is_beside(target, source) and source in earlier:
+                plan.earlier += 1
+                continue
             # Keyed by the true path: an input that is listed twice is done once.
-            if source not in named:
-                key = target_of(source, folder), os.path.realpath(source)
-                named.add(wishes.setdefault(key, source))
+            named.add(wishes.setdefault((target, os.path.realpath(source)), source))
     targets = {source: target for (target, _), source in wishes.items()}
     if plan.output is None:
         plan.targets = targets
@@ -111,9 +127,7 @@ def plan_files(
         plan.assign(targets)
     if not plan.targets and not plan.failures:
         quoted = ", ".join(f"'{given}'" for given in sources)
-        raise UsageError(
-            f"inputs {quoted} | no image or video files in there{and_skipped(plan.skipped)}"
-        )
+        raise UsageError(f"inputs {quoted} | no image or video files in there{and_skipped(plan)}")
     return plan
 
 
@@ -125,26 +139,49 @@ def comparison_beside(target: Path) -> Path:
 
 def incomplete_beside(target: Path) -> Path:
     """Where the frames go that a video had before something went wrong."""
-    return target.with_name(f"{target.stem}.incomplete{target.suffix}")
+    stem, ending = target.stem, f".incomplete{target.suffix}"
+    # Frames are worth keeping under a name that is cut short.
+    while len(os.fsencode(stem + ending)) > LONGEST_NAME:
+        stem = stem[:-1]
+    return target.with_name(stem + ending)
 
 
-def and_skipped(count: int) -> str:
-    """The end of a sentence about files of a folder that were left alone."""
-    return f"; skipped {count} of other suffixes" if count else ""
+def is_beside(target: Path, source: Path) -> bool:
+    """Whether a result lies in the folder of its input, by their true paths."""
+    return os.path.realpath(target.parent) == os.path.realpath(source.parent)
 
 
-def _naming(inputs: list[Path], output: str | None) -> Callable[[Path, Path], Path]:
-    """The target of a source, by its path and the folder below the output that it belongs in."""
-    if output is None:
-        return lambda source, _: source.resolve()
-    if _means_file(inputs, output):
-        return lambda _source, _folder: Path(output)
-    return lambda source, folder: Path(output) / folder / _result_name(source)
+def and_skipped(plan: FilePlan) -> str:
+    """The end of a sentence about files that were left alone."""
+    words = ""
+    if plan.skipped:
+        words += f"; skipped {plan.skipped} of other suffixes"
+    if plan.earlier:
+        results = "result" if plan.earlier == 1 else "results"
+        words += f"; skipped {plan.earlier} {results} of an earlier run"
+    return words
+
+
+def _target(source: Path, folder: Path, plan: FilePlan) -> Path:
+    """The file that a source becomes; it belongs in `folder` below the output."""
+    if plan.output is None:
+        return source.resolve()
+    return (
+        Path(plan.output) / folder / _result_name(source) if plan.into_folder else Path(plan.output)
+    )
+
+
+def _too_long(path: Path) -> str | None:
+    """Why a path cannot be the name of a file, or None."""
+    count = len(os.fsencode(path.name))
+    if count <= LONGEST_NAME:
+        return None
+    return f"has a name of {count} bytes, and file systems take {LONGEST_NAME} | rename the input"
 
 
 def _means_file(inputs: list[Path], output: str) -> bool:
-    one_file = len({os.path.realpath(given) for given in inputs}) == 1 and inputs[0].is_file()
-    ends_as_folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
+    one_file = len({os.path.realpath(given) for given in inputs}) == 1 and os.path.isfile(inputs[0])  # noqa: PTH113  # no error for a name too long
+    ends_as_folder = output.endswith(("/", os.sep)) or os.path.isdir(output)  # noqa: PTH112
     if not one_file or ends_as_folder or not Path(output).suffix:
         return False
     check = check_video_output if is_video(inputs[0]) else check_output_suffix
@@ -161,7 +198,7 @@ def _sources(given: Path, plan: FilePlan, recursive: bool) -> Iterator[tuple[Pat
 
     Those that cannot be read go to `plan.failures`, and others are counted in `plan.skipped`.
     """
-    if given.is_dir():
+    if os.path.isdir(given):  # noqa: PTH112  # `Path.is_dir` raises for a name too long
         # The folder of earlier results may lie in an input; they are no inputs.
         skip = Path(plan.output).resolve() if plan.output else None
         entries = _files_in(given, plan, recursive, skip)

@@ -1,9 +1,12 @@
-"""What `maxim-run --resume` knows of earlier runs: a file of JSON lines beside the results.
+"""What a run knows of earlier ones: a file of JSON lines beside the results.
 
 `.maxim-run.jsonl` has a line for each result that was finished, the last one for a name counts:
 
-    {"settings": SHA-256, "input": {"path", "size", "mtime_ns", "sha256"},
-     "outputs": {name: SHA-256}}
+    {"settings": SHA-256, "input": {"path", "size", "sha256"}, "outputs": {name: SHA-256}}
+
+Frames that are kept of a video that ended early have a line of their own. The file is kept with
+`resume`, which leaves finished results alone, and wherever results lie among the inputs, so that
+the next run does not take them for inputs.
 
 A line is appended in one write once its files are whole under their final names, so that several
 processes may share a folder, and a process that is killed leaves a line too few or a torn one,
@@ -27,26 +30,30 @@ NAME = ".maxim-run.jsonl"
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A file as it was: true path, size in bytes, time of change, SHA-256 of its content."""
+    """A file as it was: true path, size in bytes, SHA-256 of its content."""
 
     path: str
     size: int
-    mtime_ns: int
     sha256: str
 
     @classmethod
     def of(cls, path: Path) -> Fingerprint:
         """Take it now."""
-        status = path.stat()
-        return cls(os.path.realpath(path), status.st_size, status.st_mtime_ns, sha256_of(path))
+        return cls(os.path.realpath(path), path.stat().st_size, sha256_of(path))
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Fingerprint:
+        """The inverse of `asdict`; other keys, as earlier versions wrote them, are ignored.
+
+        Raises:
+            KeyError, TypeError: these are no such facts.
+        """
+        return cls(facts["path"], facts["size"], facts["sha256"])
 
     def still_fits(self, path: Path) -> bool:
-        """Whether `path` has this content; it is only read if the file may have changed."""
-        status = path.stat()
-        seen = (os.path.realpath(path), status.st_size, status.st_mtime_ns)
-        if seen == (self.path, self.size, self.mtime_ns):
-            return True
-        return status.st_size == self.size and sha256_of(path) == self.sha256
+        """Whether `path` has this content."""
+        # Size and time alone do not tell: `cp -p`, `touch -r` and many editors keep the time.
+        return path.stat().st_size == self.size and sha256_of(path) == self.sha256
 
 
 def digest_of(settings: dict[str, Any]) -> str:
@@ -81,7 +88,7 @@ class ResumeRecord:
             whole = all(sha256_of(path) == line["outputs"][path.name] for path in outputs)
         except FileNotFoundError:
             return False
-        return whole and Fingerprint(**line["input"]).still_fits(source)
+        return whole and Fingerprint.from_json(line["input"]).still_fits(source)
 
     def note(self, fingerprint: Fingerprint, outputs: list[Path]) -> None:
         """Remember that `outputs`, all of one folder, were made of an input as it was.
@@ -104,9 +111,34 @@ class ResumeRecord:
         return self._folders[folder]
 
 
+class EarlierResults:
+    """The files that records name as results, in any number of folders."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, str]] = {}
+
+    def __contains__(self, path: Path) -> bool:
+        """Whether a run has written this file, and nobody has changed it since.
+
+        Raises:
+            OSError: the file or the record cannot be read.
+        """
+        digest = self._digests(path.parent).get(path.name)
+        # A picture that a user has put in the place of a result is the user's.
+        return digest is not None and sha256_of(path) == digest
+
+    def _digests(self, folder: Path) -> dict[str, str]:
+        if folder not in self._folders:
+            digests: dict[str, str] = {}
+            for line in read_intact_lines(folder / NAME, _checked):
+                digests |= line["outputs"]
+            self._folders[folder] = digests
+        return self._folders[folder]
+
+
 def _checked(line: Any) -> dict[str, Any]:
     """A line's content; raises ValueError, TypeError or KeyError if it is not one of ours."""
-    Fingerprint(**line["input"])
+    Fingerprint.from_json(line["input"])
     if not isinstance(line["outputs"], dict) or not line["outputs"] or not line["settings"]:
         raise ValueError("this is no line of a finished result")
     return dict(line)

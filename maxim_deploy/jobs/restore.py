@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy import runtime
+from maxim_deploy._files import remove_abandoned
 from maxim_deploy.errors import CancelledError, ImageError, UsageError
 from maxim_deploy.imaging import Rounding, check_rounding
 from maxim_deploy.imaging.files import check_output_suffix, read_image
@@ -126,9 +128,10 @@ def restore_files(
         output: the file or folder to write.
         recursive: as in `plan_files`.
         compare: as in `plan_files`.
-        resume: leave alone what an earlier run with `resume` has finished, if it is whole and was
-            made from the same input by the same bundle and options. What is finished is recorded
-            in `.maxim-run.jsonl` beside the results, as `maxim-run --resume` does.
+        resume: leave alone what an earlier run has finished and recorded, if it is whole and was
+            made from the same input by the same bundle and options. A run with `resume` records
+            what is finished in `.maxim-run.jsonl` beside the results, as `maxim-run --resume` does;
+            without it only results are recorded that lie beside their inputs.
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
         encoding: of videos; None for the default.
@@ -171,7 +174,7 @@ def restore_files(
     else:
         of_network = restorer.info.settings
     settings = {**of_network, "rounding": rounding, "ensemble": self_ensemble}
-    jobs = _jobs(plan, encoding or VideoEncoding(), settings if resume else None)
+    jobs = _jobs(plan, encoding or VideoEncoding(), settings, resume)
     _make_writable(plan)
     stop = cancel or threading.Event()
 
@@ -181,7 +184,7 @@ def restore_files(
         yield from map(tally.tell_result, plan.failures)
         left = []
         for job in jobs:
-            if job.is_finished() or job.result.error:
+            if resume and (job.is_finished() or job.result.error):
                 yield tally.tell_result(job.result)
             else:
                 left.append(job)
@@ -224,31 +227,41 @@ def read_size(path: str | Path) -> tuple[int, int]:
     return reader.height, reader.width
 
 
-def _jobs(plan: FilePlan, encoding: VideoEncoding, settings: dict[str, Any] | None) -> list[Job]:
-    """A job for each file; `settings` are what results depend on, if a record is to be kept."""
-    for_images = for_videos = None
-    if settings is not None:
-        # Images do not depend on the encoding: with another CRF only videos are restored again.
-        for_images = ResumeRecord(settings)
-        for_videos = ResumeRecord({**settings, **asdict(encoding)})
+def _jobs(
+    plan: FilePlan, encoding: VideoEncoding, settings: dict[str, Any], resume: bool
+) -> list[Job]:
+    """A job for each file; `settings` are what results depend on."""
+    # Images do not depend on the encoding: with another CRF only videos are restored again.
+    for_images, for_videos = ResumeRecord(settings), ResumeRecord({**settings, **asdict(encoding)})
+    inputs_from = {os.path.realpath(source.parent) for source in plan.targets}
     jobs: list[Job] = []
     for source, target in plan.targets.items():
         comparison = comparison_beside(target) if plan.compare else None
+        # What lies among inputs would be an input of the next run.
+        is_among = plan.into_folder and os.path.realpath(target.parent) in inputs_from
+        keeps = resume or is_among
         if is_video(source):
-            jobs.append(VideoJob(source, target, comparison, for_videos, encoding=encoding))
+            record = for_videos if keeps else None
+            jobs.append(VideoJob(source, target, comparison, record, encoding=encoding))
         else:
-            jobs.append(ImageJob(source, target, comparison, for_images))
+            jobs.append(ImageJob(source, target, comparison, for_images if keeps else None))
     return jobs
 
 
 def _make_writable(plan: FilePlan) -> None:
     """Make the folders and prove that files can be made in them, before the network is loaded."""
-    for folder in {target.parent for target in plan.targets.values()}:
+    for folder in {_folder_of(target) for target in plan.targets.values()}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(folder)
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
             raise ImageError(
                 f"output folder '{folder}' | cannot be written: {error.strerror}"
             ) from error
+
+
+def _folder_of(target: Path) -> Path:
+    """The folder that a file will be written in; of a symbolic link, that of what it points at."""
+    return (Path(os.path.realpath(target)) if target.is_symlink() else target).parent

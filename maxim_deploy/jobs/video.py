@@ -13,12 +13,13 @@ import logging
 import threading
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from maxim_deploy._files import partial_sibling, publish
+from maxim_deploy._files import Partial
 from maxim_deploy.errors import CancelledError, MaximDeployError, VideoError
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video import Frame, VideoEncoding, VideoReader, VideoWriter
@@ -50,7 +51,7 @@ class VideoJob(Job):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._room = ROOM
-        self._partials: dict[Path, Path] = {}
+        self._partials: dict[Path, Partial] = {}
         self._early_end: MaximDeployError | None = None
 
     @property
@@ -96,10 +97,13 @@ class VideoJob(Job):
         with self._step():
             incomplete = incomplete_beside(self.target)
             if self._early_end:
-                publish(self._partials.pop(self.target), incomplete)
+                self._partials[self.target].publish(incomplete)
+                # A full disk refuses this too, and why the video ended early matters more.
+                with suppress(OSError):
+                    self._note([incomplete])
                 raise type(self._early_end)(f"{self._early_end}; they are in '{incomplete}'")
             for path in self.outputs:
-                publish(self._partials.pop(path), path)
+                self._partials[path].publish()
             # What an earlier run kept of this video is of no use beside the whole.
             incomplete.unlink(missing_ok=True)
             self._succeed()
@@ -111,7 +115,7 @@ class VideoJob(Job):
         """Close the input and remove what is under hidden names."""
         self._close()
         for partial in self._partials.values():
-            partial.unlink(missing_ok=True)
+            partial.discard()
         self._partials = {}
 
     def _close(self) -> None:
@@ -124,10 +128,11 @@ class VideoJob(Job):
     ) -> Generator[None]:
         """Leave whole files under hidden names, or raise."""
         # Beside their targets: the last step is then a rename within one file system.
-        self._partials = {path: partial_sibling(path) for path in self.outputs}
+        for path in self.outputs:
+            self._partials[path] = Partial(path)
         writers = [
             VideoWriter(
-                partial,
+                partial.path,
                 reader,
                 path,
                 self.encoding,

@@ -24,9 +24,13 @@ from typing import Any
 import numpy as np
 
 from maxim_deploy._optional import ENVIRONMENT, require
+from maxim_deploy.machine.forks import never_destroy, tell_children_of
 from maxim_deploy.machine.memory import trim
 from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
+
+FATAL_ONLY = 4
+"""`log_severity_level`: errors are raised, and printing them as well would say them twice."""
 
 _AS_REQUESTED = 1
 """`arena_extend_strategy`: a block for what is asked for, rather than the next power of two."""
@@ -116,6 +120,7 @@ def session_options(ort: ModuleType, threads: int | None = None) -> Any:
     # next one of the same shape: twice the memory, for no speed.
     options.enable_mem_pattern = False
     options.intra_op_num_threads = threads_to_ask_for(threads)
+    options.log_severity_level = FATAL_ONLY
     arena_of_this_process().join(options)
     return options
 
@@ -132,7 +137,7 @@ class Arena:
 
     def __init__(self, ort: ModuleType) -> None:
         self.held_bytes = 0
-        self._users = 0
+        self._ort, self._users, self._is_registered = ort, 0, False
         # The garbage collector may call `_leave` in a thread that is in here already.
         self._lock = threading.RLock()
         self._releaser: Any = None
@@ -143,18 +148,19 @@ class Arena:
         # ONNX Runtime's own class of this name is not public.
         except Exception:
             return
-        options = ort.SessionOptions()
-        self.join(options, force=True)
-        self._releaser = ort.InferenceSession(
-            TINY_GRAPH, options, providers=["CPUExecutionProvider"]
-        )
-        self._shrinking = ort.RunOptions()
-        self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._is_registered = True
+        tell_children_of(self)
 
-    def join(self, options: Any, *, force: bool = False) -> None:
+    def join(self, options: Any) -> None:
         """Let the session that is made with these `onnxruntime.SessionOptions` use the arena."""
-        if self._releaser or force:
+        if self._is_registered:
             options.add_session_config_entry("session.use_env_allocators", "1")
+
+    def after_fork(self) -> None:
+        """The child has the arena, and none of the threads of the session that empties it."""
+        self._lock = threading.RLock()
+        never_destroy(self._releaser)
+        self._releaser = None
 
     def keep_for(self, user: object) -> weakref.finalize[Any, Any]:
         """Keep memory while `user` lives or until the result is called; the last one frees it."""
@@ -188,10 +194,17 @@ class Arena:
 
     def _release(self) -> None:
         """Give back what no run uses now: blocks go at the end of a run that is told to."""
-        if self._releaser:
-            image = np.zeros((1, 3, 4, 4), np.float32)
-            self._releaser.run(None, {"image": image}, self._shrinking)
-            trim()
+        if not self._is_registered:
+            return
+        if self._releaser is None:
+            options = self._ort.SessionOptions()
+            self.join(options)
+            providers = ["CPUExecutionProvider"]
+            self._releaser = self._ort.InferenceSession(TINY_GRAPH, options, providers=providers)
+        shrinking = self._ort.RunOptions()
+        shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._releaser.run(None, {"image": np.zeros((1, 3, 4, 4), np.float32)}, shrinking)
+        trim()
 
 
 _making = threading.Lock()

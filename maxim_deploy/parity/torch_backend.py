@@ -116,6 +116,10 @@ class TorchBackend(Backend):
         reserved = torch.cuda.memory_reserved(self._device)
         return reserved - torch.cuda.memory_allocated(self._device)
 
+    def after_fork(self) -> None:
+        """Run on one thread: those of OpenMP are the parent's, and a run would wait for them."""
+        torch.set_num_threads(1)
+
     def close(self) -> None:
         """Give the weights back; further calls fail."""
         self._module = None

@@ -119,6 +119,14 @@ class Backend(Protocol):
         """Give back of the held memory what no run uses now, as far as it can."""
         return
 
+    def after_fork(self) -> None:
+        """In a forked child, make anew what it has not: threads, and locks that they held.
+
+        Called if it uses host memory. CUDA does not survive a fork, so that a child cannot use any
+        other backend at all.
+        """
+        return
+
     def close(self) -> None:
         """Give everything back; further calls fail."""
         return

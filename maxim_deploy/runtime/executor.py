@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from maxim_deploy.errors import BackendError, OutOfMemoryError, UsageError
 from maxim_deploy.imaging import Padding, Rounding
+from maxim_deploy.machine.forks import never_destroy
 from maxim_deploy.machine.memory import resident_bytes
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.batching import (
@@ -38,6 +39,8 @@ SMALLEST_RETRY = 128 * 128
 
 CLOSED = "this Restorer is closed; load the bundle again"
 
+FORKED = "CUDA does not survive a fork; load the bundle in the child process"
+
 
 class Executor:
     """A backend, and who may use it when and with how much memory. Thread-safe.
@@ -52,13 +55,14 @@ class Executor:
         self._backend: Backend | None = backend
         self._planner = planner
         self._max_memory = max_memory
-        self._turns = Turns(backend.lanes)
+        self._lanes, self._turns = backend.lanes, Turns(backend.lanes)
+        self._why_closed = CLOSED
         self._max_pixels: int | None = None
 
     def require_open(self) -> Backend:
         """The backend. Raises BackendError if it is closed."""
         if self._backend is None:
-            raise BackendError(CLOSED)
+            raise BackendError(self._why_closed)
         return self._backend
 
     @property
@@ -137,6 +141,17 @@ class Executor:
             backend, self._backend = self._backend, None
         if backend is not None:
             backend.close()
+
+    def after_fork(self) -> None:
+        """In a child nobody has a turn: the threads that had one are the parent's."""
+        self._turns = Turns(self._lanes)
+        if self._backend is None:
+            return
+        if self._backend.uses_host_memory:
+            self._backend.after_fork()
+        else:
+            never_destroy(self._backend)
+            self._backend, self._why_closed = None, FORKED
 
     def _bounds(self, self_ensemble: bool = False) -> Bounds:
         """Of a run.

@@ -53,6 +53,20 @@ class RestorerInfo:
     multiple_of: int = MULTIPLE_OF
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """What people want to know, in a few lines."""
+        facts = (self.model.task, self.model.dataset, self.variant)
+        about = ", ".join(fact for fact in facts if fact)
+        lines = [
+            f"{self.model.name}{f' ({about})' if about else ''}",
+            f"{self.precision} {self.io} graph on {self.library}, {self.device}",
+            f"sizes that run whole: {self.sizes}; sides are padded to multiples of "
+            f"{self.multiple_of}",
+            *(f"note: {note}" for note in self.notes),
+            *(f"not taken: {name}: {why}" for name, why in self.not_taken.items()),
+        ]
+        return "\n".join(lines)
+
 
 def result_settings(bundle: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """What results depend on besides their inputs, as records of finished files have it.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from maxim_deploy.errors import (
     OutOfMemoryError,
     UsageError,
 )
+from maxim_deploy.machine.forks import never_destroy
 from maxim_deploy.machine.onnxruntime import arena_of_this_process, cpu_session, telemetry
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
@@ -55,6 +59,8 @@ class OnnxRuntimeCpu(Backend):
         threads: threads within one operator, or None for one per core.
         memory: of a run; need not be known if nobody will ask.
         weights: its weights file, which may be a link; None for what lies beside the graph.
+        check: raises if the files are no longer those that were exported; called before a forked
+            child opens them again.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -71,13 +77,11 @@ class OnnxRuntimeCpu(Backend):
         threads: int | None = None,
         memory: RunMemory = NOT_KNOWN,
         weights: Path | None = None,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
-        try:
-            self._session = cpu_session(graph, threads, weights)
-        except MissingDependencyError:
-            raise
-        except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
-            raise BackendError(f"ONNX Runtime cannot load {str(graph)!r}: {error}") from error
+        self._open = functools.partial(_open_session, graph, threads, weights)
+        self._check, self._opening = check, threading.Lock()
+        self._session: Any = self._open()
         self.precision, self.io = (
             graph.name.split(".")[:2] if graph.name.count(".") > 1 else ("", "")
         )
@@ -97,10 +101,11 @@ class OnnxRuntimeCpu(Backend):
             OutOfMemoryError: there is not enough memory for this shape.
             BackendError: ONNX Runtime failed.
         """
+        session = self._session or self._opened_again()
         # Blocks that smaller runs left are too small for a larger one, and would stay beside it.
         self._arena.make_room(self.bytes_for(Shape.from_dims(image.shape, self.io)))
         try:
-            outputs: list[Any] = self._session.run(["restored"], {"image": image})
+            outputs: list[Any] = session.run(["restored"], {"image": image})
         except Exception as error:
             failure = run_error(error, image.shape)
             if isinstance(failure, OutOfMemoryError):
@@ -127,10 +132,31 @@ class OnnxRuntimeCpu(Backend):
         """Give back what is kept, of all such backends, and that no run uses now."""
         self._arena.forget()
 
+    def after_fork(self) -> None:
+        """The session has lost its threads: the child opens one of its own at the first run."""
+        never_destroy(self._session)
+        self._session, self._opening = None, threading.Lock()
+
     def close(self) -> None:
         """Give the session and its memory back."""
-        del self._session
+        self._session = None
         self._leave()
+
+    def _opened_again(self) -> Any:
+        with self._opening:
+            if self._session is None:
+                self._check()
+                self._session = self._open()
+            return self._session
+
+
+def _open_session(graph: Path, threads: int | None, weights: Path | None) -> Any:
+    try:
+        return cpu_session(graph, threads, weights)
+    except MissingDependencyError:
+        raise
+    except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
+        raise BackendError(f"ONNX Runtime cannot load {str(graph)!r}: {error}") from error
 
 
 def open_backend(request: Request) -> OnnxRuntimeCpu:
@@ -149,7 +175,9 @@ def open_backend(request: Request) -> OnnxRuntimeCpu:
         raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
     entry, path = request.best_graph(CPU_PRECISIONS)
     memory = _run_memory(entry, request.bundle.manifest.architecture)
-    return OnnxRuntimeCpu(path, request.threads, memory, request.bundle.weights_of(entry))
+    check = functools.partial(request.bundle.checked_graph, entry)
+    weights = request.bundle.weights_of(entry)
+    return OnnxRuntimeCpu(path, request.threads, memory, weights, check)
 
 
 def open_graph(graph: Path, precision: str, device: int, threads: int | None) -> OnnxRuntimeCpu:  # noqa: ARG001

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy.errors import BackendError, OutOfMemoryError
-from maxim_deploy.machine.onnxruntime import weights_given
+from maxim_deploy.machine.onnxruntime import FATAL_ONLY, weights_given
 from maxim_deploy.machine.processors import threads_to_ask_for
 
 CUDA = "CUDAExecutionProvider"
@@ -66,6 +66,7 @@ def cuda_session(
     # As on the CPU: reused buffers chain others, which then live to the end of a run.
     options.enable_mem_reuse = options.enable_mem_pattern = False
     options.intra_op_num_threads = threads_to_ask_for(threads)
+    options.log_severity_level = FATAL_ONLY
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider = {
         "device_id": device,

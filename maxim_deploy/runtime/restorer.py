@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.imaging import Rounding
+from maxim_deploy.machine.forks import tell_children_of
 from maxim_deploy.runtime.arguments import as_array, check_call, check_images
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import is_device_array
@@ -29,6 +30,9 @@ class Restorer:
     The network runs for one caller at a time (on a GPU for two: one computes while the pictures of
     the other travel), with all its threads and within the memory that was planned; what callers do
     before and after it overlaps.
+
+    A forked child may use it too, on a CPU: it opens the network again at its first call. A future
+    of the parent's has no result there. It cannot be pickled: send the path of the bundle.
 
     Use it as a context manager, or call `close`, to give its memory back.
 
@@ -50,11 +54,31 @@ class Restorer:
         max_memory: int | None = None,
     ) -> None:
         self._work = Executor(backend, planner or Planner(backend), max_memory)
+        self._is_closing = False
+        self._info = info
+        self._begin_without_threads()
+        tell_children_of(self)
+
+    def _begin_without_threads(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
-        self._is_closing = False
         self._here = threading.local()
-        self._info = info
+
+    def after_fork(self) -> None:
+        """Called in each forked child, which can then use this Restorer; a GPU's it cannot."""
+        self._begin_without_threads()
+        self._work.after_fork()
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "a Restorer cannot be pickled or copied: its network is open in this process | send "
+            "the path of the bundle, and call maxim_deploy.load there"
+        )
+
+    def __repr__(self) -> str:
+        info = self._info
+        what = f"{info.model.name}, {info.precision}, {info.backend} on {info.device}"
+        return f"<Restorer: {what}{', closed' if self._is_closing else ''}>"
 
     @property
     def info(self) -> RestorerInfo:

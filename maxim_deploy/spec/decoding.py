@@ -6,6 +6,8 @@ reader of its own, which says what is wrong and what would be right.
 
 from __future__ import annotations
 
+import codecs
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
@@ -32,9 +34,19 @@ def read_toml(path: Path, what: str, take: Callable[[dict[str, Any]], T]) -> T:
         UsageError: the file cannot be read, is not TOML, or `take` refuses it.
     """
     try:
-        return take(tomllib.loads(path.read_text("utf-8")))
+        return take(tomllib.loads(_text_of(path.read_bytes())))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
         raise UsageError(f"{what} {str(path)!r}: {error}") from error
+
+
+def _text_of(content: bytes) -> str:
+    """Text as Notepad and PowerShell save it: UTF-8 or UTF-16, with a byte order mark or without.
+
+    Raises:
+        UnicodeDecodeError: it is not.
+    """
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 def read_table(table: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
@@ -61,6 +73,15 @@ def of_type(kind: type, words: str) -> Reader:
 
 read_text = of_type(str, "a string")
 read_flag = of_type(bool, "true or false")
+
+
+def read_path(key: str, value: Any) -> Path:
+    """A reader of a path; `~` is the user's home."""
+    text = read_text(key, value)
+    if "\0" in text:
+        raise UsageError(f"{key} must be a path, and {text!r} has a null character")
+    # Not `Path.expanduser`, which raises for a user that there is not.
+    return Path(os.path.expanduser(text))  # noqa: PTH111
 
 
 def read_texts(key: str, value: Any) -> tuple[str, ...]:

@@ -266,6 +266,10 @@ class Bundle:
                 f"{str(path)!r} is not a bundle: {found}. "
                 f"Make one with: maxim-export MODEL -o {path}"
             ) from None
+        except NotADirectoryError:
+            raise BundleError(
+                f"{str(path)!r} is a file, and a bundle is a folder{_bundle_around(folder)}"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"cannot read the bundle {str(path)!r}: {error}") from error
         try:
@@ -363,3 +367,11 @@ class Bundle:
         if path.parent != self.path / ENGINE_FOLDER or path.suffix != ".engine":
             raise BundleError(f"the manifest of {str(self.path)!r} lists no engine {entry.file!r}")
         return unchanged(path, entry.sha256, "it was built", "build the engine again")
+
+
+def _bundle_around(file: Path) -> str:
+    """What to give instead of a file of a bundle, or nothing if it is of none."""
+    for folder in (file.parent, file.parent.parent):
+        if (folder / MANIFEST).is_file():
+            return f" | give {str(folder)!r}"
+    return ""

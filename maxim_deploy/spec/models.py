@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from maxim_deploy.errors import UsageError, unknown
+from maxim_deploy.errors import UsageError, nearest
 
 BUCKET_URL: Final = "https://storage.googleapis.com/gresearch/maxim/ckpt"
 """The authors' public bucket; a checkpoint is at `<Task>/<Dataset>/checkpoint.npz` below it."""
@@ -75,5 +75,17 @@ def check_model_name(name: str) -> str:
     """
     if name not in MODEL_NAMES:
         advice = "For weights of your own, pass --checkpoint FILE."
-        raise UsageError(f"{unknown('model', name, MODEL_NAMES)}. {advice}")
+        known = f"known: {', '.join(MODEL_NAMES)}"
+        raise UsageError(f"unknown model {name!r}{_suggestion(name)}; {known}. {advice}")
     return name
+
+
+def _suggestion(name: str) -> str:
+    """The published model with nearly this name, or those of the task or data set that it names."""
+    word = name.casefold()
+    # "denoise" and "denoiser" mean denoising; the first five letters tell the tasks apart.
+    alike = [one for one in PUBLISHED if word and (one.startswith(word[:5]) or word in one)]
+    listed = f" (did you mean {' or '.join(map(repr, alike))}?)" if alike else ""
+    # A name with a hyphen is meant as a whole; one without is a task or a data set.
+    whole = nearest(name, MODEL_NAMES)
+    return (whole or listed) if "-" in word else (listed or whole)

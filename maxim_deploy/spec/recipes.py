@@ -1,6 +1,7 @@
 """Recipes: what to export, as a TOML file.
 
-    model = "deblurring-gopro"   # a known name; or checkpoint = "FILE", relative to the recipe
+    model = "deblurring-gopro"   # a known name
+    # or checkpoint = "FILE", relative to the recipe; "~/FILE" is in the user's home
     precision = ["fp32", "fp16"]
     io = ["image", "tensor"]
 
@@ -17,7 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy.errors import UsageError, check_known
-from maxim_deploy.spec.decoding import Reader, read_table, read_text, read_texts, read_toml
+from maxim_deploy.spec.decoding import (
+    Reader,
+    read_path,
+    read_table,
+    read_text,
+    read_texts,
+    read_toml,
+)
 from maxim_deploy.spec.precision import PRECISIONS
 
 IO_FORMS = ("image", "tensor")
@@ -73,7 +81,7 @@ def _recipe_from_table(table: dict[str, Any]) -> ExportRecipe:
 
 _READERS: dict[str, Reader] = {
     "model": read_text,
-    "checkpoint": lambda key, value: Path(read_text(key, value)),
+    "checkpoint": read_path,
     "variant": read_text,
     "precision": lambda key, value: chosen("precision", read_texts(key, value), PRECISIONS),
     "io": lambda key, value: chosen("io form", read_texts(key, value), IO_FORMS),

@@ -27,7 +27,7 @@ EXTRAS: dict[str, list[str]] = {
 CHILD = """
 import json, sys
 from click.testing import CliRunner
-from maxim_deploy.cli.main import commands
+from maxim_deploy.cli.group import commands
 for args in json.load(sys.stdin):
     result = CliRunner().invoke(commands, args)
     print(json.dumps([args, result.exit_code, result.stdout, result.stderr]), flush=True)

@@ -16,7 +16,7 @@ from maxim_deploy.accept import models, runner
 from maxim_deploy.accept.plan import STEPS
 from maxim_deploy.accept.record import Record, read_record
 from maxim_deploy.accept.runner import Machine
-from maxim_deploy.cli.main import commands
+from maxim_deploy.cli.group import commands
 from maxim_deploy.machine.gpu import find_gpu
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 import maxim_deploy
 from maxim_deploy.cli.doctor import doctor
-from maxim_deploy.cli.main import commands
+from maxim_deploy.cli.group import commands
 from maxim_deploy.runtime import doctor as room
 from maxim_deploy.runtime.doctor import LIBRARIES, Report
 from maxim_deploy.runtime.verdict import Verdict

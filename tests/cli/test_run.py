@@ -115,13 +115,13 @@ def test_a_bundle_that_cannot_be_loaded(folder: Path, monkeypatch: pytest.Monkey
 
 
 def assert_failed(result: Result, *expected: str) -> None:
-    """The failures, told when they happen and again at the end."""
+    """Each failure is told once, when it happens, and counted at the end."""
     told, summary = result.stderr.split(" restored, ")
     assert summary.startswith(f"{len(expected)} failed")
     assert result.exit_code == 1
     for words in expected:
-        assert words in told
-        assert words in summary
+        assert told.count(words) == 1
+        assert words not in summary
 
 
 def test_inputs_that_clash_all_fail(folder: Path, network: Inverter):
@@ -294,36 +294,60 @@ def test_a_full_disk_fails_the_file_and_leaves_nothing_of_it(folder: Path):
     assert level("out/a.png") == level("out/c.png") == 245
 
 
-def test_interrupted_finishes_the_current_file(folder: Path):
-    names = [str(picture(name)) for name in ("a.png", "b.png", "c.png")]
-    # A test run in the background may have been started with the signal ignored.
-    body = (
-        "signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "inverter.on_call = lambda call: call == 2 and signal.raise_signal(signal.SIGINT)"
-    )
-    done = child(body, *names, "-o", "out")
-    assert done.returncode == 130
+# A test run in the background may have been started with the signal ignored.
+WAITING = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+ENDS = {"SIGINT": "Interrupted", "SIGTERM": "Stopped by SIGTERM", "SIGHUP": "Stopped by SIGHUP"}
+
+
+def stopped_in_the_second_of_three(*names: str) -> subprocess.CompletedProcess[str]:
+    """A run that gets these signals while its second image of three is in the network."""
+    raised = ", ".join(f"signal.raise_signal(signal.{name})" for name in names)
+    body = f"{WAITING}; inverter.on_call = lambda call: call == 2 and [{raised}]"
+    return child(body, *(str(picture(f"{name}.png")) for name in "abc"), "-o", "out")
+
+
+@pytest.mark.parametrize(("name", "ending"), ENDS.items())
+def test_interrupted_finishes_the_current_file(folder: Path, name: str, ending: str):
+    done = stopped_in_the_second_of_three(name)
+    assert done.returncode == 128 + getattr(signal, name)
     assert done.stderr.startswith("interrupted: the current image, or frame of a video, will be")
     assert "2 restored, 0 failed" in done.stderr
-    assert done.stderr.endswith("Interrupted\n")
+    assert done.stderr.endswith(f"{ending}\n")
     assert done.stdout == "out/a.png\nout/b.png\n"
     assert files("out") == ["a.png", "b.png"]
 
 
-def test_interrupted_twice_stops_at_once(folder: Path):
-    names = [str(picture(name)) for name in ("a.png", "b.png", "c.png")]
-    body = """
-signal.signal(signal.SIGINT, signal.default_int_handler)
-def interrupt_twice(call):
-    if call == 2:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-inverter.on_call = interrupt_twice
-"""
-    done = child(body, *names, "-o", "out")
+@pytest.mark.parametrize("names", [("SIGINT", "SIGINT"), ("SIGTERM", "SIGINT")])
+def test_interrupted_twice_stops_at_once(folder: Path, names: tuple[str, str]):
+    done = stopped_in_the_second_of_three(*names)
     assert (done.returncode, done.stdout) == (130, "out/a.png\n")
     assert done.stderr.endswith("Interrupted\n")
     assert files("out") == ["a.png"]
+
+
+@pytest.mark.parametrize("names", [("SIGHUP", "SIGHUP"), ("SIGTERM", "SIGHUP")])
+def test_a_terminal_that_closes_is_one_interruption(folder: Path, names: tuple[str, str]):
+    done = stopped_in_the_second_of_three(*names)
+    assert done.returncode == 128 + getattr(signal, names[0])
+    assert files("out") == ["a.png", "b.png"]
+
+
+def test_a_stdout_that_breaks_costs_not_what_is_in_the_network(folder: Path):
+    """As when a terminal closes: it sends SIGHUP, and whatever is written to it is an error."""
+    body = """
+def refuse(line):
+    raise OSError(5, "Input/output error")
+sys.stdout.write = refuse
+"""
+    names = [str(picture(f"{name}.png")) for name in "abcd"]
+    done = child(body, *names, "-o", "out")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("Error: standard output | cannot be written: Input/output") == 1
+    assert files("out") in (["a.png"], ["a.png", "b.png"])
+    body += "inverter.on_call = lambda call: signal.raise_signal(signal.SIGHUP)"
+    done = child(body, *names, "-o", "out")
+    assert done.returncode == 128 + signal.SIGHUP
+    assert done.stderr.endswith("Stopped by SIGHUP\n")
 
 
 def test_a_signal_that_is_ignored_stays_ignored(folder: Path):

@@ -70,6 +70,16 @@ def test_an_input_that_changed_is_restored_again(done, network: Inverter):
     assert again(done) == ["finished", "finished"]
 
 
+def test_an_input_that_changed_without_another_size_or_time(done, network: Inverter):
+    before = Path("a.png").stat()
+    picture("a.png", 11)
+    os.utime("a.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = Path("a.png").stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert again(done) == ["restored", "finished"]
+    assert level("out/a.png") == 244
+
+
 def test_an_input_of_the_same_name_elsewhere(done, network: Inverter):
     other = picture("x/a.png", 30)
     os.utime(other, ns=(Path("a.png").stat().st_atime_ns, Path("a.png").stat().st_mtime_ns))
@@ -165,3 +175,27 @@ def test_two_processes_in_one_folder_do_no_harm(folder: Path):
     assert [level(f"out/{index}.png") for index in range(20)] == [255 - k for k in range(20)]
     after = child("", "in", *OUT)
     assert "0 restored, 0 failed, 20 finished before" in after.stderr
+
+
+@pytest.mark.parametrize("args", [(), ("--compare",), ("--recursive",)])
+def test_a_folder_is_restored_into_itself_again_and_again(folder: Path, network: Inverter, args):
+    for name, value in (("in/a.jpg", 10), ("in/x/b.bmp", 20)):
+        picture(name, value)
+    first = maxim_run("in", "-o", "in", *args)
+    found = [files("in"), files("in/x")]
+    calls = len(network.calls)
+    for _ in range(2):
+        after = maxim_run("in", "-o", "in", *args)
+        assert (after.exit_code, after.stdout) == (0, first.stdout)
+        assert [files("in"), files("in/x")] == found
+        assert "result" in after.stderr  # how many were skipped
+    assert len(network.calls) == 3 * calls
+    assert NAME in found[0]
+
+
+def test_a_folder_restored_into_itself_resumes(folder: Path, network: Inverter):
+    picture("in/a.jpg")
+    maxim_run("in", "-o", "in")
+    assert "1 finished before" in maxim_run("in", "-o", "in", "--resume").stderr
+    picture("in/c.jpg")
+    assert "1 restored, 0 failed, 1 finished" in maxim_run("in", "-o", "in", "--resume").stderr

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from inverter import picture
 
 from maxim_deploy.errors import UsageError
-from maxim_deploy.jobs.naming import FilePlan, plan_files
+from maxim_deploy.jobs.naming import FilePlan, and_skipped, incomplete_beside, plan_files
+from maxim_deploy.jobs.record import Fingerprint, ResumeRecord
 
 
 def targets(plan: FilePlan) -> list[str]:
@@ -186,3 +188,71 @@ def test_a_plan_without_an_output_lists_its_inputs(folder: Path):
     plan = plan_files(["a.png", "./a.png", "b.jpg"], None)
     assert plan.output is None
     assert list(plan.targets) == [Path("a.png"), Path("b.jpg")]
+
+
+# A folder restored into itself
+
+
+def recorded(*names: str) -> None:
+    """A record of an earlier run that names these files as its results."""
+    record = ResumeRecord({})
+    for name in names:
+        record.note(Fingerprint("a", 0, ""), [Path(name)])
+
+
+def test_results_that_a_record_names_are_no_inputs(folder: Path):
+    for name in ("in/a.jpg", "in/a.png", "in/a.before-after.png", "in/x/b.jpg", "in/x/b.png"):
+        picture(name)
+    recorded("in/a.png", "in/a.before-after.png", "in/x/b.png")
+    for inputs in ("in", "in/*", [f"in/{name}" for name in ("a.jpg", "a.png")]):
+        plan = plan_files(inputs, "in")
+        assert list(plan.targets.items()) == [(Path("in/a.jpg"), Path("in/a.png"))]
+        assert (plan.failures, plan.earlier) == ([], 1 if isinstance(inputs, list) else 2)
+    plan = plan_files("in", "./in/../in", recursive=True, compare=True)
+    assert list(plan.targets) == [Path("in/a.jpg"), Path("in/x/b.jpg")]
+    assert and_skipped(plan) == "; skipped 3 results of an earlier run"
+
+
+def test_results_are_inputs_of_a_run_into_another_folder(folder: Path):
+    picture("in/a.png")
+    recorded("in/a.png")
+    assert targets(plan_files("in", "out")) == ["out/a.png"]
+    assert targets(plan_files("in/a.png", "in/b.png")) == ["in/b.png"]
+    with pytest.raises(UsageError, match="no image .* there; skipped 1 result of an earlier run"):
+        plan_files("in", "in")
+
+
+def test_a_result_that_a_user_has_replaced_is_an_input(folder: Path):
+    picture("in/a.jpg")
+    picture("in/a.png", 1)
+    recorded("in/a.png")
+    picture("in/a.png", 2)
+    assert "would overwrite an input" in errors(plan_files("in/a.png", "in/"))[0]
+    assert len(errors(plan_files("in", "in"))) == 2
+
+
+# Links and long names
+
+
+def test_outputs_are_told_apart_by_their_true_paths(folder: Path):
+    for name in ("a.png", "b.png"):
+        picture(name)
+    Path("out").mkdir()
+    Path("out/a.png").symlink_to("b.png")
+    assert (
+        "'out/a.png' is claimed by 'b.png' too" in errors(plan_files(["a.png", "b.png"], "out"))[0]
+    )
+    Path("out/b.png").symlink_to("../b.png")
+    assert "would overwrite an input" in errors(plan_files(["b.png"], "out"))[0]
+
+
+def test_a_name_that_becomes_too_long_is_refused(folder: Path):
+    stem = "\u5199" * 82  # 246 bytes
+    picture("a.png").rename(f"{stem}.mp4")
+    assert targets(plan_files(f"{stem}.mp4", "out")) == [f"out/{stem}.mp4"]
+    (error,) = errors(plan_files(f"{stem}.mp4", "out", compare=True))
+    assert error.endswith("has a name of 263 bytes, and file systems take 255 | rename the input")
+    kept = incomplete_beside(Path(f"out/{stem}.mp4"))
+    assert len(os.fsencode(kept.name)) <= 255
+    assert kept.name.endswith("\u5199.incomplete.mp4")
+    assert "cannot be read: File name too long" in errors(plan_files("a" * 300, "out"))[0]

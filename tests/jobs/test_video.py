@@ -168,7 +168,7 @@ def test_a_video_that_is_cut_off(folder: Path, inverter: Inverter, name: str, op
     assert (result.error or "").endswith(f"they are in '{kept}'")
     assert isinstance(result.cause, VideoError)
     assert json.loads(json.dumps(result.to_json()))["error"] == result.error == str(result.cause)
-    assert files("out") == [Path(kept).name]
+    assert files("out") == [NAME, Path(kept).name]
     assert [time for time, _ in shown(kept)] == list(pts[: result.frames])
     assert len(packets(kept, "audio")) > 3
     clip(name)  # whole now
@@ -360,3 +360,25 @@ def test_two_threads_share_a_restorer(folder: Path, inverter: Inverter):
         assert [result.status for result in outcomes[out]] == ["restored"] * 3
         for name in "abc":
             assert_inverted(f"{out}/{name}.mp4", VARIABLE)
+
+
+def test_a_rename_that_fails_leaves_nothing_hidden(
+    folder: Path, inverter: Inverter, monkeypatch: pytest.MonkeyPatch
+):
+    clip("clip.mp4", (0, 3600))
+
+    def refuse(partial: Path, target: Path) -> Path:
+        raise OSError(36, "File name too long", str(target))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    (result,) = restore_files(inverter, "clip.mp4", "out", compare=True)
+    assert "File name too long" in str(result.error)
+    assert files("out") == []
+
+
+def test_frames_that_are_kept_among_inputs_are_no_input(folder: Path, inverter: Inverter):
+    cut(clip("in/a.avi", tuple(range(0, 8 * 3600, 3600)), sound=False), 0.7)
+    for _ in range(2):
+        (result,) = restore_files(inverter, "in", "in")
+        assert "they are in 'in/a.incomplete.mkv'" in str(result.error)
+    assert files("in") == [NAME, "a.avi", "a.incomplete.mkv"]

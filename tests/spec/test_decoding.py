@@ -83,3 +83,10 @@ def test_json_becomes_what_was_declared() -> None:
 def test_another_json_is_refused(value: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         decoded(Point, value, "point")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "a.toml"
+    file.write_bytes('name = "\u5199"\r\n'.encode(encoding))
+    assert read_toml(file, "recipe", lambda table: table) == {"name": "\u5199"}

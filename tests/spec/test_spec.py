@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from maxim_deploy.errors import UsageError
+from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.spec.architecture import VARIANTS, Architecture, architecture_of
 from maxim_deploy.spec.descriptor import Descriptor
+from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.models import DEMO, MODEL_NAMES, PUBLISHED, check_model_name
 from maxim_deploy.spec.recipes import ExportRecipe, read_export_recipe
 
@@ -68,6 +69,7 @@ def test_one_recipe_per_model() -> None:
         ("precision = []", "no precision is chosen"),
         ("io = ['tensr']", "did you mean 'tensor'"),
         ("model = ", "Invalid value"),
+        ('checkpoint = "a\\u0000"', "checkpoint must be a path"),
     ],
 )
 def test_bad_recipes(tmp_path: Path, text: str, message: str) -> None:
@@ -91,3 +93,49 @@ def test_command_line_overrides_a_recipe(tmp_path: Path) -> None:
     weights = ExportRecipe(checkpoint=tmp_path / "w.npz")
     assert ExportRecipe(model="demo-denoise").over(weights).checkpoint is None
     assert weights.over(base).checkpoint == tmp_path / "w.npz"
+
+
+def test_paths_of_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    path = tmp_path / "recipe.toml"
+    for text, expected in (("~/w.npz", Path("/home/me/w.npz")), ("w.npz", tmp_path / "w.npz")):
+        path.write_text(f'checkpoint = "{text}"')
+        assert read_export_recipe(path).checkpoint == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("denoise", "'denoising-sidd'"),
+        ("Enhance", "'enhancement-lol' or 'enhancement-fivek'"),
+        ("gopro", "'deblurring-gopro'"),
+        ("deblur-gopro", "'deblurring-gopro'"),
+        ("demo-denois", "'demo-denoise'"),
+    ],
+)
+def test_what_people_call_a_model(name: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_model_name(name)
+    assert f"unknown model '{name}' (did you mean {meant}?); known: demo-denoise" in str(
+        caught.value
+    )
+
+
+def test_an_unknown_model_means_nothing() -> None:
+    with pytest.raises(UsageError, match="^unknown model '';"):
+        check_model_name("")
+    with pytest.raises(UsageError, match="^unknown model 'xyz';"):
+        check_model_name("xyz")
+
+
+def test_a_file_of_a_bundle_names_the_folder_to_give(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    (bundle / "engines").mkdir(parents=True)
+    for name in ("manifest.json", "fp32.image.onnx", "engines/a.engine"):
+        (bundle / name).touch()
+        with pytest.raises(BundleError, match="is a file, and a bundle is a folder") as caught:
+            Bundle.open(bundle / name)
+        assert str(caught.value).endswith(f"| give '{bundle}'")
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(BundleError, match="a bundle is a folder$"):
+        Bundle.open(tmp_path / "photo.jpg")

@@ -121,6 +121,6 @@ def read_precision_table(path: Path) -> PrecisionTable:
         UsageError: the file cannot be read or is not a table.
     """
     try:
-        return PrecisionTable.from_json(path.read_text("utf-8"))
+        return PrecisionTable.from_json(path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError, ExportError) as error:
         raise UsageError(f"precision table {str(path)!r}: {error}") from error
