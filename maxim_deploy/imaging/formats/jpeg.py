@@ -1,0 +1,175 @@
+"""Reading JPEG: segments before the pixels carry what belongs to the picture, byte for byte."""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import BinaryIO
+
+from PIL import JpegImagePlugin
+
+from maxim_deploy.imaging.formats import exif, photoshop
+from maxim_deploy.imaging.formats.contents import Contents
+from maxim_deploy.imaging.formats.pillow import decoded, opened
+from maxim_deploy.imaging.formats.spliced import Piece, Spliced
+from maxim_deploy.imaging.metadata import Metadata, Resolution, Unit
+
+_SCAN, _END, COMMENT = 0xDA, 0xD9, 0xFE
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_JFIF, _ADOBE = 0xE0, 0xEE
+XMP, XMP_EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+ICC, PHOTOSHOP = b"ICC_PROFILE\0", b"Photoshop 3.0\0"
+UNITS: dict[int, Unit] = {0: "aspect", 1: "inch", 2: "centimetre"}
+
+# A marker is FF and a byte; in entropy-coded data FF00 is a byte, FFD0 to FFD7 are restarts.
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class _Segment:
+    marker: int
+    start: int
+    end: int
+    data: bytes = b""
+
+
+def contents(file: BinaryIO) -> Contents:
+    """What a JPEG file holds.
+
+    Raises:
+        SyntaxError: it is damaged beyond reading.
+    """
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        segments = list(_segments(data))
+        size = len(data)
+        behind = data[segments[-1].end :].strip(b"\0 \r\n") if segments else b""
+    ends = segments[-1].marker == _END if segments else False
+    ancillary = [s for s in segments if s.marker == COMMENT or 0xE0 <= s.marker <= 0xEF]
+    # Segments JFIF and Adobe say how colours are stored. The library needs no other of these.
+    needed = [s for s in segments if s not in ancillary or s.marker in (_JFIF, _ADOBE)]
+    pieces: list[Piece] = [b"\xff\xd8", *((s.start, s.end) for s in needed)]
+    if not ends:
+        _check_scans(segments)
+        pieces.append((segments[-1].end if segments else 2, size))
+        # The decoder looks eight bytes ahead. A file that lacks more than its end still fails.
+        pieces.append(bytes(8) + (b"\xff\xd9" if _is_progressive(segments) else b""))
+    image = opened(JpegImagePlugin.JpegImageFile, Spliced(file, pieces))
+    found = Contents("JPEG", image.height, image.width, partial(decoded, image))
+    found.bits = next((s.data[0] for s in segments if s.marker in _FRAMES and s.data), 8)
+    if not ends:
+        found.damage.append("the end marker is missing")
+    _take(found, ancillary)
+    if behind and not any("MPF" in thing for thing in found.left_out):
+        is_picture = behind.startswith(b"\xff\xd8")
+        found.left_out.append(
+            "the further pictures behind the first, such as a gain map or a depth map"
+            if is_picture
+            else f"{len(behind):,} bytes behind the picture, such as a video"
+        )
+    return found
+
+
+def _segments(data: mmap.mmap) -> Iterator[_Segment]:
+    """Segments up to the end marker; scans with their entropy-coded data."""
+    at = 2
+    while found := _MARKER.search(data, at):
+        marker, at = found[1][0], found.end()
+        start = found.end() - 2
+        if marker == _END:
+            yield _Segment(marker, start, at)
+            return
+        if marker == 0x01 or at + 2 > len(data):  # TEM has no length
+            continue
+        (length,) = struct.unpack(">H", data[at : at + 2])
+        end = at + max(length, 2)
+        if end > len(data):
+            return
+        content = data[at + 2 : end]
+        if marker == _SCAN:
+            following = _MARKER.search(data, end)
+            end = following.start() if following else len(data)
+        yield _Segment(marker, start, end, content)
+        at = end
+
+
+def _is_progressive(segments: list[_Segment]) -> bool:
+    return any(segment.marker in _PROGRESSIVE for segment in segments)
+
+
+def _check_scans(segments: list[_Segment]) -> None:
+    """Whether a progressive file without its end has all scans, so that no detail is missing.
+
+    The decoder would take any number of scans for the whole. Of another file it tells itself.
+
+    Raises:
+        OSError: scans are missing.
+    """
+    frame = next((s.data for s in segments if s.marker in _PROGRESSIVE), b"")
+    if not frame:
+        return
+    components = frame[6::3]
+    missing = {(component, k) for component in components for k in range(64)}
+    for scan in (s.data for s in segments if s.marker == _SCAN):
+        first, last, bits = scan[-3:]
+        if bits & 15 == 0:
+            missing -= {(c, k) for c in scan[1:-3:2] for k in range(first, last + 1)}
+    if missing:
+        raise OSError("image file is truncated")
+
+
+def _take(found: Contents, segments: list[_Segment]) -> None:
+    """Sort what the segments carry into what is kept and what is left out."""
+    icc: dict[int, bytes] = {}
+    resources, comments, extension = b"", [], []
+    xmp = resolution = None
+    for segment in segments:
+        marker, data = segment.marker, segment.data
+        if marker == COMMENT:
+            comments.append(data)
+        elif data.startswith(exif.PREFIX) and marker == 0xE1:
+            found.exif = (found.exif or exif.PREFIX) + data.removeprefix(exif.PREFIX)
+        elif data.startswith(XMP):
+            xmp = data.removeprefix(XMP)
+        elif data.startswith(XMP_EXTENSION):
+            extension.append(data)
+        elif data.startswith(ICC) and marker == 0xE2:
+            icc[data[len(ICC)]] = data[len(ICC) + 2 :]
+        elif data.startswith(PHOTOSHOP):
+            resources += data.removeprefix(PHOTOSHOP)
+        elif data.startswith(b"JFIF\0"):
+            resolution = _resolution(data)
+        elif thing := _left_out(marker, data):
+            found.left_out.append(thing)
+    found.left_out = list(dict.fromkeys(found.left_out))
+    found.icc_profile = b"".join(icc[number] for number in sorted(icc)) or None
+    found.metadata = Metadata(
+        xmp=xmp,
+        xmp_extension=tuple(extension),
+        photoshop=photoshop.without_thumbnails(resources),
+        resolution=resolution,
+        comments=tuple(comments),
+    )
+
+
+def _left_out(marker: int, data: bytes) -> str | None:
+    if marker == _ADOBE or data.startswith(b"JFXX\0"):
+        return None  # how colours are stored; a thumbnail
+    if data.startswith(b"MPF\0"):
+        return "the further pictures of the file (MPF), such as a gain map or a depth map"
+    name = data.split(b"\0")[0][:20].decode("ascii", "replace")
+    return f"segment APP{marker - 0xE0} ({name})" if name.isprintable() else f"APP{marker - 0xE0}"
+
+
+def _resolution(jfif: bytes) -> Resolution | None:
+    if len(jfif) < 12:
+        return None
+    unit, x, y = struct.unpack(">BHH", jfif[7:12])
+    if unit not in UNITS or not x or not y or (unit == 0 and x == y):
+        return None
+    return Resolution(Fraction(x), Fraction(y), UNITS[unit])

@@ -1,0 +1,43 @@
+"""How many pixels are read: as many as the memory takes, and no more than the caller allows."""
+
+from __future__ import annotations
+
+from maxim_deploy.errors import ImageError, UsageError
+from maxim_deploy.machine.memory import available_bytes
+
+_BYTES_PER_SAMPLE = 7
+"""Of a pixel of 8 bits per channel: 4 while it is decoded, 3 of the result of the network."""
+
+
+def check_max_pixels(max_pixels: int | None) -> None:
+    """Refuse a limit that no picture keeps.
+
+    Raises:
+        UsageError: it is below 1.
+    """
+    if max_pixels is not None and max_pixels < 1:
+        raise UsageError(f"max_pixels is {max_pixels} | expected at least 1, or None")
+
+
+def check_pixels(height: int, width: int, bits: int, max_pixels: int | None) -> None:
+    """Refuse a picture before memory for its pixels is taken.
+
+    Args:
+        height: of the picture.
+        width: of the picture.
+        bits: per channel.
+        max_pixels: the caller's limit; None for none.
+
+    Raises:
+        ImageError: it has more pixels than the limit, or than fit the memory that is available.
+    """
+    pixels = height * width
+    size = f"{height}x{width}, {pixels:,} pixels"
+    if max_pixels is not None and pixels > max_pixels:
+        raise ImageError(f"{size}, and the limit is {max_pixels:,} | raise max_pixels")
+    needed = pixels * _BYTES_PER_SAMPLE * max(1, bits // 8)
+    if needed > (available := available_bytes()):
+        raise ImageError(
+            f"{size}, take {needed / 2**30:,.1f} GiB to read and restore, and "
+            f"{available / 2**30:,.1f} GiB are available | use a smaller image or more memory"
+        )
