@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,6 +46,7 @@ def publish(partial: Path, path: Path) -> None:
     # empty file. Windows flushes only what is open for writing.
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
+    take_mode_and_owner(partial, path)
     partial.replace(path)
 
 
@@ -64,6 +66,20 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def take_mode_and_owner(partial: Path, path: Path) -> None:
+    """Give a new file the permissions, and if this user may, the owner and group of `path`.
+
+    No effect if there is no `path`, or nothing can be changed on its file system.
+    """
+    with suppress(OSError):
+        old, new = path.stat(), partial.stat()
+        if hasattr(os, "chown") and (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+            with suppress(OSError):
+                os.chown(partial, old.st_uid, old.st_gid)
+        # After the owner, whose change clears bits of the mode.
+        partial.chmod(stat.S_IMODE(old.st_mode))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -143,15 +143,22 @@ def read_image(path: str | Path, *, max_pixels: int | None = None) -> Picture:
     return _opened(path, lambda found: _picture(path, found, max_pixels))
 
 
-def read_image_size(path: str | Path) -> tuple[int, int]:
+def read_image_size(path: str | Path, *, max_pixels: int | None = None) -> tuple[int, int]:
     """Height and width of an image file, upright; pixels are not decoded.
+
+    Args:
+        path: as of `read_image`.
+        max_pixels: likewise.
 
     Raises:
         ImageError: as of `read_image`, of what shows without the pixels.
+        UsageError: `max_pixels` is below 1.
     """
     path = Path(path)
+    check_max_pixels(max_pixels)
 
     def size(found: Contents) -> tuple[int, int]:
+        check_pixels(found.height, found.width, found.bits, max_pixels)
         orientation, _, _ = _settled(path, found)
         is_turned = orientation_from_exif(orientation).is_transposed
         return (found.width, found.height) if is_turned else (found.height, found.width)

@@ -23,6 +23,8 @@ _READ = {
 READ_FORMATS = (*_READ, "WebP", "AVIF")
 
 _EXPORT = "export it as PNG, JPEG or TIFF"
+_HTML = (b"<!DOCTYPE html", b"<!doctype html", b"<html", b"<HTML")
+_VIDEO = "a video (MP4 or QuickTime)"
 _RAW = "develop it with a raw converter, such as darktable, and save TIFF or PNG"
 _HEIC = "convert it, for example: heif-convert photo.heic photo.png"
 
@@ -71,7 +73,11 @@ _OTHERS = (
     _Other("Targa", (b"TRUEVISION-XFILE",), _EXPORT),
     _Other("PDF", (b"%PDF",), "render its pages as PNG"),
     _Other("PostScript", (b"%!PS", b"\xc5\xd0\xd3\xc6"), "render it as PNG"),
-    _Other("a web page", (b"<!doctype html", b"<html"), "download the image itself"),
+    _Other(
+        "a web page",
+        _HTML,
+        "download the image itself",
+    ),
 )
 
 _PICTURE_SUFFIXES = frozenset(
@@ -101,24 +107,29 @@ def read_format(path: Path, file: BinaryIO) -> str:
     raise ImageError(f"image '{path}' | is {what} | expected {', '.join(READ_FORMATS)}")
 
 
-def picture_kind(path: Path) -> str | None:
-    """What a file is that looks like a picture, though its suffix is not one of those restored.
+def skipped_picture(path: Path) -> str | None:
+    """What a file is that looks like a picture and has no suffix of those restored, and what to do.
 
-    By its content, if that is an image of any format, or else by its suffix; None if it does not
-    look like one, or cannot be read.
+    None if it does not look like one, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
+        # Opening a pipe would wait for its other end.
+        head = path.open("rb").read(_HEAD) if path.is_file() else b""
     except OSError:
         head = b""
-    # A few letters at the beginning of a text are no picture: "BM", "P1".
-    certain = (name for name in [_read_format(head)] if name not in (None, "BMP", "PNM"))
-    other = _other_format(head)
-    is_document = other is not None and other[0] in ("PDF", "PostScript", "a web page")
     suffix = path.suffix.lower()
-    by_suffix = f"a {suffix} picture" if suffix in _PICTURE_SUFFIXES else None
-    return next(certain, None) or (other[0] if other and not is_document else None) or by_suffix
+    name, advice = _other_format(head) or ("", "")
+    if name and name not in _NO_PICTURES:
+        return f"{name}, which is not read | {advice}"
+    if suffix in _PICTURE_SUFFIXES:
+        return f"a {suffix} file, which is not read | {_EXPORT}"
+    name = _read_format(head) or ""
+    # "BM" and "P1" are the beginning of many a text.
+    return f"{name} by its content | name the file itself" if name in _CERTAIN else None
+
+
+_NO_PICTURES = ("PDF", "PostScript", "a web page", _VIDEO)
+_CERTAIN = ("PNG", "JPEG", "TIFF", "GIF", "WebP", "AVIF")
 
 
 def _read_format(head: bytes) -> str | None:
@@ -137,11 +148,11 @@ def _other_format(head: bytes) -> tuple[str, str] | None:
         for name, (brands, advice) in _BRANDS.items():
             if head[8:12] in brands:
                 return name, advice
-        return ("a video (MP4 or QuickTime)", "give it the suffix .mp4 or .mov")
+        return (_VIDEO, "give it the suffix .mp4 or .mov")
     for other in _OTHERS:
-        if head[other.at :].lower().startswith(tuple(mark.lower() for mark in other.marks)):
+        if head[other.at :].startswith(other.marks):
             return other.name, other.advice
-    if b"<svg" in head.lower():
+    if head.lstrip().startswith(b"<") and b"<svg" in head:
         return "SVG", "render it as PNG"
     return None
 

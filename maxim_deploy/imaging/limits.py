@@ -19,6 +19,11 @@ def check_max_pixels(max_pixels: int | None) -> None:
         raise UsageError(f"max_pixels is {max_pixels} | expected at least 1, or None")
 
 
+def bytes_to_restore(height: int, width: int, bits: int = 8) -> int:
+    """Memory that a picture takes from its file to its result, without that of the network."""
+    return height * width * _BYTES_PER_SAMPLE * max(1, bits // 8)
+
+
 def check_pixels(height: int, width: int, bits: int, max_pixels: int | None) -> None:
     """Refuse a picture before memory for its pixels is taken.
 
@@ -35,7 +40,7 @@ def check_pixels(height: int, width: int, bits: int, max_pixels: int | None) -> 
     size = f"{height}x{width}, {pixels:,} pixels"
     if max_pixels is not None and pixels > max_pixels:
         raise ImageError(f"{size}, and the limit is {max_pixels:,} | raise max_pixels")
-    needed = pixels * _BYTES_PER_SAMPLE * max(1, bits // 8)
+    needed = bytes_to_restore(height, width, bits)
     if needed > (available := available_bytes()):
         raise ImageError(
             f"{size}, take {needed / 2**30:,.1f} GiB to read and restore, and "

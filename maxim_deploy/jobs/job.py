@@ -17,6 +17,7 @@ import numpy as np
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.imaging import files
 from maxim_deploy.imaging.picture import Picture, Pixels
+from maxim_deploy.imaging.transparency import filled, put_back_hidden
 from maxim_deploy.imaging.video.names import is_video
 from maxim_deploy.jobs.record import Fingerprint, ResumeRecord
 
@@ -159,13 +160,20 @@ class Job(ABC):
 
 @dataclass
 class ImageJob(Job):
-    """An image, whole in memory."""
+    """An image, whole in memory.
 
+    Attributes:
+        max_pixels: refuse images of more, or None.
+        picture: what was read.
+        restored: its pixels from the network.
+    """
+
+    max_pixels: int | None = None
     picture: Picture | None = None
     restored: Pixels | None = None
 
     def _read(self) -> None:
-        picture = files.read_image(self.source)
+        picture = files.read_image(self.source, max_pixels=self.max_pixels)
         self.result.height, self.result.width = picture.rgb.shape[:2]
         files.check_output_holds(self.target, picture)
         self.picture = picture
@@ -175,8 +183,11 @@ class ImageJob(Job):
         if self.picture is None:
             return
         before = self.result.seconds
+        picture = self.picture
         with self._step():
-            self.restored = network(self.picture.rgb)
+            restored = network(filled(picture.rgb, picture.alpha))
+            put_back_hidden(restored, picture.rgb, picture.alpha)
+            self.restored = restored
         self.result.network_seconds = self.result.seconds - before
         logger.info("'%s': %.3f s in the network", self.source, self.result.network_seconds)
         yield from ()  # a generator as a video's is, without a stop
@@ -189,7 +200,7 @@ class ImageJob(Job):
             files.write_image(self.target, self.restored, like=self.picture)
             if self.comparison:
                 both = np.concatenate([self.picture.rgb, self.restored], axis=1)
-                # Opaque: what the network did below transparent pixels should show.
+                # Opaque: a comparison need not be transparent.
                 files.write_image(self.comparison, both, like=replace(self.picture, alpha=None))
             self._succeed()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,8 +11,11 @@ from pathlib import Path
 
 from maxim_deploy.errors import ImageError, UsageError
 from maxim_deploy.imaging.files import INPUT_SUFFIXES, check_input_file, check_output_suffix
+from maxim_deploy.imaging.kinds import skipped_picture
 from maxim_deploy.imaging.video.names import check_video_output, is_video, result_suffix
 from maxim_deploy.jobs.job import FileResult
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -24,6 +28,8 @@ class FilePlan:
         targets: the file that each input becomes; in a plan without an output, its true path.
         failures: inputs that cannot be restored, with the reason.
         skipped: files of other suffixes that folders and patterns have.
+        skipped_pictures: those of them that look like pictures, with what they are.
+        strict: whether those are failures.
     """
 
     output: str | None = None
@@ -31,6 +37,8 @@ class FilePlan:
     targets: dict[Path, Path] = field(default_factory=dict)
     failures: list[FileResult] = field(default_factory=list)
     skipped: int = 0
+    skipped_pictures: dict[Path, str] = field(default_factory=dict)
+    strict: bool = False
 
     def refuse(self, source: Path, why: Exception) -> None:
         """Note that `source` will not be restored."""
@@ -65,6 +73,7 @@ def plan_files(
     *,
     recursive: bool = False,
     compare: bool = False,
+    strict: bool = False,
 ) -> FilePlan:
     """Give each input its target; refuse those that would overwrite each other or an input.
 
@@ -77,6 +86,8 @@ def plan_files(
         output: a file or a folder; None if nothing will be written.
         recursive: folders mean what is in their sub-folders too, which `output` then has as well.
         compare: each file also becomes a before/after, STEM.before-after, beside its target.
+        strict: files of folders and patterns that look like pictures and are not read, such as
+            HEIC, are failures. Otherwise the log names them.
 
     Returns:
         The targets, and the inputs that cannot be restored with the reason.
@@ -94,7 +105,7 @@ def plan_files(
     """
     listed = [inputs] if isinstance(inputs, str | Path) else inputs
     sources = [Path(given) for given in listed]
-    plan = FilePlan(None if output is None else os.fspath(output), compare)
+    plan = FilePlan(None if output is None else os.fspath(output), compare, strict=strict)
     target_of = _naming(sources, plan.output)
     wishes: dict[tuple[Path, str], Path] = {}
     named: set[Path] = set()
@@ -207,8 +218,14 @@ def _matches(pattern: Path, plan: FilePlan) -> Iterator[Path]:
 def _if_known(path: Path, plan: FilePlan) -> Iterator[Path]:
     if path.suffix.lower() in INPUT_SUFFIXES or is_video(path):
         yield path
-    else:
-        plan.skipped += 1
+        return
+    plan.skipped += 1
+    if kind := skipped_picture(path):
+        plan.skipped_pictures[path] = kind
+        if plan.strict:
+            plan.refuse(path, ImageError(f"is {kind}"))
+        else:
+            logger.warning("skipped '%s', which is %s", path, kind)
 
 
 def _written(target: Path, compare: bool) -> list[Path]:

@@ -14,7 +14,8 @@ from typing import Any
 from maxim_deploy import runtime
 from maxim_deploy.errors import CancelledError, ImageError, UsageError
 from maxim_deploy.imaging import Rounding, check_rounding
-from maxim_deploy.imaging.files import check_output_suffix, read_image
+from maxim_deploy.imaging.files import check_output_suffix, read_image_size
+from maxim_deploy.imaging.limits import check_max_pixels
 from maxim_deploy.imaging.video import VideoEncoding, VideoReader, check_video_output, is_video
 from maxim_deploy.jobs.job import FileResult, ImageJob, Job
 from maxim_deploy.jobs.naming import FilePlan, comparison_beside, plan_files
@@ -34,6 +35,7 @@ def restore_file(
     rounding: Rounding = "nearest",
     self_ensemble: bool = False,
     encoding: VideoEncoding | None = None,
+    max_pixels: int | None = None,
     progress: Callable[[FileProgress], object] | None = None,
     cancel: threading.Event | None = None,
 ) -> FileResult:
@@ -49,6 +51,7 @@ def restore_file(
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
         encoding: of a video; None for the default.
+        max_pixels: as in `read_image`.
         progress: as in `restore_files`.
         cancel: as in `restore_files`.
 
@@ -80,6 +83,7 @@ def restore_file(
         rounding=rounding,
         self_ensemble=self_ensemble,
         encoding=encoding,
+        max_pixels=max_pixels,
         progress=progress,
         cancel=cancel,
     )
@@ -99,10 +103,12 @@ def restore_files(
     *,
     recursive: bool = False,
     compare: bool = False,
+    strict: bool = False,
     resume: bool = False,
     rounding: Rounding = "nearest",
     self_ensemble: bool = False,
     encoding: VideoEncoding | None = None,
+    max_pixels: int | None = None,
     progress: Callable[[FileProgress], object] | None = None,
     cancel: threading.Event | None = None,
     **load_options: Any,
@@ -122,16 +128,18 @@ def restore_files(
     Args:
         restorer: a restorer, or a bundle, which is loaded once there is something to restore.
         inputs: files, folders and patterns as `plan_files` takes them; or the plan that it
-            returned, and then `output`, `recursive` and `compare` are those of the plan.
+            returned, and then `output`, `recursive`, `compare` and `strict` are those of the plan.
         output: the file or folder to write.
         recursive: as in `plan_files`.
         compare: as in `plan_files`.
+        strict: as in `plan_files`.
         resume: leave alone what an earlier run with `resume` has finished, if it is whole and was
             made from the same input by the same bundle and options. What is finished is recorded
             in `.maxim-run.jsonl` beside the results, as `maxim-run --resume` does.
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
         encoding: of videos; None for the default.
+        max_pixels: of images, as in `read_image`.
         progress: called with each step, one call at a time: in the caller's thread as a file
             enters the network and after each frame of a video; with the result of a file as soon
             as there is one, in the thread that wrote it. Its exceptions end the run.
@@ -156,11 +164,12 @@ def restore_files(
         photos/a.jpg restored restored/a.png
     """
     check_rounding(rounding)
+    check_max_pixels(max_pixels)
     plan = inputs
     if not isinstance(plan, FilePlan):
-        plan = plan_files(plan, output, recursive=recursive, compare=compare)
-    elif output is not None or recursive or compare:
-        raise UsageError("output, recursive and compare are those of the plan; give them to it")
+        plan = plan_files(plan, output, recursive=recursive, compare=compare, strict=strict)
+    elif output is not None or recursive or compare or strict:
+        raise UsageError("output, recursive, compare and strict are the plan's; give them to it")
     if plan.output is None:
         raise UsageError("name the file or folder to write as output")
     if isinstance(restorer, str | Path):
@@ -172,6 +181,9 @@ def restore_files(
         of_network = restorer.info.settings
     settings = {**of_network, "rounding": rounding, "ensemble": self_ensemble}
     jobs = _jobs(plan, encoding or VideoEncoding(), settings if resume else None)
+    for job in jobs:
+        if isinstance(job, ImageJob):
+            job.max_pixels = max_pixels
     _make_writable(plan)
     stop = cancel or threading.Event()
 
@@ -196,8 +208,12 @@ def restore_files(
     return results()
 
 
-def read_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of an image, or of the frames of a video, upright.
+def read_size(path: str | Path, *, max_pixels: int | None = None) -> tuple[int, int]:
+    """Height and width of an image, or of the frames of a video, upright; no pixels are decoded.
+
+    Args:
+        path: the file.
+        max_pixels: of an image, as in `read_image`.
 
     Raises:
         ImageError: the image cannot be read.
@@ -210,8 +226,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
     """
     path = Path(path)
     if not is_video(path):
-        height, width = read_image(path).rgb.shape[:2]
-        return height, width
+        return read_image_size(path, max_pixels=max_pixels)
     reader = VideoReader(path)
     reader.close()
     return reader.height, reader.width
