@@ -21,7 +21,7 @@ import numpy as np
 from maxim_deploy._files import atomic_file
 from maxim_deploy.errors import ImageError, MissingDependencyError, UsageError, nearest
 from maxim_deploy.imaging._reasons import reason
-from maxim_deploy.imaging.formats.contents import Contents, upright_xmp
+from maxim_deploy.imaging.formats.contents import THUMBNAIL, Contents, upright_xmp
 from maxim_deploy.imaging.formats.exif import upright_exif
 from maxim_deploy.imaging.formats.reading import FORMATS_OF_16_BITS, contents_of
 from maxim_deploy.imaging.formats.writing import encoded, left_out
@@ -196,28 +196,33 @@ def _picture(path: Path, found: Contents, max_pixels: int | None) -> Picture:
     def complain(damage: str) -> None:
         logger.warning("image '%s': %s", path, damage)
 
+    orientation, exif, metadata = _settled(path, found)
     for damage in found.damage:
         complain(damage)
     for thing in found.left_out:
-        logger.warning("image '%s': left out: %s", path, thing)
-    orientation, exif, metadata = _settled(path, found)
+        # Every photograph of a camera has a thumbnail: a folder of them is no reason to warn.
+        level = logging.INFO if thing == THUMBNAIL else logging.WARNING
+        logger.log(level, "image '%s': left out: %s", path, thing)
     decoded = found.decode(found.icc_profile, complain)
     turn = orientation_from_exif(orientation).upright
     alpha = None if decoded.alpha is None else turn(decoded.alpha)
     rgb = turn(decoded.rgb)
-    return Picture(rgb, alpha, decoded.is_grey, decoded.icc_profile, exif, metadata)
+    left_out = tuple(found.left_out)
+    return Picture(rgb, alpha, decoded.is_grey, decoded.icc_profile, exif, metadata, left_out)
 
 
 def _settled(path: Path, found: Contents) -> tuple[int, bytes | None, Metadata]:
-    """The orientation, and the EXIF and the rest once it is applied.
+    """The orientation, and the EXIF and the rest once it is applied; a thumbnail is left out.
 
     Damaged EXIF costs a warning, and not the picture.
     """
     orientation, exif, metadata = found.orientation, None, found.metadata
     if found.exif:
         try:
-            of_exif, exif = upright_exif(found.exif)
+            of_exif, exif, had_thumbnail = upright_exif(found.exif)
             orientation = of_exif if orientation == 1 else orientation
+            if had_thumbnail and THUMBNAIL not in found.left_out:
+                found.left_out.append(THUMBNAIL)
         except ValueError as error:
             logger.warning("image '%s': damaged EXIF is left out: %s", path, error)
     if metadata.xmp:
@@ -225,6 +230,16 @@ def _settled(path: Path, found: Contents) -> tuple[int, bytes | None, Metadata]:
         metadata = replace(metadata, xmp=xmp)
         orientation = of_xmp if found.exif is None and orientation == 1 else orientation
     return orientation, exif, metadata
+
+
+def left_out_of(path: Path, picture: Picture) -> list[str]:
+    """What a picture carries and a file of this name will not, in words.
+
+    Raises:
+        UsageError: the suffix is not known.
+    """
+    check_output_suffix(path)
+    return list(left_out(_FORMAT_OF_SUFFIX[path.suffix.lower()], picture))
 
 
 def write_image(path: str | Path, rgb: Pixels, like: Picture | None = None) -> None:
@@ -256,7 +271,7 @@ def write_image(path: str | Path, rgb: Pixels, like: Picture | None = None) -> N
     _check_arrays(picture)
     check_output_holds(path, picture)
     image_format = _FORMAT_OF_SUFFIX[path.suffix.lower()]
-    for thing in left_out(image_format, picture):
+    for thing in left_out_of(path, picture):
         logger.warning("output '%s': left out: %s", path, thing)
     try:
         content = encoded(image_format, picture)

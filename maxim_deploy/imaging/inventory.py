@@ -67,16 +67,88 @@ _LIMITS = {
 _ALPHA = frozenset({"PNG", "TIFF", "WebP"})
 _16_BITS = frozenset({"PNG", "TIFF"})
 
+# What each format that is read can carry: kept, warned, refused.
+_READ: dict[str, tuple[str, str, str]] = {
+    "PNG": (
+        "transparency, 16 bits per channel, ICC profile, EXIF, XMP, IPTC and Photoshop resources, "
+        "resolution, text chunks, colour chunks, other chunks",
+        "chunks that depend on the pixels, damaged chunks, missing end marker",
+        "further frames, unknown critical chunks",
+    ),
+    "JPEG": (
+        "ICC profile, EXIF, XMP, extended XMP, IPTC and Photoshop resources, resolution, comments",
+        "thumbnail, gain maps and further pictures, data behind the picture, other segments, "
+        "broken profile of CMYK, missing end marker",
+        "12 bits per channel",
+    ),
+    "TIFF": (
+        "transparency, 16 bits per channel, ICC profile, EXIF, XMP, IPTC and Photoshop resources, "
+        "resolution",
+        "extra samples, reduced pages and masks, Photoshop's layers",
+        "further pages, floating-point samples, 32 bits per channel, raw photographs",
+    ),
+    "WebP": ("transparency, ICC profile, EXIF, XMP", "", "further frames"),
+    "AVIF": (
+        "transparency, ICC profile, EXIF, XMP, colour chunks",
+        "gain maps and further pictures",
+        "further frames, 10 bits per channel",
+    ),
+    "GIF": ("transparency, XMP, comments", "ICC profile", "further frames"),
+    "BMP": ("ICC profile, resolution", "", ""),
+    "PNM": ("comments", "", "16 bits per channel"),
+}
 
-def _written() -> list[Carried]:
+_READ_NOTES = {
+    ("PNG", "16 bits per channel"): "with the extra hdr",
+    ("TIFF", "16 bits per channel"): "with the extra hdr",
+    ("PNG", "other chunks"): "that are safe to copy",
+    ("PNG", "ICC profile"): "up to 64 MiB, else warned",
+    ("JPEG", "thumbnail"): "in the result, and in the log with -v",
+    ("AVIF", "colour chunks"): "its colour description, as cICP",
+}
+
+
+def _rows_of_reading() -> list[Carried]:
+    outcomes: tuple[Outcome, ...] = ("kept", "warned", "refused")
+    return [
+        Carried(f"from {name}", thing, outcome, _READ_NOTES.get((name, thing), ""))
+        for name, lists in _READ.items()
+        for outcome, things in zip(outcomes, lists, strict=True)
+        for thing in things.split(", ")
+        if thing
+    ]
+
+
+def _rows_of_writing() -> list[Carried]:
     rows = []
     for name, held in HOLDS.items():
-        kind = f"to {name}"
+        outcomes: dict[str, Outcome] = {
+            "transparency": "kept" if name in _ALPHA else "refused",
+            "16 bits per channel": "kept" if name in _16_BITS else "refused",
+            **{thing: "kept" if thing in held else "warned" for thing in THINGS},
+            "mode and owner of a file that is replaced": "kept",
+        }
         rows += [
-            Carried(kind, "transparency", "kept" if name in _ALPHA else "refused"),
-            Carried(kind, "16 bits per channel", "kept" if name in _16_BITS else "refused"),
+            Carried(f"to {name}", thing, outcome, _LIMITS.get((name, thing), ""))
+            for thing, outcome in outcomes.items()
         ]
-        for thing in THINGS:
-            outcome: Outcome = "kept" if thing in held else "warned"
-            rows.append(Carried(kind, thing, outcome, _LIMITS.get((name, thing), "")))
     return rows
+
+
+IMAGES = (*_rows_of_reading(), *_rows_of_writing())
+
+
+def table(rows: tuple[Carried, ...]) -> str:
+    """The rows as a table in Markdown: a line for each kind, with what is kept, warned, refused."""
+    lines = ["| | kept | warned | refused |", "|---|---|---|---|"]
+    for kind in dict.fromkeys(row.kind for row in rows):
+        cells = [
+            ", ".join(
+                f"{row.thing} ({row.note})" if row.note else row.thing
+                for row in rows
+                if (row.kind, row.outcome) == (kind, outcome)
+            )
+            for outcome in ("kept", "warned", "refused")
+        ]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -25,6 +25,7 @@ class Picture:
         icc_profile: the embedded profile that describes `rgb` (or its one grey channel).
         exif: the EXIF block, starting with `Exif`, without orientation, thumbnail and layout tags.
         metadata: what else the file carries, such as XMP, resolution and comments.
+        left_out: what the file carries and this picture does not, in words.
     """
 
     rgb: Pixels
@@ -33,3 +34,4 @@ class Picture:
     icc_profile: bytes | None = None
     exif: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    left_out: tuple[str, ...] = ()

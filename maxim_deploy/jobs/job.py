@@ -43,6 +43,7 @@ class FileResult:
         network_seconds: those of them that were spent in the network.
         frames: of a video, how many were restored.
         fps: of a video, how many frames were restored in a second of `seconds`.
+        left_out: what the input carries and the result does not, in words.
         cause: of a file that failed, the exception itself; not in `to_json`.
     """
 
@@ -56,6 +57,7 @@ class FileResult:
     network_seconds: float = 0.0
     frames: int | None = None
     fps: float | None = None
+    left_out: list[str] = field(default_factory=list)
     cause: Exception | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -176,6 +178,7 @@ class ImageJob(Job):
         picture = files.read_image(self.source, max_pixels=self.max_pixels)
         self.result.height, self.result.width = picture.rgb.shape[:2]
         files.check_output_holds(self.target, picture)
+        self.result.left_out = [*picture.left_out, *files.left_out_of(self.target, picture)]
         self.picture = picture
 
     def restore(self, network: Network, cancel: threading.Event) -> Generator[None]:  # noqa: ARG002

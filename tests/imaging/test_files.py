@@ -334,8 +334,8 @@ def damaged(folder: Path) -> dict[str, tuple[Path, str]]:
         "text": (b"hello", "damaged or not an image | expected PNG, JPEG"),
         "truncated": (good[:5000], "cannot be read: "),
         "truncated-jpeg": (jpeg[:2000], "cannot be read: image file is truncated"),
-        "header-only": (good[:20], "a PNG file that is damaged: "),
-        "broken-header": (good[:17] + b"\xff" + good[18:], "a PNG file that is damaged"),
+        "header-only": (good[:20], "holds damaged PNG: "),
+        "broken-header": (good[:17] + b"\xff" + good[18:], "holds damaged PNG"),
         "unknown-chunk": (png(8, 2, bytes(14), before=chunk(b"CgBI", b"1234")), "chunk CgBI"),
         "other-format": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "is PostScript"),
     }

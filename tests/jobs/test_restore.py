@@ -142,7 +142,7 @@ def test_a_network_that_fails_raises_its_own_error(folder: Path, inverter: Inver
     assert result.error == f"image 'a.png' | {str(error) or 'not enough memory'}"
     assert result.to_json().keys() == {
         *("input", "output", "status", "error", "height", "width"),
-        *("seconds", "network_seconds", "frames", "fps"),
+        *("seconds", "network_seconds", "frames", "fps", "left_out"),
     }
 
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from maxim_deploy.imaging.metadata import Metadata
 
+THUMBNAIL = "the thumbnail, which shows the picture before"
+"""What most photographs of cameras lose."""
+
 
 @dataclass
 class Decoded:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from fractions import Fraction
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from maxim_deploy.imaging.formats.directory import (
     Entries,
@@ -50,7 +50,21 @@ def outlives_the_file(tag: int) -> bool:
     return tag in _DESCRIPTIVE_TAGS or (tag > _LAST_LAYOUT_TAG and tag not in _FOREIGN_TAGS)
 
 
-def upright_exif(block: bytes) -> tuple[int, bytes | None]:
+class UprightExif(NamedTuple):
+    """An EXIF block once its orientation is applied.
+
+    Attributes:
+        orientation: what it was, 1 to 8.
+        block: with its prefix; None if nothing is left in it.
+        had_thumbnail: whether there was one.
+    """
+
+    orientation: int
+    block: bytes | None
+    had_thumbnail: bool
+
+
+def upright_exif(block: bytes) -> UprightExif:
     """The orientation in an EXIF block, and the block that holds once it is applied.
 
     Gone are the orientation, tags of storage, and the thumbnail, which would show the picture
@@ -58,9 +72,6 @@ def upright_exif(block: bytes) -> tuple[int, bytes | None]:
 
     Args:
         block: with or without its prefix.
-
-    Returns:
-        1 to 8, and the block with its prefix; None if nothing is left in it.
 
     Raises:
         ValueError: the block is damaged.
@@ -74,7 +85,7 @@ def upright_exif(block: bytes) -> tuple[int, bytes | None]:
     orientation = entries.get(ORIENTATION, shorts(header.order, 1)).numbers(header.order)
     kept = {tag for tag in entries if outlives_the_file(tag)}
     if not kept:
-        return _known(orientation), None
+        return UprightExif(_known(orientation), None, thumbnail_at > 0)
     (count,) = struct.unpack_from(f"{header.order}H", block, header.first)
     start = header.first + 2
     rows = [block[start + 12 * k : start + 12 * (k + 1)] for k in range(count)]
@@ -83,7 +94,8 @@ def upright_exif(block: bytes) -> tuple[int, bytes | None]:
     edited = bytearray(block)
     # The offset of the next directory, which was the thumbnail's, is among the zeros.
     edited[header.first : start + 12 * count + 4] = table.ljust(2 + 12 * count + 4, b"\0")
-    return _known(orientation), PREFIX + _without_thumbnail(edited, file, header, thumbnail_at)
+    whole = PREFIX + _without_thumbnail(edited, file, header, thumbnail_at)
+    return UprightExif(_known(orientation), whole, thumbnail_at > 0)
 
 
 def _known(orientation: tuple[int, ...]) -> int:

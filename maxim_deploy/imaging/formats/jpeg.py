@@ -14,7 +14,7 @@ from typing import BinaryIO
 from PIL import JpegImagePlugin
 
 from maxim_deploy.imaging.formats import exif, photoshop
-from maxim_deploy.imaging.formats.contents import Contents
+from maxim_deploy.imaging.formats.contents import THUMBNAIL, Contents
 from maxim_deploy.imaging.formats.pillow import decoded, opened
 from maxim_deploy.imaging.formats.spliced import Piece, Spliced
 from maxim_deploy.imaging.metadata import Metadata, Resolution, Unit
@@ -146,6 +146,8 @@ def _take(found: Contents, segments: list[_Segment]) -> None:
             resolution = _resolution(data)
         elif thing := _left_out(marker, data):
             found.left_out.append(thing)
+    if photoshop.has_thumbnail(resources):
+        found.left_out.append(THUMBNAIL)
     found.left_out = list(dict.fromkeys(found.left_out))
     found.icc_profile = b"".join(icc[number] for number in sorted(icc)) or None
     found.metadata = Metadata(
@@ -158,8 +160,10 @@ def _take(found: Contents, segments: list[_Segment]) -> None:
 
 
 def _left_out(marker: int, data: bytes) -> str | None:
-    if marker == _ADOBE or data.startswith(b"JFXX\0"):
-        return None  # how colours are stored; a thumbnail
+    if marker == _ADOBE:
+        return None  # how colours are stored
+    if data.startswith(b"JFXX\0"):
+        return THUMBNAIL
     if data.startswith(b"MPF\0"):
         return "the further pictures of the file (MPF), such as a gain map or a depth map"
     name = data.split(b"\0")[0][:20].decode("ascii", "replace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import BinaryIO
@@ -45,7 +46,7 @@ def avif(file: BinaryIO) -> Contents:
         if (primaries, transfer) not in ((1, 13), (2, 2), (1, 2)):
             # Of RGB, full range, as in PNG.
             colour = (b"cICP", bytes([primaries, transfer, 0, 1]))
-            found.metadata = Metadata(xmp=found.metadata.xmp, colour=(colour,))
+            found.metadata = replace(found.metadata, colour=(colour,))
     if b"tmap" in head:
         found.left_out.append("the gain map")
     return found
@@ -55,8 +56,12 @@ def gif(file: BinaryIO) -> Contents:
     """What a GIF file holds."""
     found = _from_pillow("GIF", GifImagePlugin.GifImageFile, file)
     file.seek(0)
-    if b"ICCRGBG1012" in file.read(_HEAD):
+    data = file.read()
+    if b"\x21\xff\x0bICCRGBG1012" in data:
         found.left_out.append("the ICC profile")
+    # The packet stands as it is, not in blocks, and a list of falling lengths ends it.
+    if xmp := re.search(rb"\x21\xff\x0bXMP DataXMP(.*?)\x01\xff\xfe", data, re.DOTALL):
+        found.metadata = replace(found.metadata, xmp=xmp[1])
     return found
 
 

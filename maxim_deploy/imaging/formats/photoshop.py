@@ -9,6 +9,11 @@ _IPTC = 0x0404
 _THUMBNAILS = (0x0409, 0x040C)  # they would show the picture before restoration
 
 
+def has_thumbnail(resources: bytes) -> bool:
+    """Whether there is one."""
+    return any(number in _THUMBNAILS for number, _, _ in _each(resources))
+
+
 def without_thumbnails(resources: bytes) -> bytes | None:
     """The same bytes without the thumbnails; None if nothing is left."""
     kept = [whole for number, whole, _ in _each(resources) if number not in _THUMBNAILS]

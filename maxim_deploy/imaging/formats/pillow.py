@@ -68,16 +68,18 @@ def decoded(
     Raises:
         Exception: of nearly any type; the file is damaged.
     """
-    pixels = _loaded(image)
+    memory = _loaded(image)
+    width, height = image.size
     is_grey = image.mode in ("1", "L", "LA")
-    if pixels is not None and image.mode == "L" and not image.has_transparency_data:
-        return Decoded(_three_channels(pixels[..., 0]), None, True, icc_profile)
-    if pixels is not None and image.mode == "RGBA":
-        alpha = pixels[..., 3].copy()
-        return Decoded(_without_fourth(pixels, image), alpha, False, icc_profile)
-    if pixels is not None and image.mode == "RGB" and not image.has_transparency_data:
-        return Decoded(_without_fourth(pixels, image), None, False, icc_profile)
-    del pixels
+    if memory is not None and image.mode == "RGBA":
+        alpha = memory.reshape(height, width, 4)[..., 3].copy()
+        return Decoded(_first_three(memory, image), alpha, False, icc_profile)
+    if memory is not None and not image.has_transparency_data:
+        if image.mode == "RGB":
+            return Decoded(_first_three(memory, image), None, False, icc_profile)
+        if image.mode == "L":
+            return Decoded(_three_times(memory.reshape(height, width)), None, True, icc_profile)
+    del memory
     source: Image.Image = image
     if image.mode == "CMYK":
         source, icc_profile = _rgb_from_cmyk(image, icc_profile, complain), None
@@ -90,37 +92,35 @@ def decoded(
 
 
 def _loaded(image: ImageFile.ImageFile) -> NDArray[np.uint8] | None:
-    """Decode into an array [H, W, bytes] that the image is a view of, if its format allows that."""
+    """Decode into memory of ours, [bytes], that the image is a view of, if its format allows it."""
     # A TIFF that lies on its side is decoded as stored, and then Pillow turns it.
     width, height = getattr(image, "_tile_size", image.size)
-    depth = _BYTES.get(image.mode, 4)
-    memory = np.empty(height * width * depth, np.uint8)
+    memory = np.empty(height * width * _BYTES.get(image.mode, 4), np.uint8)
     view = _core.map_buffer(memory, (width, height), "raw", 0, (image.mode, 0, 1))
     image.im = view
     image.load()
-    # GIF brings memory of its own; what stands on its side is copied.
-    return memory.reshape(height, width, depth) if image.im is view else None
+    # GIF brings memory of its own, and what Pillow has turned is a copy.
+    return memory if image.im is view else None
 
 
-def _three_channels(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _three_times(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rgb = np.empty((*grey.shape, 3), np.uint8)
     rgb[...] = grey[..., np.newaxis]
     return rgb
 
 
-def _without_fourth(pixels: NDArray[np.uint8], image: Image.Image) -> NDArray[np.uint8]:
-    """The first three of four channels, in the same memory; the image is then empty.
-
-    Rows move towards the beginning, so that each lands where only earlier ones were.
-    """
-    height, width, _ = pixels.shape
+def _first_three(memory: NDArray[np.uint8], image: Image.Image) -> NDArray[np.uint8]:
+    """The first three of four channels, [H, W, 3], in the same memory; the image is then empty."""
+    width, height = image.size
     image.im = _core.new("L", (1, 1))  # Pillow must not keep a view of what is freed
-    memory = pixels.base
-    assert isinstance(memory, np.ndarray)
-    flat = memory[: height * width * 3].reshape(height, width, 3)
+    four, three = memory.reshape(height, -1, 4), memory[: height * width * 3]
+    rows = three.reshape(height, width, 3)
+    # Towards the beginning: each row lands where only earlier ones were.
     for top in range(0, height, _ROWS):
-        flat[top : top + _ROWS] = pixels[top : top + _ROWS, :, :3].copy()
-    return flat
+        rows[top : top + _ROWS] = four[top : top + _ROWS, :, :3].copy()
+    del four, three, rows  # views, which freeing the end would leave without memory
+    memory.resize(height * width * 3, refcheck=False)
+    return memory.reshape(height, width, 3)
 
 
 def _copied(image: Image.Image, mode: str) -> NDArray[np.uint8]:

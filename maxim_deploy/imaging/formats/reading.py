@@ -33,7 +33,7 @@ def contents_of(kind: str, file: BinaryIO) -> Contents:
     try:
         found = _CONTENTS[kind](file)
     except (SyntaxError, ValueError) as error:
-        raise ImageError(f"is a {kind} file that is damaged: {reason(error)}") from error
+        raise ImageError(f"holds damaged {kind}: {reason(error)}") from error
     except ImportError as error:
         raise ImageError(
             f"is {kind}, which this build of Pillow does not read | convert it"

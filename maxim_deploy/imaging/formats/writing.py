@@ -31,12 +31,14 @@ def left_out(image_format: str, picture: Picture) -> Iterator[str]:
     held = HOLDS[image_format]
     too_long = jpeg_writing.too_long(picture) if image_format == "JPEG" else {}
     for thing, found in THINGS.items():
-        if found(picture) and thing not in held:
-            yield f"the {thing}, which {image_format} does not hold here,"
+        if (what := found(picture)) and thing not in held:
+            chunks = [name.decode() for name, _ in what] if thing.endswith(" chunks") else []
+            names = f" ({', '.join(dict.fromkeys(chunks))})" if chunks else ""
+            yield f"the {thing}{names}, which a {image_format} file of ours does not hold"
         elif thing in too_long:
             yield f"the {thing} ({too_long[thing]})"
     if _has_profile_of_grey(image_format, picture):
-        yield "the ICC profile of grey, as WebP holds RGB,"
+        yield "the ICC profile, which is of grey, and WebP holds RGB"
 
 
 def encoded(image_format: str, picture: Picture) -> list[bytes | memoryview]:
