@@ -216,11 +216,11 @@ def _settled(path: Path, found: Contents) -> tuple[int, bytes | None, Metadata]:
 
     Damaged EXIF costs a warning, and not the picture.
     """
-    orientation, exif, metadata = found.orientation, None, found.metadata
+    exif, metadata = None, found.metadata
+    of_exif = of_xmp = None
     if found.exif:
         try:
             of_exif, exif, had_thumbnail = upright_exif(found.exif)
-            orientation = of_exif if orientation == 1 else orientation
             if had_thumbnail and THUMBNAIL not in found.left_out:
                 found.left_out.append(THUMBNAIL)
         except ValueError as error:
@@ -228,8 +228,7 @@ def _settled(path: Path, found: Contents) -> tuple[int, bytes | None, Metadata]:
     if metadata.xmp:
         of_xmp, xmp = upright_xmp(metadata.xmp)
         metadata = replace(metadata, xmp=xmp)
-        orientation = of_xmp if found.exif is None and orientation == 1 else orientation
-    return orientation, exif, metadata
+    return found.orientation or of_exif or of_xmp or 1, exif, metadata
 
 
 def left_out_of(path: Path, picture: Picture) -> list[str]:

@@ -120,12 +120,12 @@ def skipped_picture(path: Path) -> str | None:
     suffix = path.suffix.lower()
     name, advice = _other_format(head) or ("", "")
     if name and name not in _NO_PICTURES:
-        return f"{name}, which is not read | {advice}"
+        return f"{name} is not read | {advice}"
     if suffix in _PICTURE_SUFFIXES:
-        return f"a {suffix} file, which is not read | {_EXPORT}"
+        return f"a {suffix} file is not read | {_EXPORT}"
     name = _read_format(head) or ""
     # "BM" and "P1" are the beginning of many a text.
-    return f"{name} by its content | name the file itself" if name in _CERTAIN else None
+    return f"holds {name} under another suffix | name the file itself" if name in _CERTAIN else None
 
 
 _NO_PICTURES = ("PDF", "PostScript", "a web page", _VIDEO)

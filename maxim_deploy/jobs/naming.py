@@ -223,9 +223,9 @@ def _if_known(path: Path, plan: FilePlan) -> Iterator[Path]:
     if kind := skipped_picture(path):
         plan.skipped_pictures[path] = kind
         if plan.strict:
-            plan.refuse(path, ImageError(f"is {kind}"))
+            plan.refuse(path, ImageError(kind))
         else:
-            logger.warning("skipped '%s', which is %s", path, kind)
+            logger.warning("skipped '%s': %s", path, kind)
 
 
 def _written(target: Path, compare: bool) -> list[Path]:

@@ -46,7 +46,7 @@ class Contents:
         icc_profile: as stored.
         exif: as stored, with or without a prefix.
         metadata: everything else that is kept.
-        orientation: by a field of the format itself; 1 if there is none.
+        orientation: by a field of the format itself, 1 to 8; None if there is none.
         left_out: what is not kept, in words.
         damage: what is wrong with the file and does not matter to its pixels, in words.
     """
@@ -60,7 +60,7 @@ class Contents:
     icc_profile: bytes | None = None
     exif: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
-    orientation: int = 1
+    orientation: int | None = None
     left_out: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
@@ -68,7 +68,7 @@ class Contents:
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>))([1-8])")
 
 
-def upright_xmp(xmp: bytes) -> tuple[int, bytes]:
-    """The orientation in an XMP packet, 1 if there is none, and the packet once it is applied."""
+def upright_xmp(xmp: bytes) -> tuple[int | None, bytes]:
+    """The orientation in an XMP packet, if there is one, and the packet once it is applied."""
     found = _XMP_ORIENTATION.search(xmp)
-    return int(found[2]) if found else 1, _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+    return int(found[2]) if found else None, _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)

@@ -19,7 +19,6 @@ from maxim_deploy.imaging.formats.directory import (
     longs,
     read_directory,
     read_header,
-    shorts,
 )
 from maxim_deploy.imaging.metadata import Resolution, Unit
 
@@ -54,12 +53,12 @@ class UprightExif(NamedTuple):
     """An EXIF block once its orientation is applied.
 
     Attributes:
-        orientation: what it was, 1 to 8.
+        orientation: what it was, 1 to 8; None if the block has none.
         block: with its prefix; None if nothing is left in it.
         had_thumbnail: whether there was one.
     """
 
-    orientation: int
+    orientation: int | None
     block: bytes | None
     had_thumbnail: bool
 
@@ -82,7 +81,7 @@ def upright_exif(block: bytes) -> UprightExif:
     if header.is_big:
         raise ValueError("EXIF is in the form of BigTIFF")
     entries, thumbnail_at = read_directory(file, header, header.first)
-    orientation = entries.get(ORIENTATION, shorts(header.order, 1)).numbers(header.order)
+    orientation = entries[ORIENTATION].numbers(header.order) if ORIENTATION in entries else ()
     kept = {tag for tag in entries if outlives_the_file(tag)}
     if not kept:
         return UprightExif(_known(orientation), None, thumbnail_at > 0)
@@ -98,8 +97,8 @@ def upright_exif(block: bytes) -> UprightExif:
     return UprightExif(_known(orientation), whole, thumbnail_at > 0)
 
 
-def _known(orientation: tuple[int, ...]) -> int:
-    return orientation[0] if orientation and orientation[0] in range(1, 9) else 1
+def _known(orientation: tuple[int, ...]) -> int | None:
+    return orientation[0] if orientation and orientation[0] in range(1, 9) else None
 
 
 def _without_thumbnail(block: bytearray, file: io.BytesIO, header: Header, at: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import struct
 from collections.abc import Callable
@@ -33,7 +34,9 @@ def avif(file: BinaryIO) -> Contents:
     Raises:
         ImportError: this build of Pillow does not read AVIF.
     """
-    from PIL import AvifImagePlugin  # from Pillow 11.3 on
+    if importlib.util.find_spec("PIL._avif") is None:  # from Pillow 11.3 on, if libavif is there
+        raise ImportError
+    from PIL import AvifImagePlugin
 
     found = _from_pillow("AVIF", AvifImagePlugin.AvifImageFile, file)
     file.seek(0)

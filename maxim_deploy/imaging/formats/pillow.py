@@ -93,13 +93,13 @@ def decoded(
 
 def _loaded(image: ImageFile.ImageFile) -> NDArray[np.uint8] | None:
     """Decode into memory of ours, [bytes], that the image is a view of, if its format allows it."""
-    # A TIFF that lies on its side is decoded as stored, and then Pillow turns it.
+    # Of a TIFF that lies on its side, `size` is the upright one until it is decoded.
     width, height = getattr(image, "_tile_size", image.size)
     memory = np.empty(height * width * _BYTES.get(image.mode, 4), np.uint8)
     view = _core.map_buffer(memory, (width, height), "raw", 0, (image.mode, 0, 1))
     image.im = view
     image.load()
-    # GIF brings memory of its own, and what Pillow has turned is a copy.
+    # GIF brings memory of its own.
     return memory if image.im is view else None
 
 

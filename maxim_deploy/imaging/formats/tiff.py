@@ -59,8 +59,7 @@ def contents(file: BinaryIO) -> Contents:
     height, width = tags.number(Tag.LENGTH, 0), tags.number(Tag.WIDTH, 0)
     decode = partial(_sixteen_bits, file, tags) if bits == 16 else partial(_eight_bits, file)
     found = Contents("TIFF", height, width, decode, bits)
-    # Pillow turns 8 bits upright as it decodes them.
-    found.orientation = tags.number(exif.ORIENTATION, 1) if bits == 16 else 1
+    found.orientation = tags.number(exif.ORIENTATION, 0) or None
     others = [_Tags(page, header.order).number(_SUBFILE, 0) for page in pages[1:]]
     found.frames = 1 + sum(not kind & (_REDUCED | _MASK) for kind in others)
     found.left_out = list(_left_out(tags, len(others)))
@@ -125,11 +124,18 @@ def _resources(tags: _Tags) -> bytes | None:
     return resources or None
 
 
+class _AsStored(TiffImagePlugin.TiffImageFile):
+    """Pillow turns a TIFF upright once it is decoded, and says its size accordingly."""
+
+    def load_end(self) -> None:
+        self._size = self.im.size
+
+
 def _eight_bits(
     file: BinaryIO, icc_profile: bytes | None, complain: Callable[[str], None]
 ) -> Decoded:
     file.seek(0)
-    return decoded(opened(TiffImagePlugin.TiffImageFile, file), icc_profile, complain)
+    return decoded(opened(_AsStored, file), icc_profile, complain)
 
 
 def _sixteen_bits(
