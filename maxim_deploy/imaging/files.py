@@ -23,8 +23,9 @@ from maxim_deploy.errors import ImageError, MissingDependencyError, UsageError, 
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.formats.contents import THUMBNAIL, Contents, upright_xmp
 from maxim_deploy.imaging.formats.exif import upright_exif
-from maxim_deploy.imaging.formats.reading import FORMATS_OF_16_BITS, contents_of
+from maxim_deploy.imaging.formats.reading import contents_of
 from maxim_deploy.imaging.formats.writing import encoded, left_out
+from maxim_deploy.imaging.inventory import WITH_16_BITS, WITH_ALPHA
 from maxim_deploy.imaging.kinds import read_format
 from maxim_deploy.imaging.limits import check_max_pixels, check_pixels
 from maxim_deploy.imaging.metadata import Metadata
@@ -45,7 +46,6 @@ _FORMAT_OF_SUFFIX = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-_FORMATS_WITH_ALPHA = ("PNG", "WebP", "TIFF")
 _LARGEST_SIDE = {"JPEG": 65500, "WebP": 16383}  # of libjpeg, and of the WebP format
 
 logger = logging.getLogger(__name__)
@@ -96,12 +96,12 @@ def check_output_holds(path: Path, picture: Picture) -> None:
     """
     check_output_suffix(path)
     image_format = _FORMAT_OF_SUFFIX[path.suffix.lower()]
-    if picture.rgb.dtype == np.uint16 and image_format not in FORMATS_OF_16_BITS:
+    if picture.rgb.dtype == np.uint16 and image_format not in WITH_16_BITS:
         raise ImageError(
             f"output '{path}' | {image_format} cannot hold the 16 bits per channel of the input | "
             "write .png or .tif"
         )
-    if picture.alpha is not None and image_format not in _FORMATS_WITH_ALPHA:
+    if picture.alpha is not None and image_format not in WITH_ALPHA:
         raise ImageError(
             f"output '{path}' | {image_format} cannot hold the transparency of the input | "
             "write .png, .webp or .tif, or remove the alpha channel from the input"
@@ -158,7 +158,7 @@ def read_image_size(path: str | Path, *, max_pixels: int | None = None) -> tuple
     check_max_pixels(max_pixels)
 
     def size(found: Contents) -> tuple[int, int]:
-        check_pixels(found.height, found.width, found.bits, max_pixels)
+        check_pixels(found, max_pixels)
         orientation, _, _ = _settled(path, found)
         is_turned = orientation_from_exif(orientation).is_transposed
         return (found.width, found.height) if is_turned else (found.height, found.width)
@@ -191,7 +191,7 @@ def _opened(path: Path, use: Callable[[Contents], T]) -> T:
 
 
 def _picture(path: Path, found: Contents, max_pixels: int | None) -> Picture:
-    check_pixels(found.height, found.width, found.bits, max_pixels)
+    check_pixels(found, max_pixels)
 
     def complain(damage: str) -> None:
         logger.warning("image '%s': %s", path, damage)

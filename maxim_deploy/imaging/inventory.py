@@ -64,15 +64,17 @@ _LIMITS = {
     ("WebP", "ICC profile"): "of grey pictures warned",
 }
 
-_ALPHA = frozenset({"PNG", "TIFF", "WebP"})
-_16_BITS = frozenset({"PNG", "TIFF"})
+WITH_ALPHA = ("PNG", "WebP", "TIFF")
+WITH_16_BITS = ("PNG", "TIFF")
+"""Of the formats that are written; they are read with 16 bits as well."""
 
 # What each format that is read can carry: kept, warned, refused.
 _READ: dict[str, tuple[str, str, str]] = {
     "PNG": (
         "transparency, 16 bits per channel, ICC profile, EXIF, XMP, IPTC and Photoshop resources, "
         "resolution, text chunks, colour chunks, other chunks",
-        "chunks that depend on the pixels, damaged chunks, missing end marker",
+        "chunks that depend on the pixels, data behind the picture, damaged chunks, "
+        "missing end marker",
         "further frames, unknown critical chunks",
     ),
     "JPEG": (
@@ -123,8 +125,8 @@ def _rows_of_writing() -> list[Carried]:
     rows = []
     for name, held in HOLDS.items():
         outcomes: dict[str, Outcome] = {
-            "transparency": "kept" if name in _ALPHA else "refused",
-            "16 bits per channel": "kept" if name in _16_BITS else "refused",
+            "transparency": "kept" if name in WITH_ALPHA else "refused",
+            "16 bits per channel": "kept" if name in WITH_16_BITS else "refused",
             **{thing: "kept" if thing in held else "warned" for thing in THINGS},
             "mode and owner of a file that is replaced": "kept",
         }

@@ -73,11 +73,7 @@ _OTHERS = (
     _Other("Targa", (b"TRUEVISION-XFILE",), _EXPORT),
     _Other("PDF", (b"%PDF",), "render its pages as PNG"),
     _Other("PostScript", (b"%!PS", b"\xc5\xd0\xd3\xc6"), "render it as PNG"),
-    _Other(
-        "a web page",
-        _HTML,
-        "download the image itself",
-    ),
+    _Other("a web page", _HTML, "download the image itself"),
 )
 
 _PICTURE_SUFFIXES = frozenset(
@@ -112,11 +108,7 @@ def skipped_picture(path: Path) -> str | None:
 
     None if it does not look like one, or cannot be read.
     """
-    try:
-        # Opening a pipe would wait for its other end.
-        head = path.open("rb").read(_HEAD) if path.is_file() else b""
-    except OSError:
-        head = b""
+    head = _head(path)
     suffix = path.suffix.lower()
     name, advice = _other_format(head) or ("", "")
     if name and name not in _NO_PICTURES:
@@ -126,6 +118,17 @@ def skipped_picture(path: Path) -> str | None:
     name = _read_format(head) or ""
     # "BM" and "P1" are the beginning of many a text.
     return f"holds {name} under another suffix | name the file itself" if name in _CERTAIN else None
+
+
+def _head(path: Path) -> bytes:
+    """The beginning of a file; nothing of what cannot be read."""
+    if not path.is_file():  # opening a pipe would wait for its other end
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return b""
 
 
 _NO_PICTURES = ("PDF", "PostScript", "a web page", _VIDEO)

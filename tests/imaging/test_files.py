@@ -290,7 +290,7 @@ def test_a_multi_picture_jpeg_is_its_first_picture(tmp_path: Path):
 def test_more_pixels_than_the_caller_allows(tmp_path: Path, suffix: str):
     path = saved(tmp_path / f"a{suffix}", Image.new("RGB", (15, 14)))
     assert read_image(path, max_pixels=210).rgb.shape == (14, 15, 3)
-    words = r"14x15, 210 pixels, and the limit is 209 \| raise max_pixels"
+    words = r"14x15, 210 pixels, and the limit is 209 \| raise the limit, max_pixels"
     with pytest.raises(ImageError, match=words):
         read_image(path, max_pixels=209)
     with pytest.raises(UsageError, match="max_pixels is 0"):

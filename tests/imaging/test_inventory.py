@@ -169,6 +169,7 @@ READ: dict[tuple[str, str], tuple[Callable[[], bytes], Any]] = {
     ("PNG", "colour chunks"): (lambda: png(chunk(*CICP)), (CICP,)),
     ("PNG", "other chunks"): (lambda: png(chunk(b"abCd", b"?")), ((b"abCd", b"?"),)),
     ("PNG", "chunks that depend on the pixels"): (lambda: png(chunk(b"bKGD", bytes(6))), "bKGD"),
+    ("PNG", "data behind the picture"): (lambda: png() + b"old", "3 bytes behind the picture"),
     ("PNG", "damaged chunks"): (lambda: png(chunk(b"tEXt", b"a\0b")[:-1] + b"?"), "chunk tEXt"),
     ("PNG", "missing end marker"): (lambda: png()[:-12], "the end marker is missing"),
     ("PNG", "further frames"): (lambda: animated("PNG"), "has 2 frames"),

@@ -27,6 +27,9 @@ XMP, XMP_EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xm
 ICC, PHOTOSHOP = b"ICC_PROFILE\0", b"Photoshop 3.0\0"
 UNITS: dict[int, Unit] = {0: "aspect", 1: "inch", 2: "centimetre"}
 
+_FURTHER = "the further pictures of the file, such as a gain map or a depth map"
+_PADDING = b"\0 \r\n"
+
 # A marker is FF and a byte; in entropy-coded data FF00 is a byte, FFD0 to FFD7 are restarts.
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 
@@ -44,34 +47,30 @@ def contents(file: BinaryIO) -> Contents:
 
     Raises:
         SyntaxError: it is damaged beyond reading.
+        OSError: it ends before its pixels do.
     """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         segments = list(_segments(data))
-        size = len(data)
-        behind = data[segments[-1].end :].strip(b"\0 \r\n") if segments else b""
-    ends = segments[-1].marker == _END if segments else False
+        if not segments:
+            raise SyntaxError("there is nothing behind the first marker")
+        size, behind = len(data), data[segments[-1].end :].strip(_PADDING)
     ancillary = [s for s in segments if s.marker == COMMENT or 0xE0 <= s.marker <= 0xEF]
     # Segments JFIF and Adobe say how colours are stored. The library needs no other of these.
     needed = [s for s in segments if s not in ancillary or s.marker in (_JFIF, _ADOBE)]
     pieces: list[Piece] = [b"\xff\xd8", *((s.start, s.end) for s in needed)]
-    if not ends:
-        _check_scans(segments)
-        pieces.append((segments[-1].end if segments else 2, size))
-        # The decoder looks eight bytes ahead. A file that lacks more than its end still fails.
-        pieces.append(bytes(8) + (b"\xff\xd9" if _is_progressive(segments) else b""))
+    is_ended = segments[-1].marker == _END
+    if not is_ended:
+        pieces += [(segments[-1].end, size), _ending(segments)]
     image = opened(JpegImagePlugin.JpegImageFile, Spliced(file, pieces))
     found = Contents("JPEG", image.height, image.width, partial(decoded, image))
     found.bits = next((s.data[0] for s in segments if s.marker in _FRAMES and s.data), 8)
-    if not ends:
+    if not is_ended:
         found.damage.append("the end marker is missing")
     _take(found, ancillary)
-    if behind and not any("MPF" in thing for thing in found.left_out):
+    if behind and _FURTHER not in found.left_out:
         is_picture = behind.startswith(b"\xff\xd8")
-        found.left_out.append(
-            "the further pictures behind the first, such as a gain map or a depth map"
-            if is_picture
-            else f"{len(behind):,} bytes behind the picture, such as a video"
-        )
+        video = f"{len(behind):,} bytes behind the picture, such as a video"
+        found.left_out.append(_FURTHER if is_picture else video)
     return found
 
 
@@ -98,23 +97,30 @@ def _segments(data: mmap.mmap) -> Iterator[_Segment]:
         at = end
 
 
-def _is_progressive(segments: list[_Segment]) -> bool:
-    return any(segment.marker in _PROGRESSIVE for segment in segments)
+def _ending(segments: list[_Segment]) -> bytes:
+    """What stands for a missing end.
+
+    The decoder looks eight bytes ahead: with these it reads a file that lacks its end only, and
+    still refuses one that lacks more. Of progressive files it wants the end marker itself.
+
+    Raises:
+        OSError: a progressive file lacks more.
+    """
+    frame = next((s.data for s in segments if s.marker in _PROGRESSIVE), None)
+    if frame is None:
+        return bytes(8)
+    _check_scans(frame, segments)
+    return bytes(8) + b"\xff\xd9"
 
 
-def _check_scans(segments: list[_Segment]) -> None:
-    """Whether a progressive file without its end has all scans, so that no detail is missing.
-
-    The decoder would take any number of scans for the whole. Of another file it tells itself.
+def _check_scans(frame: bytes, segments: list[_Segment]) -> None:
+    """Whether a progressive file has all scans; the decoder takes any number of them for the whole.
 
     Raises:
         OSError: scans are missing.
     """
-    frame = next((s.data for s in segments if s.marker in _PROGRESSIVE), b"")
-    if not frame:
-        return
-    components = frame[6::3]
-    missing = {(component, k) for component in components for k in range(64)}
+    # Each scan refines coefficients of some components down to a bit; all must get down to bit 0.
+    missing = {(component, k) for component in frame[6::3] for k in range(64)}
     for scan in (s.data for s in segments if s.marker == _SCAN):
         first, last, bits = scan[-3:]
         if bits & 15 == 0:
@@ -165,9 +171,9 @@ def _left_out(marker: int, data: bytes) -> str | None:
     if data.startswith(b"JFXX\0"):
         return THUMBNAIL
     if data.startswith(b"MPF\0"):
-        return "the further pictures of the file (MPF), such as a gain map or a depth map"
+        return _FURTHER
     name = data.split(b"\0")[0][:20].decode("ascii", "replace")
-    return f"segment APP{marker - 0xE0} ({name})" if name.isprintable() else f"APP{marker - 0xE0}"
+    return f"segment APP{marker - 0xE0}" + (f" ({name})" if name.isprintable() else "")
 
 
 def _resolution(jfif: bytes) -> Resolution | None:

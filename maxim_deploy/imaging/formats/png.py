@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import zlib
@@ -69,6 +70,8 @@ def contents(file: BinaryIO) -> Contents:
     found = Contents("PNG", height, width, decode, bits)
     if chunks[-1].kind != b"IEND":
         found.damage.append("the end marker is missing")
+    elif behind := max(0, file.seek(0, io.SEEK_END) - chunks[-1].end):
+        found.left_out.append(f"{behind:,} bytes behind the picture")
     _Sorting(found).take(chunks)
     return found
 

@@ -9,8 +9,7 @@ from maxim_deploy.errors import ImageError
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.formats import jpeg, others, png, tiff
 from maxim_deploy.imaging.formats.contents import Contents
-
-FORMATS_OF_16_BITS = ("PNG", "TIFF")
+from maxim_deploy.imaging.inventory import WITH_16_BITS
 
 _CONTENTS: dict[str, Callable[[BinaryIO], Contents]] = {
     "PNG": png.contents,
@@ -43,9 +42,9 @@ def contents_of(kind: str, file: BinaryIO) -> Contents:
             f"has {found.frames} frames, of which all but one would be dropped | "
             "split it into files of one frame each"
         )
-    if found.bits > 8 and not (found.bits == 16 and kind in FORMATS_OF_16_BITS):
+    if found.bits > 8 and not (found.bits == 16 and kind in WITH_16_BITS):
         raise ImageError(
             f"has {found.bits} bits per channel, and reading 8 would silently drop the rest | "
-            f"16 are read from {' and '.join(FORMATS_OF_16_BITS)} | convert the file"
+            f"16 are read from {' and '.join(WITH_16_BITS)} | convert the file"
         )
     return found
