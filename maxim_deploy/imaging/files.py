@@ -228,7 +228,10 @@ def _settled(path: Path, found: Contents) -> tuple[int, bytes | None, Metadata]:
     if metadata.xmp:
         of_xmp, xmp = upright_xmp(metadata.xmp)
         metadata = replace(metadata, xmp=xmp)
-    return found.orientation or of_exif or of_xmp or 1, exif, metadata
+    orientation = found.orientation or of_exif or of_xmp or 1
+    if metadata.resolution and orientation_from_exif(orientation).is_transposed:
+        metadata = replace(metadata, resolution=metadata.resolution.transposed())
+    return orientation, exif, metadata
 
 
 def left_out_of(path: Path, picture: Picture) -> list[str]:

@@ -19,6 +19,10 @@ class Resolution:
     y: Fraction
     unit: Unit
 
+    def transposed(self) -> Resolution:
+        """Of a picture whose rows and columns are exchanged."""
+        return Resolution(self.y, self.x, self.unit)
+
     def in_unit(self, *allowed: Unit) -> Resolution:
         """The same resolution in the unit that it has, if that is allowed, or else in the first."""
         if self.unit in allowed or self.unit == "aspect":

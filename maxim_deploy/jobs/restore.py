@@ -180,10 +180,7 @@ def restore_files(
     else:
         of_network = restorer.info.settings
     settings = {**of_network, "rounding": rounding, "ensemble": self_ensemble}
-    jobs = _jobs(plan, encoding or VideoEncoding(), settings if resume else None)
-    for job in jobs:
-        if isinstance(job, ImageJob):
-            job.max_pixels = max_pixels
+    jobs = _jobs(plan, encoding or VideoEncoding(), max_pixels, settings if resume else None)
     _make_writable(plan)
     stop = cancel or threading.Event()
 
@@ -232,7 +229,12 @@ def read_size(path: str | Path, *, max_pixels: int | None = None) -> tuple[int, 
     return reader.height, reader.width
 
 
-def _jobs(plan: FilePlan, encoding: VideoEncoding, settings: dict[str, Any] | None) -> list[Job]:
+def _jobs(
+    plan: FilePlan,
+    encoding: VideoEncoding,
+    max_pixels: int | None,
+    settings: dict[str, Any] | None,
+) -> list[Job]:
     """A job for each file; `settings` are what results depend on, if a record is to be kept."""
     for_images = for_videos = None
     if settings is not None:
@@ -245,7 +247,7 @@ def _jobs(plan: FilePlan, encoding: VideoEncoding, settings: dict[str, Any] | No
         if is_video(source):
             jobs.append(VideoJob(source, target, comparison, for_videos, encoding=encoding))
         else:
-            jobs.append(ImageJob(source, target, comparison, for_images))
+            jobs.append(ImageJob(source, target, comparison, for_images, max_pixels=max_pixels))
     return jobs
 
 

@@ -107,6 +107,14 @@ def test_entries_that_point_outside_are_left_out() -> None:
     assert set(exif_entries(found.block)[0]) == {0x8769}
 
 
+def test_the_resolution_turns_with_the_picture(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif, dpi=(204, 98))
+    resolution = read_image(tmp_path / "a.jpg").metadata.resolution
+    assert resolution is not None and (resolution.x, resolution.y) == (98, 204)
+
+
 @pytest.mark.parametrize(
     ("orientation", "xmp_says", "shape"), [(None, 6, (5, 6, 3)), (1, 6, (6, 5, 3))]
 )

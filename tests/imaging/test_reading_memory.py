@@ -38,8 +38,6 @@ def photograph(mode: str = "RGB", size: tuple[int, int] = (3000, 2000)) -> Image
     [
         ("a.jpg", "RGB", 1, 1.7),
         ("a.jpg", "RGB", 6, 2.2),
-        ("a.jpg", "L", 1, 1.7),
-        ("a.png", "RGB", 1, 1.7),
         ("a.png", "RGBA", 6, 2.2),
     ],
 )
