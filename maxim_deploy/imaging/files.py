@@ -159,7 +159,7 @@ def read_image_size(path: str | Path, *, max_pixels: int | None = None) -> tuple
 
     def size(found: Contents) -> tuple[int, int]:
         check_pixels(found, max_pixels)
-        orientation, _, _ = _settled(path, found)
+        orientation, _, _ = _settled(found)
         is_turned = orientation_from_exif(orientation).is_transposed
         return (found.width, found.height) if is_turned else (found.height, found.width)
 
@@ -196,7 +196,7 @@ def _picture(path: Path, found: Contents, max_pixels: int | None) -> Picture:
     def complain(damage: str) -> None:
         logger.warning("image '%s': %s", path, damage)
 
-    orientation, exif, metadata = _settled(path, found)
+    orientation, exif, metadata = _settled(found)
     for damage in found.damage:
         complain(damage)
     for thing in found.left_out:
@@ -211,11 +211,8 @@ def _picture(path: Path, found: Contents, max_pixels: int | None) -> Picture:
     return Picture(rgb, alpha, decoded.is_grey, decoded.icc_profile, exif, metadata, left_out)
 
 
-def _settled(path: Path, found: Contents) -> tuple[int, bytes | None, Metadata]:
-    """The orientation, and the EXIF and the rest once it is applied; a thumbnail is left out.
-
-    Damaged EXIF costs a warning, and not the picture.
-    """
+def _settled(found: Contents) -> tuple[int, bytes | None, Metadata]:
+    """The orientation, and the EXIF and the rest once it is applied; notes what is left out."""
     exif, metadata = None, found.metadata
     of_exif = of_xmp = None
     if found.exif:
@@ -224,7 +221,7 @@ def _settled(path: Path, found: Contents) -> tuple[int, bytes | None, Metadata]:
             if had_thumbnail and THUMBNAIL not in found.left_out:
                 found.left_out.append(THUMBNAIL)
         except ValueError as error:
-            logger.warning("image '%s': damaged EXIF is left out: %s", path, error)
+            found.damage.append(f"damaged EXIF is left out: {error}")
     if metadata.xmp:
         of_xmp, xmp = upright_xmp(metadata.xmp)
         metadata = replace(metadata, xmp=xmp)

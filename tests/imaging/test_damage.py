@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image
 
 from maxim_deploy.errors import ImageError
 from maxim_deploy.imaging.files import read_image
+from maxim_deploy.imaging.formats import png
 from maxim_deploy.imaging.formats.spliced import Spliced
 
 SMOOTH = np.linspace(0, 255, 96 * 80 * 3).reshape(96, 80, 3).astype(np.uint8)
@@ -53,6 +56,18 @@ def test_padding_behind_a_jpeg_is_no_data(tmp_path: Path, caplog, end: bytes):
     assert caplog.text == "" or end.startswith(b"\xff")
 
 
+@pytest.mark.parametrize("head", [b"\1\2", b"\2\2", b""])
+def test_an_incomplete_profile_of_a_jpeg_costs_the_profile(tmp_path: Path, caplog, head: bytes):
+    content, expected = stored(tmp_path / "a.jpg")
+    data = b"ICC_PROFILE\0" + head
+    segment = struct.pack(">BBH", 0xFF, 0xE2, len(data) + 2) + data
+    (tmp_path / "a.jpg").write_bytes(content[:20] + segment + content[20:])
+    picture = read_image(tmp_path / "a.jpg")
+    assert np.array_equal(picture.rgb, expected)
+    assert picture.icc_profile is None
+    assert "the ICC profile is incomplete" in caplog.text
+
+
 def test_a_png_without_its_end_or_with_bad_checksums_is_read_whole(tmp_path: Path, caplog):
     content, expected = stored(tmp_path / "a.png")
     bad = b"".join(chunk(kind, b"a\0b")[:-1] + b"?" for kind in (b"tEXt", b"gAMA", b"iCCP"))
@@ -77,10 +92,6 @@ def test_a_broken_profile_of_a_png_costs_the_profile(tmp_path: Path, caplog, pro
 def test_a_profile_that_inflates_without_end_costs_the_profile(
     tmp_path: Path, caplog, monkeypatch: pytest.MonkeyPatch
 ):
-    import zlib
-
-    from maxim_deploy.imaging.formats import png
-
     monkeypatch.setattr(png, "MOST_BYTES", 1000)
     content, _ = stored(tmp_path / "a.png")
     bomb = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(1001)))

@@ -25,6 +25,8 @@ _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _JFIF, _ADOBE = 0xE0, 0xEE
 XMP, XMP_EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 ICC, PHOTOSHOP = b"ICC_PROFILE\0", b"Photoshop 3.0\0"
+_JFIF_MARK = b"JFIF\0"
+_KNOWN = (exif.PREFIX, XMP, XMP_EXTENSION, ICC, PHOTOSHOP, _JFIF_MARK)
 UNITS: dict[int, Unit] = {0: "aspect", 1: "inch", 2: "centimetre"}
 
 _FURTHER = "the further pictures of the file, such as a gain map or a depth map"
@@ -131,55 +133,52 @@ def _check_scans(frame: bytes, segments: list[_Segment]) -> None:
 
 def _take(found: Contents, segments: list[_Segment]) -> None:
     """Sort what the segments carry into what is kept and what is left out."""
-    icc: dict[int, bytes] = {}
-    resources, comments, extension = b"", [], []
-    xmp = resolution = None
-    for segment in segments:
-        marker, data = segment.marker, segment.data
-        if marker == COMMENT:
-            comments.append(data)
-        elif data.startswith(exif.PREFIX) and marker == 0xE1:
-            found.exif = (found.exif or exif.PREFIX) + data.removeprefix(exif.PREFIX)
-        elif data.startswith(XMP):
-            xmp = data.removeprefix(XMP)
-        elif data.startswith(XMP_EXTENSION):
-            extension.append(data)
-        elif data.startswith(ICC) and marker == 0xE2:
-            icc[data[len(ICC)]] = data[len(ICC) + 2 :]
-        elif data.startswith(PHOTOSHOP):
-            resources += data.removeprefix(PHOTOSHOP)
-        elif data.startswith(b"JFIF\0"):
-            resolution = _resolution(data)
-        elif thing := _left_out(marker, data):
-            found.left_out.append(thing)
-    if photoshop.has_thumbnail(resources):
-        found.left_out.append(THUMBNAIL)
-    found.left_out = list(dict.fromkeys(found.left_out))
-    found.icc_profile = b"".join(icc[number] for number in sorted(icc)) or None
+    carriers = [segment for segment in segments if segment.marker != COMMENT]
+
+    def having(prefix: bytes) -> list[bytes]:
+        return [s.data[len(prefix) :] for s in carriers if s.data.startswith(prefix)]
+
+    if blocks := having(exif.PREFIX):
+        found.exif = exif.PREFIX + b"".join(blocks)
+    found.icc_profile = _icc_profile(having(ICC), found.damage)
+    resources = b"".join(having(PHOTOSHOP))
     found.metadata = Metadata(
-        xmp=xmp,
-        xmp_extension=tuple(extension),
+        xmp=next(iter(having(XMP)), None),
+        xmp_extension=tuple(XMP_EXTENSION + data for data in having(XMP_EXTENSION)),
         photoshop=photoshop.without_thumbnails(resources),
-        resolution=resolution,
-        comments=tuple(comments),
+        resolution=next((_resolution(data) for data in having(_JFIF_MARK)), None),
+        comments=tuple(s.data for s in segments if s.marker == COMMENT),
     )
+    unknown = [s for s in carriers if s.marker != _ADOBE and not s.data.startswith(_KNOWN)]
+    thumbnails = [THUMBNAIL] * photoshop.has_thumbnail(resources)
+    found.left_out = list(dict.fromkeys([*map(_left_out, unknown), *thumbnails]))
 
 
-def _left_out(marker: int, data: bytes) -> str | None:
-    if marker == _ADOBE:
-        return None  # how colours are stored
-    if data.startswith(b"JFXX\0"):
+def _icc_profile(pieces: list[bytes], damage: list[str]) -> bytes | None:
+    """Pieces begin with their number and how many there are."""
+    ordered = sorted(pieces)
+    heads = [bytes([number, len(ordered)]) for number in range(1, len(ordered) + 1)]
+    if [piece[:2] for piece in ordered] != heads:
+        damage.append("the ICC profile is incomplete and left out")
+        return None
+    return b"".join(piece[2:] for piece in ordered) or None
+
+
+def _left_out(segment: _Segment) -> str:
+    """What a segment carries that is not kept, in words."""
+    if segment.data.startswith(b"JFXX\0"):
         return THUMBNAIL
-    if data.startswith(b"MPF\0"):
+    if segment.data.startswith(b"MPF\0"):
         return _FURTHER
-    name = data.split(b"\0")[0][:20].decode("ascii", "replace")
-    return f"segment APP{marker - 0xE0}" + (f" ({name})" if name.isprintable() else "")
+    name = segment.data.split(b"\0")[0][:20].decode("ascii", "replace")
+    number = segment.marker - 0xE0
+    return f"segment APP{number}" + (f" ({name})" if name.isprintable() else "")
 
 
 def _resolution(jfif: bytes) -> Resolution | None:
-    if len(jfif) < 12:
+    if len(jfif) < 7:
         return None
-    unit, x, y = struct.unpack(">BHH", jfif[7:12])
+    unit, x, y = struct.unpack(">BHH", jfif[2:7])  # behind the version
     if unit not in UNITS or not x or not y or (unit == 0 and x == y):
         return None
     return Resolution(Fraction(x), Fraction(y), UNITS[unit])
