@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +138,12 @@ def test_cmyk_goes_through_its_profile_or_plainly(tmp_path: Path):
 
 
 @pytest.mark.parametrize("profile", [SRGB, SRGB[:200], b"rubbish"])
-def test_a_profile_that_is_none_of_cmyk_costs_a_warning(tmp_path: Path, caplog, profile: bytes):
+def test_a_profile_that_is_not_for_cmyk_costs_a_warning(tmp_path: Path, caplog, profile: bytes):
     cyan = Image.new("CMYK", (4, 3), (255, 0, 0, 0))
     picture = read_image(saved(tmp_path / "bad.tif", cyan, icc_profile=profile))
     assert picture.rgb[0, 0].tolist() == [0, 255, 255]
     assert picture.icc_profile is None
-    assert "bad.tif': the ICC profile is damaged or none of CMYK" in caplog.text
+    assert "bad.tif': the ICC profile is damaged or not for CMYK" in caplog.text
 
 
 def test_a_profile_of_lab_does_not_describe_what_becomes_srgb(tmp_path: Path):
@@ -322,6 +323,18 @@ def test_the_limit_of_pillow_is_left_alone_and_does_not_count(
             warnings.simplefilter("always")
             assert read_image(path).rgb.shape == (14, 150, 3)
         assert caught == []
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_threads_leave_the_limit_of_pillow_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    image = Image.fromarray(noise(30, 40, 3))
+    paths = [saved(tmp_path / f"a{suffix}", image.convert("P")) for suffix in (".png", ".gif")]
+    with ThreadPoolExecutor(4) as pool:
+        pictures = list(pool.map(read_image, paths * 20))
+    assert all(picture.rgb.shape == (30, 40, 3) for picture in pictures)
     assert Image.MAX_IMAGE_PIXELS == 100
 
 

@@ -193,7 +193,7 @@ READ: dict[tuple[str, str], tuple[Callable[[], bytes], Any]] = {
     ("JPEG", "other segments"): (lambda: jpeg((0xEB, b"JP\0\1")), "segment APP11 (JP)"),
     ("JPEG", "broken profile of CMYK"): (
         lambda: jpeg((0xE2, ICC + b"\1\1" + SRGB), image=RGB.convert("CMYK")),
-        "the ICC profile is damaged or none of CMYK",
+        "the ICC profile is damaged or not for CMYK",
     ),
     ("JPEG", "missing end marker"): (lambda: jpeg()[:-2], "the end marker is missing"),
     ("JPEG", "12 bits per channel"): (twelve_bits, "12"),

@@ -165,7 +165,7 @@ def test_a_result_names_what_was_left_out(folder: Path, inverter: Inverter):
     Image.new("RGB", (4, 4)).save("a.jpg", comment="hello")
     assert restore_file(inverter, "a.jpg", "a.png").left_out == []
     (what,) = restore_file(inverter, "a.jpg", "a.webp").left_out
-    assert what == "the comments, which a WebP file of ours does not hold"
+    assert what == "the comments, which WebP output does not keep"
 
 
 def test_a_file_that_is_cancelled_before_it_begins(folder: Path, inverter: Inverter):

@@ -48,9 +48,8 @@ def opened(plugin: Callable[..., ImageFile.ImageFile], stream: Any) -> ImageFile
 def _without_limit() -> Iterator[None]:
     """Lift Pillow's limit on pixels for a moment; `limits` has ours.
 
-    It is a global that belongs to the application. Other threads of ours may not find it lifted,
-    and take that for the application's wish: so one at a time, and for no longer than a header or
-    a few rows take.
+    The limit is a global that belongs to the application. One thread at a time lifts it: a second
+    one would take "no limit" for the application's setting and restore that.
     """
     with _lifting:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -144,7 +143,7 @@ def _rgb_from_cmyk(
         srgb = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError):
-        complain("the ICC profile is damaged or none of CMYK; colours are converted without it")
+        complain("the ICC profile is damaged or not for CMYK; colours are converted without it")
         return image.convert("RGB")
     assert converted is not None  # only an in-place conversion returns None
     return converted

@@ -34,11 +34,11 @@ def left_out(image_format: str, picture: Picture) -> Iterator[str]:
         if (what := found(picture)) and thing not in held:
             chunks = [name.decode() for name, _ in what] if thing.endswith(" chunks") else []
             names = f" ({', '.join(dict.fromkeys(chunks))})" if chunks else ""
-            yield f"the {thing}{names}, which a {image_format} file of ours does not hold"
+            yield f"the {thing}{names}, which {image_format} output does not keep"
         elif thing in too_long:
             yield f"the {thing} ({too_long[thing]})"
     if _has_profile_of_grey(image_format, picture):
-        yield "the ICC profile, which is of grey, and WebP holds RGB"
+        yield "the ICC profile for grey, because WebP stores RGB"
 
 
 def encoded(image_format: str, picture: Picture) -> list[bytes | memoryview]:
