@@ -217,7 +217,8 @@ def _settled(found: Contents) -> tuple[int, bytes | None, Metadata]:
     of_exif = of_xmp = None
     if found.exif:
         try:
-            of_exif, exif, had_thumbnail = upright_exif(found.exif)
+            of_exif, exif, had_thumbnail, damaged = upright_exif(found.exif)
+            found.damage += [f"damaged EXIF tag {tag:#06x} is left out" for tag in damaged]
             if had_thumbnail and THUMBNAIL not in found.left_out:
                 found.left_out.append(THUMBNAIL)
         except ValueError as error:

@@ -90,7 +90,7 @@ def test_a_thumbnail_leaves_nothing_behind(order: str, gap: bytes) -> None:
     assert (found.orientation, found.had_thumbnail) == (6, True)
     assert found.block is not None and b"old picture" not in found.block
     assert found.block.endswith(gap)
-    assert upright_exif(found.block) == (None, found.block, False)
+    assert upright_exif(found.block) == (None, found.block, False, ())
 
 
 @pytest.mark.parametrize("keep", [3, 8, 20, 40])
@@ -105,6 +105,7 @@ def test_entries_that_point_outside_are_left_out() -> None:
     found = upright_exif(bad)
     assert found.block is not None
     assert set(exif_entries(found.block)[0]) == {0x8769}
+    assert found.damaged == (0x010E,)
 
 
 def test_the_resolution_turns_with_the_picture(tmp_path: Path) -> None:

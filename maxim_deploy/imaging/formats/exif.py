@@ -56,11 +56,13 @@ class UprightExif(NamedTuple):
         orientation: what it was, 1 to 8; None if the block has none.
         block: with its prefix; None if nothing is left in it.
         had_thumbnail: whether there was one.
+        damaged: tags whose values lie outside the block, and which are left out.
     """
 
     orientation: int | None
     block: bytes | None
     had_thumbnail: bool
+    damaged: tuple[int, ...] = ()
 
 
 def upright_exif(block: bytes) -> UprightExif:
@@ -82,19 +84,26 @@ def upright_exif(block: bytes) -> UprightExif:
         raise ValueError("EXIF is in the form of BigTIFF")
     entries, thumbnail_at = read_directory(file, header, header.first)
     orientation = entries[ORIENTATION].numbers(header.order) if ORIENTATION in entries else ()
-    kept = {tag for tag in entries if outlives_the_file(tag)}
-    if not kept:
-        return UprightExif(_known(orientation), None, thumbnail_at > 0)
+    rows = _rows(block, header)
+    kept = [row for tag, row in rows if tag in entries and outlives_the_file(tag)]
+    damaged = tuple(tag for tag, _ in rows if tag not in entries and outlives_the_file(tag))
+    whole = None
+    if kept:
+        table = struct.pack(f"{header.order}H", len(kept)) + b"".join(kept)
+        length = 2 + 12 * len(rows) + 4
+        edited = bytearray(block)
+        # The offset of the next directory, which was the thumbnail's, is among the zeros.
+        edited[header.first : header.first + length] = table.ljust(length, b"\0")
+        whole = PREFIX + _without_thumbnail(edited, file, header, thumbnail_at)
+    return UprightExif(_known(orientation), whole, thumbnail_at > 0, damaged)
+
+
+def _rows(block: bytes, header: Header) -> list[tuple[int, bytes]]:
+    """Tag and bytes of each row of the first directory."""
     (count,) = struct.unpack_from(f"{header.order}H", block, header.first)
     start = header.first + 2
     rows = [block[start + 12 * k : start + 12 * (k + 1)] for k in range(count)]
-    rows = [row for row in rows if struct.unpack(f"{header.order}H", row[:2])[0] in kept]
-    table = struct.pack(f"{header.order}H", len(rows)) + b"".join(rows)
-    edited = bytearray(block)
-    # The offset of the next directory, which was the thumbnail's, is among the zeros.
-    edited[header.first : start + 12 * count + 4] = table.ljust(2 + 12 * count + 4, b"\0")
-    whole = PREFIX + _without_thumbnail(edited, file, header, thumbnail_at)
-    return UprightExif(_known(orientation), whole, thumbnail_at > 0)
+    return [(struct.unpack(f"{header.order}H", row[:2])[0], row) for row in rows]
 
 
 def _known(orientation: tuple[int, ...]) -> int | None:
