@@ -8,6 +8,7 @@ a result.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import stat
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+logger = logging.getLogger(__name__)
 
 
 def sha256_of(path: Path) -> str:
@@ -69,16 +72,22 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def take_mode_and_owner(partial: Path, path: Path) -> None:
-    """Give a new file the permissions, and if this user may, the owner and group of `path`.
+    """Give a new file the permissions, owner and group of the file that it will replace, if any.
 
-    No effect if there is no `path`, or nothing can be changed on its file system.
+    A warning says if the owner or group cannot be kept.
     """
-    with suppress(OSError):
+    try:
         old, new = path.stat(), partial.stat()
-        if hasattr(os, "chown") and (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
-            with suppress(OSError):
-                os.chown(partial, old.st_uid, old.st_gid)
-        # After the owner, whose change clears bits of the mode.
+    except OSError:  # nothing is replaced
+        return
+    if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid) and hasattr(os, "chown"):
+        try:
+            os.chown(partial, old.st_uid, old.st_gid)
+        except OSError as error:
+            logger.warning(
+                "output '%s': its owner and group are not kept: %s", path, error.strerror
+            )
+    with suppress(OSError):  # some file systems have no permissions
         partial.chmod(stat.S_IMODE(old.st_mode))
 
 

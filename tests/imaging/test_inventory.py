@@ -371,6 +371,19 @@ def test_the_owner_of_a_file_that_is_replaced(tmp_path: Path) -> None:
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives away")
+def test_an_owner_that_cannot_be_kept_costs_a_warning(tmp_path: Path, caplog, monkeypatch) -> None:
+    path = saved(tmp_path / "a.png", RGB)
+    os.chown(path, 1234, 4321)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    write_image(path, PIXELS)
+    assert "a.png': its owner and group are not kept: Operation not permitted" in caplog.text
+
+
 def test_the_documentation_has_the_table() -> None:
     readme = Path(__file__).parents[2] / "README.md"
     assert table(IMAGES) in readme.read_text("utf-8")
