@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
 
 
 def sha256_of(path: Path) -> str:
@@ -76,7 +80,9 @@ class Partial:
         # an empty file. Windows flushes only what is open for writing.
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
-        self.path.replace(self.target if path is None else _real(path))
+        target = self.target if path is None else _real(path)
+        take_mode_and_owner(self.path, target)
+        self.path.replace(target)
         self._lock.release()
 
     def rename(self) -> None:
@@ -156,6 +162,26 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.discard()
         raise
+
+
+def take_mode_and_owner(partial: Path, path: Path) -> None:
+    """Give a new file the permissions, owner and group of the file that it will replace, if any.
+
+    A warning says if the owner or group cannot be kept.
+    """
+    try:
+        old, new = path.stat(), partial.stat()
+    except OSError:  # nothing is replaced
+        return
+    if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid) and hasattr(os, "chown"):
+        try:
+            os.chown(partial, old.st_uid, old.st_gid)
+        except OSError as error:
+            logger.warning(
+                "output '%s': its owner and group are not kept: %s", path, error.strerror
+            )
+    with suppress(OSError):  # some file systems have no permissions
+        partial.chmod(stat.S_IMODE(old.st_mode))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -83,7 +83,12 @@ def show(result: FileResult, as_json: bool) -> None:
 
 
 def show_plans(
-    bundle: Path, plan: FilePlan, options: dict[str, Any], self_ensemble: bool, as_json: bool
+    bundle: Path,
+    plan: FilePlan,
+    options: dict[str, Any],
+    self_ensemble: bool,
+    as_json: bool,
+    max_pixels: int | None = None,
 ) -> None:
     """For each input a line of text or JSON that says how it, or a frame of it, would be run.
 
@@ -96,7 +101,8 @@ def show_plans(
     with runtime.load(bundle, **options) as restorer:
         for source in plan.targets:
             try:
-                how = restorer.plan(*read_size(source), self_ensemble=self_ensemble)
+                size = read_size(source, max_pixels=max_pixels)
+                how = restorer.plan(*size, self_ensemble=self_ensemble)
             except (MaximDeployError, MemoryError, OSError) as error:
                 show(FileResult.failure(source, error), as_json)
                 failed = True

@@ -85,6 +85,12 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
 @click.option("--crf", type=int, help="Quality of videos, 0 (best) to 51.  [default: 16]")
 @click.option("--plan", "only_plan", is_flag=True, help="Say how each file would run; run none.")
 @click.option("--recursive", is_flag=True, help="Take the files in sub-folders as well.")
+@click.option("--strict", is_flag=True, help="Fail for pictures of folders that are not read.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    help="Refuse larger images.  [default: what fits the memory]",
+)
 @click.option("--compare", is_flag=True, help="Write STEM.before-after beside each result.")
 @click.option("--resume", is_flag=True, help="Leave alone what an earlier run has finished.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
@@ -99,6 +105,8 @@ def run(
     crf: int | None,
     only_plan: bool,
     recursive: bool,
+    strict: bool,
+    max_pixels: int | None,
     compare: bool,
     resume: bool,
     as_json: bool,
@@ -136,9 +144,9 @@ def run(
     encoding = VideoEncoding(codec, crf)
     if output is None and not only_plan:
         raise UsageError("name the file or folder to write with -o OUT")
-    plan = plan_files(inputs, output, recursive=recursive, compare=compare)
+    plan = plan_files(inputs, output, recursive=recursive, compare=compare, strict=strict)
     if only_plan:
-        show_plans(bundle, plan, load_options, ensemble, as_json)
+        show_plans(bundle, plan, load_options, ensemble, as_json, max_pixels)
         return
     with shell.progress_bar() as bar:
         cancel = Cancellation()
@@ -151,6 +159,7 @@ def run(
                 rounding=rounding,
                 self_ensemble=ensemble,
                 encoding=encoding,
+                max_pixels=max_pixels,
                 progress=report.follow,
                 cancel=cancel,
                 **load_options,

@@ -1,56 +1,55 @@
-"""Image files to arrays and back; what a file holds is kept or refused, never lost unsaid.
+"""Image files to arrays and back; what a file carries is kept, or a warning or error names it.
 
-Read are PNG, JPEG, WebP, TIFF, BMP, GIF and PBM/PGM/PPM of up to 8 bits per channel, PNG and TIFF
-also of 16 (with the extra `hdr`), one frame. Kept from input to output: pixels turned upright by
-their EXIF orientation, their bits, alpha bit for bit, greyness, the ICC profile and the EXIF of the
-picture (without its thumbnail, which would show the picture before restoration). Other metadata
-(XMP, comments) is not carried over.
+Read are PNG, JPEG, WebP, TIFF, BMP, GIF, PBM/PGM/PPM and (where Pillow has it) AVIF of up to 8 bits
+per channel, PNG and TIFF also of 16 (with the extra `hdr`), one frame. Kept from input to output:
+pixels turned upright, their bits, alpha bit for bit, greyness, and what `inventory` lists. EXIF
+loses its thumbnail, which would show the picture before restoration.
 """
 
 from __future__ import annotations
 
+import logging
 import stat
 import struct
-import threading
-import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from maxim_deploy._files import atomic_file
 from maxim_deploy.errors import ImageError, MissingDependencyError, UsageError, nearest
-from maxim_deploy.imaging import eight_bit, sixteen_bit, sixteen_bit_tiff
 from maxim_deploy.imaging._reasons import reason
-from maxim_deploy.imaging.metadata import check_one_frame
+from maxim_deploy.imaging.formats.contents import THUMBNAIL, Contents, upright_xmp
+from maxim_deploy.imaging.formats.exif import upright_exif
+from maxim_deploy.imaging.formats.reading import contents_of
+from maxim_deploy.imaging.formats.writing import encoded, left_out
+from maxim_deploy.imaging.inventory import WITH_16_BITS, WITH_ALPHA
+from maxim_deploy.imaging.kinds import read_format
+from maxim_deploy.imaging.limits import bytes_to_restore, check_max_pixels, check_pixels
+from maxim_deploy.imaging.metadata import Metadata
+from maxim_deploy.imaging.orientation import orientation_from_exif
 from maxim_deploy.imaging.picture import Picture, Pixels
 
 INPUT_SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-    | {".ppm", ".pgm", ".pbm", ".pnm"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif"}
 )
-_READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
 
 _FORMAT_OF_SUFFIX = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
-    ".webp": "WEBP",
+    ".webp": "WebP",
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-_FORMATS_WITH_ALPHA = ("PNG", "WEBP", "TIFF")
-_16_BIT_FORMATS = {
-    "PNG": sixteen_bit.png_from_pixels,
-    "TIFF": sixteen_bit_tiff.tiff_from_pixels,
-}
-_LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}  # of libjpeg, and of the WebP format
+_LARGEST_SIDE = {"JPEG": 65500, "WebP": 16383}  # of libjpeg, and of the WebP format
 
-# `warnings.catch_warnings` swaps a list of the whole process, so one thread at a time.
-_reading = threading.Lock()
+logger = logging.getLogger(__name__)
 
 
 def check_input_file(path: Path, kind: str = "image") -> None:
@@ -98,12 +97,12 @@ def check_output_holds(path: Path, picture: Picture) -> None:
     """
     check_output_suffix(path)
     image_format = _FORMAT_OF_SUFFIX[path.suffix.lower()]
-    if picture.rgb.dtype == np.uint16 and image_format not in _16_BIT_FORMATS:
+    if picture.rgb.dtype == np.uint16 and image_format not in WITH_16_BITS:
         raise ImageError(
             f"output '{path}' | {image_format} cannot hold the 16 bits per channel of the input | "
             "write .png or .tif"
         )
-    if picture.alpha is not None and image_format not in _FORMATS_WITH_ALPHA:
+    if picture.alpha is not None and image_format not in WITH_ALPHA:
         raise ImageError(
             f"output '{path}' | {image_format} cannot hold the transparency of the input | "
             "write .png, .webp or .tif, or remove the alpha channel from the input"
@@ -117,19 +116,22 @@ def check_output_holds(path: Path, picture: Picture) -> None:
         )
 
 
-def read_image(path: str | Path) -> Picture:
+def read_image(path: str | Path, *, max_pixels: int | None = None) -> Picture:
     """Read an image file: its pixels, turned upright, and what belongs to them.
 
     Files of 8 bits per channel become uint8; PNG and TIFF of 16 bits become uint16, which needs the
     extra `hdr`. CMYK becomes sRGB, through the embedded profile if there is one; Lab and palettes
-    become RGB. Reads of several threads take turns.
+    become RGB. What the file carries and a picture does not is named by a warning in the log, and
+    so is damage that does not matter to the pixels. May be called from several threads at once.
 
     Args:
-        path: a PNG, JPEG, WebP, TIFF, BMP, GIF, PBM, PGM or PPM file, whatever its suffix.
+        path: a PNG, JPEG, WebP, TIFF, BMP, GIF, PBM, PGM, PPM or AVIF file, whatever its suffix.
+        max_pixels: refuse pictures of more; None for what fits the memory that is available.
 
     Raises:
-        ImageError: the file cannot be read, is damaged, has more than one frame, more bits per
-            channel than are kept, or more pixels than Pillow's limit against decompression bombs.
+        ImageError: the file cannot be read, is damaged or of another kind, has more than one frame,
+            more bits per channel than are kept, or more pixels than fit.
+        UsageError: `max_pixels` is below 1.
 
     Example:
         >>> import maxim_deploy
@@ -138,51 +140,132 @@ def read_image(path: str | Path) -> Picture:
         ((48, 64, 3), dtype('uint8'), None, False)
     """
     path = Path(path)
+    check_max_pixels(max_pixels)
+    return _opened(path, lambda found: _picture(path, found, max_pixels))
+
+
+def read_image_size(path: str | Path, *, max_pixels: int | None = None) -> tuple[int, int]:
+    """Height and width of an image file, upright; pixels are not decoded.
+
+    Args:
+        path: as of `read_image`.
+        max_pixels: likewise.
+
+    Raises:
+        ImageError: as of `read_image`, of what shows without the pixels.
+        UsageError: `max_pixels` is below 1.
+    """
+    path = Path(path)
+    check_max_pixels(max_pixels)
+
+    def size(found: Contents) -> tuple[int, int]:
+        check_pixels(found, max_pixels)
+        orientation, _, _ = _settled(found)
+        is_turned = orientation_from_exif(orientation).is_transposed
+        return (found.width, found.height) if is_turned else (found.height, found.width)
+
+    return _opened(path, size)
+
+
+T = TypeVar("T")
+
+
+def _opened(path: Path, use: Callable[[Contents], T]) -> T:
+    """What `use` makes of an open file; every error of a library becomes an `ImageError`."""
     check_input_file(path)
     try:
-        with _reading, warnings.catch_warnings():
-            # Pillow warns at half its limit, which pictures of 100 megapixels reach.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _picture(path)
-    except (ImageError, MemoryError):
+        with path.open("rb") as file:
+            kind = read_format(path, file)
+            return use(contents_of(kind, file))
+    except ImageError as error:
+        named = str(error).startswith(f"image '{path}'")
+        raise (error if named else ImageError(f"image '{path}' | {error}")) from error.__cause__
+    except MemoryError:
         raise
     except MissingDependencyError as error:
         raise ImageError(
             f"image '{path}' | has 16 bits per channel, and reading 8 would silently drop the rest "
             f"| {error}"
         ) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"image '{path}' | is damaged or not an image | expected {', '.join(_READ_FORMATS)}"
-        ) from error
     except Exception as error:  # damaged files make Pillow raise nearly any type
         raise ImageError(f"image '{path}' | cannot be read: {reason(error)}") from error
 
 
-def pixels_in(path: Path) -> int:
-    """How many pixels an image has, by its header; if that cannot be read, the file's bytes."""
+def _picture(path: Path, found: Contents, max_pixels: int | None) -> Picture:
+    check_pixels(found, max_pixels)
+
+    def complain(damage: str) -> None:
+        logger.warning("image '%s': %s", path, damage)
+
+    orientation, exif, metadata = _settled(found)
+    for damage in found.damage:
+        complain(damage)
+    for thing in found.left_out:
+        # Every photograph of a camera has a thumbnail: a folder of them is no reason to warn.
+        level = logging.INFO if thing == THUMBNAIL else logging.WARNING
+        logger.log(level, "image '%s': left out: %s", path, thing)
+    decoded = found.decode(found.icc_profile, complain)
+    turn = orientation_from_exif(orientation).upright
+    alpha = None if decoded.alpha is None else turn(decoded.alpha)
+    rgb = turn(decoded.rgb)
+    left_out = tuple(found.left_out)
+    return Picture(rgb, alpha, decoded.is_grey, decoded.icc_profile, exif, metadata, left_out)
+
+
+def _settled(found: Contents) -> tuple[int, bytes | None, Metadata]:
+    """The orientation, and the EXIF and the rest once it is applied; notes what is left out."""
+    exif, metadata = None, found.metadata
+    of_exif = of_xmp = None
+    if found.exif:
+        try:
+            of_exif, exif, had_thumbnail, damaged = upright_exif(found.exif)
+            found.damage += [f"damaged EXIF tag {tag:#06x} is left out" for tag in damaged]
+            if had_thumbnail and THUMBNAIL not in found.left_out:
+                found.left_out.append(THUMBNAIL)
+        except ValueError as error:
+            found.damage.append(f"damaged EXIF is left out: {error}")
+    if metadata.xmp:
+        of_xmp, xmp = upright_xmp(metadata.xmp)
+        metadata = replace(metadata, xmp=xmp)
+    orientation = found.orientation or of_exif or of_xmp or 1
+    if metadata.resolution and orientation_from_exif(orientation).is_transposed:
+        metadata = replace(metadata, resolution=metadata.resolution.transposed())
+    return orientation, exif, metadata
+
+
+def bytes_to_read(path: Path) -> int:
+    """Memory that reading an image takes at most; the file's length if nobody can tell."""
     try:
-        with _reading, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_READ_FORMATS) as image:
-                return image.width * image.height
-    except Exception:  # as in `read_image`, which says what is wrong
+        return _opened(path, lambda x: bytes_to_restore(x.height, x.width, x.bits, x.kind))
+    except ImageError:  # `read_image` says why
         with suppress(OSError):
             return path.stat().st_size
         return 0
 
 
+def left_out_of(path: Path, picture: Picture) -> list[str]:
+    """What a picture carries and a file of this name will not, in words.
+
+    Raises:
+        UsageError: the suffix is not known.
+    """
+    check_output_suffix(path)
+    return list(left_out(_FORMAT_OF_SUFFIX[path.suffix.lower()], picture))
+
+
 def write_image(path: str | Path, rgb: Pixels, like: Picture | None = None) -> None:
     """Write an image in the format that its suffix names; the file appears whole or not at all.
 
-    PNG, WebP, TIFF (8 bits with EXIF: uncompressed) and BMP are written without loss, JPEG with
-    quality 95 and 4:4:4. BMP holds neither ICC profile nor EXIF, and WebP no profile for grey.
+    PNG, WebP, TIFF and BMP are written without loss, JPEG with quality 95 and 4:4:4. What belongs
+    to the picture and the format does not hold is named by a warning in the log. A file that is
+    replaced keeps its mode and owner.
 
     Args:
         path: .png, .jpg, .webp, .tif or .bmp, in an existing folder; an existing file is replaced.
         rgb: uint8 or uint16 [H, W, 3].
-        like: the picture whose alpha (of the same H and W), greyness, ICC profile and EXIF to
-            take over. Grey is Pillow's luma of `rgb`, so that a grey profile stays valid.
+        like: the picture whose alpha (of the same H and W), greyness, ICC profile, EXIF and other
+            metadata to take over. Grey is Pillow's luma of `rgb`, so that a grey profile stays
+            valid.
 
     Raises:
         UsageError: unknown suffix, or arrays of another shape or dtype.
@@ -198,49 +281,18 @@ def write_image(path: str | Path, rgb: Pixels, like: Picture | None = None) -> N
     picture = replace(like, rgb=rgb) if like else Picture(rgb)
     _check_arrays(picture)
     check_output_holds(path, picture)
+    image_format = _FORMAT_OF_SUFFIX[path.suffix.lower()]
+    for thing in left_out_of(path, picture):
+        logger.warning("output '%s': left out: %s", path, thing)
     try:
-        content = _encoded(_FORMAT_OF_SUFFIX[path.suffix.lower()], picture)
+        content = encoded(image_format, picture)
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise ImageError(f"output '{path}' | cannot be encoded: {reason(error)}") from error
     try:
         with atomic_file(path) as file:
-            file.write(content)
+            file.writelines(content)
     except OSError as error:
         raise ImageError(f"output '{path}' | cannot be written: {reason(error)}") from error
-
-
-def _picture(path: Path) -> Picture:
-    if sixteen_bit_tiff.is_sixteen_bit_tiff(path):
-        return sixteen_bit_tiff.picture_from_tiff(path)
-    with Image.open(path, formats=_READ_FORMATS) as image:
-        # The further pictures of an MPO (a phone's JPEG) are previews or depth maps of the first.
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        check_one_frame(path, frames)
-        bits = _bits_per_channel(path, image)
-        if bits == 16 and image.format == "PNG":
-            return sixteen_bit.picture_from_png(path, image)
-        if bits > 8:
-            raise ImageError(
-                f"image '{path}' | has {bits} bits per channel, and reading 8 would silently drop "
-                f"the rest | 16 are read from {' and '.join(_16_BIT_FORMATS)} | convert the file"
-            )
-        return eight_bit.picture_from_image(path, image)
-
-
-def _bits_per_channel(path: Path, image: Image.Image) -> int:
-    """As stored: Pillow opens 16 bits as if they were 8."""
-    if image.format == "PNG":
-        with path.open("rb") as file:
-            # signature 8, length 4, "IHDR" 4, width 4, height 4, then the bit depth
-            return file.read(25)[24]
-    if image.format == "TIFF":
-        return int(max(image.tag_v2.get(258, (1,))))  # type: ignore[attr-defined]
-    if image.format == "PPM":
-        # The decoder's arguments are (raw mode, largest value) where that is not 255.
-        arguments = image.tile[0][3]  # type: ignore[attr-defined]
-        has_more = isinstance(arguments, tuple) and arguments[1] > 255
-        return {"F": 32, "I": 16}.get(image.mode, 16 if has_more else 8)
-    return 8
 
 
 def _check_arrays(picture: Picture) -> None:
@@ -255,10 +307,3 @@ def _check_arrays(picture: Picture) -> None:
             f"alpha to write | {alpha.dtype} {list(alpha.shape)} | "
             f"expected {rgb.dtype} {list(rgb.shape[:2])}, as the image"
         )
-
-
-def _encoded(image_format: str, picture: Picture) -> bytes | memoryview:
-    if picture.rgb.dtype == np.uint8:
-        return eight_bit.encoded(image_format, picture)
-    pixels = sixteen_bit.pixels_from_picture(picture)
-    return _16_BIT_FORMATS[image_format](pixels, picture.icc_profile, picture.exif)

@@ -1,74 +1,56 @@
-"""What else is in a file: EXIF that turns a picture upright, tags that outlive it, frames."""
+"""What a file says about its picture, as bytes that are copied and not understood."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
 
-from PIL import ExifTags, Image, ImageOps
+Unit = Literal["inch", "centimetre", "metre", "aspect"]
 
-from maxim_deploy.errors import ImageError
-from maxim_deploy.imaging._reasons import reason
-
-logger = logging.getLogger(__name__)
-
-# Tags below 0x0219 say how a file stores its pixels, which the new file states for itself (some
-# cameras write the old width there, and Pillow would believe it), except for these.
-_LAST_LAYOUT_TAG = 0x0218
-_DESCRIPTIVE_TAGS = frozenset(
-    {
-        ExifTags.Base.ImageDescription,
-        ExifTags.Base.Make,
-        ExifTags.Base.Model,
-        ExifTags.Base.XResolution,
-        ExifTags.Base.YResolution,
-        ExifTags.Base.ResolutionUnit,
-        ExifTags.Base.Software,
-        ExifTags.Base.DateTime,
-        ExifTags.Base.Artist,
-        ExifTags.Base.HostComputer,
-    }
-)
-# XMP, IPTC, Photoshop resources and the ICC profile live among a TIFF's tags but are not EXIF.
-_FOREIGN_TAGS = frozenset({0x02BC, 0x83BB, 0x8649, 0x8773})
+_METRES = {"inch": Fraction(254, 10_000), "centimetre": Fraction(1, 100), "metre": Fraction(1)}
 
 
-def turn_upright(path: Path, image: Image.Image) -> bytes | None:
-    """Apply the EXIF orientation in place; the EXIF that then still holds."""
+@dataclass(frozen=True)
+class Resolution:
+    """Pixels per unit of length; with the unit "aspect" only their ratio means something."""
 
-    def turn() -> Image.Exif:
-        ImageOps.exif_transpose(image, in_place=True)
-        return image.getexif()
+    x: Fraction
+    y: Fraction
+    unit: Unit
 
-    return orientation_and_exif(path, turn)[1]
+    def transposed(self) -> Resolution:
+        """Of a picture whose rows and columns are exchanged."""
+        return Resolution(self.y, self.x, self.unit)
+
+    def in_unit(self, *allowed: Unit) -> Resolution:
+        """The same resolution in the unit that it has, if that is allowed, or else in the first."""
+        if self.unit in allowed or self.unit == "aspect":
+            return self
+        scale = _METRES[allowed[0]] / _METRES[self.unit]
+        return Resolution(self.x * scale, self.y * scale, allowed[0])
 
 
-def orientation_and_exif(path: Path, load: Callable[[], Image.Exif]) -> tuple[int, bytes | None]:
-    """The orientation that `load` finds, 1 to 8, and the EXIF that holds once it is applied.
+@dataclass(frozen=True)
+class Metadata:
+    """What stands beside the pixels, the ICC profile and the EXIF; `inventory` says what keeps it.
 
-    Damaged metadata costs a warning, and not the picture.
+    Attributes:
+        xmp: an XMP packet.
+        xmp_extension: JPEG segments (without marker and length) that continue the packet.
+        photoshop: Photoshop's image resources ("8BIM..."), of which IPTC is one.
+        resolution: of the file itself; EXIF may hold another.
+        comments: comments without a keyword, in no known encoding.
+        text: PNG chunks of text, as (kind, data).
+        colour: PNG chunks that describe colours, likewise.
+        others: PNG chunks that may be copied without being understood, likewise.
     """
-    try:
-        exif = load()
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
-        for tag in [tag for tag in exif if not _outlives_the_file(tag)]:
-            del exif[tag]
-        exif.bigtiff = False  # an EXIF block is not, whatever the file was
-        return orientation, exif.tobytes() if exif else None
-    except Exception as error:  # of nearly any type
-        logger.warning("image '%s': damaged EXIF is left out: %s", path, reason(error))
-        return 1, None
 
-
-def _outlives_the_file(tag: int) -> bool:
-    return tag in _DESCRIPTIVE_TAGS or (tag > _LAST_LAYOUT_TAG and tag not in _FOREIGN_TAGS)
-
-
-def check_one_frame(path: Path, frames: int) -> None:
-    """Raise `ImageError` for a file of several frames."""
-    if frames > 1:
-        raise ImageError(
-            f"image '{path}' | has {frames} frames, of which all but one would be dropped | "
-            "split it into files of one frame each"
-        )
+    xmp: bytes | None = None
+    xmp_extension: tuple[bytes, ...] = ()
+    photoshop: bytes | None = None
+    resolution: Resolution | None = None
+    comments: tuple[bytes, ...] = ()
+    text: tuple[tuple[bytes, bytes], ...] = ()
+    colour: tuple[tuple[bytes, bytes], ...] = ()
+    others: tuple[tuple[bytes, bytes], ...] = ()

@@ -17,14 +17,12 @@ import numpy as np
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.imaging import files
 from maxim_deploy.imaging.picture import Picture, Pixels
+from maxim_deploy.imaging.transparency import filled, put_back_hidden
 from maxim_deploy.imaging.video.names import is_video
 from maxim_deploy.jobs.record import Fingerprint, ResumeRecord
 
 Network = Callable[[Pixels], Pixels]
 """From RGB pixels [H, W, 3] to restored ones of the same shape and type."""
-
-READ_BYTES_PER_PIXEL = 21
-"""Measured: PNG and JPEG of 8 bits 13, of 16 bits 18, WebP 20."""
 
 WRITE_FACTOR = 5
 """Times the bytes of the pixels. Measured, without compression: 8 bits 3.5, 16 bits 4.2."""
@@ -48,6 +46,7 @@ class FileResult:
         network_seconds: those of them that were spent in the network.
         frames: of a video, how many were restored.
         fps: of a video, how many frames were restored in a second of `seconds`.
+        left_out: what the input carries and the result does not, in words.
         cause: of a file that failed, the exception itself; not in `to_json`.
     """
 
@@ -61,6 +60,7 @@ class FileResult:
     network_seconds: float = 0.0
     frames: int | None = None
     fps: float | None = None
+    left_out: list[str] = field(default_factory=list)
     cause: Exception | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -188,15 +188,22 @@ class Job(ABC):
 
 @dataclass
 class ImageJob(Job):
-    """An image, whole in memory."""
+    """An image, whole in memory.
 
+    Attributes:
+        max_pixels: refuse images of more, or None.
+        picture: what was read.
+        restored: its pixels from the network.
+    """
+
+    max_pixels: int | None = None
     picture: Picture | None = None
     restored: Pixels | None = None
 
     @property
     def read_bytes(self) -> int:
         """As of a `Job`; a file whose size nobody can tell counts by its length."""
-        return READ_BYTES_PER_PIXEL * files.pixels_in(self.source)
+        return files.bytes_to_read(self.source)
 
     @property
     def write_bytes(self) -> int:
@@ -205,9 +212,10 @@ class ImageJob(Job):
         return 0 if self.restored is None else WRITE_FACTOR * pictures * self.restored.nbytes
 
     def _read(self) -> None:
-        picture = files.read_image(self.source)
+        picture = files.read_image(self.source, max_pixels=self.max_pixels)
         self.result.height, self.result.width = picture.rgb.shape[:2]
         files.check_output_holds(self.target, picture)
+        self.result.left_out = [*picture.left_out, *files.left_out_of(self.target, picture)]
         self.picture = picture
 
     def restore(self, network: Network, cancel: threading.Event) -> Generator[None]:  # noqa: ARG002
@@ -215,8 +223,11 @@ class ImageJob(Job):
         if self.picture is None:
             return
         before = self.result.seconds
+        picture = self.picture
         with self._step():
-            self.restored = network(self.picture.rgb)
+            restored = network(filled(picture.rgb, picture.alpha))
+            put_back_hidden(restored, picture.rgb, picture.alpha)
+            self.restored = restored
         self.result.network_seconds = self.result.seconds - before
         logger.info("'%s': %.3f s in the network", self.source, self.result.network_seconds)
         yield from ()  # a generator as a video's is, without a stop
@@ -229,7 +240,7 @@ class ImageJob(Job):
             files.write_image(self.target, self.restored, like=self.picture)
             if self.comparison:
                 both = np.concatenate([self.picture.rgb, self.restored], axis=1)
-                # Opaque: what the network did below transparent pixels should show.
+                # Opaque: a comparison need not be transparent.
                 files.write_image(self.comparison, both, like=replace(self.picture, alpha=None))
             self._succeed()
 

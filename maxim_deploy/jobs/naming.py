@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,12 +11,15 @@ from pathlib import Path
 
 from maxim_deploy.errors import ImageError, UsageError
 from maxim_deploy.imaging.files import INPUT_SUFFIXES, check_input_file, check_output_suffix
+from maxim_deploy.imaging.kinds import skipped_picture
 from maxim_deploy.imaging.video.names import check_video_output, is_video, result_suffix
 from maxim_deploy.jobs.job import FileResult
 from maxim_deploy.jobs.record import EarlierResults
 
 LONGEST_NAME = 255
 """Bytes that file systems take for the name of a file, nearly all of them."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -30,6 +34,8 @@ class FilePlan:
         skipped: files of other suffixes that folders and patterns have.
         into_folder: whether `output` is a folder.
         earlier: results of an earlier run into the same folder, which are no inputs.
+        skipped_pictures: those of them that look like pictures, with what they are.
+        strict: whether those are failures.
     """
 
     output: str | None = None
@@ -39,6 +45,8 @@ class FilePlan:
     skipped: int = 0
     into_folder: bool = False
     earlier: int = 0
+    skipped_pictures: dict[Path, str] = field(default_factory=dict)
+    strict: bool = False
 
     def refuse(self, source: Path, why: Exception) -> None:
         """Note that `source` will not be restored."""
@@ -75,6 +83,7 @@ def plan_files(
     *,
     recursive: bool = False,
     compare: bool = False,
+    strict: bool = False,
 ) -> FilePlan:
     """Give each input its target; refuse those that would overwrite each other or an input.
 
@@ -88,6 +97,8 @@ def plan_files(
         output: a file or a folder; None if nothing will be written.
         recursive: folders mean what is in their sub-folders too, which `output` then has as well.
         compare: each file also becomes a before/after, STEM.before-after, beside its target.
+        strict: files of folders and patterns that look like pictures and are not read, such as
+            HEIC, are failures. Otherwise the log names them.
 
     Returns:
         The targets, and the inputs that cannot be restored with the reason.
@@ -105,7 +116,7 @@ def plan_files(
     """
     listed = [inputs] if isinstance(inputs, str | Path) else inputs
     sources = [Path(given) for given in listed]
-    plan = FilePlan(None if output is None else os.fspath(output), compare)
+    plan = FilePlan(None if output is None else os.fspath(output), compare, strict=strict)
     plan.into_folder = plan.output is not None and not _means_file(sources, plan.output)
     wishes: dict[tuple[Path, str], Path] = {}
     named: set[Path] = set()
@@ -244,8 +255,14 @@ def _matches(pattern: Path, plan: FilePlan) -> Iterator[Path]:
 def _if_known(path: Path, plan: FilePlan) -> Iterator[Path]:
     if path.suffix.lower() in INPUT_SUFFIXES or is_video(path):
         yield path
-    else:
-        plan.skipped += 1
+        return
+    plan.skipped += 1
+    if kind := skipped_picture(path):
+        plan.skipped_pictures[path] = kind
+        if plan.strict:
+            plan.refuse(path, ImageError(kind))
+        else:
+            logger.warning("skipped '%s': %s", path, kind)
 
 
 def _written(target: Path, compare: bool) -> list[Path]:

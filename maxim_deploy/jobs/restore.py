@@ -16,7 +16,8 @@ from maxim_deploy import runtime
 from maxim_deploy._files import remove_abandoned
 from maxim_deploy.errors import CancelledError, ImageError, UsageError
 from maxim_deploy.imaging import Rounding, check_rounding
-from maxim_deploy.imaging.files import check_output_suffix, read_image
+from maxim_deploy.imaging.files import check_output_suffix, read_image_size
+from maxim_deploy.imaging.limits import check_max_pixels
 from maxim_deploy.imaging.video import VideoEncoding, VideoReader, check_video_output, is_video
 from maxim_deploy.jobs.job import FileResult, ImageJob, Job
 from maxim_deploy.jobs.naming import FilePlan, comparison_beside, plan_files
@@ -36,6 +37,7 @@ def restore_file(
     rounding: Rounding = "nearest",
     self_ensemble: bool = False,
     encoding: VideoEncoding | None = None,
+    max_pixels: int | None = None,
     progress: Callable[[FileProgress], object] | None = None,
     cancel: threading.Event | None = None,
 ) -> FileResult:
@@ -51,6 +53,7 @@ def restore_file(
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
         encoding: of a video; None for the default.
+        max_pixels: as in `read_image`.
         progress: as in `restore_files`.
         cancel: as in `restore_files`.
 
@@ -82,6 +85,7 @@ def restore_file(
         rounding=rounding,
         self_ensemble=self_ensemble,
         encoding=encoding,
+        max_pixels=max_pixels,
         progress=progress,
         cancel=cancel,
     )
@@ -101,10 +105,12 @@ def restore_files(
     *,
     recursive: bool = False,
     compare: bool = False,
+    strict: bool = False,
     resume: bool = False,
     rounding: Rounding = "nearest",
     self_ensemble: bool = False,
     encoding: VideoEncoding | None = None,
+    max_pixels: int | None = None,
     progress: Callable[[FileProgress], object] | None = None,
     cancel: threading.Event | None = None,
     **load_options: Any,
@@ -124,10 +130,11 @@ def restore_files(
     Args:
         restorer: a restorer, or a bundle, which is loaded once there is something to restore.
         inputs: files, folders and patterns as `plan_files` takes them; or the plan that it
-            returned, and then `output`, `recursive` and `compare` are those of the plan.
+            returned, and then `output`, `recursive`, `compare` and `strict` are those of the plan.
         output: the file or folder to write.
         recursive: as in `plan_files`.
         compare: as in `plan_files`.
+        strict: as in `plan_files`.
         resume: leave alone what an earlier run has finished and recorded, if it is whole and was
             made from the same input by the same bundle and options. A run with `resume` records
             what is finished in `.maxim-run.jsonl` beside the results, as `maxim-run --resume` does;
@@ -135,6 +142,7 @@ def restore_files(
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
         encoding: of videos; None for the default.
+        max_pixels: of images, as in `read_image`.
         progress: called with each step, one call at a time: in the caller's thread as a file
             enters the network and after each frame of a video; with the result of a file as soon
             as there is one, in the thread that wrote it. Its exceptions end the run.
@@ -159,11 +167,12 @@ def restore_files(
         photos/a.jpg restored restored/a.png
     """
     check_rounding(rounding)
+    check_max_pixels(max_pixels)
     plan = inputs
     if not isinstance(plan, FilePlan):
-        plan = plan_files(plan, output, recursive=recursive, compare=compare)
-    elif output is not None or recursive or compare:
-        raise UsageError("output, recursive and compare are those of the plan; give them to it")
+        plan = plan_files(plan, output, recursive=recursive, compare=compare, strict=strict)
+    elif output is not None or recursive or compare or strict:
+        raise UsageError("output, recursive, compare and strict are the plan's; give them to it")
     if plan.output is None:
         raise UsageError("name the file or folder to write as output")
     if isinstance(restorer, str | Path):
@@ -174,7 +183,7 @@ def restore_files(
     else:
         of_network = restorer.info.settings
     settings = {**of_network, "rounding": rounding, "ensemble": self_ensemble}
-    jobs = _jobs(plan, encoding or VideoEncoding(), settings, resume)
+    jobs = _jobs(plan, encoding or VideoEncoding(), max_pixels, settings, resume)
     _make_writable(plan)
     stop = cancel or threading.Event()
 
@@ -206,8 +215,12 @@ def restore_files(
     return results()
 
 
-def read_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of an image, or of the frames of a video, upright.
+def read_size(path: str | Path, *, max_pixels: int | None = None) -> tuple[int, int]:
+    """Height and width of an image, or of the frames of a video, upright; no pixels are decoded.
+
+    Args:
+        path: the file.
+        max_pixels: of an image, as in `read_image`.
 
     Raises:
         ImageError: the image cannot be read.
@@ -220,15 +233,18 @@ def read_size(path: str | Path) -> tuple[int, int]:
     """
     path = Path(path)
     if not is_video(path):
-        height, width = read_image(path).rgb.shape[:2]
-        return height, width
+        return read_image_size(path, max_pixels=max_pixels)
     reader = VideoReader(path)
     reader.close()
     return reader.height, reader.width
 
 
 def _jobs(
-    plan: FilePlan, encoding: VideoEncoding, settings: dict[str, Any], resume: bool
+    plan: FilePlan,
+    encoding: VideoEncoding,
+    max_pixels: int | None,
+    settings: dict[str, Any],
+    resume: bool,
 ) -> list[Job]:
     """A job for each file; `settings` are what results depend on."""
     # Images do not depend on the encoding: with another CRF only videos are restored again.
@@ -244,7 +260,8 @@ def _jobs(
             record = for_videos if keeps else None
             jobs.append(VideoJob(source, target, comparison, record, encoding=encoding))
         else:
-            jobs.append(ImageJob(source, target, comparison, for_images if keeps else None))
+            record = for_images if keeps else None
+            jobs.append(ImageJob(source, target, comparison, record, max_pixels=max_pixels))
     return jobs
 
 

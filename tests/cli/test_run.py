@@ -240,6 +240,7 @@ def test_json_has_one_object_per_file(folder: Path, network: Inverter):
         "width": 6,
         "frames": None,
         "fps": None,
+        "left_out": [],
     }
     for name in ("nope.png", "bad.png"):
         bad = records[name]

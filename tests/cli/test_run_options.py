@@ -50,6 +50,21 @@ def test_before_and_after_side_by_side(folder: Path, network: Inverter):
     assert (both[:, :6] == 10).all() and (both[:, 6:] == 245).all()
 
 
+# Many pixels
+
+
+def test_more_pixels_than_allowed_fail(folder: Path, network: Inverter):
+    picture("a.png", size=(6, 4))
+    assert maxim_run("a.png", "-o", "b.png", "--max-pixels", "24").exit_code == 0
+    result = maxim_run("a.png", "-o", "c.png", "--max-pixels", "23")
+    assert result.exit_code == 1
+    assert (
+        "'a.png' | 4x6, 24 pixels, and the limit is 23 | raise the limit, max_pixels"
+        in result.stderr
+    )
+    assert maxim_run("a.png", "-o", "c.png", "--max-pixels", "0").exit_code == 2
+
+
 # 16 bits
 
 

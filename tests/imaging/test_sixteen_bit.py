@@ -15,7 +15,7 @@ from imaging.samples import SRGB, STORED_AS, chunk, exif_with, saved
 from PIL import Image
 
 from maxim_deploy.errors import ImageError, UsageError
-from maxim_deploy.imaging import from_unit, to_unit
+from maxim_deploy.imaging import from_unit, limits, to_unit
 from maxim_deploy.imaging.files import check_output_holds, read_image, write_image
 from maxim_deploy.imaging.picture import Picture
 
@@ -247,11 +247,8 @@ def test_alpha_of_another_depth_is_a_usage_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pixels", "options"),
     [
-        (noise(4, 4, 3).astype(np.float16), {}),
         (noise(4, 4, 3).astype(np.int16), {}),
         (noise(4, 4, 4), {"photometric": "separated", "extrasamples": []}),
-        (noise(4, 4, 4), {"extrasamples": ["unspecified"]}),
-        (noise(4, 4, 5), {"extrasamples": ["unassalpha", "unspecified"], "planarconfig": "contig"}),
     ],
 )
 def test_other_samples_in_tiff_are_refused(tmp_path: Path, pixels, options) -> None:
@@ -277,11 +274,11 @@ def test_several_frames_are_refused_with_their_number(tmp_path: Path) -> None:
         read(tmp_path, buffer.getvalue())
 
 
-def test_the_limit_on_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+def test_a_pixel_of_16_bits_takes_twice_the_memory(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(limits, "available_bytes", lambda: 2 * 7 * 200)
     for kind in (png, tiff):
         assert read(tmp_path, kind(noise(10, 20, 3))).rgb.shape == (10, 20, 3)
-        with pytest.raises(ImageError, match=r"in' \| cannot be read: .*210 pixels"):
+        with pytest.raises(ImageError, match=r"in' \| 15x14, 210 pixels"):
             read(tmp_path, kind(noise(15, 14, 3)))
 
 
@@ -297,7 +294,8 @@ def test_damaged_files_raise_nothing_but_image_errors(tmp_path: Path, kind) -> N
         bad = np.frombuffer(good, np.uint8).copy()
         bad[random.integers(0, 300, 5)] = random.integers(0, 256, 5)
         try:
-            picture = read(tmp_path, bad.tobytes())
+            (tmp_path / "in").write_bytes(bad.tobytes())
+            picture = read_image(tmp_path / "in", max_pixels=1_000_000)
         except ImageError:
             continue
         assert picture.rgb.ndim == 3

@@ -20,6 +20,7 @@ from maxim_deploy import (
     Picture,
     UsageError,
     read_image,
+    read_size,
     restore_file,
     restore_files,
     write_image,
@@ -142,8 +143,29 @@ def test_a_network_that_fails_raises_its_own_error(folder: Path, inverter: Inver
     assert result.error == f"image 'a.png' | {str(error) or 'not enough memory'}"
     assert result.to_json().keys() == {
         *("input", "output", "status", "error", "height", "width"),
-        *("seconds", "network_seconds", "frames", "fps"),
+        *("seconds", "network_seconds", "frames", "fps", "left_out"),
     }
+
+
+def test_more_pixels_than_allowed_are_one_files_failure(folder: Path, inverter: Inverter):
+    picture("in/a.png", size=(6, 4))
+    picture("in/b.png", size=(6, 5))
+    first, second = restore_files(inverter, "in", "out", max_pixels=24)
+    assert (first.status, second.status) == ("restored", "failed")
+    assert "5x6, 30 pixels, and the limit is 24" in (second.error or "")
+    with pytest.raises(ImageError, match="the limit is 23"):
+        restore_file(inverter, "in/a.png", "a.png", max_pixels=23)
+    with pytest.raises(UsageError, match="max_pixels is 0"):
+        restore_files(inverter, "in", "out", max_pixels=0)
+    with pytest.raises(ImageError, match="the limit is 23"):
+        read_size("in/a.png", max_pixels=23)
+
+
+def test_a_result_names_what_was_left_out(folder: Path, inverter: Inverter):
+    Image.new("RGB", (4, 4)).save("a.jpg", comment="hello")
+    assert restore_file(inverter, "a.jpg", "a.png").left_out == []
+    (what,) = restore_file(inverter, "a.jpg", "a.webp").left_out
+    assert what == "the comments, which WebP output does not keep"
 
 
 def test_a_file_that_is_cancelled_before_it_begins(folder: Path, inverter: Inverter):

@@ -1,0 +1,63 @@
+"""A file without some of its parts, for a library that must not see those."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from itertools import accumulate
+from typing import BinaryIO
+
+Piece = bytes | tuple[int, int]
+"""Bytes of our own, or where a part of the file begins and ends."""
+
+
+class Spliced(io.RawIOBase):
+    """Pieces of a file, one after the other, as a file; nothing is copied before it is read."""
+
+    def __init__(self, file: BinaryIO, pieces: list[Piece]) -> None:
+        self._file, self._pieces = file, [piece for piece in pieces if _length(piece)]
+        self._starts = [0, *accumulate(map(_length, self._pieces))]
+        self._at = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As of any file."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file; fewer bytes only at the end."""
+        left = self._starts[-1] - self._at
+        left = max(0, left if size is None or size < 0 else min(size, left))
+        parts = []
+        while left:
+            index = bisect_right(self._starts, self._at) - 1
+            part = self._part(self._pieces[index], self._at - self._starts[index], left)
+            if not part:
+                break  # the file has become shorter
+            parts.append(part)
+            self._at += len(part)
+            left -= len(part)
+        return b"".join(parts)
+
+    def _part(self, piece: Piece, skip: int, size: int) -> bytes:
+        if isinstance(piece, bytes):
+            return piece[skip : skip + size]
+        self._file.seek(piece[0] + skip)
+        return self._file.read(min(size, piece[1] - piece[0] - skip))
+
+
+def _length(piece: Piece) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece[1] - piece[0]

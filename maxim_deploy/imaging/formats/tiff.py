@@ -1,0 +1,183 @@
+"""Reading TIFF: the tags of the first directory carry what belongs to the picture.
+
+Pillow decodes 8 bits per channel, tifffile 16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import TiffImagePlugin
+
+from maxim_deploy._optional import require
+from maxim_deploy.errors import ImageError
+from maxim_deploy.imaging.formats import exif, photoshop
+from maxim_deploy.imaging.formats.contents import Contents, Decoded
+from maxim_deploy.imaging.formats.directory import (
+    Entries,
+    Header,
+    read_directory,
+    read_header,
+)
+from maxim_deploy.imaging.formats.pillow import decoded, opened
+from maxim_deploy.imaging.formats.samples import decoded_from_samples
+from maxim_deploy.imaging.formats.tiff_tags import Tag
+from maxim_deploy.imaging.metadata import Metadata
+
+WHITE = 65535
+
+_SUBFILE, _SUB_DIRECTORIES, _LAYERS, _DNG = 254, 330, 37724, 50706
+_REDUCED, _MASK = 1, 4  # bits of what a directory is of
+
+_UNSIGNED, _FLOAT = 1, 3
+_PREMULTIPLIED, _PLAIN = 1, 2  # kinds of alpha
+_COLOURS = {0: 1, 1: 1, 2: 3}
+"""Colour channels by TIFF's photometric interpretation: white is zero, black is zero, RGB."""
+
+
+def contents(file: BinaryIO) -> Contents:
+    """What a TIFF file holds.
+
+    Raises:
+        ValueError: it is damaged beyond reading.
+        ImageError: it holds samples that are not read, or a raw photograph.
+    """
+    header = read_header(file)
+    pages = list(_pages(file, header))
+    tags = _Tags(pages[0], header.order)
+    if _DNG in pages[0] or (tags.number(_SUBFILE, 0) & _REDUCED and _SUB_DIRECTORIES in pages[0]):
+        raise ImageError(
+            "is a raw photograph (DNG or alike), of which the first picture is a preview"
+        )
+    bits = max(tags.numbers(Tag.BITS) or (1,))
+    if max(tags.numbers(Tag.FORMAT) or (1,)) == _FLOAT:
+        raise ImageError(f"holds floating-point samples of {bits} bits | 8 and 16 bits are read")
+    height, width = tags.number(Tag.LENGTH, 0), tags.number(Tag.WIDTH, 0)
+    decode = partial(_sixteen_bits, file, tags) if bits == 16 else partial(_eight_bits, file)
+    found = Contents("TIFF", height, width, decode, bits)
+    found.orientation = tags.number(exif.ORIENTATION, 0) or None
+    others = [_Tags(page, header.order).number(_SUBFILE, 0) for page in pages[1:]]
+    found.frames = 1 + sum(not kind & (_REDUCED | _MASK) for kind in others)
+    found.left_out = list(_left_out(tags, len(others)))
+    found.icc_profile = tags.data(Tag.ICC)
+    found.exif = exif.exif_from_directory(file, header, pages[0])
+    found.metadata = Metadata(
+        xmp=tags.data(Tag.XMP),
+        photoshop=_resources(tags),
+        resolution=exif.resolution_of(pages[0], header.order),
+    )
+    return found
+
+
+def _pages(file: BinaryIO, header: Header) -> Iterator[Entries]:
+    seen: set[int] = set()
+    offset = header.first
+    while offset and offset not in seen:
+        seen.add(offset)
+        try:
+            entries, offset = read_directory(file, header, offset)
+        except ValueError:
+            if len(seen) == 1:
+                raise
+            return  # an end that is damaged
+        yield entries
+    if not seen:
+        raise ValueError("there is no directory")
+
+
+class _Tags:
+    """The tags of a directory as numbers and bytes."""
+
+    def __init__(self, entries: Entries, order: str) -> None:
+        self.entries, self.order = entries, order
+
+    def numbers(self, tag: int) -> tuple[int, ...]:
+        return self.entries[tag].numbers(self.order) if tag in self.entries else ()
+
+    def number(self, tag: int, default: int) -> int:
+        return next(iter(self.numbers(tag)), default)
+
+    def data(self, tag: int) -> bytes | None:
+        return self.entries[tag].value or None if tag in self.entries else None
+
+
+def _left_out(tags: _Tags, others: int) -> Iterator[str]:
+    extras = tags.numbers(Tag.EXTRA)
+    dropped = len(extras) - (extras[:1] in ((_PREMULTIPLIED,), (_PLAIN,)))
+    if dropped > 0:
+        yield f"{dropped} extra sample{'s' * (dropped > 1)} per pixel (channels of no colour)"
+    if others or _SUB_DIRECTORIES in tags.entries:
+        yield "the reduced pictures and masks beside the picture"
+    if _LAYERS in tags.entries:
+        yield "Photoshop's layers"
+
+
+def _resources(tags: _Tags) -> bytes | None:
+    resources = photoshop.without_thumbnails(tags.data(Tag.PHOTOSHOP) or b"") or b""
+    records = tags.data(Tag.IPTC)
+    if records and not photoshop.iptc_from_resources(resources):
+        resources += photoshop.resources_from_iptc(records)
+    return resources or None
+
+
+class _AsStored(TiffImagePlugin.TiffImageFile):
+    """Pillow turns a TIFF upright once it is decoded, and says its size accordingly."""
+
+    def load_end(self) -> None:
+        self._size = self.im.size
+
+
+def _eight_bits(
+    file: BinaryIO, icc_profile: bytes | None, complain: Callable[[str], None]
+) -> Decoded:
+    file.seek(0)
+    return decoded(opened(_AsStored, file), icc_profile, complain)
+
+
+def _sixteen_bits(
+    file: BinaryIO, tags: _Tags, icc_profile: bytes | None, _complain: Callable[[str], None]
+) -> Decoded:
+    require("imagecodecs", "hdr")  # tifffile decompresses with it
+    file.seek(0)
+    with require("tifffile", "hdr").TiffFile(file) as tiff:
+        page = tiff.pages[0]
+        _check_samples(page)
+        stored = page.asarray(squeeze=False)  # planes, depth, H, W, channels
+    pixels = np.moveaxis(stored[:, 0], 0, -1).reshape(*stored.shape[2:4], -1)
+    colours = _COLOURS[page.photometric]
+    has_alpha = tags.numbers(Tag.EXTRA)[:1] in ((_PREMULTIPLIED,), (_PLAIN,))
+    pixels = pixels[..., : colours + has_alpha]
+    if page.photometric == 0:
+        pixels = np.concatenate([WHITE - pixels[..., :1], pixels[..., 1:]], axis=-1)
+    if tags.number(Tag.EXTRA, 0) == _PREMULTIPLIED:
+        pixels = _not_premultiplied(pixels, colours)
+    return decoded_from_samples(pixels, icc_profile)
+
+
+def _check_samples(page: Any) -> None:
+    """Refuse what `Picture` cannot hold."""
+    channels = _COLOURS.get(page.photometric, 0) + len(page.extrasamples)
+    if (
+        (page.bitspersample, page.sampleformat, page.imagedepth) != (16, _UNSIGNED, 1)
+        or page.photometric not in _COLOURS
+        or page.samplesperpixel != channels
+    ):
+        raise ImageError(
+            f"holds samples of {page.bitspersample} bits, format {page.sampleformat}, photometric "
+            f"interpretation {int(page.photometric)}, {page.samplesperpixel} per pixel | of 16-bit "
+            "TIFF, unsigned RGB and grey are read, with or without alpha | convert the file"
+        )
+    if 0 in page.databytecounts:
+        raise ImageError("cannot be read: parts of its pixels are missing")
+
+
+def _not_premultiplied(pixels: NDArray[np.uint16], colours: int) -> NDArray[np.uint16]:
+    """Colours divided by alpha, rounded; black where alpha is 0, and they are not known."""
+    alpha = pixels[..., colours:].astype(np.uint64)
+    plain = (pixels[..., :colours] * np.uint64(WHITE) + alpha // 2) // np.maximum(alpha, 1)
+    plain = np.where(alpha > 0, np.minimum(plain, WHITE), 0)
+    return np.concatenate([plain, alpha], axis=-1).astype(np.uint16)
