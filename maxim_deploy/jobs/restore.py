@@ -5,17 +5,23 @@ from __future__ import annotations
 import functools
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from maxim_deploy import runtime
-from maxim_deploy.errors import CancelledError, ImageError, UsageError
+from maxim_deploy.errors import CancelledError, ImageError, UsageError, check_known
 from maxim_deploy.imaging import Rounding, check_rounding
 from maxim_deploy.imaging.files import check_output_suffix, read_image
-from maxim_deploy.imaging.video import VideoEncoding, VideoReader, check_video_output, is_video
+from maxim_deploy.imaging.video import (
+    KINDS,
+    VideoEncoding,
+    VideoReader,
+    check_video_output,
+    is_video,
+)
 from maxim_deploy.jobs.job import FileResult, ImageJob, Job
 from maxim_deploy.jobs.naming import FilePlan, comparison_beside, plan_files
 from maxim_deploy.jobs.pipeline import run_jobs
@@ -34,6 +40,7 @@ def restore_file(
     rounding: Rounding = "nearest",
     self_ensemble: bool = False,
     encoding: VideoEncoding | None = None,
+    drop: Collection[str] = (),
     progress: Callable[[FileProgress], object] | None = None,
     cancel: threading.Event | None = None,
 ) -> FileResult:
@@ -43,12 +50,13 @@ def restore_file(
 
     Args:
         restorer: made by `load`.
-        source: an image or a video, by its suffix.
+        source: an image or a video, by its suffix, or by its content if the suffix is neither's.
         target: the file to write; its suffix says the format, and its folder is made if need be.
         compare: also write STEM.before-after beside the target.
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
         encoding: of a video; None for the default.
+        drop: as in `restore_files`.
         progress: as in `restore_files`.
         cancel: as in `restore_files`.
 
@@ -80,6 +88,7 @@ def restore_file(
         rounding=rounding,
         self_ensemble=self_ensemble,
         encoding=encoding,
+        drop=drop,
         progress=progress,
         cancel=cancel,
     )
@@ -103,6 +112,7 @@ def restore_files(
     rounding: Rounding = "nearest",
     self_ensemble: bool = False,
     encoding: VideoEncoding | None = None,
+    drop: Collection[str] = (),
     progress: Callable[[FileProgress], object] | None = None,
     cancel: threading.Event | None = None,
     **load_options: Any,
@@ -132,6 +142,7 @@ def restore_files(
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
         encoding: of videos; None for the default.
+        drop: of videos, streams to leave out: any of "audio", "subtitles" and "data".
         progress: called with each step, one call at a time: in the caller's thread as a file
             enters the network and after each frame of a video; with the result of a file as soon
             as there is one, in the thread that wrote it. Its exceptions end the run.
@@ -171,7 +182,10 @@ def restore_files(
     else:
         of_network = restorer.info.settings
     settings = {**of_network, "rounding": rounding, "ensemble": self_ensemble}
-    jobs = _jobs(plan, encoding or VideoEncoding(), settings if resume else None)
+    dropped = frozenset(drop)
+    for kind in dropped:
+        check_known("kind of streams to drop", kind, KINDS)
+    jobs = _jobs(plan, encoding or VideoEncoding(), dropped, settings if resume else None)
     _make_writable(plan)
     stop = cancel or threading.Event()
 
@@ -217,18 +231,26 @@ def read_size(path: str | Path) -> tuple[int, int]:
     return reader.height, reader.width
 
 
-def _jobs(plan: FilePlan, encoding: VideoEncoding, settings: dict[str, Any] | None) -> list[Job]:
+def _jobs(
+    plan: FilePlan,
+    encoding: VideoEncoding,
+    drop: frozenset[str],
+    settings: dict[str, Any] | None,
+) -> list[Job]:
     """A job for each file; `settings` are what results depend on, if a record is to be kept."""
     for_images = for_videos = None
     if settings is not None:
         # Images do not depend on the encoding: with another CRF only videos are restored again.
         for_images = ResumeRecord(settings)
-        for_videos = ResumeRecord({**settings, **asdict(encoding)})
+        # Absent if there is nothing to drop, as in records of older versions.
+        dropped = {"drop": sorted(drop)} if drop else {}
+        for_videos = ResumeRecord({**settings, **asdict(encoding), **dropped})
     jobs: list[Job] = []
     for source, target in plan.targets.items():
         comparison = comparison_beside(target) if plan.compare else None
         if is_video(source):
-            jobs.append(VideoJob(source, target, comparison, for_videos, encoding=encoding))
+            job = VideoJob(source, target, comparison, for_videos, encoding=encoding, drop=drop)
+            jobs.append(job)
         else:
             jobs.append(ImageJob(source, target, comparison, for_images))
     return jobs

@@ -12,10 +12,12 @@ knows. HDR metadata beyond the colour tags (mastering display, Dolby Vision) is 
 
 from maxim_deploy.imaging.video.names import check_video_output, is_video, result_suffix
 from maxim_deploy.imaging.video.reading import Frame, VideoReader
+from maxim_deploy.imaging.video.streams import KINDS
 from maxim_deploy.imaging.video.writing import CODECS, VideoEncoding, VideoWriter
 
 __all__ = [
     "CODECS",
+    "KINDS",
     "Frame",
     "VideoEncoding",
     "VideoReader",

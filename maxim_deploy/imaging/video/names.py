@@ -1,23 +1,68 @@
-"""Which files are videos, and in which containers results are written; by suffix alone."""
+"""Which files are videos, and in which containers results are written."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.imaging.files import INPUT_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
-    | {".wmv", ".flv", ".3gp", ".ogv"}
+    | {".wmv", ".flv", ".3gp", ".ogv", ".vob", ".m2v", ".h264", ".264", ".h265", ".265", ".hevc"}
 )
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """What is written: libav's name of the container, by suffix."""
 
 
-def is_video(path: Path) -> bool:
+_STARTS = tuple(
+    bytes.fromhex(start)
+    for start in (
+        "1a45dfa3",  # Matroska and WebM
+        "000001ba",  # MPEG-PS
+        "000001b3",  # MPEG-1 and MPEG-2 without a container
+        "0000000109",  # H.264 without a container, that starts with a delimiter
+        "0000000167",  # or with its parameters
+        "0000000140",  # HEVC likewise
+        "464c5601",  # FLV
+        "3026b2758e66cf11",  # WMV
+    )
+)
+"""First bytes of formats of video; those of MP4, AVI and MPEG-TS are elsewhere."""
+
+IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heix", "hevc", "hevx", "mif1", "msf1"})
+"""Of the files that are laid out as MP4, those that are images: AVIF and HEIF."""
+
+_TS_SYNC = 0x47
+
+
+def has_video_suffix(path: Path) -> bool:
     """Whether the name is one of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_video(path: Path) -> bool:
+    """Whether the name is one of a video, or says nothing and the content is that of a video."""
+    if has_video_suffix(path) or path.suffix.lower() in INPUT_SUFFIXES:
+        return has_video_suffix(path)
+    try:
+        with path.open("rb") as file:
+            return is_video_start(file.read(512))
+    except OSError:
+        return False
+
+
+def is_video_start(head: bytes) -> bool:
+    """Whether a file that starts with these bytes (512 are enough) is a video."""
+    if head[4:8] == b"ftyp":
+        return head[8:12].decode("latin-1") not in IMAGE_BRANDS
+    is_avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
+    # Packets of MPEG-TS, alone or behind four bytes of time.
+    is_ts = len(head) == 512 and (
+        set(head[:512:188]) == {_TS_SYNC} or set(head[4:512:192]) == {_TS_SYNC}
+    )
+    return is_avi or is_ts or head.startswith(_STARTS)
 
 
 def result_suffix(source: Path) -> str:

@@ -2,61 +2,115 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from maxim_deploy._optional import require
 from maxim_deploy.errors import VideoError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
-    from av.container import OutputContainer
+    from av.container import InputContainer, OutputContainer
     from av.stream import Stream
 
     from maxim_deploy.imaging.video.reading import VideoReader
 
 logger = logging.getLogger(__name__)
 
+KINDS = ("audio", "subtitles", "data")
+"""Of streams that users may drop; attachments are data."""
+
 _OF_THE_CONTAINER = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate"}
-    | {"handler_name", "vendor_id", "number_of_frames", "number_of_bytes", "bps"}
+    | {"handler_name", "vendor_id"}
 )
 """Metadata that describe how the source was written, and would be wrong of the result."""
 
+_STATISTICS = re.compile(
+    r"(_STATISTICS_\w+|BPS|NUMBER_OF_FRAMES|NUMBER_OF_BYTES)(-\w+)?|DURATION-\w+", re.IGNORECASE
+)
+"""Counts of what the source holds, of Matroska; some have the language behind them."""
 
-def copied_streams(source: VideoReader, output: OutputContainer, path: Path) -> dict[int, Stream]:
+_NO_TAG = "\0\0\0\0"
+
+
+def kind_of(stream: Stream) -> str:
+    """One of `KINDS`."""
+    return {"audio": "audio", "subtitle": "subtitles"}.get(stream.type, "data")
+
+
+def copied_streams(
+    source: VideoReader, output: OutputContainer, path: Path, drop: Collection[str]
+) -> dict[int, Stream]:
     """Add the streams that are copied; by the index that their packets have in the source.
 
     Args:
         source: the video.
         output: where to; a video stream may be there already.
         path: of the output, for errors.
+        drop: those of `KINDS` that are left out.
 
     Raises:
         VideoError: the container cannot hold a stream of sound or subtitles.
     """
     copies: dict[int, Stream] = {}
     for stream in source.container.streams:
-        if stream.index == source.stream.index:
-            continue  # is encoded anew
-        # Attachments are fonts of subtitles; MP4 and MOV have no place for them.
-        has_room = stream.type != "attachment" or output.format.name == "matroska"
-        if stream.type not in ("audio", "subtitle", "attachment") or not has_room:
-            logger.warning(
-                "video '%s': stream %d (%s) is left out", source.path, stream.index, stream.type
-            )
-            continue
-        copies[stream.index] = _copy_of(stream, output, path)
+        if stream.index == source.stream.index or is_timecode(stream, source.stream):
+            continue  # is encoded anew; is written by the muxer
+        if stream.type != "video" and kind_of(stream) in drop:
+            logger.info("video '%s': %s is dropped", source.path, _named(stream))
+        elif _is_copied(stream) and _takes(output.format.name, stream):
+            copies[stream.index] = _copy_of(stream, output)
+        elif _is_worth_a_failure(stream):
+            raise not_held([stream], path)
+        else:
+            logger.warning("video '%s': %s is left out", source.path, _named(stream))
     return copies
 
 
-def _copy_of(stream: Any, output: OutputContainer, path: Path) -> Stream:
+def is_timecode(stream: Stream, video: Stream) -> bool:
+    """Whether it is a track with the timecode that the video's metadata have too."""
+    code = stream.metadata.get("timecode")
+    return stream.type == "data" and code is not None and video.metadata.get("timecode") == code
+
+
+def _is_copied(stream: Stream) -> bool:
+    return stream.type in ("audio", "subtitle", "attachment")
+
+
+def _is_worth_a_failure(stream: Stream) -> bool:
+    """Sound, and subtitles; libav decodes any but teletext and the like."""
+    return stream.type == "audio" or (
+        stream.type == "subtitle" and stream.codec_context is not None
+    )
+
+
+def _takes(container: str, stream: Stream) -> bool:
+    """Whether the muxer writes a header for such a stream.
+
+    Nothing else tells: `avformat_query_codec` knows nothing of what Matroska takes in the form of
+    AVI (WMA, ADPCM, AMR, AAC in LATM).
+    """
+    av = require("av", "video")
+    trial = av.open(io.BytesIO(), "w", format=container)
+    try:
+        _copy_of(stream, trial)
+        trial.start_encoding()
+    except (ValueError, av.FFmpegError):
+        return False
+    return True
+
+
+def _copy_of(stream: Any, output: OutputContainer) -> Stream:
     try:
         copy: Any = output.add_stream_from_template(stream)
-    except ValueError as error:
-        raise not_held([stream], path) from error
+    except ValueError:
+        copy = _unasked_copy_of(stream, output)
     if stream.type == "audio" and all(one.name == "NONE" for one in stream.layout.channels):
         # AVI and others say only how many there are. MP4 must know which, and fails at its end.
         with suppress(ValueError):  # there is no usual layout of so many
@@ -67,16 +121,52 @@ def _copy_of(stream: Any, output: OutputContainer, path: Path) -> Stream:
     return added
 
 
-def not_held(streams: Iterable[Any], path: Path) -> VideoError:
+def _unasked_copy_of(stream: Any, output: OutputContainer) -> Any:
+    """A copy of a stream of sound, without PyAV's question to `avformat_query_codec`.
+
+    A stream of another codec is made, and a bitstream filter that changes nothing then gives it the
+    parameters of the source.
+
+    Raises:
+        ValueError: it is no sound, or of no codec that libav knows.
+    """
+    av = require("av", "video")
+    if stream.type != "audio" or stream.codec_context is None:
+        raise ValueError(f"no container takes {_named(stream)}")
+    other = av.open(io.BytesIO(), "w", format="matroska").add_stream("pcm_s16le")
+    copy = output.add_stream_from_template(other)
+    filters = require("av.bitstream", "video")
+    filters.BitStreamFilterContext("null", in_stream=stream, out_stream=copy)
+    copy.codec_context.codec_tag = _NO_TAG  # that of the source means another codec elsewhere
+    copy.time_base = stream.time_base
+    return copy
+
+
+def _named(stream: Any) -> str:
+    if stream.codec_context:
+        codec = f" in {stream.codec_context.name}"
+    else:
+        codec = ", such as teletext" if stream.type == "subtitle" else ""
+    return f"stream {stream.index} ({stream.type}{codec})"
+
+
+def not_held(streams: Iterable[Stream], path: Path) -> VideoError:
     """The error where an output cannot hold one of these streams of the input."""
-    named = [
-        f"stream {stream.index} of the input, {stream.type} in "
-        f"{stream.codec_context.name if stream.codec_context else 'an unknown codec'}"
-        for stream in streams
-    ]
-    advice = "leave it out, or re-encode it" if path.suffix == ".mkv" else "write .mkv"
-    found = " or ".join(named)
-    return VideoError(f"output '{path}' | {path.suffix} cannot hold {found} | {advice}")
+    streams = list(streams)
+    kinds = ",".join(dict.fromkeys(kind_of(stream) for stream in streams))
+    other = "re-encode it" if path.suffix.lower() == ".mkv" else "write .mkv"
+    found = " or ".join(map(_named, streams))
+    return VideoError(
+        f"output '{path}' | {path.suffix} cannot hold {found} of the input | "
+        f"{other}, or leave it out with --drop {kinds}"
+    )
+
+
+def container_options(source: InputContainer, container: str) -> dict[str, str]:
+    """What the muxer has to be told to keep the metadata of the source."""
+    # Names with dots are QuickTime's: its newer form takes any name, the older one a fixed list.
+    has_names = any("." in key for key in source.metadata)
+    return {"movflags": "use_metadata_tags"} if has_names and container != "matroska" else {}
 
 
 def copy_description(source: VideoReader, output: OutputContainer, video: Stream) -> None:
@@ -92,5 +182,10 @@ def described(metadata: dict[str, str]) -> dict[str, str]:
     return {
         key: value
         for key, value in metadata.items()
-        if key.lower() not in _OF_THE_CONTAINER and not key.startswith("_STATISTICS")
+        if key.lower() not in _OF_THE_CONTAINER and not is_statistic(key)
     }
+
+
+def is_statistic(key: str) -> bool:
+    """Whether this key of metadata counts what the source holds."""
+    return _STATISTICS.fullmatch(key) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,15 +14,23 @@ from maxim_deploy.errors import UsageError, VideoError
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.coding import frame_from_rgb
+from maxim_deploy.imaging.video.frame_data import IN_FRAMES, canvas_of, words_of, x264_parameters
 from maxim_deploy.imaging.video.names import CONTAINERS
-from maxim_deploy.imaging.video.streams import copied_streams, copy_description, not_held
+from maxim_deploy.imaging.video.reading import Frame, VideoReader
+from maxim_deploy.imaging.video.result import check_result
+from maxim_deploy.imaging.video.streams import (
+    container_options,
+    copied_streams,
+    copy_description,
+    not_held,
+)
 
 if TYPE_CHECKING:
-    from av import Packet, VideoStream
+    from av import Packet, VideoFrame, VideoStream
     from av.container import OutputContainer
     from av.stream import Stream
 
-    from maxim_deploy.imaging.video.reading import VideoReader
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,11 +41,13 @@ class _Codec:
     bits: tuple[int, ...]
     crf: int | None
     options: dict[str, str]
+    has_frame_data: bool
+    """Whether its stream has a place for closed captions and HDR metadata."""
 
 
 CODECS = {
-    "h264": _Codec("libx264", (8, 10), 16, {}),
-    "ffv1": _Codec("ffv1", (8, 10, 12, 16), None, {"level": "3", "slicecrc": "1"}),
+    "h264": _Codec("libx264", (8, 10), 16, {}, True),
+    "ffv1": _Codec("ffv1", (8, 10, 12, 16), None, {"level": "3", "slicecrc": "1"}, False),
 }
 """By the name that users give; `ffv1` is without loss."""
 
@@ -74,6 +86,7 @@ class VideoWriter:
         encoding: how to encode.
         width: of the frames, if they are not as wide as those of `like`.
         copy_streams: whether to take over the other streams, the titles and the chapters too.
+        drop: kinds of streams to leave out, of `streams.KINDS`.
 
     Raises:
         VideoError: the file cannot be made, or cannot hold what belongs to the video.
@@ -89,21 +102,32 @@ class VideoWriter:
         encoding: VideoEncoding,
         width: int | None = None,
         copy_streams: bool = True,
+        drop: Collection[str] = (),
     ) -> None:
         av = require("av", "video")
-        self._name, self._like = name, like
+        self._path, self._name, self._like = path, name, like
         self._errors: tuple[type[Exception], ...] = (av.FFmpegError, ValueError)
         codec = CODECS[encoding.codec]
         self._format = self._pixel_format(encoding.codec, width or like.width)
+        self._hdr = x264_parameters(like.data) if codec.has_frame_data else {}
+        self._kept_data = IN_FRAMES | self._hdr.keys() if codec.has_frame_data else frozenset()
+        self._lost_data: set[str] = set()
+        self._canvas: VideoFrame | None = None
+        self._is_empty = True
+        self._is_result = copy_streams
         try:
             # The format is named, because the hidden file that is written has another suffix.
+            container = CONTAINERS[name.suffix.lower()]
             self._container: OutputContainer = av.open(
-                f"file:{path}", "w", format=CONTAINERS[name.suffix.lower()]
+                f"file:{path}",
+                "w",
+                format=container,
+                options=container_options(like.container, container) if copy_streams else {},
             )
             self._video = self._video_stream(codec, encoding, width or like.width)
             self._copies: dict[int, Stream] = {}
             if copy_streams:
-                self._copies = copied_streams(like, self._container, name)
+                self._copies = copied_streams(like, self._container, name, drop)
                 copy_description(like, self._container, self._video)
         except self._errors as error:
             raise self._failure(error) from error
@@ -114,38 +138,52 @@ class VideoWriter:
             streams = [like.container.streams[index] for index in self._copies]
             raise (not_held(streams, name) if streams else self._failure(error)) from error
 
-    def write(self, rgb: Pixels, pts: int, duration: int, others: list[Packet[Any]]) -> None:
+    def write(self, rgb: Pixels, frame: Frame) -> None:
         """Add a frame, after the packets of other streams that come before it.
 
         Args:
             rgb: uint8 or uint16 [H, W, 3].
-            pts: when it is shown, in units of the time base of `like`.
-            duration: in the same units, or 0 if unknown.
-            others: packets of the source.
+            frame: of `like`, whose time and data the result has.
 
         Raises:
             VideoError: the file cannot be written.
         """
-        frame = frame_from_rgb(rgb, self._like.coding, self._format)
-        frame.pts, frame.time_base, frame.duration = pts, self._like.time_base, duration
+        self._is_empty = False
+        self._lost_data |= frame.data - self._kept_data
+        canvas = self._canvas_of(frame, rgb)
+        made = frame_from_rgb(rgb, self._like.coding, self._format, canvas)
+        made.pts, made.time_base, made.duration = frame.pts, self._like.time_base, frame.duration
         try:
-            self._copy(others)
-            self._container.mux(self._video.encode(frame))
+            self._copy(frame.others)
+            self._container.mux(self._video.encode(made))
         except self._errors as error:
             raise self._failure(error) from error
 
+    def _canvas_of(self, frame: Frame, rgb: Pixels) -> VideoFrame:
+        """One for all frames that carry nothing, and a new one for each of the others."""
+        if not frame.data.isdisjoint(IN_FRAMES):
+            return canvas_of(frame.carrier, rgb)
+        self._canvas = self._canvas or canvas_of(frame.carrier, rgb)
+        return self._canvas
+
     def close(self, rest: list[Packet[Any]]) -> None:
-        """Finish the file, after the last packets of other streams.
+        """Finish the file, after the last packets of other streams, and say what it does not keep.
 
         Raises:
-            VideoError: the file cannot be written.
+            VideoError: the file cannot be written, or not be read.
         """
+        streams = {index: copy.index for index, copy in self._copies.items()}
         try:
             self._copy(rest)
             self._container.mux(self._video.encode(None))
             self._container.close()
         except self._errors as error:
             raise self._failure(error) from error
+        if self._is_result and not self._is_empty:
+            lost = words_of(self._lost_data)
+            lost += check_result(self._like, self._path, self._name, streams)
+            if lost:
+                logger.warning("video '%s': left out: %s", self._like.path, ", ".join(lost))
 
     def _copy(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
@@ -158,6 +196,10 @@ class VideoWriter:
         like, options = self._like, dict(codec.options)
         if codec.crf is not None:
             options["crf"] = str(codec.crf if encoding.crf is None else encoding.crf)
+        if self._hdr:
+            options["x264-params"] = ":".join(self._hdr.values())
+        if like.chroma_location:
+            options["chroma_sample_location"] = like.chroma_location
         # The rate is a label that libav wants; when frames are shown comes from their times.
         stream: Any = self._container.add_stream(codec.encoder, like.rate or 25, options)
         context = stream.codec_context

@@ -1,0 +1,144 @@
+"""What a frame carries beside its picture: closed captions, HDR metadata, timecode and so on.
+
+PyAV reads these data and cannot attach them to a new frame. A frame that libswscale scales keeps
+them, though, and so it keeps the location of its chroma, which PyAV does not show. So both travel
+in a tiny copy of a frame, its carrier. Scaled up it is a canvas for the restored pixels.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from maxim_deploy.imaging.picture import Pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from av import VideoFrame
+
+_WORDS = {
+    "A53_CC": "closed captions",
+    "STEREO3D": "stereo layout",
+    "MASTERING_DISPLAY_METADATA": "mastering display",
+    "CONTENT_LIGHT_LEVEL": "content light level",
+    "DYNAMIC_HDR_PLUS": "HDR10+ metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid metadata",
+    "DOVI_RPU_BUFFER": "Dolby Vision metadata",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "AMBIENT_VIEWING_ENVIRONMENT": "ambient viewing environment",
+    "SPHERICAL": "spherical projection",
+    "ICC_PROFILE": "ICC profile",
+    "AFD": "active format description",
+    "PANSCAN": "pan and scan window",
+    "FILM_GRAIN_PARAMS": "film grain parameters",
+    "SEI_UNREGISTERED": "user data",
+    "GOP_TIMECODE": "timecode",
+    "S12M_TIMECODE": "timecode",
+    "OTHER": "data that PyAV cannot name",
+}
+"""What users call the data, by libav's name. Absent are those that do not outlive decoding."""
+
+IN_FRAMES = frozenset({"A53_CC", "STEREO3D"})
+"""What libx264 takes from the frames that it encodes."""
+
+_TIMECODES = frozenset({"GOP_TIMECODE", "S12M_TIMECODE"})
+_GOP_MARKER = 1 << 12
+"""A bit that every timecode of MPEG-2 has set; 00:00:00:00 has no other."""
+
+_ENCODER_STAMPS = tuple(
+    bytes.fromhex(uuid)
+    for uuid in ("dc45e9bde6d948b7962cd820d923eeef", "2ca2de09b51747dbbb55a4fe7fc2fc4e")
+)
+"""x264 and x265 name themselves and their settings in user data."""
+
+_CARRIER_SIDE = 16
+"""Pixels: few, and enough for libswscale to scale from and to any other size."""
+
+_RATIONALS = struct.Struct("=20i2i")
+"""`AVMasteringDisplayMetadata`: red, green, blue, white (x, y), least and most luminance, all as
+numerator and denominator; then whether there are primaries, and luminance."""
+
+
+def data_of(frame: VideoFrame, is_first: bool) -> dict[str, bytes]:
+    """What a frame carries and means, by libav's name.
+
+    Args:
+        frame: as decoded.
+        is_first: only the timecode of the first frame counts; the others go on from there.
+    """
+    try:
+        side_data: Any = frame.side_data  # a mapping to PyAV's types that iterates over its values
+        found = [(data.type.name, bytes(data)) for data in side_data]
+    except ValueError:  # a type that is newer than PyAV's list
+        found = [("OTHER", b"")]
+    return {
+        name: data
+        for name, data in found
+        if name in _WORDS and not _is_void(name, data) and (is_first or name not in _TIMECODES)
+    }
+
+
+def _is_void(name: str, data: bytes) -> bool:
+    """Whether the data say nothing, as those that each MPEG-2 file has."""
+    match name:
+        case "SEI_UNREGISTERED":
+            return data.startswith(_ENCODER_STAMPS)
+        case "GOP_TIMECODE":
+            return int.from_bytes(data, "little") | _GOP_MARKER == _GOP_MARKER
+        case "S12M_TIMECODE":
+            return not any(data[4:])  # behind their count
+        case "PANSCAN":
+            return not any(data)
+    return False
+
+
+def words_of(names: set[str]) -> list[str]:
+    """What users call these data."""
+    return sorted({_WORDS[name] for name in names})
+
+
+def x264_parameters(data: Mapping[str, bytes]) -> dict[str, str]:
+    """The parameter of x264 that keeps HDR metadata, by the name of the data; see `x264 --help`."""
+    parameters = {}
+    if light := data.get("CONTENT_LIGHT_LEVEL"):
+        most, mean = struct.unpack_from("=2I", light)
+        parameters["CONTENT_LIGHT_LEVEL"] = f"cll={most},{mean}"
+    display = data.get("MASTERING_DISPLAY_METADATA", b"")
+    if len(display) >= _RATIONALS.size:
+        *numbers, has_primaries, has_luminance = _RATIONALS.unpack_from(display)
+        pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+        if has_primaries and has_luminance and all(below for _, below in pairs):
+            parameters["MASTERING_DISPLAY_METADATA"] = _mastering_display(pairs)
+    return parameters
+
+
+def _mastering_display(pairs: list[tuple[int, int]]) -> str:
+    """In steps of 0.00002 of chromaticity, and of 0.0001 candela per square metre."""
+    x = [round(50_000 * above / below) for above, below in pairs[:8]]
+    least, most = (round(10_000 * above / below) for above, below in pairs[8:])
+    points = zip("RGB", x[0:6:2], x[1:6:2], strict=True)
+    red, green, blue = (f"{name}({across},{up})" for name, across, up in points)
+    return f"mastering-display={green}{blue}{red}WP({x[6]},{x[7]})L({most},{least})"
+
+
+def carrier_of(frame: VideoFrame) -> VideoFrame:
+    """A tiny copy that keeps the frame's data, and the location of its chroma."""
+    # One pixel in many is read; and no canvas has this format, so that scaling makes a new frame.
+    return frame.reformat(
+        width=_CARRIER_SIDE, height=_CARRIER_SIDE, format="bgr24", interpolation="POINT", threads=1
+    )
+
+
+def canvas_of(carrier: VideoFrame, rgb: Pixels) -> VideoFrame:
+    """A frame with the carrier's data, of the size and type of `rgb` [H, W, 3], to be filled."""
+    height, width, _ = rgb.shape
+    canvas = carrier.reformat(
+        width=width,
+        height=height,
+        format="rgb24" if rgb.dtype.itemsize == 1 else "rgb48le",
+        interpolation="FAST_BILINEAR",
+        threads=1,
+    )
+    canvas.pict_type = 0  # the encoder decides anew which frames are keyframes
+    return canvas
