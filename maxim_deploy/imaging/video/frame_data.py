@@ -31,11 +31,10 @@ _WORDS = {
     "ICC_PROFILE": "ICC profile",
     "AFD": "active format description",
     "PANSCAN": "pan and scan window",
-    "FILM_GRAIN_PARAMS": "film grain parameters",
     "SEI_UNREGISTERED": "user data",
     "GOP_TIMECODE": "timecode",
     "S12M_TIMECODE": "timecode",
-    "OTHER": "data that PyAV cannot name",
+    "OTHER": "data that PyAV does not read",
 }
 """What users call the data, by libav's name. Absent are those that do not outlive decoding."""
 
@@ -60,21 +59,38 @@ _RATIONALS = struct.Struct("=20i2i")
 numerator and denominator; then whether there are primaries, and luminance."""
 
 
-def data_of(frame: VideoFrame, is_first: bool) -> dict[str, bytes]:
+def side_data_of(frame: VideoFrame, codec: str) -> dict[str, list[bytes]]:
+    """All that a frame carries, by libav's name; "OTHER" if it is not to be read.
+
+    Args:
+        frame: as decoded.
+        codec: libav's name of its decoder.
+    """
+    # PyAV frees the name of a PNG's ICC profile, and so does libav: the process would crash.
+    if codec in ("png", "apng"):
+        return {"OTHER": [b""]}
+    found: dict[str, list[bytes]] = {}
+    try:
+        side_data: Any = frame.side_data  # a mapping to PyAV's types, and over its values
+        for data in side_data:
+            found.setdefault(data.type.name, []).append(bytes(data))
+    except ValueError:  # a type that is newer than PyAV's list
+        return {"OTHER": [b""]}
+    return found
+
+
+def data_of(frame: VideoFrame, codec: str, is_first: bool) -> dict[str, bytes]:
     """What a frame carries and means, by libav's name.
 
     Args:
         frame: as decoded.
+        codec: libav's name of its decoder.
         is_first: only the timecode of the first frame counts; the others go on from there.
     """
-    try:
-        side_data: Any = frame.side_data  # a mapping to PyAV's types that iterates over its values
-        found = [(data.type.name, bytes(data)) for data in side_data]
-    except ValueError:  # a type that is newer than PyAV's list
-        found = [("OTHER", b"")]
     return {
         name: data
-        for name, data in found
+        for name, values in side_data_of(frame, codec).items()
+        for data in values
         if name in _WORDS and not _is_void(name, data) and (is_first or name not in _TIMECODES)
     }
 

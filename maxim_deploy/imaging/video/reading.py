@@ -17,7 +17,7 @@ from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.chroma import chroma_location_of
 from maxim_deploy.imaging.video.coding import coding_of, rgb_from_frame
 from maxim_deploy.imaging.video.demuxing import Demuxer
-from maxim_deploy.imaging.video.frame_data import carrier_of, data_of
+from maxim_deploy.imaging.video.frame_data import carrier_of, data_of, side_data_of
 from maxim_deploy.imaging.video.names import IMAGE_BRANDS
 
 if TYPE_CHECKING:
@@ -111,14 +111,18 @@ class VideoReader:
         return best if best in moving else moving[0]
 
     def _learn_from(self, frame: VideoFrame) -> None:
+        # libav's own decoders of VP8 and VP9 leave the alpha out.
         if self.stream.metadata.get("alpha_mode") == "1":
             raise self._failure("has transparency: VP8 or VP9 with alpha | convert it")
         try:
             self.coding = coding_of(frame)
-            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-            self._orientation = orientation_from_matrix(bytes(matrix) if matrix else None)
+            side_data = side_data_of(frame, self.stream.codec_context.name)
+            matrix = next(iter(side_data.get("DISPLAYMATRIX", [])), None)
+            self._orientation = orientation_from_matrix(matrix)
         except VideoError as error:
             raise self._failure(str(error)) from error
+        if frame.rotation and matrix is None:
+            raise self._failure(f"is shown turned by {frame.rotation} degrees | turn its pixels")
         if frame.interlaced_frame:
             raise self._failure("is interlaced | deinterlace it first")
         self._shape = (frame.format.name, frame.height, frame.width)
@@ -128,7 +132,7 @@ class VideoReader:
         self.pixel_aspect = 1 / aspect if aspect and turned else aspect
         is_subsampled = self.coding.layout in ("420", "422")
         self.chroma_location = chroma_location_of(self.stream) if is_subsampled else None
-        self.data = data_of(frame, is_first=True)
+        self.data = data_of(frame, self.stream.codec_context.name, is_first=True)
 
     @property
     def rate(self) -> Fraction | None:
@@ -166,9 +170,9 @@ class VideoReader:
         last: int | None = None
         while True:
             pts = self._time_of(frame, last)
-            data = frozenset(data_of(frame, is_first=last is None))
+            data = data_of(frame, self.stream.codec_context.name, is_first=last is None)
             rgb = self._upright(frame)
-            yield Frame(rgb, pts, frame.duration, data, carrier_of(frame), others)
+            yield Frame(rgb, pts, frame.duration, frozenset(data), carrier_of(frame), others)
             last = pts
             following = next(self._decoded, None)
             if following is None:

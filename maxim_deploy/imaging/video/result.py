@@ -6,6 +6,7 @@ Muxers leave out without a word what their container has no place for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from maxim_deploy.imaging.video.streams import described, is_statistic
 if TYPE_CHECKING:
     from av.stream import Stream
 
-_OF_THE_FILE = frozenset({"creation_time", "timecode"})
-"""Metadata of streams that MP4 repeats, and that results have once."""
+_OF_THE_FILE = {"creation_time": ""}
+"""Metadata that MP4 repeats for each stream, and that are looked for once."""
 
 
 def check_result(
@@ -50,26 +51,25 @@ def _lost(source: VideoReader, made: VideoReader, copies: Mapping[int, int]) -> 
     yield from _lost_metadata(before.metadata, after.metadata)
     if len(after.chapters()) < len(before.chapters()):
         yield "chapters"
-    if source.chroma_location and made.chroma_location != source.chroma_location:
+    is_subsampled_alike = made.coding.layout == source.coding.layout
+    if is_subsampled_alike and source.chroma_location not in (None, made.chroma_location):
         yield "location of chroma"
     streams: list[tuple[Stream, Stream]] = [(source.stream, made.stream)]
     streams += [(before.streams[old], after.streams[new]) for old, new in copies.items()]
     for old, new in streams:
-        of_file = {key: after.metadata.get(key, "") for key in _OF_THE_FILE}
-        yield from _lost_metadata(old.metadata, {**new.metadata, **of_file})
+        for key in _lost_metadata(old.metadata, {**new.metadata, **_OF_THE_FILE}):
+            yield f"{key} of stream {old.index}"
         if missing := old.disposition & ~new.disposition:
             yield f"disposition {missing.name} of stream {old.index}"
+    if any(map(is_statistic, chain.from_iterable(old.metadata for old, _ in streams))):
+        yield "statistics of streams, which are no longer true"
 
 
 def _lost_metadata(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
     kept = {_folded(key) for key in after}
-    yield from (
-        key
-        for key, value in described(dict(before)).items()
-        if _folded(key) not in kept and (key, value) != ("language", "und")
-    )
-    if any(is_statistic(key) for key in before):
-        yield "statistics of its streams, which are no longer true"
+    for key, value in described(dict(before)).items():
+        if _folded(key) not in kept and (key, value) != ("language", "und"):
+            yield key
 
 
 def _folded(key: str) -> str:

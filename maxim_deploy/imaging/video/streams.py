@@ -103,6 +103,10 @@ def _takes(container: str, stream: Stream) -> bool:
         trial.start_encoding()
     except (ValueError, av.FFmpegError):
         return False
+    finally:
+        # Without a packet MP4 has no end for AC-3, which says nothing of the header.
+        with suppress(av.FFmpegError):
+            trial.close()
     return True
 
 
