@@ -406,6 +406,7 @@ def chapters() -> Iterator[Case]:
     )
     for target in ("out.mp4", "out.mov", "out.mkv"):
         yield Case(source, target, seen=read)
+        yield Case(Path(target), "again.mkv", seen=read)  # of MP4, where they are a track too
 
 
 CHAPTERS: Any = [
@@ -438,6 +439,9 @@ def sound() -> Iterator[Case]:
 @walks("any", "subtitles")
 def subtitles() -> Iterator[Case]:
     yield Case(clip("a.mkv", VARIABLE, subtitles=True), seen=of("subtitle"))
+    # libav has no decoder of these; muxers take them all the same.
+    yield Case(with_packets("a.mp4", "ttml", b"<tt/>", b"<tt/>"), "out.mp4", seen=of("subtitle"))
+    yield Case(with_packets("b.mkv", "hdmv_text_subtitle", b"abc", b"def"), seen=of("subtitle"))
 
 
 @walks("any", "sound that the container does not take")
@@ -487,3 +491,27 @@ def attachments_lost() -> Iterator[Case]:
 def further_video() -> Iterator[Case]:
     source = carrying.with_cover("a.mp4", clip("plain.mp4", TWO))
     yield Case(source, words="stream 2 (video in mjpeg) is left out")
+
+
+# The documentation
+
+
+def table() -> str:
+    """A row for each kind of video, a column for each outcome."""
+    lines = ["| videos | kept | left out, with a warning | refused |", "|---|---|---|---|"]
+    for kind in dict.fromkeys(row.kind for row in VIDEOS):
+        cells = [
+            "; ".join(
+                row.thing + f" ({row.note})" * bool(row.note)
+                for row in VIDEOS
+                if (row.kind, row.outcome) == (kind, outcome)
+            )
+            for outcome in ("kept", "warned", "refused")
+        ]
+        lines.append(f"| {' | '.join([kind, *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_readme_has_the_table():
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert readme.split("<!-- what videos carry -->\n")[1] == table()

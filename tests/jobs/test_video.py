@@ -136,6 +136,65 @@ def test_a_container_that_cannot_hold_a_stream(folder: Path, inverter: Inverter)
     assert (inverter.calls, files(".")) == ([], ["clip.mkv"])
 
 
+# What is left out on request
+
+
+def kinds(path: str) -> list[str]:
+    import av
+
+    with av.open(path) as container:
+        return [stream.type for stream in container.streams]
+
+
+@pytest.mark.parametrize(
+    ("drop", "left"),
+    [
+        ([], ["video", "audio", "subtitle"]),
+        (["subtitles"], ["video", "audio"]),
+        (("audio", "subtitles", "data"), ["video"]),
+    ],
+)
+def test_streams_are_dropped(
+    folder: Path, inverter: Inverter, caplog: pytest.LogCaptureFixture, drop, left: list[str]
+):
+    clip("clip.mkv", (0, 3600), subtitles=True)
+    restore_file(inverter, "clip.mkv", "out.mkv", drop=drop)
+    assert kinds("out.mkv") == left
+    assert caplog.messages == []
+    if "subtitles" in drop:
+        restore_file(inverter, "clip.mkv", "out.mp4", drop=drop)
+        assert kinds("out.mp4") == [*left, "data"]  # the chapters
+
+
+def test_what_is_dropped_belongs_to_the_result(folder: Path, inverter: Inverter):
+    clip("clip.mkv", (0, 3600), subtitles=True)
+    statuses = [
+        result.status
+        for drop in ([], ["audio"], ["audio"], [])
+        for result in restore_files(inverter, "clip.mkv", "out", resume=True, drop=drop)
+    ]
+    assert statuses == ["restored", "restored", "finished", "restored"]
+
+
+def test_an_unknown_kind_of_streams(folder: Path, inverter: Inverter):
+    clip("clip.mkv", (0,))
+    with pytest.raises(UsageError, match="'sound'; known: audio, subtitles, data"):
+        restore_files(inverter, "clip.mkv", "out", drop=["sound"])
+
+
+# What is known by its content
+
+
+def test_a_file_whose_name_says_nothing(folder: Path, inverter: Inverter):
+    clip("in/a.mp4").rename("recording")
+    assert restore_file(inverter, "recording", "out.mp4").frames == len(VARIABLE)
+    (result,) = restore_files(inverter, "recording", "out")
+    assert result.output == "out/recording.mkv"
+    Path("recording").rename("in/recording")
+    with pytest.raises(UsageError, match="no image or video files in there; skipped 1"):
+        restore_files(inverter, "in", "out")
+
+
 # What ends early
 
 

@@ -9,7 +9,8 @@ from maxim_deploy.imaging.files import INPUT_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
-    | {".wmv", ".flv", ".3gp", ".ogv", ".vob", ".m2v", ".h264", ".264", ".h265", ".265", ".hevc"}
+    | {".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".ogm", ".vob", ".mxf", ".qt"}
+    | {".m1v", ".m2v", ".h264", ".264", ".h265", ".265", ".hevc", ".ivf", ".y4m"}
 )
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -24,12 +25,20 @@ _STARTS = tuple(
         "000001b3",  # MPEG-1 and MPEG-2 without a container
         "0000000109",  # H.264 without a container, that starts with a delimiter
         "0000000167",  # or with its parameters
+        "0000000127",  # likewise
         "0000000140",  # HEVC likewise
         "464c5601",  # FLV
-        "3026b2758e66cf11",  # WMV
+        "3026b2758e66cf11",  # WMV and ASF
+        "4f676753",  # Ogg
+        "060e2b34",  # MXF
+        "444b4946",  # IVF
+        "595556344d50454732",  # YUV4MPEG2
     )
 )
 """First bytes of formats of video; those of MP4, AVI and MPEG-TS are elsewhere."""
+
+_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip")
+"""Names that a MOV may start with in place of `ftyp`."""
 
 IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heix", "hevc", "hevx", "mif1", "msf1"})
 """Of the files that are laid out as MP4, those that are images: AVIF and HEIF."""
@@ -57,12 +66,13 @@ def is_video_start(head: bytes) -> bool:
     """Whether a file that starts with these bytes (512 are enough) is a video."""
     if head[4:8] == b"ftyp":
         return head[8:12].decode("latin-1") not in IMAGE_BRANDS
+    is_mov = head[4:8] in _BOXES
     is_avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
     # Packets of MPEG-TS, alone or behind four bytes of time.
     is_ts = len(head) == 512 and (
         set(head[:512:188]) == {_TS_SYNC} or set(head[4:512:192]) == {_TS_SYNC}
     )
-    return is_avi or is_ts or head.startswith(_STARTS)
+    return is_mov or is_avi or is_ts or head.startswith(_STARTS)
 
 
 def result_suffix(source: Path) -> str:

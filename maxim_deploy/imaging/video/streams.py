@@ -38,6 +38,14 @@ _STATISTICS = re.compile(
 
 _NO_TAG = "\0\0\0\0"
 
+_KNOWN = {
+    ("audio", "matroska"): "aac",
+    ("audio", "mp4"): "aac",
+    ("subtitle", "matroska"): "ass",
+    ("subtitle", "mp4"): "mov_text",
+}
+"""A codec that a container knows, by the type of a stream; MOV is laid out as MP4."""
+
 
 def kind_of(stream: Stream) -> str:
     """One of `KINDS`."""
@@ -60,8 +68,8 @@ def copied_streams(
     """
     copies: dict[int, Stream] = {}
     for stream in source.container.streams:
-        if stream.index == source.stream.index or is_timecode(stream, source.stream):
-            continue  # is encoded anew; is written by the muxer
+        if stream.index == source.stream.index or _is_described(stream, source.stream):
+            continue  # is encoded anew; is made by the muxer
         if stream.type != "video" and kind_of(stream) in drop:
             logger.info("video '%s': %s is dropped", source.path, _named(stream))
         elif _is_copied(stream) and _takes(output.format.name, stream):
@@ -73,10 +81,14 @@ def copied_streams(
     return copies
 
 
-def is_timecode(stream: Stream, video: Stream) -> bool:
-    """Whether it is a track with the timecode that the video's metadata have too."""
+def _is_described(stream: Stream, video: Stream) -> bool:
+    """Whether it is a track of MP4 whose contents are metadata of the video, or chapters, too."""
+    if stream.type != "data":
+        return False
     code = stream.metadata.get("timecode")
-    return stream.type == "data" and code is not None and video.metadata.get("timecode") == code
+    is_timecode = code is not None and video.metadata.get("timecode") == code
+    # Tracks of chapters are those that libav itself leaves out.
+    return is_timecode or stream.discard == require("av.stream", "video").Discard.all
 
 
 def _is_copied(stream: Stream) -> bool:
@@ -115,7 +127,8 @@ def _copy_of(stream: Any, output: OutputContainer) -> Stream:
         copy: Any = output.add_stream_from_template(stream)
     except ValueError:
         copy = _unasked_copy_of(stream, output)
-    if stream.type == "audio" and all(one.name == "NONE" for one in stream.layout.channels):
+    is_decoded = stream.codec_context is not None
+    if stream.type == "audio" and is_decoded and not _has_named_channels(stream):
         # AVI and others say only how many there are. MP4 must know which, and fails at its end.
         with suppress(ValueError):  # there is no usual layout of so many
             copy.layout = f"{stream.layout.nb_channels}c"
@@ -125,20 +138,27 @@ def _copy_of(stream: Any, output: OutputContainer) -> Stream:
     return added
 
 
-def _unasked_copy_of(stream: Any, output: OutputContainer) -> Any:
-    """A copy of a stream of sound, without PyAV's question to `avformat_query_codec`.
+def _has_named_channels(stream: Any) -> bool:
+    return any(channel.name != "NONE" for channel in stream.layout.channels)
+
+
+def _unasked_copy_of(stream: Stream, output: OutputContainer) -> Any:
+    """A copy of a stream, without PyAV's question to `avformat_query_codec`.
 
     A stream of another codec is made, and a bitstream filter that changes nothing then gives it the
-    parameters of the source.
+    parameters of the source. So it needs no decoder either.
 
     Raises:
-        ValueError: it is no sound, or of no codec that libav knows.
+        ValueError: it is neither sound nor subtitles.
     """
     av = require("av", "video")
-    if stream.type != "audio" or stream.codec_context is None:
-        raise ValueError(f"no container takes {_named(stream)}")
-    other = av.open(io.BytesIO(), "w", format="matroska").add_stream("pcm_s16le")
-    copy = output.add_stream_from_template(other)
+    container = output.format.name
+    other = _KNOWN.get((stream.type, "matroska" if container == "matroska" else "mp4"))
+    if other is None:
+        raise ValueError(f"{container} takes no {_named(stream)}")
+    copy = output.add_stream_from_template(
+        av.open(io.BytesIO(), "w", format=container).add_stream(other)
+    )
     filters = require("av.bitstream", "video")
     filters.BitStreamFilterContext("null", in_stream=stream, out_stream=copy)
     copy.codec_context.codec_tag = _NO_TAG  # that of the source means another codec elsewhere
