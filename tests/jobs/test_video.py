@@ -7,6 +7,7 @@ import re
 import threading
 from pathlib import Path
 
+import carrying
 import numpy as np
 import pytest
 from clips import VARIABLE, assert_inverted, clip, cut, levels, packets, shown
@@ -23,7 +24,7 @@ from maxim_deploy import (
     restore_file,
     restore_files,
 )
-from maxim_deploy.imaging.video import VideoReader
+from maxim_deploy.imaging.video import VideoReader, result
 from maxim_deploy.jobs import video
 from maxim_deploy.jobs.record import NAME
 
@@ -134,6 +135,32 @@ def test_a_container_that_cannot_hold_a_stream(folder: Path, inverter: Inverter)
     with pytest.raises(VideoError, match=words):
         restore_file(inverter, "clip.mkv", "out.mp4")
     assert (inverter.calls, files(".")) == ([], ["clip.mkv"])
+
+
+# What a result is
+
+
+def test_a_result_that_cannot_be_read_is_none(
+    folder: Path, inverter: Inverter, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(path: Path) -> None:
+        raise VideoError(f"video '{path}' | has no frames")
+
+    clip("clip.mp4", (0, 3600))
+    monkeypatch.setattr(result, "VideoReader", refuse)
+    words = "output 'out/a.mp4' . is written, but cannot be read: has no frames"
+    with pytest.raises(VideoError, match=words):
+        restore_file(inverter, "clip.mp4", "out/a.mp4")
+    assert files("out") == []
+
+
+def test_what_a_result_lacks_is_said_once(
+    folder: Path, inverter: Inverter, caplog: pytest.LogCaptureFixture
+):
+    carrying.elementary("a.h264", carrying.CAPTIONS)
+    encoding = VideoEncoding("ffv1")
+    restore_file(inverter, "a.h264", "a.mkv", encoding=encoding, compare=True)
+    assert caplog.messages == ["video 'a.h264': left out: closed captions"]
 
 
 # What is left out on request

@@ -38,7 +38,7 @@ _WORDS = {
 }
 """What users call the data, by libav's name. Absent are those that do not outlive decoding."""
 
-IN_FRAMES = frozenset({"A53_CC", "STEREO3D"})
+_IN_FRAMES = frozenset({"A53_CC", "STEREO3D"})
 """What libx264 takes from the frames that it encodes."""
 
 _TIMECODES = frozenset({"GOP_TIMECODE", "S12M_TIMECODE"})
@@ -109,12 +109,7 @@ def _is_void(name: str, data: bytes) -> bool:
     return False
 
 
-def words_of(names: set[str]) -> list[str]:
-    """What users call these data."""
-    return sorted({_WORDS[name] for name in names})
-
-
-def x264_parameters(data: Mapping[str, bytes]) -> dict[str, str]:
+def _x264_parameters(data: Mapping[str, bytes]) -> dict[str, str]:
     """The parameter of x264 that keeps HDR metadata, by the name of the data; see `x264 --help`."""
     parameters = {}
     if light := data.get("CONTENT_LIGHT_LEVEL"):
@@ -146,8 +141,46 @@ def carrier_of(frame: VideoFrame) -> VideoFrame:
     )
 
 
-def canvas_of(carrier: VideoFrame, rgb: Pixels) -> VideoFrame:
-    """A frame with the carrier's data, of the size and type of `rgb` [H, W, 3], to be filled."""
+class Canvases:
+    """Frames to fill with restored pixels, which carry what the frames of the source do.
+
+    Attributes:
+        parameters: of x264, that keep the HDR metadata of the whole.
+
+    Args:
+        first: data of the first frame, by libav's name.
+        has_place: whether the codec of the result has a place for any data.
+    """
+
+    def __init__(self, first: Mapping[str, bytes], has_place: bool) -> None:
+        of_x264 = _x264_parameters(first) if has_place else {}
+        self.parameters = ":".join(of_x264.values())
+        self._kept = frozenset({*_IN_FRAMES, *of_x264}) if has_place else frozenset()
+        self._lost: set[str] = set()
+        self._plain: VideoFrame | None = None
+
+    @property
+    def lost(self) -> list[str]:
+        """What the result has no place for, in the words of users."""
+        return sorted({_WORDS[name] for name in self._lost})
+
+    def canvas(self, data: frozenset[str], carrier: VideoFrame, rgb: Pixels) -> VideoFrame:
+        """A frame of the size and type of `rgb` [H, W, 3]; the next call may return it again.
+
+        Args:
+            data: names of what the carrier has.
+            carrier: of the frame to write.
+            rgb: uint8 or uint16.
+        """
+        self._lost |= data - self._kept
+        if not data.isdisjoint(_IN_FRAMES):
+            return _canvas_of(carrier, rgb)
+        # One serves for all frames that carry nothing, as nearly all do: it takes time to make.
+        self._plain = self._plain or _canvas_of(carrier, rgb)
+        return self._plain
+
+
+def _canvas_of(carrier: VideoFrame, rgb: Pixels) -> VideoFrame:
     height, width, _ = rgb.shape
     canvas = carrier.reformat(
         width=width,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import UsageError, VideoError
+from maxim_deploy.errors import VideoError
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.coding import frame_from_rgb
-from maxim_deploy.imaging.video.frame_data import IN_FRAMES, canvas_of, words_of, x264_parameters
+from maxim_deploy.imaging.video.encoding import CODECS, Codec, VideoEncoding
+from maxim_deploy.imaging.video.frame_data import Canvases
 from maxim_deploy.imaging.video.names import CONTAINERS
 from maxim_deploy.imaging.video.reading import Frame, VideoReader
 from maxim_deploy.imaging.video.result import check_result
@@ -26,54 +26,11 @@ from maxim_deploy.imaging.video.streams import (
 )
 
 if TYPE_CHECKING:
-    from av import Packet, VideoFrame, VideoStream
+    from av import Packet, VideoStream
     from av.container import OutputContainer
     from av.stream import Stream
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Codec:
-    """An encoder of libav: the bits it takes, and its CRF where the loss can hardly be seen."""
-
-    encoder: str
-    bits: tuple[int, ...]
-    crf: int | None
-    options: dict[str, str]
-    has_frame_data: bool
-    """Whether its stream has a place for closed captions and HDR metadata."""
-
-
-CODECS = {
-    "h264": _Codec("libx264", (8, 10), 16, {}, True),
-    "ffv1": _Codec("ffv1", (8, 10, 12, 16), None, {"level": "3", "slicecrc": "1"}, False),
-}
-"""By the name that users give; `ffv1` is without loss."""
-
-
-@dataclass(frozen=True)
-class VideoEncoding:
-    """How to encode.
-
-    Attributes:
-        codec: a key of `CODECS`.
-        crf: constant quality, 0 (best) to 51; None for the codec's default.
-
-    Raises:
-        UsageError: there is no such codec or quality.
-    """
-
-    codec: str = "h264"
-    crf: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise UsageError(f"codec {self.codec!r} | expected one of {', '.join(CODECS)}")
-        if self.crf is not None and CODECS[self.codec].crf is None:
-            raise UsageError(f"codec {self.codec!r} is without loss and takes no CRF")
-        if self.crf is not None and not 0 <= self.crf <= 51:
-            raise UsageError(f"CRF {self.crf} | expected 0 (best) to 51")
 
 
 class VideoWriter:
@@ -109,10 +66,7 @@ class VideoWriter:
         self._errors: tuple[type[Exception], ...] = (av.FFmpegError, ValueError)
         codec = CODECS[encoding.codec]
         self._format = self._pixel_format(encoding.codec, width or like.width)
-        self._hdr = x264_parameters(like.data) if codec.has_frame_data else {}
-        self._kept_data = IN_FRAMES | self._hdr.keys() if codec.has_frame_data else frozenset()
-        self._lost_data: set[str] = set()
-        self._canvas: VideoFrame | None = None
+        self._canvases = Canvases(like.data, codec.has_frame_data)
         self._is_empty = True
         self._is_result = copy_streams
         try:
@@ -149,8 +103,7 @@ class VideoWriter:
             VideoError: the file cannot be written.
         """
         self._is_empty = False
-        self._lost_data |= frame.data - self._kept_data
-        canvas = self._canvas_of(frame, rgb)
+        canvas = self._canvases.canvas(frame.data, frame.carrier, rgb)
         made = frame_from_rgb(rgb, self._like.coding, self._format, canvas)
         made.pts, made.time_base, made.duration = frame.pts, self._like.time_base, frame.duration
         try:
@@ -158,13 +111,6 @@ class VideoWriter:
             self._container.mux(self._video.encode(made))
         except self._errors as error:
             raise self._failure(error) from error
-
-    def _canvas_of(self, frame: Frame, rgb: Pixels) -> VideoFrame:
-        """One for all frames that carry nothing, and a new one for each of the others."""
-        if not frame.data.isdisjoint(IN_FRAMES):
-            return canvas_of(frame.carrier, rgb)
-        self._canvas = self._canvas or canvas_of(frame.carrier, rgb)
-        return self._canvas
 
     def close(self, rest: list[Packet[Any]]) -> None:
         """Finish the file, after the last packets of other streams, and say what it does not keep.
@@ -180,10 +126,11 @@ class VideoWriter:
         except self._errors as error:
             raise self._failure(error) from error
         if self._is_result and not self._is_empty:
-            lost = words_of(self._lost_data)
+            lost = self._canvases.lost
             lost += check_result(self._like, self._path, self._name, streams)
             if lost:
-                logger.warning("video '%s': left out: %s", self._like.path, ", ".join(lost))
+                named = ", ".join(dict.fromkeys(lost))
+                logger.warning("video '%s': left out: %s", self._like.path, named)
 
     def _copy(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
@@ -191,13 +138,13 @@ class VideoWriter:
                 packet.stream = self._copies[packet.stream.index]
                 self._container.mux(packet)
 
-    def _video_stream(self, codec: _Codec, encoding: VideoEncoding, width: int) -> VideoStream:
+    def _video_stream(self, codec: Codec, encoding: VideoEncoding, width: int) -> VideoStream:
         flags = require("av.codec.context", "video").Flags
         like, options = self._like, dict(codec.options)
         if codec.crf is not None:
             options["crf"] = str(codec.crf if encoding.crf is None else encoding.crf)
-        if self._hdr:
-            options["x264-params"] = ":".join(self._hdr.values())
+        if self._canvases.parameters:
+            options["x264-params"] = self._canvases.parameters
         if like.chroma_location:
             options["chroma_sample_location"] = like.chroma_location
         # The rate is a label that libav wants; when frames are shown comes from their times.
