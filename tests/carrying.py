@@ -47,6 +47,16 @@ def elementary(path: str, message: bytes = b"", options: dict[str, str] | None =
     return Path(path)
 
 
+def with_window(path: str, width: int, height: int) -> Path:
+    """MPEG-2 that says which part of its frames a narrower screen shows."""
+    content = b"".join(map(bytes, packets_of("mpeg2video", {"seq_disp_ext": "always"})))
+    # The sequence display extension, of kind 2 with three bytes of colours; then 14 bits, 1, 14.
+    at = content.index(b"\0\0\1\xb5\x2b") + 8
+    size = (width << 18 | 1 << 17 | height << 3).to_bytes(4)
+    Path(path).write_bytes(content[:at] + size + content[at + 4 :])
+    return Path(path)
+
+
 def sei(kind: int, payload: bytes, head: bytes = b"\x06") -> bytes:
     """An SEI message of H.264, or with another head of HEVC, as a unit of the stream."""
     body, zeros = bytearray(), 0
@@ -117,7 +127,7 @@ def with_packets(path: str, codec: str, *contents: bytes, language: str = "eng")
     return remuxed(clip("plain.mp4", range(0, 4 * 3600, 3600)), path, add)
 
 
-def with_ac3(path: str) -> Path:
+def with_ac3(path: str, source: str | Path) -> Path:
     """With silence in a codec that MP4 cannot end without a packet of."""
 
     def add(output: Any, streams: Any) -> Callable[[Any], None]:
@@ -131,7 +141,7 @@ def with_ac3(path: str) -> Path:
 
         return write
 
-    return remuxed(clip("plain.mp4", range(0, 4 * 3600, 3600), sound=False), path, add)
+    return remuxed(source, path, add)
 
 
 def with_timecode(path: str, timecode: str) -> Path:
@@ -146,6 +156,14 @@ def with_timecode(path: str, timecode: str) -> Path:
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
     return Path(path)
+
+
+def with_foreign_sound(source: Path) -> Path:
+    """Of an MP4, with its AAC under the names of a codec that nobody knows."""
+    content = source.read_bytes().replace(b"mp4a", b"zzzz")
+    at = content.index(b"\x40", content.index(b"esds") + 12)  # the kind of object: AAC
+    source.write_bytes(content[:at] + b"\xfe" + content[at + 1 :])
+    return source
 
 
 def with_cover(path: str, source: str | Path) -> Path:

@@ -309,3 +309,11 @@ def test_the_codecs_are_those_of_the_room():
     from maxim_deploy.cli.run import _CODECS
 
     assert tuple(CODECS) == _CODECS
+
+
+def test_the_help_names_the_kinds_of_streams():
+    from maxim_deploy.cli.run import run
+    from maxim_deploy.imaging.video import KINDS
+
+    (help_text,) = [option.help for option in run.params if option.name == "drop"]
+    assert ", ".join(KINDS) in help_text

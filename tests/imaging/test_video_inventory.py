@@ -84,6 +84,15 @@ def test_what_becomes_of_it(row: Carried, folder: Path, caplog: pytest.LogCaptur
             assert any(case.words in message for message in caplog.messages), caplog.messages
 
 
+def test_frames_that_carry_nothing_of_note_are_no_loss(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    """MPEG-2 has a window and a timecode in any case, and encoders name themselves."""
+    for source in (carrying.with_window("a.m2v", 64, 64), elementary("b.h264"), clip("c.ts")):
+        restore(Case(source))
+    assert caplog.messages == []
+
+
 def test_each_row_is_walked_once():
     assert len(VIDEOS) == len(WALKS)
 
@@ -282,6 +291,7 @@ def icc_profile() -> Iterator[Case]:
 @walks("any", "active format description, pan and scan window")
 def format_description() -> Iterator[Case]:
     yield Case(elementary("a.h264", carrying.ASPECT), words="active format description")
+    yield Case(carrying.with_window("b.m2v", 32, 64), words="pan and scan window")
 
 
 @walks("any", "user data in frames")
@@ -427,7 +437,7 @@ CHAPTERS: Any = [
 def sound() -> Iterator[Case]:
     for target in ("out.mp4", "out.mkv"):
         yield Case(clip("a.mp4"), target, seen=of("audio"))
-    source = carrying.with_ac3("a.mkv")
+    source = carrying.with_ac3("a.mkv", clip("plain.mp4", TWO, sound=False))
     yield Case(source, "out.mp4", seen=of_streams(lambda one: one.codec_context.name))
     # Matroska holds them in the form of AVI, and the question whether it knows them says no.
     for codec in ("adpcm_ima_wav", "adpcm_ms"):
@@ -448,6 +458,14 @@ def subtitles() -> Iterator[Case]:
 def sound_refused() -> Iterator[Case]:
     source = clip("a.mkv", TWO, sound="flac")
     yield Case(source, "out.mov", words="write .mkv, or leave it out with --drop audio")
+    source = carrying.with_foreign_sound(clip("a.mp4", TWO))
+    yield Case(source, "out.mp4", words=".mp4 cannot hold stream 1 (audio) of the input")
+
+
+@walks("any", "sound that libav does not decode, beside other sound")
+def foreign_sound() -> Iterator[Case]:
+    source = carrying.with_foreign_sound(carrying.with_ac3("a.mp4", clip("plain.mp4", TWO)))
+    yield Case(source, "out.mp4", words="stream 1 (audio) is left out")
 
 
 @walks("any", "subtitles that the container does not take")

@@ -8,6 +8,7 @@ in a tiny copy of a frame, its carrier. Scaled up it is a canvas for the restore
 from __future__ import annotations
 
 import struct
+import sys
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy.imaging.picture import Pixels
@@ -42,8 +43,8 @@ _IN_FRAMES = frozenset({"A53_CC", "STEREO3D"})
 """What libx264 takes from the frames that it encodes."""
 
 _TIMECODES = frozenset({"GOP_TIMECODE", "S12M_TIMECODE"})
-_GOP_MARKER = 1 << 12
-"""A bit that every timecode of MPEG-2 has set; 00:00:00:00 has no other."""
+_GOP_SECONDS = 0b1111_1111_1110_1111_1100_0000
+"""Bits of a timecode of MPEG-2 that are hours, minutes and seconds; a marker is always set."""
 
 _ENCODER_STAMPS = tuple(
     bytes.fromhex(uuid)
@@ -91,21 +92,24 @@ def data_of(frame: VideoFrame, codec: str, is_first: bool) -> dict[str, bytes]:
         name: data
         for name, values in side_data_of(frame, codec).items()
         for data in values
-        if name in _WORDS and not _is_void(name, data) and (is_first or name not in _TIMECODES)
+        if name in _WORDS
+        and not _is_void(name, data, frame)
+        and (is_first or name not in _TIMECODES)
     }
 
 
-def _is_void(name: str, data: bytes) -> bool:
+def _is_void(name: str, data: bytes, frame: VideoFrame) -> bool:
     """Whether the data say nothing, as those that each MPEG-2 file has."""
     match name:
         case "SEI_UNREGISTERED":
             return data.startswith(_ENCODER_STAMPS)
         case "GOP_TIMECODE":
-            return int.from_bytes(data, "little") | _GOP_MARKER == _GOP_MARKER
+            return not int.from_bytes(data, sys.byteorder) & _GOP_SECONDS
         case "S12M_TIMECODE":
             return not any(data[4:])  # behind their count
-        case "PANSCAN":
-            return not any(data)
+        case "PANSCAN":  # number, width and height in 16ths of a pixel, positions
+            _, width, height = struct.unpack_from("=3i", data)
+            return width in (0, 16 * frame.width) and height in (0, 16 * frame.height)
     return False
 
 

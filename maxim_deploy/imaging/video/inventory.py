@@ -41,6 +41,7 @@ VIDEOS: tuple[Carried, ...] = (
     Carried("any", "subtitles", "kept", "packet by packet"),
     Carried("any", "sound that the container does not take", "refused", "or --drop audio"),
     Carried("any", "subtitles that the container does not take", "refused", "or --drop subtitles"),
+    Carried("any", "sound that libav does not decode, beside other sound", "warned"),
     Carried("any", "teletext", "warned"),
     Carried("any", "data streams", "warned"),
     Carried("to .mkv", "attachments", "kept"),

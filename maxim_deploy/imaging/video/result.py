@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maxim_deploy.errors import VideoError
+from maxim_deploy.imaging.video.description import described, is_statistic
 from maxim_deploy.imaging.video.reading import VideoReader
-from maxim_deploy.imaging.video.streams import described, is_statistic
 
 if TYPE_CHECKING:
     from av.stream import Stream

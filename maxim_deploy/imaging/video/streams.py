@@ -1,21 +1,21 @@
-"""What else is in a video file: streams that are copied packet by packet, titles, chapters."""
+"""The other streams of a video: copied packet by packet, where the result's muxer takes them."""
 
 from __future__ import annotations
 
 import io
 import logging
-import re
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import VideoError
+from maxim_deploy.imaging.video.description import described
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from av.container import InputContainer, OutputContainer
+    from av.container import OutputContainer
     from av.stream import Stream
 
     from maxim_deploy.imaging.video.reading import VideoReader
@@ -25,17 +25,6 @@ logger = logging.getLogger(__name__)
 KINDS = ("audio", "subtitles", "data")
 """Of streams that users may drop; attachments are data."""
 
-_OF_THE_CONTAINER = frozenset(
-    {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate"}
-    | {"handler_name", "vendor_id"}
-)
-"""Metadata that describe how the source was written, and would be wrong of the result."""
-
-_STATISTICS = re.compile(
-    r"(_STATISTICS_\w+|BPS|NUMBER_OF_FRAMES|NUMBER_OF_BYTES)(-\w+)?|DURATION-\w+", re.IGNORECASE
-)
-"""Counts of what the source holds, of Matroska; some have the language behind them."""
-
 _NO_TAG = "\0\0\0\0"
 
 _KNOWN = {
@@ -43,8 +32,12 @@ _KNOWN = {
     ("audio", "mp4"): "aac",
     ("subtitle", "matroska"): "ass",
     ("subtitle", "mp4"): "mov_text",
+    ("subtitle", "mov"): "mov_text",
 }
-"""A codec that a container knows, by the type of a stream; MOV is laid out as MP4."""
+"""A codec that a container knows, by the type of a stream.
+
+Sound of MOV is absent: its muxer writes any that it does not know in a form that nothing plays.
+"""
 
 
 def kind_of(stream: Stream) -> str:
@@ -96,9 +89,13 @@ def _is_copied(stream: Stream) -> bool:
 
 
 def _is_worth_a_failure(stream: Stream) -> bool:
-    """Sound, and subtitles; libav decodes any but teletext and the like."""
-    return stream.type == "audio" or (
-        stream.type == "subtitle" and stream.codec_context is not None
+    """Subtitles and sound, but for teletext and other streams that libav does not decode.
+
+    The only sound of a video is worth it whatever its codec.
+    """
+    is_only_sound = stream.container.streams.audio == (stream,)
+    return is_only_sound or (
+        stream.type in ("audio", "subtitle") and stream.codec_context is not None
     )
 
 
@@ -153,7 +150,7 @@ def _unasked_copy_of(stream: Stream, output: OutputContainer) -> Any:
     """
     av = require("av", "video")
     container = output.format.name
-    other = _KNOWN.get((stream.type, "matroska" if container == "matroska" else "mp4"))
+    other = _KNOWN.get((stream.type, container))
     if other is None:
         raise ValueError(f"{container} takes no {_named(stream)}")
     copy = output.add_stream_from_template(
@@ -184,32 +181,3 @@ def not_held(streams: Iterable[Stream], path: Path) -> VideoError:
         f"output '{path}' | {path.suffix} cannot hold {found} of the input | "
         f"{other}, or leave it out with --drop {kinds}"
     )
-
-
-def container_options(source: InputContainer, container: str) -> dict[str, str]:
-    """What the muxer has to be told to keep the metadata of the source."""
-    # Names with dots are QuickTime's: its newer form takes any name, the older one a fixed list.
-    has_names = any("." in key for key in source.metadata)
-    return {"movflags": "use_metadata_tags"} if has_names and container != "matroska" else {}
-
-
-def copy_description(source: VideoReader, output: OutputContainer, video: Stream) -> None:
-    """Titles, languages and chapters, of the file and of its video stream."""
-    output.metadata.update(described(source.container.metadata))
-    output.set_chapters(source.container.chapters())
-    video.metadata.update(described(source.stream.metadata))
-    video.disposition = source.stream.disposition
-
-
-def described(metadata: dict[str, str]) -> dict[str, str]:
-    """What still holds of the result."""
-    return {
-        key: value
-        for key, value in metadata.items()
-        if key.lower() not in _OF_THE_CONTAINER and not is_statistic(key)
-    }
-
-
-def is_statistic(key: str) -> bool:
-    """Whether this key of metadata counts what the source holds."""
-    return _STATISTICS.fullmatch(key) is not None

@@ -13,17 +13,13 @@ from maxim_deploy.errors import VideoError
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.coding import frame_from_rgb
+from maxim_deploy.imaging.video.description import container_options, copy_description
 from maxim_deploy.imaging.video.encoding import CODECS, Codec, VideoEncoding
 from maxim_deploy.imaging.video.frame_data import Canvases
 from maxim_deploy.imaging.video.names import CONTAINERS
 from maxim_deploy.imaging.video.reading import Frame, VideoReader
 from maxim_deploy.imaging.video.result import check_result
-from maxim_deploy.imaging.video.streams import (
-    container_options,
-    copied_streams,
-    copy_description,
-    not_held,
-)
+from maxim_deploy.imaging.video.streams import copied_streams, not_held
 
 if TYPE_CHECKING:
     from av import Packet, VideoStream
