@@ -45,6 +45,9 @@ IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heix", "hevc", "hevx", "mif1"
 
 _TS_SYNC = 0x47
 
+_HEAD = 512
+"""Bytes that are read; three packets of MPEG-TS begin in them."""
+
 
 def has_video_suffix(path: Path) -> bool:
     """Whether the name is one of a video."""
@@ -56,21 +59,26 @@ def is_video(path: Path) -> bool:
     if has_video_suffix(path) or path.suffix.lower() in INPUT_SUFFIXES:
         return has_video_suffix(path)
     try:
-        with path.open("rb") as file:
-            return is_video_start(file.read(512))
+        # What is no file, such as a pipe, might keep its reader waiting.
+        return path.is_file() and is_video_start(_head(path))
     except OSError:
         return False
 
 
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
+
+
 def is_video_start(head: bytes) -> bool:
-    """Whether a file that starts with these bytes (512 are enough) is a video."""
+    """Whether a file that starts with these 512 bytes is a video."""
     if head[4:8] == b"ftyp":
         return head[8:12].decode("latin-1") not in IMAGE_BRANDS
     is_mov = head[4:8] in _BOXES
     is_avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
     # Packets of MPEG-TS, alone or behind four bytes of time.
-    is_ts = len(head) == 512 and (
-        set(head[:512:188]) == {_TS_SYNC} or set(head[4:512:192]) == {_TS_SYNC}
+    is_ts = len(head) == _HEAD and (
+        set(head[::188]) == {_TS_SYNC} or set(head[4::192]) == {_TS_SYNC}
     )
     return is_mov or is_avi or is_ts or head.startswith(_STARTS)
 
