@@ -165,7 +165,7 @@ def _unasked_copy_of(stream: Stream, output: OutputContainer) -> Any:
 
 def _named(stream: Any) -> str:
     if stream.codec_context:
-        codec = f" in {stream.codec_context.name}"
+        codec = f" in {stream.codec_context.codec.canonical_name}"
     else:
         codec = ", such as teletext" if stream.type == "subtitle" else ""
     return f"stream {stream.index} ({stream.type}{codec})"
