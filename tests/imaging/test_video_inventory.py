@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +24,7 @@ from PIL import Image, ImageCms
 from maxim_deploy.errors import VideoError
 from maxim_deploy.imaging.inventory import Carried
 from maxim_deploy.imaging.video import VideoEncoding, VideoReader, VideoWriter
+from maxim_deploy.imaging.video.frame_data import Canvases, carrier_of
 from maxim_deploy.imaging.video.inventory import VIDEOS
 
 CAPTIONS = "A53_CC"
@@ -91,6 +93,27 @@ def test_frames_that_carry_nothing_of_note_are_no_loss(
     for source in (carrying.with_window("a.m2v", 64, 64), elementary("b.h264"), clip("c.ts")):
         restore(Case(source))
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kept"),
+    [
+        ([1, 2] * 10 + [1, 1], True),
+        ([1, 2] * 10 + [1, 0], False),  # without luminance
+        ([1, 0] * 10 + [1, 1], False),
+        ([-1, 2] * 10 + [1, 1], False),
+        ([2, 1] * 10 + [1, 1], False),  # no chromaticity
+        ([1, 2] * 9 + [1_000_000, 1] + [1, 1], False),  # brighter than H.264 can say
+    ],
+)
+def test_a_mastering_display_that_h264_cannot_say_is_lost(numbers: list[int], kept: bool):
+    name = "MASTERING_DISPLAY_METADATA"
+    data = {name: struct.pack("=22i", *numbers)}
+    canvases = Canvases(data, has_place=True)
+    assert bool(canvases.parameters) == kept
+    carrier = carrier_of(av.VideoFrame(64, 64, "yuv420p"))
+    canvases.canvas(frozenset(data), carrier, np.zeros((64, 64, 3), np.uint8))
+    assert canvases.lost == ([] if kept else ["mastering display"])
 
 
 def test_each_row_is_walked_once():

@@ -109,32 +109,38 @@ def _is_void(name: str, data: bytes, frame: VideoFrame) -> bool:
             return not any(data[4:])  # behind their count
         case "PANSCAN":  # number, width and height in 16ths of a pixel, positions
             _, width, height = struct.unpack_from("=3i", data)
-            return width in (0, 16 * frame.width) and height in (0, 16 * frame.height)
+            return not (0 < width < 16 * frame.width or 0 < height < 16 * frame.height)
     return False
 
 
 def _x264_parameters(data: Mapping[str, bytes]) -> dict[str, str]:
-    """The parameter of x264 that keeps HDR metadata, by the name of the data; see `x264 --help`."""
+    """The parameter of x264 that keeps HDR metadata, by the name of the data; see `x264 --help`.
+
+    x264 refuses numbers that have no place in the 16 or 32 bits of H.264: such are not kept.
+    """
     parameters = {}
     if light := data.get("CONTENT_LIGHT_LEVEL"):
         most, mean = struct.unpack_from("=2I", light)
-        parameters["CONTENT_LIGHT_LEVEL"] = f"cll={most},{mean}"
+        if max(most, mean) < 1 << 16:
+            parameters["CONTENT_LIGHT_LEVEL"] = f"cll={most},{mean}"
     display = data.get("MASTERING_DISPLAY_METADATA", b"")
-    if len(display) >= _RATIONALS.size:
-        *numbers, has_primaries, has_luminance = _RATIONALS.unpack_from(display)
-        pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
-        if has_primaries and has_luminance and all(below for _, below in pairs):
-            parameters["MASTERING_DISPLAY_METADATA"] = _mastering_display(pairs)
+    if len(display) >= _RATIONALS.size and (written := _mastering_display(display)):
+        parameters["MASTERING_DISPLAY_METADATA"] = written
     return parameters
 
 
-def _mastering_display(pairs: list[tuple[int, int]]) -> str:
+def _mastering_display(display: bytes) -> str | None:
     """In steps of 0.00002 of chromaticity, and of 0.0001 candela per square metre."""
-    x = [round(50_000 * above / below) for above, below in pairs[:8]]
-    least, most = (round(10_000 * above / below) for above, below in pairs[8:])
-    points = zip("RGB", x[0:6:2], x[1:6:2], strict=True)
-    red, green, blue = (f"{name}({across},{up})" for name, across, up in points)
-    return f"mastering-display={green}{blue}{red}WP({x[6]},{x[7]})L({most},{least})"
+    *numbers, has_primaries, has_luminance = _RATIONALS.unpack_from(display)
+    above, below = numbers[::2], numbers[1::2]
+    if not (has_primaries and has_luminance and all(below)):
+        return None
+    scales = [50_000] * 8 + [10_000] * 2
+    *points, least, most = (round(s * a / b) for s, a, b in zip(scales, above, below, strict=True))
+    if min(*points, least) < 0 or max(points) >= 1 << 16 or max(least, most) >= 1 << 32:
+        return None
+    red, green, blue, white = (f"({points[at]},{points[at + 1]})" for at in (0, 2, 4, 6))
+    return f"mastering-display=G{green}B{blue}R{red}WP{white}L({most},{least})"
 
 
 def carrier_of(frame: VideoFrame) -> VideoFrame:
@@ -177,7 +183,8 @@ class Canvases:
             rgb: uint8 or uint16.
         """
         self._lost |= data - self._kept
-        if not data.isdisjoint(_IN_FRAMES):
+        # Data that are not read may be among those that libx264 takes: no other frame has them.
+        if not data.isdisjoint({*_IN_FRAMES, "OTHER"}):
             return _canvas_of(carrier, rgb)
         # One serves for all frames that carry nothing, as nearly all do: it takes time to make.
         self._plain = self._plain or _canvas_of(carrier, rgb)
