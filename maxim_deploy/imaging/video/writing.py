@@ -66,14 +66,7 @@ class VideoWriter:
         self._is_empty = True
         self._is_result = copy_streams
         try:
-            # The format is named, because the hidden file that is written has another suffix.
-            container = CONTAINERS[name.suffix.lower()]
-            self._container: OutputContainer = av.open(
-                f"file:{path}",
-                "w",
-                format=container,
-                options=container_options(like.container, container) if copy_streams else {},
-            )
+            self._container = self._opened()
             self._video = self._video_stream(codec, encoding, width or like.width)
             self._copies: dict[int, Stream] = {}
             if copy_streams:
@@ -81,12 +74,26 @@ class VideoWriter:
                 copy_description(like, self._container, self._video)
         except self._errors as error:
             raise self._failure(error) from error
-        # The header is written here, and only now a container refuses a stream that it cannot hold.
+        self._begin()
+
+    def _opened(self) -> OutputContainer:
+        container = CONTAINERS[self._name.suffix.lower()]
+        source = self._like.container
+        opened: OutputContainer = require("av", "video").open(
+            f"file:{self._path}",
+            "w",
+            format=container,  # the hidden file that is written has another suffix
+            options=container_options(source, container) if self._is_result else {},
+        )
+        return opened
+
+    def _begin(self) -> None:
+        """Write the header; only now a container refuses streams that it cannot hold together."""
         try:
             self._container.start_encoding()
         except self._errors as error:
-            streams = [like.container.streams[index] for index in self._copies]
-            raise (not_held(streams, name) if streams else self._failure(error)) from error
+            streams = [self._like.container.streams[index] for index in self._copies]
+            raise (not_held(streams, self._name) if streams else self._failure(error)) from error
 
     def write(self, rgb: Pixels, frame: Frame) -> None:
         """Add a frame, after the packets of other streams that come before it.
