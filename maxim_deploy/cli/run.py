@@ -83,6 +83,12 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
     help="Of videos; ffv1 is without loss.",
 )
 @click.option("--crf", type=int, help="Quality of videos, 0 (best) to 51.  [default: 16]")
+@click.option(
+    "--drop",
+    metavar="KIND,...",
+    default="",
+    help="Streams of videos to leave out: audio, subtitles, data (attachments too).",
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Say how each file would run; run none.")
 @click.option("--recursive", is_flag=True, help="Take the files in sub-folders as well.")
 @click.option("--strict", is_flag=True, help="Fail for pictures of folders that are not read.")
@@ -103,6 +109,7 @@ def run(
     ensemble: bool,
     codec: str,
     crf: int | None,
+    drop: str,
     only_plan: bool,
     recursive: bool,
     strict: bool,
@@ -160,6 +167,7 @@ def run(
                 self_ensemble=ensemble,
                 encoding=encoding,
                 max_pixels=max_pixels,
+                drop=[kind.strip() for kind in drop.split(",") if kind.strip()],
                 progress=report.follow,
                 cancel=cancel,
                 **load_options,

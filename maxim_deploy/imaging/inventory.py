@@ -145,7 +145,7 @@ def table(rows: tuple[Carried, ...]) -> str:
     lines = ["| | kept | warned | refused |", "|---|---|---|---|"]
     for kind in dict.fromkeys(row.kind for row in rows):
         cells = [
-            ", ".join(
+            "; ".join(
                 f"{row.thing} ({row.note})" if row.note else row.thing
                 for row in rows
                 if (row.kind, row.outcome) == (kind, outcome)

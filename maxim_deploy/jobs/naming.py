@@ -12,7 +12,12 @@ from pathlib import Path
 from maxim_deploy.errors import ImageError, UsageError
 from maxim_deploy.imaging.files import INPUT_SUFFIXES, check_input_file, check_output_suffix
 from maxim_deploy.imaging.kinds import skipped_picture
-from maxim_deploy.imaging.video.names import check_video_output, is_video, result_suffix
+from maxim_deploy.imaging.video.names import (
+    check_video_output,
+    has_video_suffix,
+    is_video,
+    result_suffix,
+)
 from maxim_deploy.jobs.job import FileResult
 from maxim_deploy.jobs.record import EarlierResults
 
@@ -253,7 +258,7 @@ def _matches(pattern: Path, plan: FilePlan) -> Iterator[Path]:
 
 
 def _if_known(path: Path, plan: FilePlan) -> Iterator[Path]:
-    if path.suffix.lower() in INPUT_SUFFIXES or is_video(path):
+    if path.suffix.lower() in INPUT_SUFFIXES or has_video_suffix(path):
         yield path
         return
     plan.skipped += 1

@@ -6,7 +6,7 @@ import functools
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +14,17 @@ from typing import Any
 
 from maxim_deploy import runtime
 from maxim_deploy._files import remove_abandoned
-from maxim_deploy.errors import CancelledError, ImageError, UsageError
+from maxim_deploy.errors import CancelledError, ImageError, UsageError, check_known
 from maxim_deploy.imaging import Rounding, check_rounding
 from maxim_deploy.imaging.files import check_output_suffix, read_image_size
 from maxim_deploy.imaging.limits import check_max_pixels
-from maxim_deploy.imaging.video import VideoEncoding, VideoReader, check_video_output, is_video
+from maxim_deploy.imaging.video import (
+    KINDS,
+    VideoEncoding,
+    VideoReader,
+    check_video_output,
+    is_video,
+)
 from maxim_deploy.jobs.job import FileResult, ImageJob, Job
 from maxim_deploy.jobs.naming import FilePlan, comparison_beside, plan_files
 from maxim_deploy.jobs.pipeline import run_jobs
@@ -38,6 +44,7 @@ def restore_file(
     self_ensemble: bool = False,
     encoding: VideoEncoding | None = None,
     max_pixels: int | None = None,
+    drop: Collection[str] = (),
     progress: Callable[[FileProgress], object] | None = None,
     cancel: threading.Event | None = None,
 ) -> FileResult:
@@ -47,13 +54,14 @@ def restore_file(
 
     Args:
         restorer: made by `load`.
-        source: an image or a video, by its suffix.
+        source: an image or a video, by its suffix, or by its content if the suffix is neither's.
         target: the file to write; its suffix says the format, and its folder is made if need be.
         compare: also write STEM.before-after beside the target.
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
         encoding: of a video; None for the default.
         max_pixels: as in `read_image`.
+        drop: as in `restore_files`.
         progress: as in `restore_files`.
         cancel: as in `restore_files`.
 
@@ -86,6 +94,7 @@ def restore_file(
         self_ensemble=self_ensemble,
         encoding=encoding,
         max_pixels=max_pixels,
+        drop=drop,
         progress=progress,
         cancel=cancel,
     )
@@ -111,6 +120,7 @@ def restore_files(
     self_ensemble: bool = False,
     encoding: VideoEncoding | None = None,
     max_pixels: int | None = None,
+    drop: Collection[str] = (),
     progress: Callable[[FileProgress], object] | None = None,
     cancel: threading.Event | None = None,
     **load_options: Any,
@@ -143,6 +153,7 @@ def restore_files(
         self_ensemble: as in a call of `Restorer`.
         encoding: of videos; None for the default.
         max_pixels: of images, as in `read_image`.
+        drop: of videos, streams to leave out: any of "audio", "subtitles" and "data".
         progress: called with each step, one call at a time: in the caller's thread as a file
             enters the network and after each frame of a video; with the result of a file as soon
             as there is one, in the thread that wrote it. Its exceptions end the run.
@@ -183,7 +194,10 @@ def restore_files(
     else:
         of_network = restorer.info.settings
     settings = {**of_network, "rounding": rounding, "ensemble": self_ensemble}
-    jobs = _jobs(plan, encoding or VideoEncoding(), max_pixels, settings, resume)
+    dropped = frozenset(drop)
+    for kind in dropped:
+        check_known("kind of streams to drop", kind, KINDS)
+    jobs = _jobs(plan, encoding or VideoEncoding(), max_pixels, dropped, settings, resume)
     _make_writable(plan)
     stop = cancel or threading.Event()
 
@@ -243,12 +257,16 @@ def _jobs(
     plan: FilePlan,
     encoding: VideoEncoding,
     max_pixels: int | None,
+    drop: frozenset[str],
     settings: dict[str, Any],
     resume: bool,
 ) -> list[Job]:
     """A job for each file; `settings` are what results depend on."""
     # Images do not depend on the encoding: with another CRF only videos are restored again.
-    for_images, for_videos = ResumeRecord(settings), ResumeRecord({**settings, **asdict(encoding)})
+    for_images = ResumeRecord(settings)
+    # Absent if there is nothing to drop, as in records of older versions.
+    dropped = {"drop": sorted(drop)} if drop else {}
+    for_videos = ResumeRecord({**settings, **asdict(encoding), **dropped})
     inputs_from = {os.path.realpath(source.parent) for source in plan.targets}
     jobs: list[Job] = []
     for source, target in plan.targets.items():
@@ -258,7 +276,8 @@ def _jobs(
         keeps = resume or is_among
         if is_video(source):
             record = for_videos if keeps else None
-            jobs.append(VideoJob(source, target, comparison, record, encoding=encoding))
+            job = VideoJob(source, target, comparison, record, encoding=encoding, drop=drop)
+            jobs.append(job)
         else:
             record = for_images if keeps else None
             jobs.append(ImageJob(source, target, comparison, record, max_pixels=max_pixels))

@@ -42,10 +42,12 @@ class VideoJob(Job):
 
     Attributes:
         encoding: how to encode the result.
+        drop: kinds of streams to leave out.
         reader: the input while it is open.
     """
 
     encoding: VideoEncoding = field(default_factory=VideoEncoding)
+    drop: frozenset[str] = frozenset()
     reader: VideoReader | None = None
 
     def __post_init__(self) -> None:
@@ -138,6 +140,7 @@ class VideoJob(Job):
                 self.encoding,
                 width=reader.width * (1 if path == self.target else 2),
                 copy_streams=path == self.target,
+                drop=self.drop,
             )
             for path, partial in self._partials.items()
         ]
@@ -182,7 +185,7 @@ class VideoJob(Job):
             for writer in writers:
                 is_result = writer is writers[0]
                 rgb = restored if is_result else np.concatenate([frame.rgb, restored], axis=1)
-                writer.write(rgb, frame.pts, frame.duration, frame.others if is_result else [])
+                writer.write(rgb, frame)
 
         # One thread at a time decodes and one encodes: libav's contexts are not thread-safe.
         with (

@@ -55,6 +55,18 @@ def test_codecs(folder: Path, network: Inverter, codec: str):
     assert [time for time, _ in shown("out.mkv")] == [time for time, _ in shown("clip.mkv")]
 
 
+def test_streams_are_dropped(folder: Path, network: Inverter):
+    import av
+
+    clip("clip.mkv", (0, 3600), subtitles=True)
+    refused = maxim_run("clip.mkv", "-o", "out.mp4")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "write .mkv, or leave it out with --drop subtitles" in refused.stderr
+    assert maxim_run("clip.mkv", "-o", "out.mp4", "--drop", "subtitles, data").exit_code == 0
+    with av.open("out.mp4") as made:
+        assert [stream.type for stream in made.streams][:2] == ["video", "audio"]
+
+
 def test_options_reach_the_frames(folder: Path, network: Inverter):
     clip("clip.mp4", (0, 3600))
     maxim_run("clip.mp4", "-o", "out", "--ensemble", "--rounding", "truncate")
@@ -116,6 +128,7 @@ def test_plan_says_how_a_frame_would_run(folder: Path, demo_bundle: Path):
         (["clip.mp4", "-o", "out.mp3"], 2, "(did you mean '.mp4'?)"),
         (["a.png", "-o", "out.mp4"], 2, "suffix '.mp4' (did you mean '.bmp'?) | the formats"),
         (["clip.mp4", "-o", "out", "--codec", "vp9"], 2, "'vp9' is not one of 'h264'"),
+        (["clip.mp4", "-o", "out", "--drop", "sound"], 2, "known: audio, subtitles, data"),
         (["clip.mp4", "-o", "out", "--crf", "52"], 2, "CRF 52 | expected 0 (best) to 51"),
         (["clip.mp4", "-o", "out", "--codec", "ffv1", "--crf", "9"], 2, "takes no CRF"),
         (["clip.mp4", "-o", "clip.mp4"], 1, "'clip.mp4' would overwrite an input"),
@@ -297,3 +310,11 @@ def test_the_codecs_are_those_of_the_room():
     from maxim_deploy.cli.run import _CODECS
 
     assert tuple(CODECS) == _CODECS
+
+
+def test_the_help_names_the_kinds_of_streams():
+    from maxim_deploy.cli.run import run
+    from maxim_deploy.imaging.video import KINDS
+
+    (help_text,) = [option.help for option in run.params if option.name == "drop"]
+    assert ", ".join(KINDS) in help_text

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import re
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
 
+import carrying
 import numpy as np
 import pytest
 from clips import VARIABLE, clip, cut, levels, packets, shown
+from PIL import Image
 
 from maxim_deploy.errors import ImageError, UsageError, VideoError
-from maxim_deploy.imaging.video import VideoEncoding, VideoReader, VideoWriter, result_suffix
+from maxim_deploy.imaging.video import (
+    VideoEncoding,
+    VideoReader,
+    VideoWriter,
+    is_video,
+    result_suffix,
+)
 
 av = pytest.importorskip("av")
 
@@ -37,7 +46,7 @@ def copy(
     writer = VideoWriter(Path(target), reader, Path(target), encoding or VideoEncoding("ffv1"))
     frames = []
     for frame in reader:
-        writer.write(frame.rgb, frame.pts, frame.duration, frame.others)
+        writer.write(frame.rgb, frame)
         frames.append(frame.rgb)
     writer.close(reader.rest)
     reader.close()
@@ -233,13 +242,18 @@ def test_channels_without_names_get_those_that_so_many_usually_have():
 
 def test_a_codec_that_a_container_does_not_take_is_named():
     clip("a.mkv", sound="flac")
-    with pytest.raises(VideoError, match=r"'b.mov' \| .mov cannot hold .*, audio in flac \| write"):
+    with pytest.raises(
+        VideoError, match=r"'b.mov' \| .mov cannot hold .*audio in flac.* write .mkv, or leave"
+    ):
         copy("a.mkv", "b.mov", VideoEncoding())
 
 
 def test_what_a_container_cannot_hold_is_refused_or_said(caplog: pytest.LogCaptureFixture):
     clip("a.mkv", subtitles=True)
-    with pytest.raises(VideoError, match=r"'b.mp4' \| .mp4 cannot hold stream 2 .* write .mkv"):
+    with pytest.raises(
+        VideoError,
+        match=r"'b.mp4' \| .mp4 cannot hold stream 2 .* write .mkv, or .* --drop subtitles",
+    ):
         copy("a.mkv", "b.mp4", VideoEncoding())
     with av.open("c.mkv", "w") as output, av.open(str(clip("a.mp4", (0, 3600)))) as source:
         streams = [output.add_stream_from_template(stream) for stream in source.streams]
@@ -269,12 +283,19 @@ def test_what_is_no_video():
         frame.sample_rate, frame.pts = 8000, 0
         output.mux(audio.encode(frame))
         output.mux(audio.encode(None))
+    carrying.with_cover("cover.mp4", "sound.mp4")
+    for suffix, kind in (("png", "png"), ("jpg", "jpeg"), ("avif", "HEIF or AVIF")):
+        Image.new("RGB", (64, 64)).save(f"picture.{suffix}")
+        Path(f"picture.{suffix}").rename("picture.mp4")
+        with pytest.raises(VideoError, match=rf"is an image \({kind}\) . give it the suffix"):
+            VideoReader(Path("picture.mp4"))
     with av.open("empty.mp4", "w") as output:
         output.add_stream("mpeg4", rate=25)
         output.start_encoding()
     for name, words in (
         ("text.mp4", "is no video, or ends before it says what it holds: Invalid data"),
         ("sound.mp4", "has no video stream"),
+        ("cover.mp4", "has no video stream, only sound with a cover picture"),
         ("empty.mp4", "video 'empty.mp4' | "),
     ):
         with pytest.raises(VideoError) as caught:
@@ -434,6 +455,45 @@ def test_any_name_is_a_file(name: str):
 def test_containers_of_results():
     suffixes = {"a.mp4": ".mp4", "a.M4V": ".mp4", "a.MOV": ".mov", "a.webm": ".mkv", "a.ts": ".mkv"}
     assert {name: result_suffix(Path(name)) for name in suffixes} == suffixes
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.mp4", "a.mov", "a.mkv", "a.avi", "a.ts", "a.m2ts", "a.mpg", "a.mxf", "a.wmv", "a.flv"],
+)
+def test_a_video_is_known_by_its_content_if_its_suffix_says_nothing(name: str):
+    rate = Fraction(1, 25)
+    codec = {"a.avi": "mpeg4", "a.wmv": "mpeg4", "a.flv": "libx264"}.get(name, "mpeg2video")
+    clip(name, range(20), codec=codec, time_base=rate, max_b_frames=0, sound=False)
+    for other in ("a", "a.part", "a.rec"):
+        Path(other).write_bytes(Path(name).read_bytes())
+        assert is_video(Path(other))
+    Path("a.jpg").write_bytes(Path(name).read_bytes())
+    assert not is_video(Path("a.jpg"))  # says what it is, if wrongly
+
+
+def test_a_video_without_a_container_is_known_by_its_content():
+    for name in ("a.h264", "a.hevc", "a.m2v"):
+        if name == "a.m2v":
+            Path(name).write_bytes(b"".join(map(bytes, carrying.packets_of("mpeg2video"))))
+        else:
+            carrying.elementary(name)
+        reader = VideoReader(Path(name))
+        times = np.diff([frame.pts for frame in reader]) * reader.time_base
+        assert list(times) == [Fraction(1, 25)] * 3
+        Path(name).rename("stream")
+        assert is_video(Path("stream"))
+
+
+def test_other_files_are_no_videos():
+    Path("notes").write_text("no video at all" * 100)
+    Path("empty").touch()
+    Path("short").write_bytes(b"\x47")
+    Image.new("RGB", (16, 16)).save("a.avif")
+    Path("a.avif").rename("picture")
+    os.mkfifo("pipe")  # nobody writes to it: reading would wait for ever
+    for name in ("notes", "empty", "short", "picture", "missing", "pipe", "."):
+        assert not is_video(Path(name))
 
 
 def test_the_room_is_imported_without_pyav():

@@ -7,6 +7,7 @@ import re
 import threading
 from pathlib import Path
 
+import carrying
 import numpy as np
 import pytest
 from clips import VARIABLE, assert_inverted, clip, cut, levels, packets, shown
@@ -23,7 +24,7 @@ from maxim_deploy import (
     restore_file,
     restore_files,
 )
-from maxim_deploy.imaging.video import VideoReader
+from maxim_deploy.imaging.video import VideoReader, result
 from maxim_deploy.jobs import video
 from maxim_deploy.jobs.record import NAME
 
@@ -144,10 +145,95 @@ def test_what_is_kept_of_a_failure_overwrites_no_input(folder: Path, inverter: I
 
 def test_a_container_that_cannot_hold_a_stream(folder: Path, inverter: Inverter):
     clip("clip.mkv", subtitles=True)
-    words = r"output 'out\.mp4' \| \.mp4 cannot hold stream 2 of the input, subtitle.* write \.mkv"
+    words = r"output 'out\.mp4' \| \.mp4 cannot hold stream 2 \(subtitle in .* write \.mkv"
     with pytest.raises(VideoError, match=words):
         restore_file(inverter, "clip.mkv", "out.mp4")
     assert (inverter.calls, files(".")) == ([], ["clip.mkv"])
+
+
+# What a result is
+
+
+def test_a_result_that_cannot_be_read_is_none(
+    folder: Path, inverter: Inverter, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(path: Path) -> None:
+        raise VideoError(f"video '{path}' | has no frames")
+
+    clip("clip.mp4", (0, 3600))
+    monkeypatch.setattr(result, "VideoReader", refuse)
+    words = "output 'out/a.mp4' . is written, but cannot be read: has no frames"
+    with pytest.raises(VideoError, match=words):
+        restore_file(inverter, "clip.mp4", "out/a.mp4")
+    assert files("out") == []
+
+
+def test_what_a_result_lacks_is_said_once(
+    folder: Path, inverter: Inverter, caplog: pytest.LogCaptureFixture
+):
+    carrying.elementary("a.h264", carrying.CAPTIONS)
+    encoding = VideoEncoding("ffv1")
+    restore_file(inverter, "a.h264", "a.mkv", encoding=encoding, compare=True)
+    assert caplog.messages == ["video 'a.h264': left out: closed captions"]
+
+
+# What is left out on request
+
+
+def kinds(path: str) -> list[str]:
+    import av
+
+    with av.open(path) as container:
+        return [stream.type for stream in container.streams]
+
+
+@pytest.mark.parametrize(
+    ("drop", "left"),
+    [
+        ([], ["video", "audio", "subtitle"]),
+        (["subtitles"], ["video", "audio"]),
+        (("audio", "subtitles", "data"), ["video"]),
+    ],
+)
+def test_streams_are_dropped(
+    folder: Path, inverter: Inverter, caplog: pytest.LogCaptureFixture, drop, left: list[str]
+):
+    clip("clip.mkv", (0, 3600), subtitles=True)
+    restore_file(inverter, "clip.mkv", "out.mkv", drop=drop)
+    assert kinds("out.mkv") == left
+    assert caplog.messages == []
+    if "subtitles" in drop:
+        restore_file(inverter, "clip.mkv", "out.mp4", drop=drop)
+        assert kinds("out.mp4") == [*left, "data"]  # the chapters
+
+
+def test_what_is_dropped_belongs_to_the_result(folder: Path, inverter: Inverter):
+    clip("clip.mkv", (0, 3600), subtitles=True)
+    statuses = [
+        result.status
+        for drop in ([], ["audio"], ["audio"], [])
+        for result in restore_files(inverter, "clip.mkv", "out", resume=True, drop=drop)
+    ]
+    assert statuses == ["restored", "restored", "finished", "restored"]
+
+
+def test_an_unknown_kind_of_streams(folder: Path, inverter: Inverter):
+    clip("clip.mkv", (0,))
+    with pytest.raises(UsageError, match="'sound'; known: audio, subtitles, data"):
+        restore_files(inverter, "clip.mkv", "out", drop=["sound"])
+
+
+# What is known by its content
+
+
+def test_a_file_whose_name_says_nothing(folder: Path, inverter: Inverter):
+    clip("in/a.mp4").rename("recording")
+    assert restore_file(inverter, "recording", "out.mp4").frames == len(VARIABLE)
+    (result,) = restore_files(inverter, "recording", "out")
+    assert result.output == "out/recording.mkv"
+    Path("recording").rename("in/recording")
+    with pytest.raises(UsageError, match="no image or video files in there; skipped 1"):
+        restore_files(inverter, "in", "out")
 
 
 # What ends early

@@ -2,20 +2,20 @@
 
     reader -> `Frame`, `Frame`, ... (RGB with its time, and the packets of other streams) -> writer
 
-What a file holds is kept or refused, or its loss is said: the time of each frame, size, pixel
-aspect ratio, bits, chroma subsampling, greyness, colour tags, audio and subtitles packet by packet,
-titles, languages and chapters. Frames are turned upright by the display matrix, as images are by
-EXIF. Refused are transparency, interlaced video, and colours that are coded in no plain RGB or
-YCbCr. Left out, with a warning: further video streams, data streams, and what only one container
-knows. HDR metadata beyond the colour tags (mastering display, Dolby Vision) is not carried over.
+What a file carries is kept, or a warning names it, or the file is refused: `inventory` lists all
+of it. Frames are turned upright by the display matrix, as images are by EXIF. Which streams a
+container takes is asked of its muxer, and what a result lacks is found by reading it.
 """
 
+from maxim_deploy.imaging.video.encoding import CODECS, VideoEncoding
 from maxim_deploy.imaging.video.names import check_video_output, is_video, result_suffix
 from maxim_deploy.imaging.video.reading import Frame, VideoReader
-from maxim_deploy.imaging.video.writing import CODECS, VideoEncoding, VideoWriter
+from maxim_deploy.imaging.video.streams import KINDS
+from maxim_deploy.imaging.video.writing import VideoWriter
 
 __all__ = [
     "CODECS",
+    "KINDS",
     "Frame",
     "VideoEncoding",
     "VideoReader",

@@ -8,7 +8,9 @@ then as untagged as the source, so that whatever a player assumes, it shows both
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import VideoError
@@ -127,13 +129,23 @@ def rgb_from_frame(frame: VideoFrame, coding: Coding) -> Pixels:
     return rgb
 
 
-def frame_from_rgb(rgb: Pixels, coding: Coding, pixel_format: str) -> VideoFrame:
-    """The inverse, in the pixel format of the encoder."""
-    av = require("av", "video")
-    frame: VideoFrame = av.VideoFrame.from_ndarray(
-        rgb, format="rgb24" if rgb.dtype.itemsize == 1 else "rgb48le"
-    )
-    return _converted(frame, coding.matrix, pixel_format, _FULL, coding.range)
+def frame_from_rgb(
+    rgb: Pixels, coding: Coding, pixel_format: str, canvas: VideoFrame
+) -> VideoFrame:
+    """The inverse, in the pixel format of the encoder.
+
+    Args:
+        rgb: uint8 or uint16 [H, W, 3].
+        coding: of the video.
+        pixel_format: of the encoder.
+        canvas: RGB of the same size and type; it is overwritten. The result has its data, and its
+            chroma lies where that of the canvas does.
+    """
+    plane: Any = canvas.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)  # longer than the picture
+    pixels = np.ascontiguousarray(rgb).view(np.uint8).reshape(plane.height, -1)
+    rows[:, : pixels.shape[1]] = pixels
+    return _converted(canvas, coding.matrix, pixel_format, _FULL, coding.range)
 
 
 def _converted(

@@ -1,23 +1,86 @@
-"""Which files are videos, and in which containers results are written; by suffix alone."""
+"""Which files are videos, and in which containers results are written."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.imaging.files import INPUT_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
-    | {".wmv", ".flv", ".3gp", ".ogv"}
+    | {".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".ogm", ".vob", ".mxf", ".qt"}
+    | {".m1v", ".m2v", ".h264", ".264", ".h265", ".265", ".hevc", ".ivf", ".y4m"}
 )
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """What is written: libav's name of the container, by suffix."""
 
 
-def is_video(path: Path) -> bool:
+_STARTS = tuple(
+    bytes.fromhex(start)
+    for start in (
+        "1a45dfa3",  # Matroska and WebM
+        "000001ba",  # MPEG-PS
+        "000001b3",  # MPEG-1 and MPEG-2 without a container
+        "0000000109",  # H.264 without a container, that starts with a delimiter
+        "0000000167",  # or with its parameters
+        "0000000127",  # likewise
+        "0000000140",  # HEVC likewise
+        "464c5601",  # FLV
+        "3026b2758e66cf11",  # WMV and ASF
+        "4f676753",  # Ogg
+        "060e2b34",  # MXF
+        "444b4946",  # IVF
+        "595556344d50454732",  # YUV4MPEG2
+    )
+)
+"""First bytes of formats of video; those of MP4, AVI and MPEG-TS are elsewhere."""
+
+_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip")
+"""Names that a MOV may start with in place of `ftyp`."""
+
+IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heix", "hevc", "hevx", "mif1", "msf1"})
+"""Of the files that are laid out as MP4, those that are images: AVIF and HEIF."""
+
+_TS_SYNC = 0x47
+
+_HEAD = 512
+"""Bytes that are read; three packets of MPEG-TS begin in them."""
+
+
+def has_video_suffix(path: Path) -> bool:
     """Whether the name is one of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_video(path: Path) -> bool:
+    """Whether the name is one of a video, or says nothing and the content is that of a video."""
+    if has_video_suffix(path) or path.suffix.lower() in INPUT_SUFFIXES:
+        return has_video_suffix(path)
+    try:
+        # What is no file, such as a pipe, might keep its reader waiting.
+        return path.is_file() and is_video_start(_head(path))
+    except OSError:
+        return False
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
+
+
+def is_video_start(head: bytes) -> bool:
+    """Whether a file that starts with these 512 bytes is a video."""
+    if head[4:8] == b"ftyp":
+        return head[8:12].decode("latin-1") not in IMAGE_BRANDS
+    is_mov = head[4:8] in _BOXES
+    is_avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
+    # Packets of MPEG-TS, alone or behind four bytes of time.
+    is_ts = len(head) == _HEAD and (
+        set(head[::188]) == {_TS_SYNC} or set(head[4::192]) == {_TS_SYNC}
+    )
+    return is_mov or is_avi or is_ts or head.startswith(_STARTS)
 
 
 def result_suffix(source: Path) -> str:

@@ -14,8 +14,11 @@ from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.files import check_input_file
 from maxim_deploy.imaging.orientation import orientation_from_matrix
 from maxim_deploy.imaging.picture import Pixels
+from maxim_deploy.imaging.video.chroma import chroma_location_of
 from maxim_deploy.imaging.video.coding import coding_of, rgb_from_frame
 from maxim_deploy.imaging.video.demuxing import Demuxer
+from maxim_deploy.imaging.video.frame_data import carrier_of, data_of, side_data_of
+from maxim_deploy.imaging.video.names import IMAGE_BRANDS
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
@@ -30,12 +33,16 @@ class Frame:
         rgb: uint8 or uint16 [H, W, 3], C-contiguous.
         pts: when it is shown, in units of the reader's `time_base`; each later than the one before.
         duration: for how long, in the same units, or 0 if the file does not say.
+        data: names of what it carries beside the picture, such as closed captions.
+        carrier: a tiny frame that has these data.
         others: packets of the streams to copy that came before it in the file.
     """
 
     rgb: Pixels
     pts: int
     duration: int
+    data: frozenset[str]
+    carrier: VideoFrame = field(repr=False)
     others: list[Packet[Any]] = field(default_factory=list, repr=False)
 
 
@@ -53,6 +60,8 @@ class VideoReader:
         height: of the upright frames.
         width: likewise.
         pixel_aspect: width to height of a pixel of the upright frames, or None if unknown.
+        chroma_location: libav's name of it; None if nothing says it, or there is none.
+        data: what the first frame carries beside its picture, by libav's name.
 
     Args:
         path: the file.
@@ -75,10 +84,7 @@ class VideoReader:
             raise self._failure(
                 f"is no video, or ends before it says what it holds: {reason(error)}"
             ) from error
-        stream = self.container.streams.best("video")
-        if stream is None:
-            raise self._failure("has no video stream")
-        self.stream: VideoStream = stream
+        self.stream = self._stream()
         assert self.stream.time_base is not None
         self.time_base: Fraction = self.stream.time_base
         # The first frame is decoded here: headers may be silent or wrong about the coding, and a
@@ -90,13 +96,33 @@ class VideoReader:
             raise self._failure(self.damage or "has no frames")
         self._learn_from(self._first[0])
 
+    def _stream(self) -> VideoStream:
+        """The video, which is no picture beside sound, nor a file of one picture."""
+        name = self.container.format.name
+        if name.endswith("_pipe") or self.container.metadata.get("major_brand") in IMAGE_BRANDS:
+            kind = name.removesuffix("_pipe") if name.endswith("_pipe") else "HEIF or AVIF"
+            raise self._failure(f"is an image ({kind}) | give it the suffix of its format")
+        best = self.container.streams.best("video")
+        if best is None:
+            raise self._failure("has no video stream")
+        moving = [one for one in self.container.streams.video if not _is_cover(one)]
+        if not moving:
+            raise self._failure("has no video stream, only sound with a cover picture")
+        return best if best in moving else moving[0]
+
     def _learn_from(self, frame: VideoFrame) -> None:
+        # libav's own decoders of VP8 and VP9 leave the alpha out.
+        if self.stream.metadata.get("alpha_mode") == "1":
+            raise self._failure("has transparency: VP8 or VP9 with alpha | convert it")
         try:
             self.coding = coding_of(frame)
-            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-            self._orientation = orientation_from_matrix(bytes(matrix) if matrix else None)
+            side_data = side_data_of(frame, self.stream.codec_context.name)
+            matrix = next(iter(side_data.get("DISPLAYMATRIX", [])), None)
+            self._orientation = orientation_from_matrix(matrix)
         except VideoError as error:
             raise self._failure(str(error)) from error
+        if frame.rotation and matrix is None:
+            raise self._failure(f"is shown turned by {frame.rotation} degrees | turn its pixels")
         if frame.interlaced_frame:
             raise self._failure("is interlaced | deinterlace it first")
         self._shape = (frame.format.name, frame.height, frame.width)
@@ -104,6 +130,9 @@ class VideoReader:
         turned = self._orientation.is_transposed
         self.height, self.width = (frame.height, frame.width)[:: -1 if turned else 1]
         self.pixel_aspect = 1 / aspect if aspect and turned else aspect
+        is_subsampled = self.coding.layout in ("420", "422")
+        self.chroma_location = chroma_location_of(self.stream) if is_subsampled else None
+        self.data = data_of(frame, self.stream.codec_context.name, is_first=True)
 
     @property
     def rate(self) -> Fraction | None:
@@ -141,7 +170,9 @@ class VideoReader:
         last: int | None = None
         while True:
             pts = self._time_of(frame, last)
-            yield Frame(self._upright(frame), pts, frame.duration, others)
+            data = data_of(frame, self.stream.codec_context.name, is_first=last is None)
+            rgb = self._upright(frame)
+            yield Frame(rgb, pts, frame.duration, frozenset(data), carrier_of(frame), others)
             last = pts
             following = next(self._decoded, None)
             if following is None:
@@ -181,3 +212,7 @@ class VideoReader:
 
     def _failure(self, why: str) -> VideoError:
         return VideoError(f"video '{self.path}' | {why}")
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & require("av.stream", "video").Disposition.attached_pic)

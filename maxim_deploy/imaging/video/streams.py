@@ -1,15 +1,18 @@
-"""What else is in a video file: streams that are copied packet by packet, titles, chapters."""
+"""The other streams of a video: copied packet by packet, where the result's muxer takes them."""
 
 from __future__ import annotations
 
+import io
 import logging
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from maxim_deploy._optional import require
 from maxim_deploy.errors import VideoError
+from maxim_deploy.imaging.video.description import described
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from av.container import OutputContainer
@@ -19,45 +22,110 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OF_THE_CONTAINER = frozenset(
-    {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate"}
-    | {"handler_name", "vendor_id", "number_of_frames", "number_of_bytes", "bps"}
-)
-"""Metadata that describe how the source was written, and would be wrong of the result."""
+KINDS = ("audio", "subtitles", "data")
+"""Of streams that users may drop; attachments are data."""
+
+_NO_TAG = "\0\0\0\0"
+
+_KNOWN = {
+    ("audio", "matroska"): "aac",
+    ("audio", "mp4"): "aac",
+    ("subtitle", "matroska"): "ass",
+    ("subtitle", "mp4"): "mov_text",
+    ("subtitle", "mov"): "mov_text",
+}
+"""A codec that a container knows, by the type of a stream.
+
+Sound of MOV is absent: its muxer writes any that it does not know in a form that nothing plays.
+"""
 
 
-def copied_streams(source: VideoReader, output: OutputContainer, path: Path) -> dict[int, Stream]:
+def kind_of(stream: Stream) -> str:
+    """One of `KINDS`."""
+    return {"audio": "audio", "subtitle": "subtitles"}.get(stream.type, "data")
+
+
+def copied_streams(
+    source: VideoReader, output: OutputContainer, path: Path, drop: Collection[str]
+) -> dict[int, Stream]:
     """Add the streams that are copied; by the index that their packets have in the source.
 
     Args:
         source: the video.
         output: where to; a video stream may be there already.
         path: of the output, for errors.
+        drop: those of `KINDS` that are left out.
 
     Raises:
         VideoError: the container cannot hold a stream of sound or subtitles.
     """
     copies: dict[int, Stream] = {}
     for stream in source.container.streams:
-        if stream.index == source.stream.index:
-            continue  # is encoded anew
-        # Attachments are fonts of subtitles; MP4 and MOV have no place for them.
-        has_room = stream.type != "attachment" or output.format.name == "matroska"
-        if stream.type not in ("audio", "subtitle", "attachment") or not has_room:
-            logger.warning(
-                "video '%s': stream %d (%s) is left out", source.path, stream.index, stream.type
-            )
-            continue
-        copies[stream.index] = _copy_of(stream, output, path)
+        if stream.index == source.stream.index or _is_described(stream, source.stream):
+            continue  # is encoded anew; is made by the muxer
+        if stream.type != "video" and kind_of(stream) in drop:
+            logger.info("video '%s': %s is dropped", source.path, _named(stream))
+        elif _is_copied(stream) and _takes(output.format.name, stream):
+            copies[stream.index] = _copy_of(stream, output)
+        elif _is_worth_a_failure(stream):
+            raise not_held([stream], path)
+        else:
+            logger.warning("video '%s': %s is left out", source.path, _named(stream))
     return copies
 
 
-def _copy_of(stream: Any, output: OutputContainer, path: Path) -> Stream:
+def _is_described(stream: Stream, video: Stream) -> bool:
+    """Whether it is a track of MP4 whose contents are metadata of the video, or chapters, too."""
+    if stream.type != "data":
+        return False
+    code = stream.metadata.get("timecode")
+    is_timecode = code is not None and video.metadata.get("timecode") == code
+    # Tracks of chapters are those that libav itself leaves out.
+    return is_timecode or stream.discard == require("av.stream", "video").Discard.all
+
+
+def _is_copied(stream: Stream) -> bool:
+    return stream.type in ("audio", "subtitle", "attachment")
+
+
+def _is_worth_a_failure(stream: Stream) -> bool:
+    """Subtitles and sound, but for teletext and other streams that libav does not decode.
+
+    The only sound of a video is worth it whatever its codec.
+    """
+    is_only_sound = stream.container.streams.audio == (stream,)
+    return is_only_sound or (
+        stream.type in ("audio", "subtitle") and stream.codec_context is not None
+    )
+
+
+def _takes(container: str, stream: Stream) -> bool:
+    """Whether the muxer writes a header for such a stream.
+
+    Nothing else tells: `avformat_query_codec` knows nothing of what Matroska takes in the form of
+    AVI (WMA, ADPCM, AMR, AAC in LATM).
+    """
+    av = require("av", "video")
+    trial = av.open(io.BytesIO(), "w", format=container)
+    try:
+        _copy_of(stream, trial)
+        trial.start_encoding()
+    except (ValueError, av.FFmpegError):
+        return False
+    finally:
+        # Without a packet MP4 has no end for AC-3, which says nothing of the header.
+        with suppress(av.FFmpegError):
+            trial.close()
+    return True
+
+
+def _copy_of(stream: Any, output: OutputContainer) -> Stream:
     try:
         copy: Any = output.add_stream_from_template(stream)
-    except ValueError as error:
-        raise not_held([stream], path) from error
-    if stream.type == "audio" and all(one.name == "NONE" for one in stream.layout.channels):
+    except ValueError:
+        copy = _unasked_copy_of(stream, output)
+    is_decoded = stream.codec_context is not None
+    if stream.type == "audio" and is_decoded and not _has_named_channels(stream):
         # AVI and others say only how many there are. MP4 must know which, and fails at its end.
         with suppress(ValueError):  # there is no usual layout of so many
             copy.layout = f"{stream.layout.nb_channels}c"
@@ -67,30 +135,49 @@ def _copy_of(stream: Any, output: OutputContainer, path: Path) -> Stream:
     return added
 
 
-def not_held(streams: Iterable[Any], path: Path) -> VideoError:
+def _has_named_channels(stream: Any) -> bool:
+    return any(channel.name != "NONE" for channel in stream.layout.channels)
+
+
+def _unasked_copy_of(stream: Stream, output: OutputContainer) -> Any:
+    """A copy of a stream, without PyAV's question to `avformat_query_codec`.
+
+    A stream of another codec is made, and a bitstream filter that changes nothing then gives it the
+    parameters of the source. So it needs no decoder either.
+
+    Raises:
+        ValueError: it is neither sound nor subtitles.
+    """
+    av = require("av", "video")
+    container = output.format.name
+    other = _KNOWN.get((stream.type, container))
+    if other is None:
+        raise ValueError(f"{container} takes no {_named(stream)}")
+    copy = output.add_stream_from_template(
+        av.open(io.BytesIO(), "w", format=container).add_stream(other)
+    )
+    filters = require("av.bitstream", "video")
+    filters.BitStreamFilterContext("null", in_stream=stream, out_stream=copy)
+    copy.codec_context.codec_tag = _NO_TAG  # that of the source means another codec elsewhere
+    copy.time_base = stream.time_base
+    return copy
+
+
+def _named(stream: Any) -> str:
+    if stream.codec_context:
+        codec = f" in {stream.codec_context.codec.canonical_name}"
+    else:
+        codec = ", such as teletext" if stream.type == "subtitle" else ""
+    return f"stream {stream.index} ({stream.type}{codec})"
+
+
+def not_held(streams: Iterable[Stream], path: Path) -> VideoError:
     """The error where an output cannot hold one of these streams of the input."""
-    named = [
-        f"stream {stream.index} of the input, {stream.type} in "
-        f"{stream.codec_context.name if stream.codec_context else 'an unknown codec'}"
-        for stream in streams
-    ]
-    advice = "leave it out, or re-encode it" if path.suffix == ".mkv" else "write .mkv"
-    found = " or ".join(named)
-    return VideoError(f"output '{path}' | {path.suffix} cannot hold {found} | {advice}")
-
-
-def copy_description(source: VideoReader, output: OutputContainer, video: Stream) -> None:
-    """Titles, languages and chapters, of the file and of its video stream."""
-    output.metadata.update(described(source.container.metadata))
-    output.set_chapters(source.container.chapters())
-    video.metadata.update(described(source.stream.metadata))
-    video.disposition = source.stream.disposition
-
-
-def described(metadata: dict[str, str]) -> dict[str, str]:
-    """What still holds of the result."""
-    return {
-        key: value
-        for key, value in metadata.items()
-        if key.lower() not in _OF_THE_CONTAINER and not key.startswith("_STATISTICS")
-    }
+    streams = list(streams)
+    kinds = ",".join(dict.fromkeys(kind_of(stream) for stream in streams))
+    other = "re-encode it" if path.suffix.lower() == ".mkv" else "write .mkv"
+    found = " or ".join(map(_named, streams))
+    return VideoError(
+        f"output '{path}' | {path.suffix} cannot hold {found} of the input | "
+        f"{other}, or leave it out with --drop {kinds}"
+    )

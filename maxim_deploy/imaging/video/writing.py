@@ -2,66 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import UsageError, VideoError
+from maxim_deploy.errors import VideoError
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.coding import frame_from_rgb
+from maxim_deploy.imaging.video.description import container_options, copy_description
+from maxim_deploy.imaging.video.encoding import CODECS, Codec, VideoEncoding
+from maxim_deploy.imaging.video.frame_data import Canvases
 from maxim_deploy.imaging.video.names import CONTAINERS
-from maxim_deploy.imaging.video.streams import copied_streams, copy_description, not_held
+from maxim_deploy.imaging.video.reading import Frame, VideoReader
+from maxim_deploy.imaging.video.result import check_result
+from maxim_deploy.imaging.video.streams import copied_streams, not_held
 
 if TYPE_CHECKING:
     from av import Packet, VideoStream
     from av.container import OutputContainer
     from av.stream import Stream
 
-    from maxim_deploy.imaging.video.reading import VideoReader
-
-
-@dataclass(frozen=True)
-class _Codec:
-    """An encoder of libav: the bits it takes, and its CRF where the loss can hardly be seen."""
-
-    encoder: str
-    bits: tuple[int, ...]
-    crf: int | None
-    options: dict[str, str]
-
-
-CODECS = {
-    "h264": _Codec("libx264", (8, 10), 16, {}),
-    "ffv1": _Codec("ffv1", (8, 10, 12, 16), None, {"level": "3", "slicecrc": "1"}),
-}
-"""By the name that users give; `ffv1` is without loss."""
-
-
-@dataclass(frozen=True)
-class VideoEncoding:
-    """How to encode.
-
-    Attributes:
-        codec: a key of `CODECS`.
-        crf: constant quality, 0 (best) to 51; None for the codec's default.
-
-    Raises:
-        UsageError: there is no such codec or quality.
-    """
-
-    codec: str = "h264"
-    crf: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise UsageError(f"codec {self.codec!r} | expected one of {', '.join(CODECS)}")
-        if self.crf is not None and CODECS[self.codec].crf is None:
-            raise UsageError(f"codec {self.codec!r} is without loss and takes no CRF")
-        if self.crf is not None and not 0 <= self.crf <= 51:
-            raise UsageError(f"CRF {self.crf} | expected 0 (best) to 51")
+logger = logging.getLogger(__name__)
 
 
 class VideoWriter:
@@ -74,6 +39,7 @@ class VideoWriter:
         encoding: how to encode.
         width: of the frames, if they are not as wide as those of `like`.
         copy_streams: whether to take over the other streams, the titles and the chapters too.
+        drop: kinds of streams to leave out, of `streams.KINDS`.
 
     Raises:
         VideoError: the file cannot be made, or cannot hold what belongs to the video.
@@ -89,63 +55,85 @@ class VideoWriter:
         encoding: VideoEncoding,
         width: int | None = None,
         copy_streams: bool = True,
+        drop: Collection[str] = (),
     ) -> None:
         av = require("av", "video")
-        self._name, self._like = name, like
+        self._path, self._name, self._like = path, name, like
         self._errors: tuple[type[Exception], ...] = (av.FFmpegError, ValueError)
         codec = CODECS[encoding.codec]
         self._format = self._pixel_format(encoding.codec, width or like.width)
+        self._canvases = Canvases(like.data, codec.has_frame_data)
+        self._is_empty = True
+        self._is_result = copy_streams
         try:
-            # The format is named, because the hidden file that is written has another suffix.
-            self._container: OutputContainer = av.open(
-                f"file:{path}", "w", format=CONTAINERS[name.suffix.lower()]
-            )
+            self._container = self._opened()
             self._video = self._video_stream(codec, encoding, width or like.width)
             self._copies: dict[int, Stream] = {}
             if copy_streams:
-                self._copies = copied_streams(like, self._container, name)
+                self._copies = copied_streams(like, self._container, name, drop)
                 copy_description(like, self._container, self._video)
         except self._errors as error:
             raise self._failure(error) from error
-        # The header is written here, and only now a container refuses a stream that it cannot hold.
+        self._begin()
+
+    def _opened(self) -> OutputContainer:
+        container = CONTAINERS[self._name.suffix.lower()]
+        source = self._like.container
+        opened: OutputContainer = require("av", "video").open(
+            f"file:{self._path}",
+            "w",
+            format=container,  # the hidden file that is written has another suffix
+            options=container_options(source, container) if self._is_result else {},
+        )
+        return opened
+
+    def _begin(self) -> None:
+        """Write the header; only now a container refuses streams that it cannot hold together."""
         try:
             self._container.start_encoding()
         except self._errors as error:
-            streams = [like.container.streams[index] for index in self._copies]
-            raise (not_held(streams, name) if streams else self._failure(error)) from error
+            streams = [self._like.container.streams[index] for index in self._copies]
+            raise (not_held(streams, self._name) if streams else self._failure(error)) from error
 
-    def write(self, rgb: Pixels, pts: int, duration: int, others: list[Packet[Any]]) -> None:
+    def write(self, rgb: Pixels, frame: Frame) -> None:
         """Add a frame, after the packets of other streams that come before it.
 
         Args:
             rgb: uint8 or uint16 [H, W, 3].
-            pts: when it is shown, in units of the time base of `like`.
-            duration: in the same units, or 0 if unknown.
-            others: packets of the source.
+            frame: of `like`, whose time and data the result has.
 
         Raises:
             VideoError: the file cannot be written.
         """
-        frame = frame_from_rgb(rgb, self._like.coding, self._format)
-        frame.pts, frame.time_base, frame.duration = pts, self._like.time_base, duration
+        self._is_empty = False
+        canvas = self._canvases.canvas(frame.data, frame.carrier, rgb)
+        made = frame_from_rgb(rgb, self._like.coding, self._format, canvas)
+        made.pts, made.time_base, made.duration = frame.pts, self._like.time_base, frame.duration
         try:
-            self._copy(others)
-            self._container.mux(self._video.encode(frame))
+            self._copy(frame.others)
+            self._container.mux(self._video.encode(made))
         except self._errors as error:
             raise self._failure(error) from error
 
     def close(self, rest: list[Packet[Any]]) -> None:
-        """Finish the file, after the last packets of other streams.
+        """Finish the file, after the last packets of other streams, and say what it does not keep.
 
         Raises:
-            VideoError: the file cannot be written.
+            VideoError: the file cannot be written, or not be read.
         """
+        streams = {index: copy.index for index, copy in self._copies.items()}
         try:
             self._copy(rest)
             self._container.mux(self._video.encode(None))
             self._container.close()
         except self._errors as error:
             raise self._failure(error) from error
+        if self._is_result and not self._is_empty:
+            lost = self._canvases.lost
+            lost += check_result(self._like, self._path, self._name, streams)
+            if lost:
+                named = ", ".join(dict.fromkeys(lost))
+                logger.warning("video '%s': left out: %s", self._like.path, named)
 
     def _copy(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
@@ -153,11 +141,15 @@ class VideoWriter:
                 packet.stream = self._copies[packet.stream.index]
                 self._container.mux(packet)
 
-    def _video_stream(self, codec: _Codec, encoding: VideoEncoding, width: int) -> VideoStream:
+    def _video_stream(self, codec: Codec, encoding: VideoEncoding, width: int) -> VideoStream:
         flags = require("av.codec.context", "video").Flags
         like, options = self._like, dict(codec.options)
         if codec.crf is not None:
             options["crf"] = str(codec.crf if encoding.crf is None else encoding.crf)
+        if self._canvases.parameters:
+            options["x264-params"] = self._canvases.parameters
+        if like.chroma_location:
+            options["chroma_sample_location"] = like.chroma_location
         # The rate is a label that libav wants; when frames are shown comes from their times.
         stream: Any = self._container.add_stream(codec.encoder, like.rate or 25, options)
         context = stream.codec_context

@@ -1,0 +1,51 @@
+"""What videos carry, and what becomes of it; the documentation shows this table."""
+
+from __future__ import annotations
+
+from maxim_deploy.imaging.inventory import Carried
+
+VIDEOS: tuple[Carried, ...] = (
+    Carried("any", "time and duration of each frame", "kept", "to 1 ms in .mkv"),
+    Carried("any", "8 to 16 bits per channel", "kept", "more than 10 with --codec ffv1"),
+    Carried("any", "chroma subsampling", "kept", "odd sides in 4:4:4"),
+    Carried("any", "location of chroma", "kept"),
+    Carried("any", "colour matrix, range, primaries, transfer", "kept"),
+    Carried("any", "pixel aspect ratio", "kept"),
+    Carried("any", "rotation and mirroring", "kept", "frames are turned upright"),
+    Carried("any", "transparency", "refused", "VP8 and VP9 with alpha too"),
+    Carried("any", "interlaced frames", "refused"),
+    Carried("to H.264", "closed captions in frames", "kept"),
+    Carried("to FFV1", "closed captions in frames", "warned"),
+    Carried("to H.264", "stereo layout", "kept"),
+    Carried("to FFV1", "stereo layout", "warned"),
+    Carried("to H.264", "mastering display, content light level", "kept", "of the first frame"),
+    Carried("to FFV1", "mastering display, content light level", "warned"),
+    Carried("any", "HDR10+, HDR Vivid and Dolby Vision metadata", "warned"),
+    Carried("any", "ambient viewing environment", "warned"),
+    Carried("any", "spherical projection", "warned"),
+    Carried("any", "ICC profile", "warned"),
+    Carried("any", "active format description, pan and scan window", "warned"),
+    Carried("any", "user data in frames", "warned", "not the names of encoders"),
+    Carried("any", "timecode in frames", "warned"),
+    Carried("from .mov, .mp4", "timecode track", "kept", "in .mkv as metadata"),
+    Carried("any", "titles and other metadata", "kept"),
+    Carried("from .mov, .mp4", "metadata of QuickTime", "kept"),
+    Carried("to .mp4, .mov", "metadata that they have no place for", "warned"),
+    Carried("from .mkv", "statistics of its streams", "warned", "they are no longer true"),
+    Carried("any", "languages", "kept"),
+    Carried("to .mov", "languages that it has no number for", "warned"),
+    Carried("any", "dispositions", "kept"),
+    Carried("to .mp4, .mov", "dispositions that they have no place for", "warned"),
+    Carried("any", "chapters", "kept"),
+    Carried("any", "sound", "kept", "packet by packet"),
+    Carried("any", "subtitles", "kept", "packet by packet"),
+    Carried("any", "sound that the container does not take", "refused", "or --drop audio"),
+    Carried("any", "subtitles that the container does not take", "refused", "or --drop subtitles"),
+    Carried("any", "sound that libav does not decode, beside other sound", "warned"),
+    Carried("any", "teletext", "warned"),
+    Carried("any", "data streams", "warned"),
+    Carried("to .mkv", "attachments", "kept"),
+    Carried("to .mp4, .mov", "attachments", "warned"),
+    Carried("any", "further video streams, cover pictures", "warned"),
+)
+"""By input ("from") or output ("to"); "any" of both."""
