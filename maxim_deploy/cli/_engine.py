@@ -14,6 +14,7 @@ import click
 
 from maxim_deploy._progress import Progress
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._ending import complain_of_interruption
 from maxim_deploy.cli._signals import exit_code_of
 from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.engine_settings import (
@@ -172,7 +173,7 @@ def build(folder: Path, settings: EngineSettings, options: dict[str, Any]) -> No
             asked = replace(asked, progress=progress, step_progress=step_progress)
             entry, is_new = add_engine(folder, settings, asked)
     except KeyboardInterrupt as error:
-        shell.complain_of_interruption(error)
+        complain_of_interruption(error)
         os._exit(exit_code_of(error))
     shell.say(_summary(entry, is_new))
 

@@ -10,8 +10,8 @@ from maxim_deploy.cli import _signals
 def main() -> None:
     """`maxim-deploy COMMAND ...`."""
     _begin()
+    from maxim_deploy.cli._ending import run_process
     from maxim_deploy.cli.group import commands
-    from maxim_deploy.cli.shell import run_process
 
     run_process(commands, "maxim-deploy")
 
@@ -19,8 +19,8 @@ def main() -> None:
 def _run(name: str) -> None:
     """`maxim-NAME ...`, the same as `maxim-deploy NAME ...`."""
     _begin()
+    from maxim_deploy.cli._ending import run_process
     from maxim_deploy.cli.group import command_named
-    from maxim_deploy.cli.shell import run_process
 
     run_process(command_named(name), f"maxim-{name}")
 

@@ -16,13 +16,10 @@ from maxim_deploy.imaging.video.names import (
     check_video_output,
     has_video_suffix,
     is_video,
-    result_suffix,
 )
 from maxim_deploy.jobs.job import FileResult
 from maxim_deploy.jobs.record import EarlierResults
-
-LONGEST_NAME = 255
-"""Bytes that file systems take for the name of a file, nearly all of them."""
+from maxim_deploy.jobs.result_names import is_beside, result_name, why_too_long, written
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +61,11 @@ class FilePlan:
         # By true paths: an output may be a link to another.
         claims: dict[str, list[Path]] = {}
         for source, target in wishes.items():
-            for path in _written(target, self.compare):
+            for path in written(target, self.compare):
                 claims.setdefault(os.path.realpath(path), []).append(source)
         for source, target in wishes.items():
-            for path in _written(target, self.compare):
-                true_path, why = os.path.realpath(path), _too_long(path)
+            for path in written(target, self.compare):
+                true_path, why = os.path.realpath(path), why_too_long(path)
                 others = [f"'{rival}'" for rival in claims[true_path] if rival != source]
                 if others:
                     advice = "restore them into separate folders"
@@ -147,26 +144,6 @@ def plan_files(
     return plan
 
 
-def comparison_beside(target: Path) -> Path:
-    """Where the before/after picture or video of a result goes."""
-    suffix = target.suffix if is_video(target) else ".png"
-    return target.with_name(f"{target.stem}.before-after{suffix}")
-
-
-def incomplete_beside(target: Path) -> Path:
-    """Where the frames go that a video had before something went wrong."""
-    stem, ending = target.stem, f".incomplete{target.suffix}"
-    # Frames are worth keeping under a name that is cut short.
-    while len(os.fsencode(stem + ending)) > LONGEST_NAME:
-        stem = stem[:-1]
-    return target.with_name(stem + ending)
-
-
-def is_beside(target: Path, source: Path) -> bool:
-    """Whether a result lies in the folder of its input, by their true paths."""
-    return os.path.realpath(target.parent) == os.path.realpath(source.parent)
-
-
 def and_skipped(plan: FilePlan) -> str:
     """The end of a sentence about files that were left alone."""
     words = ""
@@ -183,16 +160,8 @@ def _target(source: Path, folder: Path, plan: FilePlan) -> Path:
     if plan.output is None:
         return source.resolve()
     return (
-        Path(plan.output) / folder / _result_name(source) if plan.into_folder else Path(plan.output)
+        Path(plan.output) / folder / result_name(source) if plan.into_folder else Path(plan.output)
     )
-
-
-def _too_long(path: Path) -> str | None:
-    """Why a path cannot be the name of a file, or None."""
-    count = len(os.fsencode(path.name))
-    if count <= LONGEST_NAME:
-        return None
-    return f"has a name of {count} bytes, and file systems take {LONGEST_NAME} | rename the input"
 
 
 def _means_file(inputs: list[Path], output: str) -> bool:
@@ -203,10 +172,6 @@ def _means_file(inputs: list[Path], output: str) -> bool:
     check = check_video_output if is_video(inputs[0]) else check_output_suffix
     check(Path(output))
     return True
-
-
-def _result_name(source: Path) -> str:
-    return f"{source.stem}{result_suffix(source) if is_video(source) else '.png'}"
 
 
 def _sources(given: Path, plan: FilePlan, recursive: bool) -> Iterator[tuple[Path, Path]]:
@@ -268,8 +233,3 @@ def _if_known(path: Path, plan: FilePlan) -> Iterator[Path]:
             plan.refuse(path, ImageError(kind))
         else:
             logger.warning("skipped '%s': %s", path, kind)
-
-
-def _written(target: Path, compare: bool) -> list[Path]:
-    paths = [target, incomplete_beside(target)] if is_video(target) else [target]
-    return [*paths, comparison_beside(target)] if compare else paths

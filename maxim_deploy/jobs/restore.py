@@ -26,10 +26,11 @@ from maxim_deploy.imaging.video import (
     is_video,
 )
 from maxim_deploy.jobs.job import FileResult, ImageJob, Job
-from maxim_deploy.jobs.naming import FilePlan, comparison_beside, plan_files
+from maxim_deploy.jobs.naming import FilePlan, plan_files
 from maxim_deploy.jobs.pipeline import run_jobs
 from maxim_deploy.jobs.progress import FileProgress, Tally
 from maxim_deploy.jobs.record import ResumeRecord
+from maxim_deploy.jobs.result_names import comparison_beside
 from maxim_deploy.jobs.video import VideoJob
 from maxim_deploy.runtime.info import result_settings
 

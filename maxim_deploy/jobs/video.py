@@ -25,7 +25,7 @@ from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video import Frame, VideoEncoding, VideoReader, VideoWriter
 from maxim_deploy.jobs.background import consume_behind, produce_ahead
 from maxim_deploy.jobs.job import Job, Network
-from maxim_deploy.jobs.naming import incomplete_beside
+from maxim_deploy.jobs.result_names import incomplete_beside
 
 ROOM = 2
 """Frames that wait before the network, and behind it; none where memory is short."""

@@ -16,13 +16,14 @@ import click, os, signal, threading
 from pathlib import Path
 from maxim_deploy._files import atomic_directory, atomic_file
 from maxim_deploy.cli import _signals, shell
+from maxim_deploy.cli._ending import run_process
 _signals.begin_without_signals()
 @click.command()
 @click.option("--late", callback=lambda *_: {early})
 @shell.common_options
 def command(late):
     {body}
-shell.run_process(command, "command")
+run_process(command, "command")
 """
 
 

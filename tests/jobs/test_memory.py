@@ -24,8 +24,8 @@ def in_memory(monkeypatch) -> weakref.WeakValueDictionary:
     held: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
     read = files.read_image
 
-    def reading(path: Path) -> object:
-        found = held[path] = read(path)
+    def reading(path: Path, **options: object) -> object:
+        found = held[path] = read(path, **options)
         return found
 
     monkeypatch.setattr(files, "read_image", reading)

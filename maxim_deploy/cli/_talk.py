@@ -1,0 +1,86 @@
+"""What a command writes: results to stdout, talk and our log to stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from maxim_deploy.cli import _streams
+from maxim_deploy.cli._streams import printable
+
+_ours = logging.getLogger("maxim_deploy")
+
+
+def emit(line: str) -> None:
+    """Write one line of results to stdout, at once. Control characters in it are escaped.
+
+    Raises:
+        MaximDeployError: stdout cannot take it, because of a full disk for one.
+        BrokenPipeError: nobody reads it any more.
+    """
+    try:
+        _write(sys.stdout, line)
+    except OSError as error:
+        raise _streams.stdout_error(error) from error
+
+
+def say(line: str) -> None:
+    """Write one line of talk to stderr, unless `-q` is given."""
+    if not is_quiet():
+        complain(line)
+
+
+def complain(line: str) -> None:
+    """Write one line of what went wrong to stderr."""
+    _write(sys.stderr, line)
+
+
+def is_quiet() -> bool:
+    """Whether `-q` is given."""
+    return _ours.level > logging.WARNING
+
+
+def _write(stream: TextIO, line: str) -> None:
+    # Not `click.echo`: it goes past the stand-in that makes lines appear above a progress bar.
+    stream.write(f"{printable(line, keep=_IN_TEXT)}\n")
+    stream.flush()
+
+
+_IN_TEXT = "\n\t"
+"""Control characters of our own, in tables and lists."""
+
+
+class _StderrHandler(logging.Handler):
+    """Looks stderr up for each record, so that a progress bar can make room for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(self.format(record))
+
+
+_LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+
+
+@contextmanager
+def logging_to_stderr(verbosity: int) -> Iterator[None]:
+    """Show our log and Python's warnings while the block runs; nobody else's log."""
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    talkers = (_ours, logging.getLogger("py.warnings"))
+    level = _LEVELS[max(-1, min(verbosity, 2))]
+    # Of the handler too: Python's warnings come from a log whose level is not ours.
+    handler.setLevel(level)
+    level_before = _ours.level
+    _ours.setLevel(level)
+    logging.captureWarnings(True)
+    for talker in talkers:
+        talker.addHandler(handler)
+    try:
+        yield
+    finally:
+        for talker in talkers:
+            talker.removeHandler(handler)
+        logging.captureWarnings(False)
+        _ours.setLevel(level_before)
