@@ -53,7 +53,7 @@ def cpu_session(graph: Path, threads: int | None = None, weights: Path | None = 
     """
     ort = require("onnxruntime", "cpu")
     options = session_options(ort, threads)
-    with weights_given(options, weights):
+    with weights_given(options, graph, weights):
         session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     # 25 MB of loading S-2 in float16 would else stay, or be counted as of the first run.
     trim()
@@ -61,8 +61,8 @@ def cpu_session(graph: Path, threads: int | None = None, weights: Path | None = 
 
 
 @contextmanager
-def weights_given(options: Any, weights: Path | None) -> Iterator[None]:
-    """Give the weights file to the session that is made in the block; None leaves it to find it.
+def weights_given(options: Any, graph: Path, weights: Path | None) -> Iterator[None]:
+    """Give the weights to the session that is made in the block, if the graph or they are a link.
 
     ONNX Runtime looks for the file by its true path, and refuses one outside of the graph's folder:
     a bundle of links, as DVC makes it, would not load. Of a file that it is given it takes the
@@ -70,10 +70,13 @@ def weights_given(options: Any, weights: Path | None) -> Iterator[None]:
 
     Args:
         options: `onnxruntime.SessionOptions` of the session.
-        weights: the file; the graph names it by its last component.
+        graph: the ONNX file.
+        weights: its weights file, which it names by the last component; None for what it finds.
     """
     give = getattr(options, "add_external_initializers_from_files_in_memory", None)
-    if weights is None or give is None or not weights.stat().st_size:
+    # Else it maps the file, and runs take its pages: the memory of runs is measured that way.
+    is_linked = weights is not None and (weights.is_symlink() or graph.is_symlink())
+    if not (weights and is_linked and give and weights.stat().st_size):
         yield  # older versions have no such call
         return
     with weights.open("rb") as file:

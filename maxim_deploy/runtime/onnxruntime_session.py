@@ -79,7 +79,7 @@ def cuda_session(
     providers = [(CUDA, provider), "CPUExecutionProvider"]
     try:
         # Without `enable_fallback` it would print and go on with the CPU.
-        with weights_given(options, weights):
+        with weights_given(options, graph, weights):
             session = ort.InferenceSession(
                 str(graph), options, providers=providers, enable_fallback=0
             )

@@ -135,7 +135,7 @@ class _Source(NamedTuple):
 
     def session(self, options: Any) -> Any:
         providers = ["CPUExecutionProvider"]
-        with weights_given(options, self.weights):
+        with weights_given(options, self.graph, self.weights):
             return self.ort.InferenceSession(str(self.graph), options, providers=providers)
 
 
