@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints.samples import TINY
 
 from maxim_deploy.checkpoints import parameter_shapes
-from maxim_deploy.spec.architecture import Architecture
-
-TINY = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
 
 
 @pytest.fixture(scope="session")

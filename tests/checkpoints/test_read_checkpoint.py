@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import safetensors
+from checkpoints.samples import TINY, as_state_dict, assert_same
 from safetensors.numpy import save_file
 
 from maxim_deploy._files import sha256_of
@@ -17,8 +18,6 @@ from maxim_deploy.checkpoints import (
     demo_weights,
     open_model,
     read_checkpoint,
-    to_torch,
-    torch_name,
     write_safetensors,
 )
 from maxim_deploy.errors import CheckpointError, UsageError
@@ -26,23 +25,9 @@ from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.models import PUBLISHED
 
-TINY = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
-
-
-def assert_same(checkpoint: Checkpoint, weights: dict[str, np.ndarray]) -> None:
-    assert checkpoint.architecture == TINY
-    assert checkpoint.arrays.keys() == weights.keys()
-    for path, array in checkpoint.arrays.items():
-        assert array.flags.c_contiguous
-        np.testing.assert_array_equal(array, weights[path], strict=True)
-
 
 def under_prefix(weights):
     return {f"opt/target/{path}": array for path, array in weights.items()}
-
-
-def as_state_dict(weights):
-    return {torch_name(path): to_torch(path, array) for path, array in weights.items()}
 
 
 def test_published_npz_and_its_provenance(weights, save_npz):

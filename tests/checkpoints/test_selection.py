@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints.test_read_checkpoint import as_state_dict, assert_same
+from checkpoints.samples import as_state_dict, assert_same
 from safetensors.numpy import save_file
 
 from maxim_deploy.checkpoints import read_checkpoint
