@@ -60,16 +60,15 @@ class RunReport:
         self._bar(progress)
 
     def summarise(self, ending: str) -> None:
-        """How many of each."""
+        """How many of each; a failure is named only where there is one."""
         seconds = time.perf_counter() - self._started
         failed = sum(result.error is not None for result in self.results)
         finished = sum(result.status == "finished" for result in self.results)
         share = sum(result.network_seconds for result in self.results) / seconds
-        before = f", {finished} finished before" if finished else ""
-        shell.say(
-            f"{len(self.results) - failed - finished} restored, {failed} failed"
-            f"{before} in {seconds:.1f} s, {share:.0%} of it in the network{ending}"
-        )
+        counts = f"{len(self.results) - failed - finished} restored"
+        counts += f", {failed} failed" if failed else ""
+        counts += f", {finished} finished before" if finished else ""
+        shell.say(f"{counts} in {seconds:.1f} s, {share:.0%} of it in the network{ending}")
 
 
 def show(result: FileResult, as_json: bool) -> None:

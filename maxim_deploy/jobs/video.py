@@ -158,6 +158,7 @@ class VideoJob(Job):
         except MaximDeployError as error:
             # A disk that is full fails twice: while frames are written, and here.
             raise (cause or error) from None
+        self.result.left_out = list(dict.fromkeys(reader.left_out))
         if cause:
             expected = reader.expected_frames
             of = f" of about {expected}" if expected else ""

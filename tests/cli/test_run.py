@@ -32,7 +32,7 @@ def test_one_file_to_one_file(folder: Path, network: Inverter, suffix: str):
     result = maxim_run("a.jpg", "-o", f"new/b{suffix}")
     assert (result.exit_code, result.stdout) == (0, f"new/b{suffix}\n")
     assert abs(level(f"new/b{suffix}") - 245) <= 1
-    assert "1 restored, 0 failed in 0." in result.stderr
+    assert "1 restored in 0." in result.stderr
 
 
 def test_earlier_results_are_replaced(folder: Path, network: Inverter):
@@ -312,7 +312,7 @@ def test_interrupted_finishes_the_current_file(folder: Path, name: str, ending: 
     done = stopped_in_the_second_of_three(name)
     assert done.returncode == 128 + getattr(signal, name)
     assert done.stderr.startswith("interrupted: the current image, or frame of a video, will be")
-    assert "2 restored, 0 failed" in done.stderr
+    assert "2 restored" in done.stderr
     assert done.stderr.endswith(f"{ending}\n")
     assert done.stdout == "out/a.png\nout/b.png\n"
     assert files("out") == ["a.png", "b.png"]

@@ -39,7 +39,7 @@ def test_what_is_finished_is_left_alone_and_nothing_loaded(done, network: Invert
     before = [Path(f"out/{name}").stat().st_mtime_ns for name in done]
     result = maxim_run(*done, *OUT)
     assert (result.exit_code, result.stdout.split()) == (0, ["out/a.png", "out/b.png"])
-    assert "0 restored, 0 failed, 2 finished before in 0.0 s" in result.stderr
+    assert "0 restored, 2 finished before in 0.0 s" in result.stderr
     assert network.loaded == []
     assert [Path(f"out/{name}").stat().st_mtime_ns for name in done] == before
 
@@ -174,7 +174,7 @@ def test_two_processes_in_one_folder_do_no_harm(folder: Path):
     assert files("out") == sorted([NAME, *(Path(name).name for name in names)])
     assert [level(f"out/{index}.png") for index in range(20)] == [255 - k for k in range(20)]
     after = child("", "in", *OUT)
-    assert "0 restored, 0 failed, 20 finished before" in after.stderr
+    assert "0 restored, 20 finished before" in after.stderr
 
 
 @pytest.mark.parametrize("args", [(), ("--compare",), ("--recursive",)])
@@ -198,4 +198,4 @@ def test_a_folder_restored_into_itself_resumes(folder: Path, network: Inverter):
     maxim_run("in", "-o", "in")
     assert "1 finished before" in maxim_run("in", "-o", "in", "--resume").stderr
     picture("in/c.jpg")
-    assert "1 restored, 0 failed, 1 finished" in maxim_run("in", "-o", "in", "--resume").stderr
+    assert "1 restored, 1 finished" in maxim_run("in", "-o", "in", "--resume").stderr

@@ -137,7 +137,9 @@ def test_cmyk_goes_through_its_profile_or_plainly(tmp_path: Path):
     assert managed.icc_profile is None  # it does not describe the sRGB pixels
 
 
-@pytest.mark.parametrize("profile", [SRGB, SRGB[:200], b"rubbish"])
+@pytest.mark.parametrize(
+    "profile", [SRGB, SRGB[:200], b"rubbish"], ids=["of RGB", "cut short", "rubbish"]
+)
 def test_a_profile_that_is_not_for_cmyk_costs_a_warning(tmp_path: Path, caplog, profile: bytes):
     cyan = Image.new("CMYK", (4, 3), (255, 0, 0, 0))
     picture = read_image(saved(tmp_path / "bad.tif", cyan, icc_profile=profile))

@@ -268,7 +268,7 @@ def test_what_a_container_cannot_hold_is_refused_or_said(caplog: pytest.LogCaptu
         assert made.streams.attachments[0].data == b"abc"
     with caplog.at_level(logging.WARNING):
         copy("c.mkv", "d.mp4", VideoEncoding())
-    assert caplog.messages == ["video 'c.mkv': stream 2 (attachment) is left out"]
+    assert caplog.messages == ["video 'c.mkv': left out: stream 2 (attachment)"]
 
 
 # What is refused
@@ -413,7 +413,7 @@ def test_a_stream_that_begins_on_the_way_is_no_damage(
     assert len(reader.container.streams) == 1
     assert (len(list(reader)), reader.damage) == (60, None)
     # PyAV notices such a stream by a byte that it never set: nearly always, and no sooner.
-    assert set(caplog.messages) <= {"video 'd.ts': a stream that begins later is left out"}
+    assert set(caplog.messages) <= {"video 'd.ts': left out: a stream that begins later"}
 
 
 def test_sound_that_overlaps_what_was_before_fails_no_video(caplog: pytest.LogCaptureFixture):
@@ -422,7 +422,7 @@ def test_sound_that_overlaps_what_was_before_fails_no_video(caplog: pytest.LogCa
     Path("c.ts").write_bytes(Path("a.ts").read_bytes() + Path("b.ts").read_bytes())
     with caplog.at_level(logging.WARNING):
         assert len(copy("c.ts", "d.mp4", VideoEncoding())) == 60
-    assert caplog.messages == ["video 'c.ts': sound whose time has passed is left out"]
+    assert caplog.messages == ["video 'c.ts': left out: sound whose time has passed"]
     times = [time for time, _ in packets("d.mp4", "audio")]
     assert times == sorted(times) and times[-1] > 2
 

@@ -488,7 +488,7 @@ def sound_refused() -> Iterator[Case]:
 @walks("any", "sound that libav does not decode, beside other sound")
 def foreign_sound() -> Iterator[Case]:
     source = carrying.with_foreign_sound(carrying.with_ac3("a.mp4", clip("plain.mp4", TWO)))
-    yield Case(source, "out.mp4", words="stream 1 (audio) is left out")
+    yield Case(source, "out.mp4", words="left out: stream 1 (audio)")
 
 
 @walks("any", "subtitles that the container does not take")
@@ -501,13 +501,13 @@ def subtitles_refused() -> Iterator[Case]:
 def teletext() -> Iterator[Case]:
     source = with_packets("a.ts", "dvb_teletext", b"\x10" + bytes(45), b"\x10" + bytes(45))
     for target in ("out.mkv", "out.mp4"):
-        yield Case(source, target, words="stream 2 (subtitle, such as teletext) is left out")
+        yield Case(source, target, words="left out: stream 2 (subtitle, such as teletext)")
 
 
 @walks("any", "data streams")
 def data() -> Iterator[Case]:
     source = with_packets("a.ts", "klv", bytes(20), bytes(20))
-    yield Case(source, words="stream 2 (data) is left out")
+    yield Case(source, words="left out: stream 2 (data)")
 
 
 def with_font(name: str) -> Path:
@@ -525,13 +525,13 @@ def attachments() -> Iterator[Case]:
 
 @walks("to .mp4, .mov", "attachments")
 def attachments_lost() -> Iterator[Case]:
-    yield Case(with_font("a.mkv"), "out.mp4", words="stream 2 (attachment) is left out")
+    yield Case(with_font("a.mkv"), "out.mp4", words="left out: stream 2 (attachment)")
 
 
 @walks("any", "further video streams, cover pictures")
 def further_video() -> Iterator[Case]:
     source = carrying.with_cover("a.mp4", clip("plain.mp4", TWO))
-    yield Case(source, words="stream 2 (video in mjpeg) is left out")
+    yield Case(source, words="left out: stream 2 (video in mjpeg)")
 
 
 # The documentation

@@ -173,7 +173,8 @@ def test_what_a_result_lacks_is_said_once(
 ):
     carrying.elementary("a.h264", carrying.CAPTIONS)
     encoding = VideoEncoding("ffv1")
-    restore_file(inverter, "a.h264", "a.mkv", encoding=encoding, compare=True)
+    result = restore_file(inverter, "a.h264", "a.mkv", encoding=encoding, compare=True)
+    assert result.left_out == ["closed captions"]
     assert caplog.messages == ["video 'a.h264': left out: closed captions"]
 
 

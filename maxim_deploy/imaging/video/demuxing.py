@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,10 +46,18 @@ class Demuxer:
         container: the open file.
         stream: of it, to decode.
         path: of the file.
+        leave_out: told what is not handed on, in words.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, path: Path) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        path: Path,
+        leave_out: Callable[[str], None],
+    ) -> None:
         self._container, self._stream, self._path = container, stream, path
+        self._leave_out = leave_out
         self._formats = frozenset(container.format.name.split(","))
         self._last_frame = LastFrame(stream.codec_context) if "mpegts" in self._formats else None
         self.rest: list[Packet[Any]] = []
@@ -118,7 +126,7 @@ class Demuxer:
             if _LIVE.isdisjoint(self._formats):
                 self._stopped = "a stream begins in it that its head does not name"
             else:
-                logger.warning("video '%s': a stream that begins later is left out", self._path)
+                self._leave_out("a stream that begins later")
             return
         except Exception as error:  # PyAV raises more than libav's errors
             self._stopped = f"it cannot be read any further: {reason(error)}"
@@ -146,7 +154,7 @@ class Demuxer:
         if not 0 < (latest - packet.dts) * packet.time_base <= _JUMP_SECONDS:
             return True
         if not self._is_sound_left_out:
-            logger.warning("video '%s': sound whose time has passed is left out", self._path)
+            self._leave_out("sound whose time has passed")
         self._is_sound_left_out = True
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,6 +24,8 @@ from maxim_deploy.imaging.video.names import IMAGE_BRANDS
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
     from av.container import InputContainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class VideoReader:
         pixel_aspect: width to height of a pixel of the upright frames, or None if unknown.
         chroma_location: libav's name of it; None if nothing says it, or there is none.
         data: what the first frame carries beside its picture, by libav's name.
+        left_out: what results lack of it, in words, as far as anybody has said so.
 
     Args:
         path: the file.
@@ -74,7 +78,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         check_input_file(path, "video")
         av = require("av", "video")
-        self.path = path
+        self.path, self.left_out = path, list[str]()
         try:
             # The prefix: a colon in a name would otherwise name a protocol.
             self.container: InputContainer = av.open(f"file:{path}", metadata_errors="replace")
@@ -89,7 +93,7 @@ class VideoReader:
         self.time_base: Fraction = self.stream.time_base
         # The first frame is decoded here: headers may be silent or wrong about the coding, and a
         # file that cannot be kept should fail before the network works.
-        self._demuxer = Demuxer(self.container, self.stream, path)
+        self._demuxer = Demuxer(self.container, self.stream, path, self.leave_out)
         self._decoded = self._demuxer.frames()
         self._first = next(self._decoded, None)
         if self._first is None:
@@ -178,6 +182,11 @@ class VideoReader:
             if following is None:
                 return
             frame, others = following
+
+    def leave_out(self, *things: str) -> None:
+        """Note that a result lacks something, and warn."""
+        self.left_out += things
+        logger.warning("video '%s': left out: %s", self.path, ", ".join(things))
 
     def close(self) -> None:
         """Close the file."""

@@ -70,7 +70,7 @@ def copied_streams(
         elif _is_worth_a_failure(stream):
             raise not_held([stream], path)
         else:
-            logger.warning("video '%s': %s is left out", source.path, _named(stream))
+            source.leave_out(_named(stream))
     return copies
 
 

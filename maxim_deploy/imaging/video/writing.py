@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from fractions import Fraction
 from pathlib import Path
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from av import Packet, VideoStream
     from av.container import OutputContainer
     from av.stream import Stream
-
-logger = logging.getLogger(__name__)
 
 
 class VideoWriter:
@@ -132,8 +129,7 @@ class VideoWriter:
             lost = self._canvases.lost
             lost += check_result(self._like, self._path, self._name, streams)
             if lost:
-                named = ", ".join(dict.fromkeys(lost))
-                logger.warning("video '%s': left out: %s", self._like.path, named)
+                self._like.leave_out(*dict.fromkeys(lost))
 
     def _copy(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
