@@ -53,11 +53,16 @@ class Partial:
 
     Attributes:
         path: where to write.
-        target: where it will be; what a symbolic link points at.
+        target: where it will be.
+
+    Args:
+        target: where it will be; of a symbolic link, what it points at.
+        is_directory: make a directory.
+        keep_link: False replaces a symbolic link itself, and leaves what it points at as it is.
     """
 
-    def __init__(self, target: Path, *, is_directory: bool = False) -> None:
-        self.target = _real(target)
+    def __init__(self, target: Path, *, is_directory: bool = False, keep_link: bool = True) -> None:
+        self.target = _real(target) if keep_link else target
         _remove_abandoned_once(self.target.parent)
         # A name may be as long as the file system allows, and this one must not be longer.
         start = self.target.name[:40]
@@ -147,13 +152,13 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, keep_link: bool = True) -> Iterator[BinaryIO]:
     """A binary file that appears at `path` when the block ends well, and not at all otherwise.
 
     An existing `path` stays as it is until it is replaced in one step. The content reaches the
-    disk before the name does.
+    disk before the name does. `keep_link` is as of `Partial`.
     """
-    partial = Partial(path)
+    partial = Partial(path, keep_link=keep_link)
     try:
         with partial.path.open("wb") as file:
             yield file
@@ -184,9 +189,9 @@ def take_mode_and_owner(partial: Path, path: Path) -> None:
         partial.chmod(stat.S_IMODE(old.st_mode))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    with atomic_file(path) as file:
+def write_text(path: Path, text: str, *, keep_link: bool = True) -> None:
+    """Write UTF-8 text atomically; `keep_link` as of `Partial`."""
+    with atomic_file(path, keep_link=keep_link) as file:
         file.write(text.encode())
 
 

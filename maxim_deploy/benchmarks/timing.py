@@ -92,9 +92,7 @@ def warm_up(run: Callable[[], Timed], longest_s: float) -> Warmup:
     runs, spent_ms, before = 0, 0.0, 0.0
     while True:
         # One run of a small network is shorter than a time slice, so a window has several.
-        window: list[float] = []
-        while sum(window) < WINDOW_MS:
-            window.append(run().wall_ms)
+        window = [one.wall_ms for one in turn(run, WINDOW_MS / 1e3)]
         runs, spent_ms, now = runs + len(window), spent_ms + sum(window), median(window)
         if before and abs(now - before) <= STABLE * before:
             return Warmup(runs, True)
@@ -105,8 +103,9 @@ def warm_up(run: Callable[[], Timed], longest_s: float) -> Warmup:
 
 def turn(run: Callable[[], Timed], least_s: float) -> list[Timed]:
     """Runs, one after the other, for at least so long; at least one."""
-    runs = [run()]
-    while sum(one.wall_ms for one in runs) < least_s * 1e3:
+    runs, spent_ms = [run()], 0.0
+    # A sum over all runs each time would soon take longer than the runs of a small network.
+    while (spent_ms := spent_ms + runs[-1].wall_ms) < least_s * 1e3:
         runs.append(run())
     return runs
 

@@ -48,7 +48,7 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
     "--precision",
     type=click.Choice(["auto", *PRECISIONS]),
     default="auto",
-    help="Of the network; auto is fp16 on a GPU and fp32 on a CPU, if the bundle has it.",
+    help="Of the network.  [default: the best that the bundle has for the device]",
 )
 @click.option(
     "--rounding",

@@ -69,7 +69,8 @@ def _measured(
     )
     done = subprocess.run(**command, capture_output=True, check=False)
     if done.returncode:
-        reason = done.stderr.strip() or f"its process {how_it_ended(done.returncode)}"
+        # The last line of a traceback says what was wrong.
+        reason = (done.stderr.splitlines() or [f"its process {how_it_ended(done.returncode)}"])[-1]
         raise BackendError(f"measuring the memory of {graph.name} failed: {reason}")
     return [int(peak) for peak in done.stdout.split()]
 

@@ -284,8 +284,10 @@ class Bundle:
         """Write the manifest and `export.json` into the directory."""
         # A reader between the two finds a record of an engine that is not listed, which says
         # nothing. In the other order it would find an engine without its record.
-        write_text(self.path / EXPORT_RECORD, self.manifest.export_record().to_json())
-        write_text(self.path / MANIFEST, self.manifest.to_json())
+        # What a link points at belongs to a store: other bundles may have it too.
+        record = self.manifest.export_record().to_json()
+        write_text(self.path / EXPORT_RECORD, record, keep_link=False)
+        write_text(self.path / MANIFEST, self.manifest.to_json(), keep_link=False)
 
     def require_export_record(self) -> None:
         """Refuse a bundle whose `export.json` cannot be read, and so not be written again.
