@@ -12,13 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from maxim_deploy._files import (
-    atomic_directory,
-    remove_abandoned,
-    settled,
-    sha256_of,
-    write_text,
-)
+from maxim_deploy._files import remove_abandoned, sha256_of, write_text
+from maxim_deploy._folders import atomic_directory, settled
 from maxim_deploy._progress import Progress
 from maxim_deploy.checkpoints import Checkpoint, licence_text, read_checkpoint, write_safetensors
 from maxim_deploy.errors import BundleError
@@ -89,13 +84,13 @@ def export_bundle(
             _check_same_weights(existing, checkpoint)
             return existing, False
         # An export takes minutes. Whether another process wrote here is only known at its end.
-        with atomic_directory(folder) as partial:
+        with atomic_directory(folder, replace=force) as partial:
             _fill(partial, checkpoint, settings, table, licence, command, progress)
-            if not force and _holds_bundle(folder):
-                raise BundleError(
-                    f"another process has exported into {str(folder)!r} in the meantime; run again "
-                    "to compare with what is there"
-                )
+    except FileExistsError as error:
+        raise BundleError(
+            f"another process has exported into {str(folder)!r} in the meantime; run again to "
+            "compare with what is there"
+        ) from error
     except OSError as error:
         raise BundleError(f"cannot write the bundle {str(folder)!r}: {error}") from error
     return Bundle.open(folder), True

@@ -216,7 +216,11 @@ def restore_files(
             with ExitStack() as stack:
                 loaded = restorer
                 if isinstance(loaded, str | Path):  # a caller's restorer stays open
-                    loaded = stack.enter_context(runtime.load(loaded, **load_options))
+                    bundle = Path(loaded)
+                    loaded = stack.enter_context(runtime.load(bundle, **load_options))
+                    if result_settings(bundle, load_options) != of_network:
+                        # The bundle was replaced after the jobs were made.
+                        _made_by(loaded, left)
                 call = functools.partial(loaded, rounding=rounding, self_ensemble=self_ensemble)
 
                 def has_room(job: Job, size: int) -> bool:
@@ -283,6 +287,12 @@ def _jobs(
             record = for_images if keeps else None
             jobs.append(ImageJob(source, target, comparison, record, max_pixels=max_pixels))
     return jobs
+
+
+def _made_by(restorer: runtime.Restorer, jobs: list[Job]) -> None:
+    """Let the records of jobs say what their results are made with."""
+    for record in {job.record for job in jobs if job.record}:
+        record.made_by(restorer.info.settings)
 
 
 def _make_writable(plan: FilePlan) -> None:

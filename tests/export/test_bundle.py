@@ -569,7 +569,7 @@ def test_a_failed_export_leaves_the_old_bundle(tmp_path: Path, no_tracing, monke
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from maxim_deploy._files import atomic_directory
+from maxim_deploy._folders import atomic_directory
 {patch}
 with atomic_directory(Path(sys.argv[1])) as partial:
     (partial / "manifest.json").write_text("new")
@@ -591,7 +591,7 @@ def test_a_killed_export_leaves_a_whole_bundle(tmp_path: Path, moment: str) -> N
     script = KILLED.format(patch=patch if between else "", kill="" if between else DIE)
     ended = subprocess.run([sys.executable, "-c", script, folder], check=False)
     assert ended.returncode == -signal.SIGKILL
-    from maxim_deploy._files import settled
+    from maxim_deploy._folders import settled
 
     assert folder.exists() != between
     assert (settled(folder) / "manifest.json").read_text() == "old"
