@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy import runtime
-from maxim_deploy._files import remove_abandoned
+from maxim_deploy._files import make_folder, remove_abandoned
 from maxim_deploy.errors import CancelledError, ImageError, UsageError, check_known
 from maxim_deploy.imaging import Rounding, check_rounding
 from maxim_deploy.imaging.files import check_output_suffix, read_image_size
@@ -299,7 +299,7 @@ def _make_writable(plan: FilePlan) -> None:
     """Make the folders and prove that files can be made in them, before the network is loaded."""
     for folder in {_folder_of(target) for target in plan.targets.values()}:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             remove_abandoned(folder)
             with tempfile.TemporaryFile(dir=folder):
                 pass
