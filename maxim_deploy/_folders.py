@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from maxim_deploy._exchange import exchange
-from maxim_deploy._files import Partial, make_folder, real_path, remove, sync, sync_folder
+from maxim_deploy._files import (
+    Partial,
+    make_folder,
+    real_path,
+    remove,
+    remove_abandoned,
+    sync,
+    sync_folder,
+)
 from maxim_deploy._locks import Lock, locked
 
 T = TypeVar("T")
@@ -70,6 +78,16 @@ def settled(path: Path) -> Path:
             _put_back(real)
     lock.release()
     return aside if aside.exists() and not path.exists() else path
+
+
+def tidy(path: Path) -> None:
+    """Remove what processes that have died left beside a directory and in it."""
+    real = real_path(path)
+    for folder in (real.parent, real):
+        remove_abandoned(folder)
+    if _aside(real).exists():
+        with locked(real.parent):
+            _put_back(real)
 
 
 def read_whole(

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from maxim_deploy._files import make_folder, remove_abandoned
-from maxim_deploy._folders import unreplaced
+from maxim_deploy._files import make_folder
+from maxim_deploy._folders import tidy, unreplaced
 from maxim_deploy.engines.building import check_targets
 from maxim_deploy.engines.engine_file import BuildOptions, EngineJob, make_engine
 from maxim_deploy.engines.file_locks import file_lock, remove_unlocked
@@ -49,8 +49,8 @@ def add_engine(
     job = _job(Bundle.open(folder), settings, options or BuildOptions())
     try:
         make_folder(job.folder)
-        for folder in (job.bundle.path, job.folder):
-            remove_abandoned(folder)
+        tidy(job.bundle.path)
+        tidy(job.folder)
         remove_unlocked(job.folder)
         with _locked(job):
             # Under the lock: another process may have built it while this one waited.

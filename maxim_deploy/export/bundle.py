@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from maxim_deploy._files import remove_abandoned, sha256_of, write_text
-from maxim_deploy._folders import atomic_directory, settled
+from maxim_deploy._files import sha256_of, write_text
+from maxim_deploy._folders import atomic_directory, settled, tidy
 from maxim_deploy._progress import Progress
 from maxim_deploy.checkpoints import Checkpoint, licence_text, read_checkpoint, write_safetensors
 from maxim_deploy.errors import BundleError
@@ -75,8 +75,7 @@ def export_bundle(
         checkpoint = replace(checkpoint, descriptor=replace(checkpoint.descriptor, licence=None))
     try:
         folder = Path(os.path.realpath(folder))  # may be `.`, which is replaced with the rest
-        for place in (folder.parent, folder):
-            remove_abandoned(place)
+        tidy(folder)
         if _holds_bundle(folder) and not force:
             existing = Bundle.open(folder)
             _check_same(existing, checkpoint, settings, allow_more)

@@ -103,21 +103,11 @@ def _is_in(path: str, folder: str) -> bool:
 def traced(kind: str, folder: Path) -> Disk:
     """What the system's calls of one piece of work say, which another process does."""
     log = folder.with_suffix(".strace")
-    trace = [
-        "strace",
-        "-f",
-        "-qq",
-        "-y",
-        "-s",
-        "4096",
-        "-e",
-        f"trace={','.join((*_BY_NAME, *_SYNCS, *_CHANGES))}",
-        "-o",
-        str(log),
-    ]
+    calls = ",".join((*_BY_NAME, *_SYNCS, *_CHANGES))
+    strace = ["strace", "-fqqy", "-s", "4096", "-e", f"trace={calls}", "-o", str(log)]
     WORK[kind].prepare(emptied(folder))
     worker = [sys.executable, "-m", __spec__.name, "--work", kind, str(folder)]
-    subprocess.run([*trace, *worker], check=True)
+    subprocess.run([*strace, *worker], check=True)
     disk = Disk(os.path.realpath(folder))
     for line in _whole_calls(log.read_text(errors="replace")):
         disk.take(line)
