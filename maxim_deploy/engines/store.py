@@ -160,13 +160,14 @@ def _put_into_manifest(job: EngineJob, entry: EngineEntry) -> None:
 
     Raises:
         EngineError: the bundle was replaced by one of other graphs.
+        BundleError: it was replaced by one without the engine's file.
     """
     with unreplaced(job.bundle.path), file_lock(job.folder / ".manifest.lock"):
         # Read again under its own lock: other engines may have been added since the job was made.
         bundle = Bundle.open(job.bundle.path)
-        bundle.checked_engine(entry)
         if problems := bundle.mismatches(entry):
-            raise EngineError(f"{entry.file!r} | {'; '.join(problems)}")
+            raise EngineError(f"{entry.file!r} | the bundle was replaced | {'; '.join(problems)}")
+        bundle.checked_engine(entry)  # a bundle of the same graphs may have replaced this one
         engines = {one.identity: one for one in bundle.manifest.engines} | {entry.identity: entry}
         manifest = replace(bundle.manifest, engines=[*engines.values()])
         Bundle(bundle.path, manifest).write()
