@@ -13,7 +13,7 @@ import pytest
 from inverter import files
 
 import maxim_deploy
-from maxim_deploy import _exchange, _folders
+from maxim_deploy import _exchange, _folders, _locks
 from maxim_deploy._folders import atomic_directory, read_whole, settled, tidy, unreplaced
 
 
@@ -177,6 +177,16 @@ def test_a_failure_is_tried_again_only_after_a_replacement(folder: Path):
         with pytest.raises(KeyError):
             read_whole(Path("b"), read)
         assert len(tried) == times
+
+
+def test_a_lock_that_somebody_keeps_stops_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """As `flock FOLDER maxim-export ...` does."""
+    monkeypatch.setattr(_locks, "PATIENCE", 0.02)
+    with _locks.locked(folder):
+        fill(Path("b"), "old")
+        fill(Path("b"), "new")
+        with unreplaced(Path("b")):
+            assert content(Path("b")) == "new"
 
 
 def test_a_system_that_locks_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch):
