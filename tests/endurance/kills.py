@@ -34,11 +34,15 @@ def kill(kind: str, folder: Path, draw: random.Random, counts: Counter[str]) -> 
     events, seconds = _length(kind, folder)
     _prepare(work, folder)
     at_event = draw.random() < 0.5
-    killer = _at_event(draw.randrange(events)) if at_event else _after(draw.uniform(0, seconds))
-    status = _child(lambda: work.run(folder), killer)
+    killer = (
+        killed_at_event(draw.randrange(events))
+        if at_event
+        else killed_after(draw.uniform(0, seconds))
+    )
+    status = child(lambda: work.run(folder), killer)
     counts[f"{kind}_killed" if status < 0 else f"{kind}_ended"] += 1
     _count("torn", work.torn(folder), kind, counts)
-    failed = _child(lambda: work.run(folder))
+    failed = child(lambda: work.run(folder))
     _count("next_run_failed", [f"status {failed}"] * bool(failed), kind, counts)
     _count("wrong_after_next_run", _wrong(work, folder), kind, counts)
 
@@ -72,7 +76,7 @@ def _length(kind: str, folder: Path) -> tuple[int, float]:
 
         _prepare(WORK[kind], folder)
         started = time.perf_counter()
-        status = _child(counted)
+        status = child(counted)
         assert status == 0, (kind, status)
         _lengths[kind] = int(counter.read_text()), time.perf_counter() - started
     return _lengths[kind]
@@ -80,11 +84,11 @@ def _length(kind: str, folder: Path) -> tuple[int, float]:
 
 def _prepare(work: Work, folder: Path) -> None:
     # In a child: libav and ONNX Runtime do not survive a fork of who has used them.
-    status = _child(lambda: work.prepare(emptied(folder)))
+    status = child(lambda: work.prepare(emptied(folder)))
     assert status == 0, (work, status)
 
 
-def _child(do: Callable[[], None], killer: Callable[[], None] = lambda: None) -> int:
+def child(do: Callable[[], None], killer: Callable[[], None] = lambda: None) -> int:
     """Do it in a fork, which has imported everything; its exit status, or minus the signal."""
     process = os.fork()
     if process == 0:
@@ -98,7 +102,7 @@ def _child(do: Callable[[], None], killer: Callable[[], None] = lambda: None) ->
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def _at_event(number: int) -> Callable[[], None]:
+def killed_at_event(number: int) -> Callable[[], None]:
     left = [number]
 
     def count_down() -> None:
@@ -113,7 +117,7 @@ def _on_event(call: Callable[[], None]) -> None:
     sys.addaudithook(lambda name, _: call() if name.startswith(EVENTS) else None)
 
 
-def _after(seconds: float) -> Callable[[], None]:
+def killed_after(seconds: float) -> Callable[[], None]:
     # The system's timer, whose signal ends the process also while a library holds Python up.
     return lambda: signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6)) and None
 

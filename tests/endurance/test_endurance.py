@@ -155,9 +155,10 @@ def test_kills() -> None:
 
 @pytest.mark.extended
 @pytest.mark.parametrize("way", [[], ["--without-exchange"]])
-def test_replacements(way: list[str]) -> None:
-    (counts,) = script("replacements", "--seed", "1", "--range", "0:1000", *way)
-    assert counts["replacements"] == 1000 and counts["reads"] > 100
+@pytest.mark.parametrize("killed", ["0", "0.5"])
+def test_replacements(way: list[str], killed: str) -> None:
+    (counts,) = script("replacements", "--seed", "1", "--range", "0:1000", "--killed", killed, *way)
+    assert counts["replacements"] > 400 and counts["reads"] > 1000
 
 
 @pytest.mark.extended
