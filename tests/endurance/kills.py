@@ -32,15 +32,14 @@ def kill(kind: str, folder: Path, draw: random.Random, counts: Counter[str]) -> 
     """Kill one piece of work, and count what is wrong then."""
     work = WORK[kind]
     events, seconds = _length(kind, folder)
-    _prepare(work, folder)
-    at_event = draw.random() < 0.5
-    killer = (
-        killed_at_event(draw.randrange(events))
-        if at_event
-        else killed_after(draw.uniform(0, seconds))
-    )
-    status = child(lambda: work.run(folder), killer)
-    counts[f"{kind}_killed" if status < 0 else f"{kind}_ended"] += 1
+    status = 0
+    while status >= 0:  # it may end before it is killed
+        _prepare(work, folder)
+        at_event = draw.random() < 0.5
+        at = killed_at_event(draw.randrange(events)) if at_event else None
+        status = child(lambda: work.run(folder), at or killed_after(draw.uniform(0, seconds)))
+        assert status <= 0, (kind, status)
+    counts[f"{kind}_killed"] += 1
     _count("torn", work.torn(folder), kind, counts)
     failed = child(lambda: work.run(folder))
     _count("next_run_failed", [f"status {failed}"] * bool(failed), kind, counts)
