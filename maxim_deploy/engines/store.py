@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from maxim_deploy._files import make_folder
-from maxim_deploy._folders import tidy, unreplaced
+from maxim_deploy._folders import read_whole, tidy, unreplaced
 from maxim_deploy.engines.building import check_targets
 from maxim_deploy.engines.engine_file import BuildOptions, EngineJob, make_engine
 from maxim_deploy.engines.file_locks import file_lock, remove_unlocked
@@ -46,7 +46,8 @@ def add_engine(
         EngineError: the network is not as exported, the build failed or ran out of time, or a file
             cannot be written.
     """
-    job = _job(Bundle.open(folder), settings, options or BuildOptions())
+    options = options or BuildOptions()
+    job = read_whole(folder, lambda: _job(Bundle.open(folder), settings, options))
     try:
         make_folder(job.folder)
         tidy(job.bundle.path)
