@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: hashing, atomic writes, atomic directories.
+"""Files that are either whole or absent: hashing, atomic writes, what must be on the disk.
 
 A temporary lives beside its target, so that the final rename never crosses file systems. Its name
 starts with a dot and ends in `.partial`: what a killed process leaves behind is never mistaken for
@@ -23,10 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from maxim_deploy._locks import Lock
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +59,14 @@ class Partial:
     """
 
     def __init__(self, target: Path, *, is_directory: bool = False, keep_link: bool = True) -> None:
-        self.target = _real(target) if keep_link else target
+        self.target = real_path(target) if keep_link else target
         _remove_abandoned_once(self.target.parent)
         # A name may be as long as the file system allows, and this one must not be longer.
         start = self.target.name[:40]
         while True:
             self.path = self.target.with_name(f".{start}.{uuid.uuid4().hex[:12]}.partial")
             self.path.mkdir() if is_directory else self.path.touch(exist_ok=False)
-            self._lock = _Lock(self.path)
+            self._lock = Lock(self.path)
             # Between the two lines another process may have taken it for abandoned.
             if self._lock.state != "taken" and self.path.exists():
                 return
@@ -81,23 +78,14 @@ class Partial:
         Args:
             path: another name than `target`, in the same folder.
         """
-        # A rename may reach the disk before the content: after a power cut the name would stand for
-        # an empty file. Windows flushes only what is open for writing.
-        with self.path.open("rb+") as file:
-            os.fsync(file.fileno())
-        target = self.target if path is None else _real(path)
+        target = self.target if path is None else real_path(path)
         take_mode_and_owner(self.path, target)
-        self.path.replace(target)
-        self._lock.release()
-
-    def rename(self) -> None:
-        """Give a directory that is finished its name, which nothing has."""
-        self.path.rename(self.target)
+        replace_durably(self.path, target)
         self._lock.release()
 
     def discard(self) -> None:
-        """Remove it, unless it has been published."""
-        _remove(self.path)
+        """Remove what has the hidden name, which is nothing if it was published."""
+        remove(self.path)
         self._lock.release()
 
 
@@ -105,9 +93,9 @@ def remove_abandoned(folder: Path) -> None:
     """Remove what processes that have died left unfinished in a folder; what lives stays."""
     with suppress(OSError):  # there is no such folder, or it cannot be listed
         for path in [entry for entry in folder.iterdir() if _PARTIAL.fullmatch(entry.name)]:
-            lock = _Lock(path)
+            lock = Lock(path)
             if lock.state == "ours":
-                _remove(path)
+                remove(path)
             lock.release()
 
 
@@ -117,38 +105,48 @@ _remove_abandoned_once = functools.cache(remove_abandoned)
 _PARTIAL = re.compile(r"\..{0,40}\.[0-9a-f]{12}\.partial", re.DOTALL)
 
 
-class _Lock:
-    """An attempt to lock a file or directory for this process, as long as it lives.
-
-    Attributes:
-        state: "ours"; "taken" by another process, or the file is gone; or "unknown" where nothing
-            can be locked, as on Windows and some network file systems.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.state, self._number = "unknown", -1
-        if fcntl is None:
-            return
-        try:
-            self._number = os.open(path, os.O_RDONLY)
-            fcntl.flock(self._number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.state = "ours"
-        except (BlockingIOError, FileNotFoundError):
-            self.state = "taken"
-        except OSError:
-            pass
-
-    def release(self) -> None:
-        """Let others have it; also twice."""
-        if self._number >= 0:
-            os.close(self._number)
-            self._number = -1
-
-
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a file or directory as far as it goes: this runs while errors are on their way."""
     with suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        # Another process may be removing the same folder, and be faster with some of its files.
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def replace_durably(partial: Path, path: Path) -> None:
+    """Give a finished file the name `path`, in one step; afterwards both are on the disk."""
+    # A rename may reach the disk before the content: after a power cut the name would stand for
+    # an empty file.
+    sync(partial)
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that may be there, and those above it; afterwards their names are on the disk.
+
+    Raises:
+        OSError: a file is in the way, or it may not be made.
+    """
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(new):
+        sync_folder(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file is on the disk; raises OSError if it is not."""
+    # Windows flushes only what is open for writing; elsewhere it may be write-protected.
+    number = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can tell."""
+    with suppress(OSError):  # Windows opens no folders, and some file systems flush none
+        sync(path)
 
 
 @contextmanager
@@ -195,45 +193,7 @@ def write_text(path: Path, text: str, *, keep_link: bool = True) -> None:
         file.write(text.encode())
 
 
-@contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """A new directory, filled in the block, that takes the place of `path` if the block ends well.
-
-    The previous directory is moved aside, the new one renamed in, the old one removed. Whoever
-    looks between the two renames, or after a kill there, finds the old one with `settled`. Of a
-    symbolic link, what it points at is replaced.
-    """
-    path = _real(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Partial(path, is_directory=True)
-    try:
-        yield partial.path
-        aside = _aside(path)
-        # No rename replaces a directory that is not empty: it takes two, and a reader in between
-        # finds the old one aside. `path` exists, so an earlier swap's leftover is not needed.
-        if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-        partial.rename()
-        shutil.rmtree(aside, ignore_errors=True)
-    except BaseException:
-        partial.discard()
-        raise
-
-
-def settled(path: Path) -> Path:
-    """`path`, or its predecessor that a swap cut short has left: where the whole directory is."""
-    if path.exists():
-        return path
-    aside = _aside(_real(path))
-    return aside if aside.exists() else path
-
-
-def _real(path: Path) -> Path:
+def real_path(path: Path) -> Path:
     """The directory itself: `.` has no name to put another beside, and a link another folder."""
     # Not `resolve`, which raises on a link to itself.
     return Path(os.path.realpath(path))
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.previous")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from maxim_deploy._files import sync_folder
 from maxim_deploy.errors import UsageError
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ def append_lines(path: Path, records: Iterable[Any], *, durable: bool = False) -
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if durable:
             os.fsync(file.fileno())
+            sync_folder(path.parent)  # which may not have had the file's name
 
 
 def read_lines(path: Path, what: str, take: Callable[[Any], T]) -> list[T]:

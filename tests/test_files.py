@@ -12,13 +12,8 @@ import pytest
 from inverter import files
 
 import maxim_deploy
-from maxim_deploy._files import (
-    Partial,
-    atomic_directory,
-    atomic_file,
-    remove_abandoned,
-    write_text,
-)
+from maxim_deploy._files import Partial, atomic_file, remove_abandoned, write_text
+from maxim_deploy._folders import atomic_directory
 
 DEAD = ".a.png.0123456789ab.partial"
 HOLDING = """

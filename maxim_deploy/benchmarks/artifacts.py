@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from maxim_deploy._files import atomic_directory, sha256_of_sources
+from maxim_deploy._files import sha256_of_sources
+from maxim_deploy._folders import atomic_directory
 from maxim_deploy.benchmarks.subjects import LITERAL, NONE, TORCH, Subject
 from maxim_deploy.checkpoints import (
     Checkpoint,

@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maxim_deploy._files import sha256_of, write_text
+from maxim_deploy._files import make_folder, replace_durably, sha256_of, write_text
 from maxim_deploy.checkpoints.transfer import ByteProgress, fetch
 from maxim_deploy.errors import DownloadError
 from maxim_deploy.machine.cache import CACHE_VARIABLE, cache_folder
@@ -51,7 +51,7 @@ def download(
     try:
         if path.exists():
             return _unchanged(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         partial.touch()
     except OSError as error:
         raise DownloadError(
@@ -69,7 +69,7 @@ def download(
         # The hash first: after a kill in between the next call downloads again. In the other order
         # it would find a file without a hash, and take it as one that was put there by hand.
         _record(path, sha256_of(partial))
-        partial.replace(path)
+        replace_durably(partial, path)
     except OSError as error:
         raise DownloadError(
             f"cannot download {model.url}: {error}. Run again to go on from there; "

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from maxim_deploy._folders import read_whole
 from maxim_deploy.engines.layers import layers_beside
 from maxim_deploy.engines.traffic import traffic_text
 from maxim_deploy.engines.validity import Validity, runs_on, validity_of
@@ -41,8 +42,11 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
     Raises:
         BundleError: not a bundle.
     """
-    bundle, gpu = Bundle.open(folder), find_gpu()
-    manifest = bundle.manifest
+    return read_whole(folder, lambda: _inspected(Bundle.open(folder), layers))
+
+
+def _inspected(bundle: Bundle, layers: bool) -> dict[str, Any]:
+    manifest, gpu = bundle.manifest, find_gpu()
     return {
         "path": str(bundle.path),
         "model": manifest.model.name,

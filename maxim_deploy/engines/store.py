@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from maxim_deploy._optional import require
+from maxim_deploy._files import make_folder
+from maxim_deploy._folders import read_whole, tidy, unreplaced
 from maxim_deploy.engines.building import check_targets
 from maxim_deploy.engines.engine_file import BuildOptions, EngineJob, make_engine
+from maxim_deploy.engines.file_locks import file_lock, remove_unlocked
 from maxim_deploy.engines.fixed_builds import count_traffic
 from maxim_deploy.engines.identity import differences, identity_of, ingredients
 from maxim_deploy.errors import BundleError, EngineError, UsageError
@@ -44,10 +46,14 @@ def add_engine(
         EngineError: the network is not as exported, the build failed or ran out of time, or a file
             cannot be written.
     """
-    job = _job(Bundle.open(folder), settings, options or BuildOptions())
+    options = options or BuildOptions()
+    job = read_whole(folder, lambda: _job(Bundle.open(folder), settings, options))
     try:
-        job.folder.mkdir(exist_ok=True)
-        with _locked(job, job.identity[:16], "another process builds this engine; waiting for it"):
+        make_folder(job.folder)
+        tidy(job.bundle.path)
+        tidy(job.folder)
+        remove_unlocked(job.folder)
+        with _locked(job):
             # Under the lock: another process may have built it while this one waited.
             stored = _find_stored(job)
             entry = stored or make_engine(job)
@@ -112,16 +118,11 @@ def _gpu_to_build_for(settings: EngineSettings, gpu: Gpu | None) -> str | None:
     return f"{gpu.name}, {gpu.compute_capability}"
 
 
-def _locked(job: EngineJob, name: str, waiting: str = "") -> AbstractContextManager[Any]:
-    """A lock between processes; the system releases it if its holder is killed."""
-    filelock = require("filelock", "rtx")
-    lock = filelock.FileLock(job.folder / f".{name}.lock")
-    try:
-        return lock.acquire(timeout=0)  # type: ignore[no-any-return]  # imported by name
-    except filelock.Timeout:
-        if waiting:
-            job.options.progress(waiting)
-        return lock.acquire()  # type: ignore[no-any-return]  # imported by name
+def _locked(job: EngineJob) -> AbstractContextManager[None]:
+    """A lock between processes that build the same engine."""
+    path = job.folder / f".{job.identity[:16]}.lock"
+    say = partial(job.options.progress, "another process builds this engine; waiting for it")
+    return file_lock(path, say)
 
 
 def _find_stored(job: EngineJob) -> EngineEntry | None:
@@ -156,10 +157,18 @@ def _say_what_differs(job: EngineJob, engines: list[EngineEntry]) -> None:
 
 
 def _put_into_manifest(job: EngineJob, entry: EngineEntry) -> None:
-    """Put the entry into the manifest, in place of one of the same identity."""
-    with _locked(job, "manifest"):
+    """Put the entry into the manifest, in place of one of the same identity.
+
+    Raises:
+        EngineError: the bundle was replaced by one of other graphs.
+        BundleError: it was replaced by one without the engine's file.
+    """
+    with unreplaced(job.bundle.path), file_lock(job.folder / ".manifest.lock"):
         # Read again under its own lock: other engines may have been added since the job was made.
         bundle = Bundle.open(job.bundle.path)
+        if problems := bundle.mismatches(entry):
+            raise EngineError(f"{entry.file!r} | the bundle was replaced | {'; '.join(problems)}")
+        bundle.checked_engine(entry)  # a bundle of the same graphs may have replaced this one
         engines = {one.identity: one for one in bundle.manifest.engines} | {entry.identity: entry}
         manifest = replace(bundle.manifest, engines=[*engines.values()])
         Bundle(bundle.path, manifest).write()

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy._optional import require
 from maxim_deploy._progress import Progress
+from maxim_deploy.engines.file_locks import file_lock
 from maxim_deploy.engines.library_file import LibraryFile
 from maxim_deploy.errors import EngineError, UsageError
 
@@ -56,9 +56,8 @@ class TimingCacheFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """A lock between processes: a file beside the cache, where its users can write."""
-        filelock = require("filelock", "tensorrt")
         try:
-            with filelock.FileLock(self._file.path.with_name(self._file.path.name + ".lock")):
+            with file_lock(self._file.path.with_name(self._file.path.name + ".lock")):
                 yield
         except OSError as error:
             raise EngineError(

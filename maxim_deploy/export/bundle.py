@@ -12,13 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from maxim_deploy._files import (
-    atomic_directory,
-    remove_abandoned,
-    settled,
-    sha256_of,
-    write_text,
-)
+from maxim_deploy._files import sha256_of, write_text
+from maxim_deploy._folders import atomic_directory, read_whole, settled, tidy
 from maxim_deploy._progress import Progress
 from maxim_deploy.checkpoints import Checkpoint, licence_text, read_checkpoint, write_safetensors
 from maxim_deploy.errors import BundleError
@@ -80,22 +75,21 @@ def export_bundle(
         checkpoint = replace(checkpoint, descriptor=replace(checkpoint.descriptor, licence=None))
     try:
         folder = Path(os.path.realpath(folder))  # may be `.`, which is replaced with the rest
-        for place in (folder.parent, folder):
-            remove_abandoned(place)
+        tidy(folder)
         if _holds_bundle(folder) and not force:
-            existing = Bundle.open(folder)
-            _check_same(existing, checkpoint, settings, allow_more)
-            _check_whole(existing)
-            _check_same_weights(existing, checkpoint)
-            return existing, False
+
+            def up_to_date() -> Bundle:
+                return _up_to_date(Bundle.open(folder), checkpoint, settings, allow_more)
+
+            return read_whole(folder, up_to_date), False
         # An export takes minutes. Whether another process wrote here is only known at its end.
-        with atomic_directory(folder) as partial:
+        with atomic_directory(folder, replace=force) as partial:
             _fill(partial, checkpoint, settings, table, licence, command, progress)
-            if not force and _holds_bundle(folder):
-                raise BundleError(
-                    f"another process has exported into {str(folder)!r} in the meantime; run again "
-                    "to compare with what is there"
-                )
+    except FileExistsError as error:
+        raise BundleError(
+            f"another process has exported into {str(folder)!r} in the meantime; run again to "
+            "compare with what is there"
+        ) from error
     except OSError as error:
         raise BundleError(f"cannot write the bundle {str(folder)!r}: {error}") from error
     return Bundle.open(folder), True
@@ -161,6 +155,16 @@ def _is_ours(path: Path) -> bool:
     left_by_a_kill = path.name.startswith(written_later) and path.suffix == ".partial"
     names = (MANIFEST, EXPORT_RECORD, SOURCE, LICENCE_FILE, ENGINE_FOLDER)
     return path.name in names or path.name.endswith(endings) or left_by_a_kill
+
+
+def _up_to_date(
+    existing: Bundle, checkpoint: Checkpoint, settings: BundleSettings, allow_more: bool
+) -> Bundle:
+    """`existing`, after checking that an export would make the same."""
+    _check_same(existing, checkpoint, settings, allow_more)
+    _check_whole(existing)
+    _check_same_weights(existing, checkpoint)
+    return existing
 
 
 def _check_same(

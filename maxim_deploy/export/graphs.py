@@ -78,7 +78,8 @@ class GraphWriter:
     def _check_core(self, core: ir.Model, network: Maxim) -> None:
         """Compare a float32 graph that is not kept with PyTorch: others are measured against it."""
         self.progress("comparing ONNX Runtime with PyTorch")
-        with tempfile.TemporaryDirectory() as folder:
+        # Within the bundle that is not finished, so that after a kill it goes with that.
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             path = Path(folder, "core.onnx")
             save_graph(core, path, "core.weights", {})
             verify_tensor_form(network, path)

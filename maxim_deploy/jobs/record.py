@@ -70,8 +70,12 @@ class ResumeRecord:
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._settings = digest_of(settings)
+        self._all_settings, self._settings = settings, digest_of(settings)
         self._folders: dict[Path, dict[str, dict[str, Any]]] = {}
+
+    def made_by(self, settings: dict[str, Any]) -> None:
+        """Results that are noted from now on are made with these in place of the first ones."""
+        self._settings = digest_of({**self._all_settings, **settings})
 
     def has(self, source: Path, outputs: list[Path]) -> bool:
         """Whether `outputs` are what these settings make of `source`, as both are now.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy import runtime
-from maxim_deploy._files import remove_abandoned
+from maxim_deploy._files import make_folder, remove_abandoned
 from maxim_deploy.errors import CancelledError, ImageError, UsageError, check_known
 from maxim_deploy.imaging import Rounding, check_rounding
 from maxim_deploy.imaging.files import check_output_suffix, read_image_size
@@ -216,7 +216,11 @@ def restore_files(
             with ExitStack() as stack:
                 loaded = restorer
                 if isinstance(loaded, str | Path):  # a caller's restorer stays open
-                    loaded = stack.enter_context(runtime.load(loaded, **load_options))
+                    bundle = Path(loaded)
+                    loaded = stack.enter_context(runtime.load(bundle, **load_options))
+                    if result_settings(bundle, load_options) != of_network:
+                        # The bundle was replaced after the jobs were made.
+                        _made_by(loaded, left)
                 call = functools.partial(loaded, rounding=rounding, self_ensemble=self_ensemble)
 
                 def has_room(job: Job, size: int) -> bool:
@@ -285,11 +289,17 @@ def _jobs(
     return jobs
 
 
+def _made_by(restorer: runtime.Restorer, jobs: list[Job]) -> None:
+    """Let the records of jobs say what their results are made with."""
+    for record in {job.record for job in jobs if job.record}:
+        record.made_by(restorer.info.settings)
+
+
 def _make_writable(plan: FilePlan) -> None:
     """Make the folders and prove that files can be made in them, before the network is loaded."""
     for folder in {_folder_of(target) for target in plan.targets.values()}:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             remove_abandoned(folder)
             with tempfile.TemporaryFile(dir=folder):
                 pass

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from maxim_deploy._folders import read_whole
 from maxim_deploy.errors import BundleError, UsageError, unknown
 from maxim_deploy.imaging import from_unit, to_unit
 from maxim_deploy.parity.comparison import Pixels
@@ -85,7 +86,12 @@ def open_stage(name: str, precision: str | None = None, **options: Any) -> Stage
     """
     path, stage = split_name(name)
     if (path / MANIFEST).is_file():
-        return _of_bundle(name, Bundle.open(path), stage or precision or FULL, precision, options)
+        wanted = stage or precision or FULL
+
+        def opened() -> Stage:
+            return _of_bundle(name, Bundle.open(path), wanted, precision, options)
+
+        return read_whole(path, opened, Stage.close)
     if stored := stored_stage(name):
         return stored
     if path.suffix == ".onnx" and stage in ("", "simulated") and path.is_file():

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy._files import settled, sha256_of
+from maxim_deploy._files import sha256_of
+from maxim_deploy._folders import settled
 from maxim_deploy._version import __version__
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.descriptor import Descriptor

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
+from maxim_deploy._folders import read_whole
 from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.runtime.info import RestorerInfo, result_settings
 from maxim_deploy.runtime.planning import Planner, TileOption
@@ -36,6 +38,7 @@ def load(
 
     Args:
         bundle: the directory that `maxim-export` wrote. Its files are checked against their hashes.
+            If it is replaced meanwhile, it is loaded again.
         backend: "auto" takes the first of these that works here, and `info.not_taken` says why the
             ones before did not: "tensorrt" and "tensorrt-rtx" (the bundle's engines),
             "onnxruntime-cuda", "onnxruntime" (CPU). By name only, "torch": the literal network, for
@@ -83,14 +86,23 @@ def load(
         raise UsageError(f"threads must be at least 1, not {threads}")
     limit = None if max_memory is None else bytes_from(max_memory, "max_memory")
 
-    opened = Bundle.open(bundle)
+    def open_restorer() -> Restorer:
+        request = Request(Bundle.open(bundle), precision, device, threads, stream, cuda)
+        return _open(request, backend, limit, tile=tile, overlap=overlap, max_memory=max_memory)
+
+    return read_whole(Path(bundle), open_restorer, Restorer.close)
+
+
+def _open(request: Request, backend: str, limit: int | None, **options: Any) -> Restorer:
+    """A restorer of the bundle as it is now; `options` as of `load`, for tiles and memory."""
+    opened = request.bundle
     if problem := opened.manifest.export.problem:
-        _log.warning("bundle %r: %s", str(bundle), problem)
-    request = Request(opened, precision, device, threads, stream, cuda)
-    options = {"tile": tile, "overlap": overlap, "max_memory": max_memory}
+        _log.warning("bundle %r: %s", str(opened.path), problem)
     # Before the network is there: its session gives back the buffer that hashing leaves, which a
     # run would else use again, and take less than was planned.
-    settings = result_settings(opened.path, {"backend": backend, "precision": precision, **options})
+    settings = result_settings(
+        opened.path, {"backend": backend, "precision": request.precision, **options}
+    )
     running, not_taken = open_backend(request, backend)
     info = RestorerInfo(
         model=opened.manifest.model,
@@ -105,7 +117,8 @@ def load(
         settings=settings,
     )
     try:
-        return Restorer(running, info, Planner(running, tile, overlap), limit)
+        planner = Planner(running, options["tile"], options["overlap"])
+        return Restorer(running, info, planner, limit)
     except BaseException:  # a tile that cannot be, found when the backend is open
         running.close()
         raise

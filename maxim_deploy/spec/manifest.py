@@ -39,7 +39,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from maxim_deploy._files import settled, write_text
+from maxim_deploy._files import write_text
+from maxim_deploy._folders import read_whole, settled
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.decoding import (
@@ -251,11 +252,16 @@ class Bundle:
     def open(cls, path: Path | str) -> Bundle:
         """Read a bundle's manifest and `export.json`; no other file is touched.
 
+        What opens further files goes into `read_whole`, in case the bundle is replaced meanwhile.
         A damaged `export.json` is no error here: it is `manifest.export.problem`.
 
         Raises:
             BundleError: there is no directory, no manifest in it, or the manifest cannot be read.
         """
+        return read_whole(Path(path), lambda: cls._open(path))
+
+    @classmethod
+    def _open(cls, path: Path | str) -> Bundle:
         folder = Path(path)
         try:
             folder = settled(folder)

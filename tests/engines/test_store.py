@@ -19,13 +19,15 @@ from hypothesis import strategies as st
 
 import maxim_deploy
 from maxim_deploy.engines import engine_file, store
-from maxim_deploy.engines.engine_file import BuildOptions
+from maxim_deploy.engines.engine_file import BuildOptions, EngineJob
+from maxim_deploy.engines.file_locks import file_lock
 from maxim_deploy.engines.identity import differences, identity_of, ingredients
 from maxim_deploy.engines.inspection import inspect_bundle
 from maxim_deploy.engines.store import add_engine
 from maxim_deploy.errors import BundleError, EngineError, MissingDependencyError, UsageError
 from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
 from maxim_deploy.spec.engine_settings import NOT_IN_IDENTITY, EngineSettings
+from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import profiles_from_specs
 
@@ -283,6 +285,42 @@ def test_a_killed_build_leaves_nothing_and_blocks_nobody(trt, bundle: Path) -> N
     process.wait()
     assert engines(bundle) == [] and Bundle.open(bundle).manifest.engines == []
     assert add_engine(bundle, settings("64x64"))[1]
+
+
+def test_what_dead_processes_left_goes_with_the_next_build(trt, bundle: Path) -> None:
+    left = [".0123456789abcdef.lock", ".manifest.lock", ".x.0123456789ab.partial"]
+    (bundle / "engines").mkdir()
+    for name in left:
+        (bundle / "engines" / name).touch()
+    (bundle / ".manifest.json.0123456789ab.partial").touch()
+    held = bundle / "engines" / ".fedcba9876543210.lock"
+    with file_lock(held):
+        for is_new in (True, False):
+            assert add_engine(bundle, settings("64x64"))[1] == is_new
+            hidden = [path for path in bundle.rglob("*") if path.name.startswith(".")]
+            assert hidden == [held]
+    assert not held.exists()
+
+
+@pytest.mark.parametrize("has_folder", [False, True])
+def test_a_bundle_replaced_under_a_build_gets_no_engine(
+    trt, bundle: Path, monkeypatch: pytest.MonkeyPatch, has_folder: bool
+) -> None:
+    def make_and_replace(job: EngineJob) -> EngineEntry:
+        entry = engine_file.make_engine(job)
+        shutil.rmtree(bundle)
+        write_bundle(bundle, tiny_graph(scale=2.0))
+        if has_folder:
+            (bundle / "engines").mkdir()
+            (bundle / entry.file).write_bytes(b"of the other bundle")
+        return entry
+
+    monkeypatch.setattr(store, "make_engine", make_and_replace)
+    with pytest.raises(
+        EngineError, match=r"\.engine' \| the bundle was replaced \| built from oth"
+    ):
+        add_engine(bundle, settings("64x64"))
+    assert Bundle.open(bundle).manifest.engines == []
 
 
 @pytest.mark.slow

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -564,37 +562,6 @@ def test_a_failed_export_leaves_the_old_bundle(tmp_path: Path, no_tracing, monke
         export_bundle(demo, folder, force=True)
     assert {path.name: sha256_of(path) for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from maxim_deploy._files import atomic_directory
-{patch}
-with atomic_directory(Path(sys.argv[1])) as partial:
-    (partial / "manifest.json").write_text("new")
-    {kill}
-"""
-DIE = "os.kill(os.getpid(), signal.SIGKILL)"
-
-
-@pytest.mark.parametrize("moment", ["while writing", "between the renames"])
-def test_a_killed_export_leaves_a_whole_bundle(tmp_path: Path, moment: str) -> None:
-    folder = tmp_path / "bundle"
-    folder.mkdir()
-    (folder / "manifest.json").write_text("old")
-    patch = (
-        "rename = Path.rename\n"
-        f"Path.rename = lambda a, b: rename(a, b) if 'previous' in str(b) else {DIE}"
-    )
-    between = moment == "between the renames"
-    script = KILLED.format(patch=patch if between else "", kill="" if between else DIE)
-    ended = subprocess.run([sys.executable, "-c", script, folder], check=False)
-    assert ended.returncode == -signal.SIGKILL
-    from maxim_deploy._files import settled
-
-    assert folder.exists() != between
-    assert (settled(folder) / "manifest.json").read_text() == "old"
 
 
 def test_a_graph_that_disagrees_is_refused(demo_bundle: Path) -> None:

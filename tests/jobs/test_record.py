@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from inverter import Inverter, files, level, picture
 
 import maxim_deploy
-from maxim_deploy import VideoEncoding, __version__, restore_files
+from maxim_deploy import VideoEncoding, __version__, restore_files, runtime
 from maxim_deploy.cli.run import run
 from maxim_deploy.jobs.record import NAME, Fingerprint
+from maxim_deploy.runtime.info import result_settings
 
 
 def statuses(restorer: object, names: list[str], **options: object) -> list[str]:
@@ -74,6 +75,26 @@ def test_python_and_the_command_resume_each_other(
     assert statuses("bundle", names, **options) == ["finished", "restored"]
     again = maxim_run(*names, "-o", "out", "--resume", *arguments)
     assert "0 restored, 2 finished before" in again.stderr
+
+
+def test_a_bundle_replaced_before_it_is_loaded(
+    names: list[str], network: Inverter, monkeypatch: pytest.MonkeyPatch
+):
+    """What is recorded is what was loaded."""
+    manifest = Path("bundle/manifest.json")
+    manifest.parent.mkdir()
+    manifest.write_text("a manifest")
+
+    def load_replaced(bundle: Path, **options: object) -> Inverter:
+        manifest.write_text("another manifest")
+        network.info.settings = result_settings(bundle, options)
+        return network
+
+    monkeypatch.setattr(runtime, "load", load_replaced)
+    assert statuses("bundle", names) == ["restored", "restored"]
+    assert statuses("bundle", names) == ["finished", "finished"]
+    manifest.write_text("a manifest")
+    assert statuses("bundle", names) == ["restored", "restored"]
 
 
 def test_records_of_earlier_versions_are_still_valid(names: list[str], network: Inverter):

@@ -1,0 +1,75 @@
+"""Locks between processes, on files and folders; the system releases those of a dead process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+PATIENCE = 60.0
+"""Seconds to wait for a lock: holders need milliseconds, or as long as a bundle takes to load."""
+
+_PAUSE = 0.005
+
+
+class Lock:
+    """An attempt to lock a file or directory for this process, as long as it lives.
+
+    Args:
+        path: what to lock; it must exist, and need not be writable.
+        shared: whether others may have a shared lock at the same time.
+        wait: seconds to wait for those who have it.
+
+    Attributes:
+        state: "ours"; "taken" by another process, or the file is gone; or "unknown" where nothing
+            can be locked, as on Windows and some network file systems.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False, wait: float = 0) -> None:
+        self.state, self._number = "unknown", -1
+        if fcntl is None:
+            return
+        self._mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+        try:
+            self._number = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            self.state = "taken" if isinstance(error, FileNotFoundError) else "unknown"
+            return
+        deadline = time.monotonic() + wait
+        # The system's own waiting has no end, and a holder may have been stopped.
+        while (state := self._attempt()) == "taken" and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+        self.state = state
+
+    def _attempt(self) -> str:
+        try:
+            fcntl.flock(self._number, self._mode)
+        except BlockingIOError:
+            return "taken"
+        except OSError:
+            return "unknown"
+        return "ours"
+
+    def release(self) -> None:
+        """Let others have it; also twice."""
+        if self._number >= 0:
+            os.close(self._number)
+            self._number = -1
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock in the block, or nothing where none can be had within `PATIENCE`."""
+    lock = Lock(path, shared=shared, wait=PATIENCE)
+    try:
+        yield
+    finally:
+        lock.release()
