@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from maxim_deploy._optional import require
 
@@ -43,9 +44,9 @@ def remove_unlocked(folder: Path) -> None:
             _release(lock, path)
 
 
-def _release(lock: object, path: Path) -> None:
+def _release(lock: Any, path: Path) -> None:
     # Removed while it is held: whoever opened it before sees that it has no name any more, and
     # makes another. Windows removes no open file; there it goes when it is let go.
     with suppress(OSError):
         path.unlink()
-    lock.release()  # type: ignore[attr-defined]  # imported by name
+    lock.release()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from maxim_deploy._folders import unreplaced
 from maxim_deploy.engines.messages import failure
 from maxim_deploy.engines.refit import refit_from_graph
 from maxim_deploy.engines.validity import validity_of
@@ -149,8 +150,10 @@ def acquire_engine(bundle: Bundle, entry: EngineEntry, cuda: Cuda) -> SharedEngi
     key = (entry.identity + entry.sha256, chosen, cuda.device, cuda.provider)
     with _lock:
         if key not in _shared:
-            gpu, notes = _checked(bundle, entry, cuda)
-            _shared[key] = SharedEngine(bundle, entry, cuda, gpu, notes)
+            # Also long after `load`, for another shape: what was checked is what is read.
+            with unreplaced(bundle.path):
+                gpu, notes = _checked(bundle, entry, cuda)
+                _shared[key] = SharedEngine(bundle, entry, cuda, gpu, notes)
             logger.debug("loaded %s", entry.file)
         shared = _shared[key]
         shared.users += 1
