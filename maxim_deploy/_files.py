@@ -5,11 +5,13 @@ starts with a dot and ends in `.partial`: what a killed process leaves behind is
 a result. Its process holds a lock on it, which the system releases when the process dies: whoever
 gets the lock knows that the file is abandoned, and `remove_abandoned` removes it.
 
-What is written to a symbolic link goes where the link points, and the link stays.
+What is written to a symbolic link goes where the link points, and the link stays: a user may keep
+results elsewhere. With `follow=False`, for files that no user names, the link itself is replaced.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import logging
@@ -29,6 +31,19 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
+
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+"""Of `os.open`: refuse a symbolic link. Windows has none that others could put here."""
+
+
+def opens_no_link(path: str, flags: int) -> int:
+    """An `opener` of `open` for files that no user names: a symbolic link there is an OSError."""
+    try:
+        return os.open(path, flags | NO_FOLLOW, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK):
+            raise
+        raise OSError(error.errno, "is a symbolic link, remove it", path) from error
 
 
 def sha256_of(path: Path) -> str:
@@ -53,11 +68,11 @@ class Partial:
 
     Attributes:
         path: where to write.
-        target: where it will be; what a symbolic link points at.
+        target: where it will be; what a symbolic link points at, if it is followed.
     """
 
-    def __init__(self, target: Path, *, is_directory: bool = False) -> None:
-        self.target = _real(target)
+    def __init__(self, target: Path, *, is_directory: bool = False, follow: bool = True) -> None:
+        self.target = _real(target) if follow else _real(target.parent) / target.name
         _remove_abandoned_once(self.target.parent)
         # A name may be as long as the file system allows, and this one must not be longer.
         start = self.target.name[:40]
@@ -125,7 +140,7 @@ class _Lock:
         if fcntl is None:
             return
         try:
-            self._number = os.open(path, os.O_RDONLY)
+            self._number = os.open(path, os.O_RDONLY | NO_FOLLOW)
             fcntl.flock(self._number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.state = "ours"
         except (BlockingIOError, FileNotFoundError):
@@ -147,13 +162,17 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
     """A binary file that appears at `path` when the block ends well, and not at all otherwise.
 
     An existing `path` stays as it is until it is replaced in one step. The content reaches the
     disk before the name does.
+
+    Args:
+        path: the file.
+        follow: whether a symbolic link stays, and the file that it points at is replaced.
     """
-    partial = Partial(path)
+    partial = Partial(path, follow=follow)
     try:
         with partial.path.open("wb") as file:
             yield file
@@ -170,8 +189,10 @@ def take_mode_and_owner(partial: Path, path: Path) -> None:
     A warning says if the owner or group cannot be kept.
     """
     try:
-        old, new = path.stat(), partial.stat()
+        old, new = path.lstat(), partial.stat()
     except OSError:  # nothing is replaced
+        return
+    if stat.S_ISLNK(old.st_mode):  # a link says nothing about the file in its place
         return
     if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid) and hasattr(os, "chown"):
         try:
@@ -184,9 +205,9 @@ def take_mode_and_owner(partial: Path, path: Path) -> None:
         partial.chmod(stat.S_IMODE(old.st_mode))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    with atomic_file(path) as file:
+def write_text(path: Path, text: str, *, follow: bool = True) -> None:
+    """Write UTF-8 text atomically; `follow` as of `atomic_file`."""
+    with atomic_file(path, follow=follow) as file:
         file.write(text.encode())
 
 
