@@ -31,6 +31,7 @@ def load(
     max_memory: int | str | None = None,
     stream: int | None = None,
     cuda: str = "cuda-bindings",
+    allow_host_code: bool = False,
 ) -> Restorer:
     """Open a bundle and make it ready to restore images.
 
@@ -59,6 +60,8 @@ def load(
             in the default stream, and while a call lasts no other thread may enqueue in it. It
             must outlive the restorer and its results.
         cuda: what gives access to CUDA, "cuda-bindings" or "pycuda".
+        allow_host_code: let code run on the CPU that a version-compatible engine brings. It may do
+            whatever this user may: only for a bundle from somebody you trust.
 
     Raises:
         UsageError: an argument is unknown or cannot be honoured.
@@ -86,7 +89,9 @@ def load(
     opened = Bundle.open(bundle)
     if problem := opened.manifest.export.problem:
         _log.warning("bundle %r: %s", str(bundle), problem)
-    request = Request(opened, precision, device, threads, stream, cuda)
+    request = Request(
+        opened, precision, device, threads, stream, cuda, allow_host_code=allow_host_code
+    )
     options = {"tile": tile, "overlap": overlap, "max_memory": max_memory}
     # Before the network is there: its session gives back the buffer that hashing leaves, which a
     # run would else use again, and take less than was planned.

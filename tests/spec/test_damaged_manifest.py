@@ -170,11 +170,11 @@ def test_what_only_a_newer_version_says_is_kept(document: dict[str, Any], tmp_pa
 
     bundle = Bundle.open(tmp_path)
     first = bundle.manifest.engines[0]
-    engines = [replace(first, runtime={}), replace(first, identity="another", unknown={})]
+    engines = [replace(first, runtime={}), replace(first, identity="a" * 64, unknown={})]
     Bundle(tmp_path, replace(bundle.manifest, engines=engines)).write()
     newer["engines"] = [
         newer["engines"][0] | {"runtime": {}},
-        document["engines"][0] | {"identity": "another"},
+        document["engines"][0] | {"identity": "a" * 64},
     ]
     assert json.loads((tmp_path / "manifest.json").read_text()) == newer
 
