@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.onnx_locations import weights_files
@@ -75,10 +76,8 @@ class RecordedFile:
                 "it with the tool that made the link"
             )
         try:
-            # A pipe would else wait for somebody to write.
-            number = os.open(path, os.O_RDONLY | _NO_WAITING)
-            with os.fdopen(number, "rb") as file:
-                if not stat.S_ISREG(os.fstat(number).st_mode):
+            with open(path, "rb", opener=_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise BundleError(f"{str(path)!r} is no regular file: {self.advice}")
                 yield file
         except (FileNotFoundError, NotADirectoryError):
@@ -94,7 +93,28 @@ class RecordedFile:
             )
 
 
-_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+def _without_waiting(path: str, flags: int) -> int:
+    """An `opener`: to open a pipe would else wait for somebody who writes."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A new folder that only this user can enter, removed with the block.
+
+    Raises:
+        BundleError: there is no place for one.
+    """
+    try:
+        # On Windows a file that is mapped cannot be removed.
+        made = TemporaryDirectory(prefix="maxim-deploy-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise BundleError(
+            f"cannot make a folder in {gettempdir()!r} for files of the bundle: {error}; "
+            f"{_SET_TMPDIR}"
+        ) from error
+    with made as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -117,10 +137,11 @@ def _written(target: Path) -> Iterator[Callable[[bytes], None]]:
 
 
 def _no_copy(target: Path, error: OSError) -> BundleError:
-    return BundleError(
-        f"cannot copy {target.name!r} into the temporary folder {str(target.parent)!r}: {error}; "
-        "set TMPDIR to a folder with enough space"
-    )
+    folder = str(target.parent)
+    return BundleError(f"cannot copy {target.name!r} into {folder!r}: {error}; {_SET_TMPDIR}")
+
+
+_SET_TMPDIR = "set TMPDIR to a folder with enough space"
 
 
 def weights_in(graph: Path, weights: str | None, advice: str) -> Path:

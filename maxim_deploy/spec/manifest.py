@@ -38,7 +38,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, get_type_hints
 
 from maxim_deploy._files import settled, write_text
@@ -64,7 +63,7 @@ from maxim_deploy.spec.export_record import (
     digest_of_files,
     record_from,
 )
-from maxim_deploy.spec.integrity import RecordedFile, weights_in
+from maxim_deploy.spec.integrity import RecordedFile, private_folder, weights_in
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -351,11 +350,10 @@ class Bundle:
         Raises:
             BundleError: as `checked` does; or a copy cannot be written.
         """
-        # On Windows a mapped file cannot be removed.
-        with TemporaryDirectory(prefix="maxim-deploy-", ignore_cleanup_errors=True) as folder:
+        with private_folder() as folder:
             for name in names:
-                self._recorded(name).copy(Path(folder))
-            yield Path(folder)
+                self._recorded(name).copy(folder)
+            yield folder
 
     def checked_graph(self, entry: GraphEntry) -> Path:
         """The path of a graph, after comparing it and its weights; as `checked`.
@@ -380,7 +378,7 @@ class Bundle:
     def _recorded(self, name: str) -> RecordedFile:
         record = self.manifest.files.get(name)
         # Every file lies in the bundle's own folder, engines apart.
-        if record is None or name != PureWindowsPath(name).name or name == "..":
+        if record is None or name in ("", "..") or name != PureWindowsPath(name).name:
             raise BundleError(f"the manifest of {str(self.path)!r} lists no file {name!r}")
         return RecordedFile(self.path / name, record["sha256"], "the export", _EXPORT_AGAIN)
 
