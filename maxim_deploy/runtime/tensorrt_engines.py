@@ -19,7 +19,7 @@ from maxim_deploy.engines.refit import refit_from_graph
 from maxim_deploy.engines.validity import validity_of
 from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
-from maxim_deploy.machine.tensorrt import error_recorder, load_library, quiet_logger
+from maxim_deploy.machine.tensorrt import error_recorder, load_library, quiet_logger, type_name
 from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.runtime.tensorrt_pool import Pool
 from maxim_deploy.runtime.tensorrt_settings import RtxSettings
@@ -135,6 +135,12 @@ class SharedEngine:
         found = {name: engine.get_tensor_mode(name) for name in names}
         if found != {"image": mode.INPUT, "restored": mode.OUTPUT}:
             raise BackendError(f"{entry.file} has the tensors {names}, not 'image' and 'restored'")
+        types = {name: type_name(engine.get_tensor_dtype(name)) for name in names}
+        if set(types.values()) != {expected := "uint8" if entry.io == "image" else "float32"}:
+            raise BackendError(
+                f"{entry.file} has tensors of the types {types}; the {entry.io!r} form has "
+                f"{expected}: build the engine again"
+            )
 
 
 def acquire_engine(

@@ -151,6 +151,18 @@ def test_an_engine_is_read_once(trt, bundle, monkeypatch) -> None:
     assert len(trt.engines) == 1
 
 
+def test_an_engine_that_gives_no_image(trt, bundle) -> None:
+    """Its result would be written beyond the memory of one."""
+    trt.shape = (1, 128, 64, 3)
+    backend = TensorRtBackend(bundle, entry_of(bundle), open_cuda())
+    with pytest.raises(BackendError, match=r"makes \(1, 128, 64, 3\) of an input of \(1, 64"):
+        backend.run(np.zeros((1, 64, 64, 3), np.uint8))
+    backend.close()
+    trt.types["restored"] = "FLOAT"
+    with pytest.raises(BackendError, match=r"'restored': 'float32'.*the 'image' form has uint8"):
+        TensorRtBackend(bundle, entry_of(bundle), open_cuda())
+
+
 def test_code_of_an_engine_needs_the_callers_word(trt, bundle) -> None:
     made_of = {**entry_of(bundle).made_of, "version_compatible": True}
     entry = replace(entry_of(bundle), made_of=made_of)
