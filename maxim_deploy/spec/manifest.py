@@ -27,6 +27,9 @@ does to add an engine: in the object itself, `model`, `architecture`, and the re
 graphs and engines. So a version that adds a key which readers may do without keeps the number. One
 that changes what a key says, or whose key readers must know to run the bundle rightly, raises it.
 
+Names of files are bare. A graph ends in `.onnx` and names one file of weights at most. Hashes and
+the identities of engines are 64 hexadecimal digits in lower case.
+
 Not checked: that a graph computes what its entry says; that is what hashes and `parity` are for.
 """
 
@@ -207,6 +210,10 @@ class Manifest:
         for name in (*named, manifest.source):
             if name is not None and name not in manifest.files:
                 raise ValueError(f"files lists no {name!r}")
+        for graph in manifest.graphs:
+            # Another ending is another format to ONNX Runtime, whose locations nobody has checked.
+            if not graph.file.endswith(".onnx"):
+                raise ValueError(f"graph {graph.file!r} must end in .onnx")
         _check_hashes(manifest)
         return manifest
 

@@ -219,3 +219,12 @@ def test_files_are_bare_names(tmp_path: Path, document: Any, name: str) -> None:
     for use_file in (Bundle.open(tmp_path).checked, Bundle.open(tmp_path).read):
         with pytest.raises(BundleError, match="lists no file"):
             use_file(name)
+
+
+def test_graphs_are_onnx_files(tmp_path: Path, document: Any) -> None:
+    """By the ending `.ort` ONNX Runtime reads a format of its own."""
+    document["graphs"][0]["file"] = "g.ort"
+    document["files"]["g.ort"] = document["files"]["g.onnx"]
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(BundleError, match=r"graph 'g\.ort' must end in \.onnx"):
+        Bundle.open(tmp_path)
