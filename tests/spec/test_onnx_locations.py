@@ -75,14 +75,10 @@ def test_only_the_file_in_the_manifest_is_read(tmp_path: Path, location: str) ->
 
 
 def message(number: int, *parts: bytes) -> bytes:
-    """A field that holds a message, or text, in protocol buffers' own bytes."""
-    content, size = b"".join(parts), b""
-    length = len(content)
-    while length > 127:
-        size, length = size + bytes([length & 127 | 128]), length >> 7
-    return bytes([number << 3 & 127 | 2 | 128 * (number > 15)]) + (
-        bytes([number >> 4]) if number > 15 else b""
-    ) + size + bytes([length]) + content  # fmt: skip
+    """A short field that holds a message, or text, in protocol buffers' own bytes."""
+    content = b"".join(parts)
+    assert number < 16 and len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
 
 
 def located(*entry: bytes) -> bytes:
@@ -90,23 +86,22 @@ def located(*entry: bytes) -> bytes:
     return message(7, message(5, message(13, *entry)))
 
 
-KEY = message(1, b"location")
+KEY, FINE, EVIL = message(1, b"location"), message(2, b"w"), message(2, b"evil")
 
 
 @pytest.mark.parametrize(
     "model",
     [
-        located(message(2, b"w"), KEY, message(2, b"evil")),  # the last value counts
-        located(message(2, b"evil"), message(1, b"offset"), KEY),  # and the last key
-        located(KEY, message(2, b"w")) + located(KEY, message(2, b"evil")),  # graphs are merged
-        message(7, message(5, message(13, KEY, message(2, b"w")), message(13, KEY, b"\x12\x04evil"))),
+        located(FINE, KEY, EVIL),  # the last value counts
+        located(EVIL, message(1, b"offset"), KEY),  # and the last key
+        located(KEY, FINE) + located(KEY, EVIL),  # graphs are merged
+        message(7, message(5, message(13, KEY, FINE), message(13, KEY, EVIL))),
     ],
-)  # fmt: skip
+)
 def test_what_a_parser_makes_of_repeated_fields_is_found(tmp_path: Path, model: bytes) -> None:
     proto = onnx.ModelProto.FromString(model)
-    found = {
-        x.value for t in proto.graph.initializer for x in t.external_data if x.key == "location"
-    }
+    entries = [one for tensor in proto.graph.initializer for one in tensor.external_data]
+    found = {one.value for one in entries if one.key == "location"}
     assert "evil" in found
     (tmp_path / "g.onnx").write_bytes(model)
     assert weights_files(tmp_path / "g.onnx") >= found
