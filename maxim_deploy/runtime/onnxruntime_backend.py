@@ -62,6 +62,7 @@ class OnnxRuntimeCpu(Backend):
             lasts for the block, at once and in each forked child.
         threads: threads within one operator, or None for one per core.
         memory: of a run; need not be known if nobody will ask.
+        form: precision and I/O form, as a manifest says; None for those in the file's name.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -77,12 +78,12 @@ class OnnxRuntimeCpu(Backend):
         graph: Path | GraphSource,
         threads: int | None = None,
         memory: RunMemory = NOT_KNOWN,
+        form: tuple[str, str] | None = None,
     ) -> None:
         self._graph = (lambda: nullcontext(graph)) if isinstance(graph, Path) else graph
         self._threads, self._opening = threads, threading.Lock()
         with self._graph() as path:
-            name = path.name
-            self.precision, self.io = name.split(".")[:2] if name.count(".") > 1 else ("", "")
+            self.precision, self.io = form or _form_in(path.name)
             self._session: Any = _open_session(path, threads)
             if self.io:
                 check_form(self._session, path, self.io)
@@ -150,6 +151,12 @@ class OnnxRuntimeCpu(Backend):
             return self._session
 
 
+def _form_in(name: str) -> tuple[str, str]:
+    """Precision and form that a file's name says; empty where it says none."""
+    precision, _, io = name.removesuffix(".onnx").partition(".")
+    return (precision, io.partition(".")[0]) if io else ("", "")
+
+
 def _open_session(graph: Path, threads: int | None) -> Any:
     try:
         return cpu_session(graph, threads)
@@ -176,7 +183,7 @@ def open_backend(request: Request) -> OnnxRuntimeCpu:
     entry = request.best_entry(CPU_PRECISIONS)
     memory = _run_memory(entry, request.bundle.manifest.architecture)
     graph = functools.partial(request.bundle.private_graph, entry)
-    return OnnxRuntimeCpu(graph, request.threads, memory)
+    return OnnxRuntimeCpu(graph, request.threads, memory, (entry.precision, entry.io))
 
 
 def open_graph(graph: Path, precision: str, device: int, threads: int | None) -> OnnxRuntimeCpu:  # noqa: ARG001

@@ -70,20 +70,25 @@ class RecordedFile:
     @contextmanager
     def _opened(self) -> Iterator[BufferedReader]:
         path = self.path
-        if path.is_symlink() and not path.exists():
-            raise BundleError(
-                f"{str(path)!r} is a link to {str(path.readlink())!r}, which is not there: fetch "
-                "it with the tool that made the link"
-            )
         try:
             with open(path, "rb", opener=_without_waiting) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise BundleError(f"{str(path)!r} is no regular file: {self.advice}")
                 yield file
         except (FileNotFoundError, NotADirectoryError):
-            raise BundleError(f"{str(path)!r} is missing: {self.advice}") from None
+            raise BundleError(self._missing()) from None
         except OSError as error:
             raise BundleError(f"cannot read {str(path)!r}: {error}") from error
+
+    def _missing(self) -> str:
+        try:
+            target = str(self.path.readlink())
+        except OSError:  # no link
+            return f"{str(self.path)!r} is missing: {self.advice}"
+        return (
+            f"{str(self.path)!r} is a link to {target!r}, which is not there: fetch it with the "
+            "tool that made the link"
+        )
 
     def _compare(self, found: str) -> None:
         if found != self.sha256:

@@ -178,3 +178,17 @@ def test_code_of_an_engine_needs_the_callers_word(trt, bundle) -> None:
     plain = TensorRtBackend(bundle, entry_of(bundle), open_cuda(), allow_host_code=True)
     assert not hasattr(plain._shared._runtime, "engine_host_code_allowed")
     plain.close()
+
+
+def test_the_form_is_what_the_manifest_says(tmp_path: Path) -> None:
+    """Whatever the file is called."""
+    import onnx
+    from bundles import IDENTITIES, write_manifest
+
+    from maxim_deploy.spec.manifest import GraphEntry
+
+    text = '<ir_version: 10, opset_import: ["": 20]> network ' + IDENTITIES["fp32", "tensor"]
+    onnx.save(onnx.parser.parse_model(text.replace("__", "_")), tmp_path / "g.onnx")
+    write_manifest(tmp_path, GraphEntry("g.onnx", "fp32", "image", None, 20, 1), settings={})
+    with pytest.raises(BackendError, match=r"g\.onnx is no graph of the 'image' form"):
+        maxim_deploy.load(tmp_path, backend="onnxruntime")
