@@ -5,11 +5,13 @@ starts with a dot and ends in `.partial`: what a killed process leaves behind is
 a result. Its process holds a lock on it, which the system releases when the process dies: whoever
 gets the lock knows that the file is abandoned, and `remove_abandoned` removes it.
 
-What is written to a symbolic link goes where the link points, and the link stays.
+What is written to a symbolic link goes where the link points, and the link stays: a user may keep
+results elsewhere. With `follow=False`, for files that no user names, the link itself is replaced.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import logging
@@ -23,9 +25,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from maxim_deploy._locks import Lock
+from maxim_deploy._locks import NO_FOLLOW, Lock
 
 logger = logging.getLogger(__name__)
+
+
+def opens_no_link(path: str, flags: int) -> int:
+    """An `opener` of `open` for files that no user names: a symbolic link there is an OSError."""
+    try:
+        return os.open(path, flags | NO_FOLLOW, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK):
+            raise
+        raise OSError(error.errno, "is a symbolic link, remove it", path) from error
 
 
 def sha256_of(path: Path) -> str:
@@ -50,16 +62,11 @@ class Partial:
 
     Attributes:
         path: where to write.
-        target: where it will be.
-
-    Args:
-        target: where it will be; of a symbolic link, what it points at.
-        is_directory: make a directory.
-        keep_link: False replaces a symbolic link itself, and leaves what it points at as it is.
+        target: where it will be; what a symbolic link points at, if it is followed.
     """
 
-    def __init__(self, target: Path, *, is_directory: bool = False, keep_link: bool = True) -> None:
-        self.target = real_path(target) if keep_link else target
+    def __init__(self, target: Path, *, is_directory: bool = False, follow: bool = True) -> None:
+        self.target = real_path(target) if follow else real_path(target.parent) / target.name
         _remove_abandoned_once(self.target.parent)
         # A name may be as long as the file system allows, and this one must not be longer.
         start = self.target.name[:40]
@@ -150,13 +157,17 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path, *, keep_link: bool = True) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
     """A binary file that appears at `path` when the block ends well, and not at all otherwise.
 
     An existing `path` stays as it is until it is replaced in one step. The content reaches the
-    disk before the name does. `keep_link` is as of `Partial`.
+    disk before the name does.
+
+    Args:
+        path: the file.
+        follow: whether a symbolic link stays, and the file that it points at is replaced.
     """
-    partial = Partial(path, keep_link=keep_link)
+    partial = Partial(path, follow=follow)
     try:
         with partial.path.open("wb") as file:
             yield file
@@ -173,8 +184,10 @@ def take_mode_and_owner(partial: Path, path: Path) -> None:
     A warning says if the owner or group cannot be kept.
     """
     try:
-        old, new = path.stat(), partial.stat()
+        old, new = path.lstat(), partial.stat()
     except OSError:  # nothing is replaced
+        return
+    if stat.S_ISLNK(old.st_mode):  # a link says nothing about the file in its place
         return
     if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid) and hasattr(os, "chown"):
         try:
@@ -187,9 +200,9 @@ def take_mode_and_owner(partial: Path, path: Path) -> None:
         partial.chmod(stat.S_IMODE(old.st_mode))
 
 
-def write_text(path: Path, text: str, *, keep_link: bool = True) -> None:
-    """Write UTF-8 text atomically; `keep_link` as of `Partial`."""
-    with atomic_file(path, keep_link=keep_link) as file:
+def write_text(path: Path, text: str, *, follow: bool = True) -> None:
+    """Write UTF-8 text atomically; `follow` as of `atomic_file`."""
+    with atomic_file(path, follow=follow) as file:
         file.write(text.encode())
 
 

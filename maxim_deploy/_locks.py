@@ -14,6 +14,12 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+"""Of `os.open`: refuse a symbolic link. Windows has none that others could put here."""
+
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
+"""Of `os.open`: a pipe that nobody writes to is no reason to wait."""
+
 PATIENCE = 60.0
 """Seconds to wait for a lock: holders need milliseconds, or as long as a bundle takes to load."""
 
@@ -39,7 +45,7 @@ class Lock:
             return
         self._mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
         try:
-            self._number = os.open(path, os.O_RDONLY)
+            self._number = os.open(path, os.O_RDONLY | NO_FOLLOW | _AT_ONCE)
         except OSError as error:
             self.state = "taken" if isinstance(error, FileNotFoundError) else "unknown"
             return

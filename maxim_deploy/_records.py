@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from maxim_deploy._files import sync_folder
+from maxim_deploy._files import opens_no_link, sync_folder
 from maxim_deploy.errors import UsageError
 
 T = TypeVar("T")
@@ -22,20 +22,23 @@ _FOREIGN = (AttributeError, KeyError, TypeError, ValueError)
 """What `json.loads` and a caller's `take` raise for a line that is none of theirs."""
 
 
-def append_lines(path: Path, records: Iterable[Any], *, durable: bool = False) -> None:
+def append_lines(
+    path: Path, records: Iterable[Any], *, durable: bool = False, follow: bool = True
+) -> None:
     """Add a line per record to a file, which is made if need be, also for no record.
 
     Args:
         path: the file, in a folder that exists.
         records: ready for JSON.
         durable: whether the lines are on the disk when this returns.
+        follow: whether the file may be a symbolic link: one that a user names may.
 
     Raises:
         OSError: they cannot be written.
     """
     text = "".join(f"{json.dumps(record)}\n" for record in records).encode()
     # Without a buffer this is one write, which the system puts whole behind what others append.
-    with path.open("a+b", buffering=0) as file:
+    with open(path, "a+b", buffering=0, opener=None if follow else opens_no_link) as file:
         if text and file.tell():
             file.seek(-1, os.SEEK_END)
             # The line that a killed process has torn would spoil the first of these.
@@ -74,14 +77,19 @@ def read_lines(path: Path, what: str, take: Callable[[Any], T]) -> list[T]:
     return taken
 
 
-def read_intact_lines(path: Path, take: Callable[[Any], T]) -> list[T]:
+def read_intact_lines(path: Path, take: Callable[[Any], T], *, follow: bool = True) -> list[T]:
     """As `read_lines`, without the lines that are torn or unknown; none if there is no file.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is a symbolic link that is not to be followed.
     """
+    try:
+        with open(path, "rb", opener=None if follow else opens_no_link) as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return []
     taken = []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+    for line in lines:
         try:
             taken.append(take(json.loads(line)))
         except _FOREIGN:

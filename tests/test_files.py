@@ -96,3 +96,12 @@ def test_what_is_published_or_discarded_leaves_no_lock_open(folder: Path):
     assert files(".") == ["a.txt", "b"]
     if before is not None:
         assert len(files(str(open_files))) == before
+
+
+def test_a_link_that_is_not_followed_is_replaced(tmp_path: Path) -> None:
+    (victim := tmp_path / "victim").write_text("mine")
+    victim.chmod(0o600)
+    (link := tmp_path / "link").symlink_to(victim)
+    write_text(link, "ours", follow=False)
+    assert victim.read_text() == "mine" and link.read_text() == "ours"
+    assert not link.is_symlink()

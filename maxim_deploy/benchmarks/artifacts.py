@@ -115,7 +115,8 @@ def baseline_file(
     folder = cache / f"{subject.name}-{_identity(digest, subject.name)}"
     if not folder.exists():
         progress(f"exporting {subject.name}")
-        literal = module_from_checkpoint(read_checkpoint(source))
+        with bundle.private(source.name) as copy:
+            literal = module_from_checkpoint(read_checkpoint(copy / source.name))
         rewrites = _rewrites(subject.name)
         module = literal if rewrites is None else DeploymentMaxim(literal, rewrites)
         with atomic_directory(folder) as partial:

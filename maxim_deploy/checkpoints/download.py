@@ -4,23 +4,34 @@
     <cache>/<model name>/checkpoint.npz.sha256         as `sha256sum` writes it
     <cache>/<model name>/checkpoint.npz.partial        while it is not complete
     <cache>/<model name>/checkpoint.npz.partial.etag   which version of the file that is a part of
+    <cache>/.<model name>.lock                         held by the process that downloads it
 
-The authors publish no hashes. So the hash of the first complete download is written down, and every
-later use is compared with it. What is not checked: whether the first download is what they uploaded
-(HTTPS vouches for the server alone). Two processes must not download the same model at once.
+A file is compared with a SHA-256 from somewhere else, if there is one: the caller's, or that of
+`PublishedModel.sha256`. Without one the first download is trusted, which is said: HTTPS vouches for
+the server, and the hash that the server states for the transfer. When its weights have been read
+and accepted, its hash is written down, and every later use is compared with that.
 """
 
 from __future__ import annotations
 
 import logging
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maxim_deploy._files import make_folder, replace_durably, sha256_of, write_text
-from maxim_deploy.checkpoints.transfer import ByteProgress, fetch
+from maxim_deploy._files import (
+    make_folder,
+    opens_no_link,
+    replace_durably,
+    sha256_of,
+    write_text,
+)
+from maxim_deploy._optional import require
+from maxim_deploy.checkpoints.transfer import ByteProgress, check_stated, fetch
 from maxim_deploy.errors import DownloadError
-from maxim_deploy.machine.cache import CACHE_VARIABLE, cache_folder
+from maxim_deploy.machine.cache import CACHE_VARIABLE, cache_folder, not_for_everybody
 
 if TYPE_CHECKING:
     from maxim_deploy.spec.models import PublishedModel
@@ -30,45 +41,103 @@ _log = logging.getLogger(__name__)
 
 
 def download(
-    model: PublishedModel, *, folder: Path | None = None, progress: ByteProgress | None = None
+    model: PublishedModel,
+    *,
+    folder: Path | None = None,
+    progress: ByteProgress | None = None,
+    sha256: str | None = None,
 ) -> Path:
+    """As `downloaded`, for a file that is accepted as it is."""
+    with downloaded(model, folder=folder, progress=progress, sha256=sha256) as path:
+        return path
+
+
+@contextmanager
+def downloaded(
+    model: PublishedModel,
+    *,
+    folder: Path | None = None,
+    progress: ByteProgress | None = None,
+    sha256: str | None = None,
+) -> Iterator[Path]:
     """The local file of a published checkpoint, downloaded if it is not there yet.
 
-    An interrupted download is resumed by the next call. A file that was put there by hand is
-    accepted and its hash written down.
+    Its hash is written down when the block ends without an exception. An interrupted download is
+    resumed by the next call, and a second process waits for the first. A file that was put there by
+    hand is accepted.
 
     Args:
         model: which one.
         folder: the cache to use instead of `cache_folder()`.
         progress: called as the bytes come in.
+        sha256: that the file must have, 64 hexadecimal digits; None for the model's, if known.
 
     Raises:
         DownloadError: no answer, not the file, the file changed since its first use, or the cache
             cannot be written.
+        UsageError: everybody can write to the cache.
     """
-    path = (folder or cache_folder()) / model.name / FILE
+    cache = not_for_everybody(folder or cache_folder())
+    path = not_for_everybody(cache / model.name) / FILE
+    expected = sha256 or model.sha256
+    with _alone(path):
+        stated = "" if path.exists() else _fetched(model, path, progress, expected)
+        digest = _unchanged(path, expected)
+        yield path
+        if not _hash_file(path).exists():
+            if not expected:
+                _announce(path, digest, stated)
+            _record(path, digest)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """No other process in the block for this file; the system lets go of it if one is killed."""
+    filelock = require("filelock", "export")
+    model = path.parent
+    try:
+        make_folder(model)
+        lock = filelock.FileLock(model.parent / f".{model.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            _log.info("another process downloads %s; waiting for it", path)
+            lock.acquire()
+    except OSError as error:
+        raise _no_cache(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetched(
+    model: PublishedModel, path: Path, progress: ByteProgress | None, expected: str | None
+) -> str:
+    """Download to a path that is not there; returns which hash the server stated, in words."""
     partial = path.with_name(f"{FILE}.partial")
     try:
-        if path.exists():
-            return _unchanged(path)
-        make_folder(path.parent)
+        # A link is no part of ours, and may lead anywhere.
+        if partial.is_symlink():
+            partial.unlink()
         partial.touch()
     except OSError as error:
-        raise DownloadError(
-            f"cannot use the cache folder {str(path.parent)!r}: {error}. Set {CACHE_VARIABLE} to a "
-            "folder that can be written, or pass --checkpoint FILE"
-        ) from error
+        raise _no_cache(path, error) from error
     try:
         _log.info("downloading %s to %s", model.url, path)
-        fetch(model.url, partial, progress)
+        stated = fetch(model.url, partial, progress)
         # A proxy or a hotel's network answers with a page of its own, and "200 OK".
         if not zipfile.is_zipfile(partial):
             size = partial.stat().st_size
             partial.unlink()
             raise ConnectionError(f"the {size:,} bytes that came are not an .npz file")
-        # The hash first: after a kill in between the next call downloads again. In the other order
-        # it would find a file without a hash, and take it as one that was put there by hand.
-        _record(path, sha256_of(partial))
+        named = check_stated(partial, stated)
+        found = sha256_of(partial)
+        if expected and found != expected:
+            partial.unlink()
+            raise ConnectionError(f"its SHA-256 is {found}, expected is {expected}")
+        # Of an earlier file, which is gone.
+        _hash_file(path).unlink(missing_ok=True)
         replace_durably(partial, path)
     except OSError as error:
         raise DownloadError(
@@ -76,28 +145,56 @@ def download(
             f"or fetch the file some other way and put it at {str(path)!r}; "
             "or pass --checkpoint FILE"
         ) from error
-    return path
+    return named
 
 
-def _unchanged(path: Path) -> Path:
-    """`path`, after comparing it with its recorded hash, or recording that if there is none."""
+def _no_cache(path: Path, error: OSError) -> DownloadError:
+    return DownloadError(
+        f"cannot use the cache folder {str(path.parent)!r}: {error}. Set {CACHE_VARIABLE} to a "
+        "folder that can be written, or pass --checkpoint FILE"
+    )
+
+
+def _unchanged(path: Path, expected: str | None) -> str:
+    """The hash of the file, after comparing it with what it should be and what was recorded."""
     found, record = sha256_of(path), _hash_file(path)
-    if not record.exists():
-        _log.info("%s has no recorded hash and is taken as it is", path)
-        _record(path, found)
-        return path
-    recorded = record.read_text("utf-8").partition(" ")[0]
+    if expected and found != expected:
+        raise DownloadError(
+            f"{str(path)!r} is another file: its SHA-256 is {found}, expected is {expected}. "
+            "Delete it to download it again"
+        )
+    try:
+        with open(record, encoding="utf-8", opener=opens_no_link) as file:
+            recorded = file.read(_LONGEST_RECORD).partition(" ")[0]
+    except FileNotFoundError:
+        return found
+    except (OSError, UnicodeDecodeError) as error:
+        raise DownloadError(f"cannot read {str(record)!r}: {error}") from error
     if found != recorded:
         raise DownloadError(
             f"{str(path)!r} has changed since it was first used: its SHA-256 is {found}, recorded "
             f"is {recorded}. Delete both {FILE!r} and {record.name!r} there to download it again, "
             "or only the latter to accept the file as it is"
         )
-    return path
+    return found
+
+
+_LONGEST_RECORD = 4096
+
+
+def _announce(path: Path, digest: str, stated: str) -> None:
+    _log.warning(
+        "%s is trusted on first use: nobody told its SHA-256 before%s. Later uses are compared "
+        "with %s; compare it with that of somebody you trust, or pin it with --sha256",
+        path, f", and it has the {stated} that the server states" if stated else "", digest,
+    )  # fmt: skip
 
 
 def _record(path: Path, digest: str) -> None:
-    write_text(_hash_file(path), f"{digest}  {path.name}\n")
+    try:
+        write_text(_hash_file(path), f"{digest}  {path.name}\n", follow=False)
+    except OSError as error:
+        raise _no_cache(path, error) from error
     _log.info("%s: SHA-256 %s", path, digest)
 
 

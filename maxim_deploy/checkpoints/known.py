@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maxim_deploy.checkpoints.download import download
+from maxim_deploy.checkpoints.download import downloaded
 from maxim_deploy.checkpoints.reading import read_checkpoint
 from maxim_deploy.spec.descriptor import LICENCE, Descriptor
 from maxim_deploy.spec.models import DEMO, PUBLISHED, check_model_name
@@ -32,6 +32,7 @@ def open_model(
     file: Path | None = None,
     variant: str | None = None,
     progress: ByteProgress | None = None,
+    sha256: str | None = None,
 ) -> Checkpoint:
     """The weights of a model by name; published ones are downloaded on first use.
 
@@ -41,6 +42,7 @@ def open_model(
             them, and its published variant is still expected.
         variant: expected variant, such as "S-2".
         progress: called with bytes so far and bytes in all (or None) while downloading.
+        sha256: that the file must have, 64 hexadecimal digits.
 
     Raises:
         UsageError: there is no such model or variant.
@@ -48,14 +50,16 @@ def open_model(
         CheckpointError: the file is not complete, or not of the expected variant.
     """
     if file is None and check_model_name(name) == DEMO:
-        return read_checkpoint(demo_weights(), variant=variant)
+        return read_checkpoint(demo_weights(), variant=variant, sha256=sha256)
     model = PUBLISHED.get(name)
     if model is None:
         assert file is not None
-        return read_checkpoint(file, variant=variant, descriptor=Descriptor(name))
+        own = Descriptor(name)
+        return read_checkpoint(file, variant=variant, descriptor=own, sha256=sha256)
     descriptor = Descriptor(name=name, task=model.task, dataset=model.dataset, licence=LICENCE)
+    variant = variant or model.variant
     if file is not None:
-        return read_checkpoint(file, variant=variant or model.variant, descriptor=descriptor)
-    path = download(model, progress=progress)
+        return read_checkpoint(file, variant=variant, descriptor=descriptor, sha256=sha256)
     published = replace(descriptor, source=model.url)
-    return read_checkpoint(path, variant=variant or model.variant, descriptor=published)
+    with downloaded(model, progress=progress, sha256=sha256) as path:
+        return read_checkpoint(path, variant=variant, descriptor=published, sha256=sha256)

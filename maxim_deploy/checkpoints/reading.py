@@ -26,7 +26,11 @@ logger = logging.getLogger(__name__)
 
 
 def read_checkpoint(
-    path: Path | str, *, variant: str | None = None, descriptor: Descriptor | None = None
+    path: Path | str,
+    *,
+    variant: str | None = None,
+    descriptor: Descriptor | None = None,
+    sha256: str | None = None,
 ) -> Checkpoint:
     """Read a published `.npz`, a safetensors file or a PyTorch file, told apart by content.
 
@@ -41,6 +45,7 @@ def read_checkpoint(
         descriptor: what is known about the weights; its `source` and `source_sha256` are filled in
             (a `source` that is given, such as a URL, stays). Without one it is read from
             safetensors metadata, provenance included, and what is not there from the file's name.
+        sha256: that the file must have, 64 hexadecimal digits.
 
     Raises:
         CheckpointError: the file cannot be read, or its weights are incomplete, of wrong shapes,
@@ -53,6 +58,8 @@ def read_checkpoint(
         architecture_of(variant)  # a misspelt name is the caller's mistake, not the file's
     try:
         digest = _digest(path)
+        if sha256 and digest != sha256:
+            raise CheckpointError(f"its SHA-256 is {digest}, expected is {sha256}")
         stored = read_stored(path)
         arrays, architecture = _published(stored, variant)
     except CheckpointError as error:

@@ -6,9 +6,14 @@ What is there after a cut connection is kept, with the server's tag (ETag) of th
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 import http.client
 import os
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
@@ -20,18 +25,24 @@ TIMEOUT = 60.0
 ByteProgress = Callable[[int, int | None], None]
 """Called with bytes so far, and bytes in all or None where the server does not say."""
 
+Stated = dict[str, bytes]
+"""Hashes by their names, which are keys of `_HASHES`."""
+
 _CHUNK = 1 << 18
 
 
-def fetch(url: str, partial: Path, progress: ByteProgress | None = None) -> None:
+def fetch(url: str, partial: Path, progress: ByteProgress | None = None) -> Stated:
     """Complete the existing file `partial` from where it ends; if that cannot be, from the start.
+
+    Returns:
+        The hashes of the whole file that the server states.
 
     Raises:
         OSError: no or not the whole answer, in words fit for a message (`ConnectionError`), or
             `partial` cannot be written. What has come in stays in `partial`.
     """
     try:
-        _fetch(url, partial, progress)
+        return _fetch(url, partial, progress)
     except HTTPError as error:
         error.close()
         raise ConnectionError(f"the server answers {error.code} {error.reason}") from error
@@ -41,13 +52,15 @@ def fetch(url: str, partial: Path, progress: ByteProgress | None = None) -> None
         raise ConnectionError(f"the server's answer is broken ({error!r})") from error
 
 
-def _fetch(url: str, partial: Path, progress: ByteProgress | None) -> None:
+def _fetch(url: str, partial: Path, progress: ByteProgress | None) -> Stated:
     etag = partial.with_name(f"{partial.name}.etag")
     response, done = _resumed(url, partial, etag) or (_opened(url), 0)
     with response, partial.open("r+b") as file:
         total = None if response.length is None else done + response.length
+        stated = _stated(response.headers)
         # In this order, so that no tag ever stands beside bytes of another version.
         file.truncate(done)
+        etag.unlink(missing_ok=True)  # a link there is none of ours
         etag.write_text(response.headers.get("ETag", ""), "utf-8")
         file.seek(done)
         while True:
@@ -63,6 +76,48 @@ def _fetch(url: str, partial: Path, progress: ByteProgress | None) -> None:
     if total is not None and done != total:
         raise ConnectionError(f"the connection closed after {done:,} of {total:,} bytes")
     etag.unlink()
+    return stated
+
+
+def check_stated(path: Path, stated: Stated) -> str:
+    """Compare a file with the hashes that its server states; it is removed if one differs.
+
+    Returns:
+        The names of the hashes that were compared, such as "MD5"; empty if the server states none.
+
+    Raises:
+        ConnectionError: the file is not what the server has.
+    """
+    for name, expected in stated.items():
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, _HASHES[name]).digest()
+        if found != expected:
+            path.unlink()
+            raise ConnectionError(
+                f"what came has {name} {found.hex()}, the server states {expected.hex()}"
+            )
+    return " and ".join(stated)
+
+
+_HASHES: dict[str, Callable[[], Any]] = {
+    "MD5": functools.partial(hashlib.md5, usedforsecurity=False),
+    "SHA-256": hashlib.sha256,
+}
+_STATED = re.compile(r"\b(md5|sha-256)=:?([A-Za-z0-9+/]+=*)", re.IGNORECASE)
+"""In `x-goog-hash: crc32c=...,md5=...` of the published bucket, and in the `Repr-Digest` and
+`Digest` of others. All are of the whole file, also with a part of it."""
+
+
+def _stated(headers: Any) -> Stated:
+    lines = [x for name in _STATED_IN for x in headers.get_all(name, [])]
+    found = {}
+    for name, text in _STATED.findall(",".join(lines)):
+        with suppress(ValueError):  # some other encoding
+            found[name.upper()] = base64.b64decode(text, validate=True)
+    return found
+
+
+_STATED_IN = ("x-goog-hash", "Repr-Digest", "Digest")
 
 
 def _resumed(url: str, partial: Path, etag: Path) -> tuple[Any, int] | None:

@@ -14,6 +14,7 @@ from maxim_deploy.cli import shell
 from maxim_deploy.cli._engine import build, check_build, engine_options, engine_settings, split_list
 from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.spec.architecture import architecture_of
+from maxim_deploy.spec.decoding import read_sha256
 from maxim_deploy.spec.descriptor import LICENCE
 from maxim_deploy.spec.export_record import command_without_folders, read_bounded
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
@@ -49,6 +50,11 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Weights of your own: .npz as published, .safetensors, .pt or .pth. "
     "MODEL is then optional and only names them.",
+)
+@click.option(
+    "--sha256",
+    metavar="DIGITS",
+    help="SHA-256 that the file of weights must have, downloaded or your own.",
 )
 @click.option(
     "--recipe",
@@ -108,6 +114,7 @@ def export(
     model: str | None,
     output: Path | None,
     checkpoint: Path | None,
+    sha256: str | None,
     recipes: tuple[Path, ...],
     variant: str | None,
     precision: str | None,
@@ -140,7 +147,8 @@ def export(
     if output is None:
         raise UsageError("name the directory to write with -o BUNDLE")
     precisions, forms = (text if text is None else split_list(text) for text in (precision, io))
-    cli = ExportRecipe(model, checkpoint, variant, precisions, forms)
+    pinned = None if sha256 is None else read_sha256("--sha256", sha256)
+    cli = ExportRecipe(model, checkpoint, variant, precisions, forms, pinned)
     asked = cli
     for recipe in reversed(recipes):  # the last one overrides those before it
         asked = asked.over(read_export_recipe(recipe))
@@ -149,6 +157,7 @@ def export(
         _refuse_all(
             {
                 "--variant": asked.variant,
+                "--sha256": asked.sha256,
                 "--literal": literal,
                 "--form": form,
                 "--single-file": single_file,
@@ -287,13 +296,19 @@ def _read_weights(asked: ExportRecipe, progress: Progress) -> Checkpoint:
 
     if asked.model is None:
         assert asked.checkpoint is not None  # _settings saw to it
-        return read_checkpoint(asked.checkpoint, variant=asked.variant)
+        return read_checkpoint(asked.checkpoint, variant=asked.variant, sha256=asked.sha256)
 
     def tell(done: int, total: int | None) -> None:
         size = f" of {total / 1e6:.1f}" if total else ""
         progress(f"downloading the checkpoint: {done / 1e6:.1f}{size} MB")
 
-    return open_model(asked.model, file=asked.checkpoint, variant=asked.variant, progress=tell)
+    return open_model(
+        asked.model,
+        file=asked.checkpoint,
+        variant=asked.variant,
+        progress=tell,
+        sha256=asked.sha256,
+    )
 
 
 def _summary(bundle: Bundle, is_new: bool, taken: str) -> str:

@@ -76,6 +76,13 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
     help="Most memory, such as 4GiB or 4G: of this process, or of a GPU.",
 )
 @click.option(
+    "--allow-host-code",
+    is_flag=True,
+    default=None,
+    help="Let code run on the CPU that a version-compatible engine brings; only if you trust its "
+    "builder.",
+)
+@click.option(
     "--codec",
     type=click.Choice(_CODECS),
     default="h264",

@@ -100,7 +100,7 @@ def make_engine(job: EngineJob) -> EngineEntry:
         built = build_parsed(job, parsed)
     # Its messages are the only account of a build that failed, and nothing else is written then.
     except EngineError:
-        write_text(job.folder / "failed.log", log_text(parsed.logger.messages))
+        write_text(job.folder / "failed.log", log_text(parsed.logger.messages), follow=False)
         raise
     return _write(job, parsed, built)
 
@@ -108,16 +108,18 @@ def make_engine(job: EngineJob) -> EngineEntry:
 def _islands(job: EngineJob) -> set[str]:
     if job.graph.precision == FULL:
         return set()
-    return islands_of(job.bundle.checked(f"{job.graph.precision}.table.json"))
+    return islands_of(job.bundle.read(f"{job.graph.precision}.table.json"))
 
 
 def parsed_graph(job: EngineJob) -> ParsedGraph:
     """The job's graph as a network.
 
     Raises:
+        BundleError: a file of it has changed by now.
         EngineError: the library refuses it.
     """
-    parsed = parse_graph(job.trt, job.bundle.path / job.graph.file)
+    with job.bundle.private_graph(job.graph) as path:
+        parsed = parse_graph(job.trt, path)
     if parsed.errors:
         raise EngineError(f"{job.graph.file} | {'; '.join(parsed.errors)}")
     return parsed
@@ -161,9 +163,9 @@ def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEnt
     """The engine comes last, whole or not at all."""
     path, messages = job.folder / _file_name(job), parsed.logger.messages
     layers, memory = layers_from_log(messages), memory_figures(messages)
-    write_text(path.with_suffix(".log"), log_text(messages))
+    write_text(path.with_suffix(".log"), log_text(messages), follow=False)
     if layers:
-        write_text(path.with_suffix(".layers.json"), layers_to_json(layers))
+        write_text(path.with_suffix(".layers.json"), layers_to_json(layers), follow=False)
     # Last, so that an engine never lies there without its log and layers.
     with atomic_file(path) as file:
         file.write(built.plan)

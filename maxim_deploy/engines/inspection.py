@@ -78,8 +78,7 @@ def _inspected(bundle: Bundle, layers: bool) -> dict[str, Any]:
 
 def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -> dict[str, Any]:
     try:
-        path = bundle.checked_engine(entry)
-        validity = validity_of(entry, path, gpu)
+        validity = validity_of(entry, bundle.read_engine(entry), gpu)
         validity.reasons[:0] = bundle.mismatches(entry)
     except BundleError as error:
         validity = Validity([str(error)])

@@ -3,20 +3,23 @@
 The file is a line of JSON and then the bytes:
 
     {"format": "maxim-deploy timing cache 1", "library": "tensorrt 10.14.1", "gpu": "NVIDIA L4",
-     "sha256": "...", "bytes": 12345}
+     "sha256": "...", "bytes": 12345, "mac": "..."}
 
 The libraries parse their bytes without suspicion, so header and hash are checked before they see
 them. A file that is not for this library and GPU, or damaged, is set aside. The hash is in the file
-itself: it shows damage, not malice. Whoever may write the file may write anything into it.
+itself: it shows damage, not malice. Whoever may write the file may write anything into it. Where
+the file lies in a bundle, which may come from anybody, `mac` is an HMAC-SHA-256 of the bytes with a
+key that only this user has: a file that somebody else wrote is set aside as well.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from pathlib import Path
 
-from maxim_deploy._files import atomic_file
+from maxim_deploy._files import atomic_file, opens_no_link
 from maxim_deploy._progress import Progress
 
 _MAX_HEADER = 4096
@@ -31,10 +34,19 @@ class LibraryFile:
         library: the library and its version.
         gpu: name of the GPU.
         progress: told when a file is set aside.
+        key: secret of the only user whose files are read; None for files of anybody.
     """
 
-    def __init__(self, path: Path, what: str, library: str, gpu: str, progress: Progress) -> None:
-        self.path, self._what, self._progress = path, what, progress
+    def __init__(
+        self,
+        path: Path,
+        what: str,
+        library: str,
+        gpu: str,
+        progress: Progress,
+        key: bytes | None = None,
+    ) -> None:
+        self.path, self._what, self._progress, self._key = path, what, progress, key
         self._format = f"maxim-deploy {what} 1"
         self._made_for = {"library": library, "gpu": gpu}
 
@@ -42,8 +54,9 @@ class LibraryFile:
         """Replace the file; raises OSError."""
         digest = hashlib.sha256(payload).hexdigest()
         record = {"sha256": digest, "bytes": len(payload)}
-        header = {"format": self._format, **self._made_for, **record}
-        with atomic_file(self.path) as file:
+        header = {"format": self._format, **self._made_for, **record, **self._mac(payload)}
+        # A link in a bundle may lead anywhere; one that a user names is meant.
+        with atomic_file(self.path, follow=self._key is None) as file:
             file.write(json.dumps(header).encode() + b"\n" + payload)
 
     def read(self) -> bytes:
@@ -53,7 +66,8 @@ class LibraryFile:
             OSError: the file cannot be read or set aside.
         """
         try:
-            content = self.path.read_bytes()
+            with open(self.path, "rb", opener=opens_no_link if self._key else None) as file:
+                content = file.read()
         except (FileNotFoundError, NotADirectoryError):
             return b""
         # The payload may have line breaks: only the first one ends the header.
@@ -80,6 +94,15 @@ class LibraryFile:
                     return f"is for {key} {header[key]!r}, not {ours!r}"
             if header["sha256"] != hashlib.sha256(payload).hexdigest():
                 return "is damaged (its hash differs)"
+            if any(header.get(key) != mac for key, mac in self._mac(payload).items()):
+                return "was written by somebody else"
         except (ValueError, KeyError, TypeError):
             return "is not one of ours"
         return ""
+
+    def _mac(self, payload: bytes) -> dict[str, str]:
+        """What the header says beyond the hash; nothing without a key."""
+        if self._key is None:
+            return {}
+        facts = json.dumps([self._format, self._made_for]).encode()
+        return {"mac": hmac.new(self._key, facts + payload, hashlib.sha256).hexdigest()}

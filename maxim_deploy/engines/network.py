@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from maxim_deploy.errors import EngineError, some_of
@@ -105,19 +104,19 @@ def _may_be_float32(layer: Any, node: str, islands: Collection[str]) -> bool:
     return layer.type.name in _DATA_LAYERS and (not node or "/Cast_" in node)
 
 
-def islands_of(table: Path) -> set[str]:
-    """The nodes that a bundle's decision table keeps in float32.
+def islands_of(table: bytes) -> set[str]:
+    """The nodes that a bundle's decision table, the content of its file, keeps in float32.
 
     Raises:
-        EngineError: the file cannot be read as one.
+        EngineError: it is none.
     """
     try:
-        document = json.loads(table.read_text("utf-8"))
+        document = json.loads(table)
         return {
             node
             for decision in document["decisions"]
             if decision["type"] == "float32"
             for node in decision["nodes"]
         }
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise EngineError(f"cannot read the decision table {str(table)!r}: {error!r}") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise EngineError(f"the bundle's decision table cannot be read: {error!r}") from error

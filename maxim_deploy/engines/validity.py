@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from maxim_deploy.engines.building import known_targets
@@ -28,7 +27,7 @@ class Validity:
     notes: list[str] = field(default_factory=list)
 
 
-def validity_of(entry: EngineEntry, path: Path, gpu: Gpu | None) -> Validity:
+def validity_of(entry: EngineEntry, plan: bytes, gpu: Gpu | None) -> Validity:
     """Whether an engine would run here.
 
     What can be told without a GPU is told without one. With one, TensorRT for RTX's own answer
@@ -36,7 +35,7 @@ def validity_of(entry: EngineEntry, path: Path, gpu: Gpu | None) -> Validity:
 
     Args:
         entry: from the manifest.
-        path: its file, whose hash the caller has checked.
+        plan: content of its file, whose hash the caller has checked.
         gpu: the GPU to run on, or None.
     """
     validity = Validity()
@@ -62,7 +61,7 @@ def validity_of(entry: EngineEntry, path: Path, gpu: Gpu | None) -> Validity:
             f"{gpu.compute_capability}"
         )
     if trt is not None and not reasons and is_portable(entry.library):
-        _ask_library(trt, path, validity)
+        _ask_library(trt, plan, validity)
     return validity
 
 
@@ -102,9 +101,9 @@ def _is_for(entry: EngineEntry, compute_capability: str, trt: Any) -> bool:
     return is_ampere
 
 
-def _ask_library(trt: Any, path: Path, validity: Validity) -> None:
-    """Add what TensorRT for RTX says of a file; it reads the header only."""
-    answer, diagnostics = trt.Runtime(quiet_logger(trt)).get_engine_validity(path.read_bytes())
+def _ask_library(trt: Any, plan: bytes, validity: Validity) -> None:
+    """Add what TensorRT for RTX says of an engine; it reads the header only."""
+    answer, diagnostics = trt.Runtime(quiet_logger(trt)).get_engine_validity(plan)
     if answer == trt.EngineValidity.VALID:
         return
     known = trt.EngineInvalidityDiagnostics.__members__

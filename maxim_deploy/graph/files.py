@@ -43,9 +43,8 @@ def load_graph(path: Path) -> ir.Model:
     """Read a graph; its weights are mapped when they are used.
 
     The files may be links, also hard ones, as in a cache of Hugging Face's, with DVC or after
-    `cp -al`. The libraries for ONNX refuse those, for a link may lead out of the graph's folder. A
-    graph of a bundle names no file whose hash was not checked (`Bundle.checked_graph`); of any
-    other graph, the weights must be beside it.
+    `cp -al`. The libraries for ONNX refuse those, for a link may lead out of the graph's folder.
+    The weights must be beside the graph.
 
     Raises:
         ValueError: the graph keeps weights outside of its folder.
@@ -69,9 +68,14 @@ def _beside(graph: Path, tensor: ir.ExternalTensor) -> ir.ExternalTensor:
     )  # fmt: skip
 
 
+def load_whole_graph(path: Path) -> ir.Model:
+    """As `load_graph`, with its weights in memory: the files may be removed."""
+    return ir.external_data.load_to_model(load_graph(path))
+
+
 def load_proto(path: Path) -> onnx.ModelProto:
     """Read a graph with its weights inside, at most 2 GB; raises as `load_graph`."""
-    return ir.to_proto(ir.external_data.load_to_model(load_graph(path)))
+    return ir.to_proto(load_whole_graph(path))
 
 
 def save_graph(model: ir.Model, path: Path, weights: str | None, metadata: dict[str, str]) -> None:

@@ -105,12 +105,12 @@ class ResumeRecord:
             "input": asdict(fingerprint),
             "outputs": {path.name: sha256_of(path) for path in outputs},
         }
-        append_lines(outputs[0].parent / NAME, [line])
+        append_lines(outputs[0].parent / NAME, [line], follow=False)
 
     def _lines(self, folder: Path) -> dict[str, dict[str, Any]]:
         """The lines of a folder's record, by the name of the result."""
         if folder not in self._folders:
-            lines = read_intact_lines(folder / NAME, _checked)
+            lines = read_intact_lines(folder / NAME, _checked, follow=False)
             self._folders[folder] = {next(iter(line["outputs"])): line for line in lines}
         return self._folders[folder]
 
@@ -134,7 +134,7 @@ class EarlierResults:
     def _digests(self, folder: Path) -> dict[str, str]:
         if folder not in self._folders:
             digests: dict[str, str] = {}
-            for line in read_intact_lines(folder / NAME, _checked):
+            for line in read_intact_lines(folder / NAME, _checked, follow=False):
                 digests |= line["outputs"]
             self._folders[folder] = digests
         return self._folders[folder]

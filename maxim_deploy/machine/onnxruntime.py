@@ -10,13 +10,11 @@ tensor needs, and that is emptied before a run larger than those that it has gro
 from __future__ import annotations
 
 import functools
-import mmap
 import os
 import re
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,13 +37,13 @@ _YES = ("1", "true", "yes", "y", "on")
 """Values that ONNX Runtime takes for yes; any other is a no."""
 
 
-def cpu_session(graph: Path, threads: int | None = None, weights: Path | None = None) -> Any:
+def cpu_session(graph: Path, threads: int | None = None) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU.
 
     Args:
-        graph: the ONNX file.
+        graph: the ONNX file, its weights beside it. ONNX Runtime maps these: the file may be
+            removed when this returns.
         threads: threads within one operator, or None for one per usable processor.
-        weights: its weights file, which may be a link to anywhere; None for what lies beside it.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -53,39 +51,10 @@ def cpu_session(graph: Path, threads: int | None = None, weights: Path | None = 
     """
     ort = require("onnxruntime", "cpu")
     options = session_options(ort, threads)
-    with weights_given(options, graph, weights):
-        session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     # 25 MB of loading S-2 in float16 would else stay, or be counted as of the first run.
     trim()
     return session
-
-
-@contextmanager
-def weights_given(options: Any, graph: Path, weights: Path | None) -> Iterator[None]:
-    """Give the weights to the session that is made in the block, if the graph or they are a link.
-
-    ONNX Runtime looks for the file by its true path, and refuses one outside of the graph's folder:
-    a bundle of links, as DVC makes it, would not load. Of a file that it is given it takes the
-    content, and refuses a graph that names any other.
-
-    Args:
-        options: `onnxruntime.SessionOptions` of the session.
-        graph: the ONNX file.
-        weights: its weights file, which it names by the last component; None for what it finds.
-    """
-    give = getattr(options, "add_external_initializers_from_files_in_memory", None)
-    # Else it maps the file, and runs take its pages: the memory of runs is measured that way.
-    is_linked = weights is not None and (weights.is_symlink() or graph.is_symlink())
-    if not (weights and is_linked and give and weights.stat().st_size):
-        yield  # older versions have no such call
-        return
-    with weights.open("rb") as file:
-        # Mapped, for a copy of the file would stay in the process's peak. The session copies what
-        # it needs while it is made; a mapping that ends before is a crash.
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    give([weights.name], [mapped], [len(mapped)])
-    yield
-    del mapped
 
 
 def telemetry(version: str, environment: Mapping[str, str] = os.environ) -> str | None:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import UsageError
-from maxim_deploy.graph.files import load_graph
+from maxim_deploy.graph.files import load_whole_graph
 from maxim_deploy.graph.precision.convert import low_precision
 from maxim_deploy.graph.precision.defaults import default_table
 from maxim_deploy.graph.precision.magnitudes import Magnitudes, magnitudes, with_safe_range
@@ -213,7 +213,8 @@ def _core(bundle: Bundle, precision: str) -> tuple[ir.Model, str]:
     form = PRECISIONS[precision].form if asked == "auto" else asked
     if form != entry.form:
         return traced_core(bundle, form)
-    core = load_graph(bundle.checked_graph(entry))
+    with bundle.private_graph(entry) as path:
+        core = load_whole_graph(path)
     return core, " ".join(digest for digest in bundle.digests(entry).values() if digest)
 
 
@@ -223,7 +224,7 @@ def _start_table(bundle: Bundle, precision: str) -> PrecisionTable | None:
     name = f"{precision}.table.json"
     if name not in bundle.manifest.files:
         return None
-    return PrecisionTable.from_json(bundle.checked(name).read_text("utf-8"))
+    return PrecisionTable.from_json(bundle.read(name).decode("utf-8"))
 
 
 def _picture(photo: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:

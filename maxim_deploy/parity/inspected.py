@@ -49,12 +49,15 @@ def inspect_stage(name: str, precision: str | None = None) -> InspectedNetwork:
     if (path / MANIFEST).is_file():
         bundle, stage = Bundle.open(path), stage or precision or FULL
         if stage in MODULES and bundle.manifest.source:
-            return _module(bundle.checked(bundle.manifest.source), stage)
+            with bundle.private(bundle.manifest.source) as folder:
+                return _module(folder / bundle.manifest.source, stage)
         wanted, _, form = stage.partition(".")
         if wanted in PRECISIONS and form in ("", "simulated"):
-            return _graph(bundle.checked_graph(bundle.graph(wanted, "tensor")))
+            with bundle.private_graph(bundle.graph(wanted, "tensor")) as graph:
+                model = require("onnx_ir", "bench").external_data.load_to_model(read_graph(graph))
+                return _inspected(graph, model, bundle.manifest.architecture)
     elif path.suffix == ".onnx" and stage in ("", "simulated"):
-        return _graph(path)
+        return _inspected(path, read_graph(path), None)
     elif stage in MODULES:
         return _module(path, stage)
     raise UsageError(
@@ -94,10 +97,10 @@ def _module(path: Path, form: str) -> InspectedNetwork:
     return inspect_module(module, architecture, "literal" if form == "literal" else "cpu")
 
 
-def _graph(path: Path) -> InspectedNetwork:
-    model = read_graph(path)
+def _inspected(path: Path, model: Any, of_bundle: Architecture | None) -> InspectedNetwork:
+    """The model that was read from a path, which is gone later."""
     try:
-        architecture = _architecture_of(path, model.metadata_props)
+        architecture = _architecture_of(path, model.metadata_props, of_bundle)
         facts = model.metadata_props
         # Older graphs of the deployment form have the CPU's, and do not say so.
         form = "literal" if facts["form"] == "literal" else facts.get("deployment_form", "cpu")
@@ -106,10 +109,14 @@ def _graph(path: Path) -> InspectedNetwork:
         raise ExportError(f"graph '{path}' | does not say its {error}; export it anew") from error
 
 
-def _architecture_of(path: Path, facts: Mapping[str, str]) -> Architecture:
+def _architecture_of(
+    path: Path, facts: Mapping[str, str], of_bundle: Architecture | None
+) -> Architecture:
     """The architecture that a graph's metadata name, or its bundle. Raises `KeyError`."""
     prefix = "architecture."
     named = {key.removeprefix(prefix): fact for key, fact in facts.items() if prefix in key}
+    if not named and of_bundle:
+        return of_bundle
     if not named and (path.parent / MANIFEST).is_file():
         return Bundle.open(path.parent).manifest.architecture
     return Architecture.from_json(named)

@@ -107,7 +107,8 @@ def traced_core(bundle: Bundle, form: str) -> tuple[Any, str]:
     from maxim_deploy.export import FORMS, DeploymentMaxim, onnx_from_module
     from maxim_deploy.model import module_from_checkpoint
 
-    checkpoint = read_checkpoint(bundle.checked(bundle.manifest.source))
+    with bundle.private(bundle.manifest.source) as folder:
+        checkpoint = read_checkpoint(folder / bundle.manifest.source)
     core = onnx_from_module(DeploymentMaxim(module_from_checkpoint(checkpoint), FORMS[form]))
     rooms = (Path(__file__).parents[1] / room for room in ("model", "export"))
     return core, f"{checkpoint.descriptor.source_sha256} {form} {sha256_of_sources(*rooms)}"

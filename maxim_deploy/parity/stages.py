@@ -152,10 +152,12 @@ def _of_bundle(
     if stage in bundle_stages(bundle):
         if stage in MODULES:
             assert bundle.manifest.source is not None
-            return module_stage(name, bundle.checked(bundle.manifest.source), stage)
+            with bundle.private(bundle.manifest.source) as folder:
+                return module_stage(name, folder / bundle.manifest.source, stage)
         wanted, _, form = stage.partition(".")
         entry = bundle.graph(wanted, "image" if form == "image" else "tensor")
-        return graph_stage(name, bundle.checked_graph(entry), simulated=form == "simulated")
+        with bundle.private_graph(entry) as path:
+            return graph_stage(name, path, simulated=form == "simulated")
     backend, _, own_precision = stage.partition(".")
     backends = ("auto", *backend_names())
     if backend in backends:

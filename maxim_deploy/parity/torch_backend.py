@@ -66,7 +66,8 @@ class TorchBackend(Backend):
         if asked := threads_to_ask_for(threads):
             torch.set_num_threads(asked)
         self._type: torch.dtype = getattr(torch, PRECISIONS[precision].type)
-        checkpoint = read_checkpoint(bundle.checked(bundle.manifest.source))
+        with bundle.private(bundle.manifest.source) as folder:
+            checkpoint = read_checkpoint(folder / bundle.manifest.source)
         self._module: Any = module_from_checkpoint(checkpoint).to(device, self._type)
         self._features = bundle.manifest.architecture.features
         self._device, self.precision = device, precision

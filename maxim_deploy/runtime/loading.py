@@ -33,6 +33,7 @@ def load(
     max_memory: int | str | None = None,
     stream: int | None = None,
     cuda: str = "cuda-bindings",
+    allow_host_code: bool = False,
 ) -> Restorer:
     """Open a bundle and make it ready to restore images.
 
@@ -62,6 +63,8 @@ def load(
             in the default stream, and while a call lasts no other thread may enqueue in it. It
             must outlive the restorer and its results.
         cuda: what gives access to CUDA, "cuda-bindings" or "pycuda".
+        allow_host_code: let code run on the CPU that a version-compatible engine brings. It may do
+            whatever this user may: only for a bundle from somebody you trust.
 
     Raises:
         UsageError: an argument is unknown or cannot be honoured.
@@ -87,7 +90,10 @@ def load(
     limit = None if max_memory is None else bytes_from(max_memory, "max_memory")
 
     def open_restorer() -> Restorer:
-        request = Request(Bundle.open(bundle), precision, device, threads, stream, cuda)
+        opened = Bundle.open(bundle)
+        request = Request(
+            opened, precision, device, threads, stream, cuda, allow_host_code=allow_host_code
+        )
         return _open(request, backend, limit, tile=tile, overlap=overlap, max_memory=max_memory)
 
     return read_whole(Path(bundle), open_restorer, Restorer.close)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from maxim_deploy.machine.forks import never_destroy
 from maxim_deploy.machine.onnxruntime import arena_of_this_process, cpu_session, telemetry
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.onnxruntime_session import check_form, run_error
+from maxim_deploy.runtime.onnxruntime_session import check_form, check_result, run_error
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.verdict import Verdict
 from maxim_deploy.spec.architecture import Architecture
@@ -37,6 +38,8 @@ feature of a network of one stage and of more. From measurements on the demo mod
 
 FIXED_BYTES = 4_000_000
 """What it takes whatever its size, likewise: code and tables that are first touched in it."""
+
+GraphSource = Callable[[], AbstractContextManager[Path]]
 
 NOT_KNOWN = RunMemory([(0, 0)], 0.0)
 
@@ -55,12 +58,11 @@ class OnnxRuntimeCpu(Backend):
     """A session on one ONNX graph of either form; `run` may be called from many threads.
 
     Args:
-        graph: the ONNX file, `<precision>.<io>.onnx`.
+        graph: the ONNX file, `<precision>.<io>.onnx`, its weights beside it; or what gives one that
+            lasts for the block, at once and in each forked child.
         threads: threads within one operator, or None for one per core.
         memory: of a run; need not be known if nobody will ask.
-        weights: its weights file, which may be a link; None for what lies beside the graph.
-        check: raises if the files are no longer those that were exported; called before a forked
-            child opens them again.
+        form: precision and I/O form, as a manifest says; None for those in the file's name.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -73,20 +75,18 @@ class OnnxRuntimeCpu(Backend):
 
     def __init__(
         self,
-        graph: Path,
+        graph: Path | GraphSource,
         threads: int | None = None,
         memory: RunMemory = NOT_KNOWN,
-        weights: Path | None = None,
-        check: Callable[[], object] = lambda: None,
+        form: tuple[str, str] | None = None,
     ) -> None:
-        self._open = functools.partial(_open_session, graph, threads, weights)
-        self._check, self._opening = check, threading.Lock()
-        self._session: Any = self._open()
-        self.precision, self.io = (
-            graph.name.split(".")[:2] if graph.name.count(".") > 1 else ("", "")
-        )
-        if self.io:
-            check_form(self._session, graph, self.io)
+        self._graph = (lambda: nullcontext(graph)) if isinstance(graph, Path) else graph
+        self._threads, self._opening = threads, threading.Lock()
+        with self._graph() as path:
+            self.precision, self.io = form or _form_in(path.name)
+            self._session: Any = _open_session(path, threads)
+            if self.io:
+                check_form(self._session, path, self.io)
         # The arena is the process's: the last session that leaves empties it.
         self._arena = arena_of_this_process()
         self._leave = self._arena.keep_for(self)
@@ -113,6 +113,7 @@ class OnnxRuntimeCpu(Backend):
                 self._arena.forget()
             raise failure from error
         restored: NDArray[Any] = outputs[0]
+        check_result(restored, image)
         return restored
 
     def bytes_for(self, shape: Shape) -> int:
@@ -145,18 +146,24 @@ class OnnxRuntimeCpu(Backend):
     def _opened_again(self) -> Any:
         with self._opening:
             if self._session is None:
-                self._check()
-                self._session = self._open()
+                with self._graph() as path:
+                    self._session = _open_session(path, self._threads)
             return self._session
 
 
-def _open_session(graph: Path, threads: int | None, weights: Path | None) -> Any:
+def _form_in(name: str) -> tuple[str, str]:
+    """Precision and form that a file's name says; empty where it says none."""
+    precision, _, io = name.removesuffix(".onnx").partition(".")
+    return (precision, io.partition(".")[0]) if io else ("", "")
+
+
+def _open_session(graph: Path, threads: int | None) -> Any:
     try:
-        return cpu_session(graph, threads, weights)
+        return cpu_session(graph, threads)
     except MissingDependencyError:
         raise
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
-        raise BackendError(f"ONNX Runtime cannot load {str(graph)!r}: {error}") from error
+        raise BackendError(f"ONNX Runtime cannot load {graph.name!r}: {error}") from error
 
 
 def open_backend(request: Request) -> OnnxRuntimeCpu:
@@ -173,11 +180,10 @@ def open_backend(request: Request) -> OnnxRuntimeCpu:
             )
     if request.precision not in ("auto", *CPU_PRECISIONS):
         raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
-    entry, path = request.best_graph(CPU_PRECISIONS)
+    entry = request.best_entry(CPU_PRECISIONS)
     memory = _run_memory(entry, request.bundle.manifest.architecture)
-    check = functools.partial(request.bundle.checked_graph, entry)
-    weights = request.bundle.weights_of(entry)
-    return OnnxRuntimeCpu(path, request.threads, memory, weights, check)
+    graph = functools.partial(request.bundle.private_graph, entry)
+    return OnnxRuntimeCpu(graph, request.threads, memory, (entry.precision, entry.io))
 
 
 def open_graph(graph: Path, precision: str, device: int, threads: int | None) -> OnnxRuntimeCpu:  # noqa: ARG001

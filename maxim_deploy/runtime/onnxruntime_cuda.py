@@ -29,7 +29,12 @@ from maxim_deploy.runtime.cuda import (
     open_cuda,
 )
 from maxim_deploy.runtime.onnxruntime_backend import typical_bytes_per_pixel
-from maxim_deploy.runtime.onnxruntime_session import CUDA, cuda_session, run_error
+from maxim_deploy.runtime.onnxruntime_session import (
+    CUDA,
+    check_result,
+    cuda_session,
+    run_error,
+)
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.verdict import NO_GPU, PIP_LINE, Verdict
 from maxim_deploy.spec.architecture import Architecture
@@ -41,13 +46,12 @@ class OnnxRuntimeCuda(Backend):
     """A session on one ONNX graph.
 
     Args:
-        graph_path: the ONNX file.
+        graph_path: the ONNX file, its weights beside it.
         precision: inside the graph.
         io: form of the graph.
         device: index of the GPU.
         threads: CPU threads within one operator, of which there are few; None for one per core.
         architecture: of the network, to know its memory; None if nobody will ask.
-        weights: its weights file, which may be a link; None for what lies beside the graph.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -71,14 +75,13 @@ class OnnxRuntimeCuda(Backend):
         device: int = 0,
         threads: int | None = None,
         architecture: Architecture | None = None,
-        weights: Path | None = None,
     ) -> None:
         ort = self._ort = require("onnxruntime", "gpu")
         self.precision, self.io = precision, io
         self._index, self._architecture = device, architecture
         self._lock = threading.Lock()
         self._last_dims: tuple[int, ...] = ()
-        self._session: Any = cuda_session(ort, graph_path, device, threads, weights)
+        self._session: Any = cuda_session(ort, graph_path, device, threads)
         gpu = find_gpu(device)
         self.device = f"cuda:{device} {gpu.name}" if gpu else f"cuda:{device}"
         self.library = f"onnxruntime-gpu {ort.__version__}"
@@ -102,6 +105,7 @@ class OnnxRuntimeCuda(Backend):
                 restored: NDArray[Any] = self._run(binding, image.shape).numpy()
             except Exception as error:
                 raise run_error(error, image.shape) from error
+        check_result(restored, image)
         return restored
 
     @property
@@ -148,6 +152,7 @@ class OnnxRuntimeCuda(Backend):
                 address = restored.data_ptr()
             except Exception as error:
                 raise run_error(error, image.shape) from error
+        check_result(restored, image)
         return DeviceArray(address, image.shape, image.dtype, None, restored)
 
     def bytes_for(self, shape: Shape) -> int:
@@ -193,16 +198,16 @@ def open_backend(request: Request) -> OnnxRuntimeCuda:
     request.require_gpu()
     if request.stream is not None:
         raise UsageError(f"{request.backend} runs in a stream of its own; leave stream at None")
-    entry, path = request.best_graph(GPU_PRECISIONS)
-    return OnnxRuntimeCuda(
-        path,
-        entry.precision,
-        entry.io,
-        request.device,
-        request.threads,
-        request.bundle.manifest.architecture,
-        request.bundle.weights_of(entry),
-    )
+    entry = request.best_entry(GPU_PRECISIONS)
+    with request.bundle.private_graph(entry) as path:
+        return OnnxRuntimeCuda(
+            path,
+            entry.precision,
+            entry.io,
+            request.device,
+            request.threads,
+            request.bundle.manifest.architecture,
+        )
 
 
 def open_graph(graph: Path, precision: str, device: int, threads: int | None) -> OnnxRuntimeCuda:

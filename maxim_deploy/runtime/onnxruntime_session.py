@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from maxim_deploy.errors import BackendError, OutOfMemoryError
-from maxim_deploy.machine.onnxruntime import FATAL_ONLY, weights_given
+from maxim_deploy.machine.onnxruntime import FATAL_ONLY
 from maxim_deploy.machine.processors import threads_to_ask_for
+
+if TYPE_CHECKING:
+    from maxim_deploy.runtime.cuda import DeviceArray
 
 CUDA = "CUDAExecutionProvider"
 
@@ -43,17 +48,14 @@ def _check_build(ort: Any) -> None:
         )
 
 
-def cuda_session(
-    ort: Any, graph: Path, device: int, threads: int | None, weights: Path | None = None
-) -> Any:
+def cuda_session(ort: Any, graph: Path, device: int, threads: int | None) -> Any:
     """An `onnxruntime.InferenceSession` that runs a graph on a GPU, all of its network.
 
     Args:
         ort: the module.
-        graph: the ONNX file.
+        graph: the ONNX file, its weights beside it.
         device: index of the GPU.
         threads: CPU threads within one operator; None for one per core.
-        weights: its weights file, which may be a link; None for what lies beside the graph.
 
     Raises:
         BackendError: whatever keeps the network, or part of it, from the GPU.
@@ -79,12 +81,9 @@ def cuda_session(
     providers = [(CUDA, provider), "CPUExecutionProvider"]
     try:
         # Without `enable_fallback` it would print and go on with the CPU.
-        with weights_given(options, graph, weights):
-            session = ort.InferenceSession(
-                str(graph), options, providers=providers, enable_fallback=0
-            )
+        session = ort.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
-        raise BackendError(f"ONNX Runtime cannot load {str(graph)!r}: {error}") from error
+        raise BackendError(f"ONNX Runtime cannot load {graph.name!r}: {error}") from error
     session.disable_fallback()
     if session.get_providers()[0] != CUDA:
         raise BackendError(
@@ -141,6 +140,33 @@ def check_form(session: Any, graph: Path, io: str) -> None:
 def _channels(shape: list[Any], io: str) -> Any:
     """The channels of a form's axes; None for another number of axes."""
     return shape[3 if io == "image" else 1] if len(shape) == 4 else None
+
+
+def check_result(restored: Any, image: NDArray[Any] | DeviceArray) -> None:
+    """Refuse what a graph made of an image unless it has the image's shape and type.
+
+    Args:
+        restored: an `onnxruntime.OrtValue`, or an array.
+        image: the input.
+
+    Raises:
+        BackendError: it has others. The graph is none of ours, whatever its manifest says.
+    """
+    if hasattr(restored, "data_type"):
+        type_name = restored.data_type().removeprefix("tensor(").removesuffix(")")
+        found = (list(restored.shape()), _NUMPY_NAMES.get(type_name, type_name))
+    else:
+        found = (list(restored.shape), restored.dtype.name)
+    expected = (list(image.shape), image.dtype.name)
+    if found != expected:
+        raise BackendError(
+            f"the graph gave {found[1]} {found[0]} for an input of {expected[1]} {expected[0]}; "
+            "expected the same type and shape: export the bundle again"
+        )
+
+
+_NUMPY_NAMES = {"float": "float32"}
+"""Of ONNX Runtime's types, where they differ."""
 
 
 def run_error(error: Exception, dims: tuple[int, ...]) -> BackendError:

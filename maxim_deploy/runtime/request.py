@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ class Request:
         stream: handle of a CUDA stream, or None.
         cuda: provider of CUDA, "cuda-bindings" or "pycuda".
         backend: name of the backend that is asked.
+        allow_host_code: whether code for the CPU that an engine brings may run.
         runtime: what the runtime of an engine is to choose instead of the engine's own `runtime`.
     """
 
@@ -39,10 +42,14 @@ class Request:
     stream: int | None = None
     cuda: str = "cuda-bindings"
     backend: str = ""
+    allow_host_code: bool = False
     runtime: Mapping[str, Any] = field(default_factory=dict)
 
     def best_graph(self, best_first: tuple[str, ...]) -> tuple[GraphEntry, Path]:
-        """The graph to run and its file; its hash and that of its weights are checked.
+        """The graph to run and its file, whose hash and that of its weights were checked.
+
+        The file is a copy that nobody else writes to, its weights beside it. It lasts as long as
+        this request: open it now.
 
         Args:
             best_first: precisions that the backend runs.
@@ -50,12 +57,18 @@ class Request:
         Raises:
             BundleError: the bundle has no such graph, or a file of it is missing or has changed.
         """
+        entry, copy = self.best_entry(best_first), ExitStack()
+        path = copy.enter_context(self.bundle.private_graph(entry))
+        weakref.finalize(self, copy.close)
+        return entry, path
+
+    def best_entry(self, best_first: tuple[str, ...]) -> GraphEntry:
+        """The graph to run, in words, as `best_graph`; its file is not touched."""
         have = {(entry.precision, entry.io): entry for entry in self.bundle.manifest.graphs}
         wanted = self._precisions(best_first)
         candidates = [(precision, io) for precision in wanted for io in FORMS]
         found = next((have[one] for one in candidates if one in have), None)
-        entry = found or self.bundle.graph(*candidates[0])  # which says what there is instead
-        return entry, self.bundle.checked_graph(entry)
+        return found or self.bundle.graph(*candidates[0])  # which says what there is instead
 
     def best_engines(self) -> list[EngineEntry]:
         """All engines for the backend that share the best precision and form there is.

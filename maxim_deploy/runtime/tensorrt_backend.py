@@ -57,6 +57,7 @@ class TensorRtBackend(Backend):
         cuda: the GPU to run on.
         stream: handle of a CUDA stream in which all work is to be done, one run after another;
             None for streams of its own.
+        allow_host_code: whether code for the CPU that the engine brings may run.
 
     Raises:
         BundleError: a file is missing or has changed.
@@ -74,14 +75,20 @@ class TensorRtBackend(Backend):
     """
 
     def __init__(
-        self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, *, stream: int | None = None
+        self,
+        bundle: Bundle,
+        entry: EngineEntry,
+        cuda: Cuda,
+        *,
+        stream: int | None = None,
+        allow_host_code: bool = False,
     ) -> None:
         self.name, self.precision, self.io = entry.library, entry.precision, entry.io
         self.profiles = entry.profiles
         self.lanes = LANES if stream is None else 1
         self._entry, self._cuda = entry, cuda
         self._external = None if stream is None else cuda.wrap_stream(stream)
-        self._shared = acquire_engine(bundle, entry, cuda)
+        self._shared = acquire_engine(bundle, entry, cuda, allow_host_code=allow_host_code)
         self._uncaptured = ""
         self.library = library_name(self._shared.trt, entry)
         self.device = f"cuda:{cuda.device} {self._shared.gpu.name}"
@@ -265,7 +272,14 @@ def open_engines(request: Request) -> EngineSet:
     request.require_gpu()
     cuda = open_cuda(request.cuda, request.device)
     return EngineSet(
-        entries, lambda e: TensorRtBackend(request.bundle, e, cuda, stream=request.stream)
+        entries,
+        lambda entry: TensorRtBackend(
+            request.bundle,
+            entry,
+            cuda,
+            stream=request.stream,
+            allow_host_code=request.allow_host_code,
+        ),
     )
 
 

@@ -79,6 +79,12 @@ class Context:
             raise self._shared.error(f"profile {profile} is refused")
         if not self._context.set_input_shape("image", dims):
             raise self._shared.error(f"shape {dims} is refused by profile {profile}")
+        # It is written to memory of the input's size, and would go beyond.
+        if (restored := tuple(self._context.get_tensor_shape("restored"))) != tuple(dims):
+            raise BackendError(
+                f"the engine makes {restored} of an input of {tuple(dims)}; expected the same "
+                "shape: build the engine again"
+            )
         self.size = int(self._context.update_device_memory_size_for_shapes())
         # 0 is an error, unless the engine needs no memory at all.
         if self.size <= 0 and self._shared.bytes_of_profile(profile) > 0:

@@ -20,7 +20,7 @@ from maxim_deploy.engines.refit import refit_from_graph
 from maxim_deploy.engines.validity import validity_of
 from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
-from maxim_deploy.machine.tensorrt import error_recorder, load_library, quiet_logger
+from maxim_deploy.machine.tensorrt import error_recorder, load_library, quiet_logger, type_name
 from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.runtime.tensorrt_pool import Pool
 from maxim_deploy.runtime.tensorrt_settings import RtxSettings
@@ -51,17 +51,22 @@ class SharedEngine:
     """
 
     def __init__(
-        self, bundle: Bundle, entry: EngineEntry, cuda: Cuda, gpu: Gpu, notes: list[str]
+        self,
+        bundle: Bundle,
+        entry: EngineEntry,
+        plan: bytes,
+        cuda: Cuda,
+        gpu: Gpu,
+        notes: list[str],
     ) -> None:
         self.trt, self.gpu, self.notes, self.users = load_library(entry.library), gpu, notes, 0
         self._recorder, log = error_recorder(self.trt), quiet_logger(self.trt)
         with cuda.active():
             # Kept, because the runtime must outlive the engine that it makes.
             self._runtime = self.trt.Runtime(log)
-            # Such an engine brings the code that runs it; its hash has been checked.
-            if entry.made_of["version_compatible"]:
+            # Such an engine brings the code that runs it; `acquire_engine` has the caller's word.
+            if brings_host_code(entry):
                 self._runtime.engine_host_code_allowed = True
-            plan = (bundle.path / entry.file).read_bytes()
             with self.listening(self._runtime):
                 self.engine = self._runtime.deserialize_cuda_engine(plan)
             if self.engine is None:
@@ -70,7 +75,8 @@ class SharedEngine:
             self.engine.error_recorder = None
             if entry.stripped:
                 graph = bundle.graph(entry.precision, entry.io)
-                refit_from_graph(self.trt, self.engine, bundle.path / graph.file, log)
+                with bundle.private_graph(graph) as path:
+                    refit_from_graph(self.trt, self.engine, path, log)
             self._check_tensors(entry)
             self.settings: RtxSettings | None = None
             if is_portable(entry.library):
@@ -130,21 +136,42 @@ class SharedEngine:
         found = {name: engine.get_tensor_mode(name) for name in names}
         if found != {"image": mode.INPUT, "restored": mode.OUTPUT}:
             raise BackendError(f"{entry.file} has the tensors {names}, not 'image' and 'restored'")
+        types = {name: type_name(engine.get_tensor_dtype(name)) for name in names}
+        if set(types.values()) != {expected := "uint8" if entry.io == "image" else "float32"}:
+            raise BackendError(
+                f"{entry.file} has tensors of the types {types}; the {entry.io!r} form has "
+                f"{expected}: build the engine again"
+            )
 
 
-def acquire_engine(bundle: Bundle, entry: EngineEntry, cuda: Cuda) -> SharedEngine:
+def acquire_engine(
+    bundle: Bundle, entry: EngineEntry, cuda: Cuda, *, allow_host_code: bool = False
+) -> SharedEngine:
     """An engine of a bundle on a GPU; loaded if nobody in this process has it yet.
 
     Every caller gives it back with `release_engine`.
+
+    Args:
+        bundle: where the engine is.
+        entry: of the engine.
+        cuda: the GPU.
+        allow_host_code: whether code for the CPU that the engine brings may run.
 
     Raises:
         BundleError: the engine's file, or graph or weights that it is refitted from, are missing or
             have changed.
         EngineError: it was built without weights and cannot be refitted.
         MissingDependencyError: the library is not installed.
-        BackendError: the engine cannot run here; the message has all reasons.
+        BackendError: the engine cannot run here, the message has all reasons; or it brings code
+            that may not run.
         OutOfMemoryError: its weights do not fit the memory of the GPU.
     """
+    if brings_host_code(entry) and not allow_host_code:
+        raise BackendError(
+            f"engine {entry.file} brings code that runs on the CPU, as this user: a "
+            "version-compatible engine does. If you trust whoever built it, call load with "
+            "allow_host_code=True, or maxim-run with --allow-host-code"
+        )
     # No part of the identity, but contexts for TensorRT for RTX are made with it.
     chosen = json.dumps(entry.runtime, sort_keys=True) if is_portable(entry.library) else ""
     key = (entry.identity + entry.sha256, chosen, cuda.device, cuda.provider)
@@ -152,12 +179,17 @@ def acquire_engine(bundle: Bundle, entry: EngineEntry, cuda: Cuda) -> SharedEngi
         if key not in _shared:
             # Also long after `load`, for another shape: what was checked is what is read.
             with unreplaced(bundle.path):
-                gpu, notes = _checked(bundle, entry, cuda)
-                _shared[key] = SharedEngine(bundle, entry, cuda, gpu, notes)
+                plan, gpu, notes = _checked(bundle, entry, cuda)
+                _shared[key] = SharedEngine(bundle, entry, plan, cuda, gpu, notes)
             logger.debug("loaded %s", entry.file)
         shared = _shared[key]
         shared.users += 1
         return shared
+
+
+def brings_host_code(entry: EngineEntry) -> bool:
+    """Whether TensorRT would run code of the engine's on the CPU, if it is let."""
+    return bool(entry.made_of.get("version_compatible"))
 
 
 def release_engine(shared: SharedEngine) -> None:
@@ -175,19 +207,16 @@ def release_engine(shared: SharedEngine) -> None:
         del shared.settings, shared.engine
 
 
-def _checked(bundle: Bundle, entry: EngineEntry, cuda: Cuda) -> tuple[Gpu, list[str]]:
-    """The GPU and notes, after everything that can be known of an engine without loading it."""
-    path = bundle.checked_engine(entry)
-    graph, gpu = bundle.graph(entry.precision, entry.io), find_gpu(cuda.device)
+def _checked(bundle: Bundle, entry: EngineEntry, cuda: Cuda) -> tuple[bytes, Gpu, list[str]]:
+    """The engine's bytes, the GPU and notes, after all that can be known without loading it."""
+    plan, gpu = bundle.read_engine(entry), find_gpu(cuda.device)
     # The library answers for the GPU that is current.
     with cuda.active():
-        validity = validity_of(entry, path, gpu)
+        validity = validity_of(entry, plan, gpu)
     reasons = bundle.mismatches(entry) + validity.reasons
     if reasons or gpu is None:
         raise BackendError(f"engine {entry.file} does not run here: {'; '.join(reasons)}")
-    if entry.stripped:
-        bundle.checked_graph(graph)
-    return gpu, validity.notes
+    return plan, gpu, validity.notes
 
 
 def library_name(trt: ModuleType, entry: EngineEntry) -> str:

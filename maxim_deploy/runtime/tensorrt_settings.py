@@ -6,9 +6,10 @@ named by library version and GPU, so that the next process starts fast:
 
     engines/runtime-cache/<identity>.<version>.<gpu>.cache
 
-Its format is that of `maxim_deploy.engines.library_file`. A bundle that cannot be written to works
-without. Of two processes that write the last one stays, whole. The file is written after the first
-runs of each shape and at the end, so that a process that is killed loses little.
+Its format is that of `maxim_deploy.engines.library_file`, with a key of this user's: a file that
+came with the bundle, or that another user wrote, is not read. A bundle that cannot be written to
+works without. Of two processes that write the last one stays, whole. The file is written after the
+first runs of each shape and at the end, so that a process that is killed loses little.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from types import ModuleType
 from typing import Any
 
 from maxim_deploy.engines.library_file import LibraryFile
+from maxim_deploy.errors import MissingDependencyError, UsageError
+from maxim_deploy.machine.cache import user_key
 from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.spec.engines import EngineEntry
 
@@ -70,8 +73,7 @@ class RtxSettings:
         )
         self._cache: RuntimeCache | None = None
         if chosen["runtime_cache"]:
-            file = _cache_file(bundle, entry, trt.__version__, gpu)
-            self._cache = _loaded_cache(config, file, cuda)
+            self._cache = _opened_cache(config, (bundle, entry, trt.__version__, gpu), cuda)
         if self._cache:
             # For a process that ends without `close`.
             weakref.finalize(self, self._cache.save)
@@ -136,6 +138,18 @@ class RuntimeCache:
         return b"" if serialized is None else bytes(memoryview(serialized))
 
 
+def _opened_cache(
+    config: Any, of: tuple[Path, EngineEntry, str, str], cuda: Cuda
+) -> RuntimeCache | None:
+    """The cache in the file of an engine; None where this user can have no key."""
+    try:
+        key = user_key()
+    except (OSError, MissingDependencyError, UsageError) as error:
+        logger.warning("the runtime cache cannot be kept: %s", error)
+        return None
+    return _loaded_cache(config, _cache_file(*of, key), cuda)
+
+
 def _loaded_cache(config: Any, file: LibraryFile, cuda: Cuda) -> RuntimeCache | None:
     """The cache of a `trt.IRuntimeConfig`, with what a file holds; None if it takes none."""
     cache = config.create_runtime_cache()
@@ -151,10 +165,11 @@ def _loaded_cache(config: Any, file: LibraryFile, cuda: Cuda) -> RuntimeCache | 
     return RuntimeCache(cache, file, cuda)
 
 
-def _cache_file(bundle: Path, entry: EngineEntry, version: str, gpu: str) -> LibraryFile:
+def _cache_file(
+    bundle: Path, entry: EngineEntry, version: str, gpu: str, key: bytes
+) -> LibraryFile:
     slug = re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
     name = f"{entry.identity[:12]}.{version}.{slug}.cache"
     path = bundle / Path(entry.file).parent / "runtime-cache" / name
-    return LibraryFile(
-        path, "runtime cache", f"{entry.library} {version}", gpu, lambda text: logger.warning(text)
-    )
+    library = f"{entry.library} {version}"
+    return LibraryFile(path, "runtime cache", library, gpu, logger.warning, key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
@@ -73,6 +74,18 @@ def of_type(kind: type, words: str) -> Reader:
 
 read_text = of_type(str, "a string")
 read_flag = of_type(bool, "true or false")
+
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+"""A SHA-256 as everything here writes it."""
+
+
+def read_sha256(key: str, value: Any) -> str:
+    """A reader of a SHA-256, in digits of either case."""
+    text = read_text(key, value).lower()
+    if not SHA256.fullmatch(text):
+        raise UsageError(f"{key} must be 64 hexadecimal digits, not {value!r}")
+    return str(text)
 
 
 def read_path(key: str, value: Any) -> Path:

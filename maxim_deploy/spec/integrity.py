@@ -1,46 +1,152 @@
 """A file of a bundle is the one that its manifest means, or an error says what it is instead.
 
-A path may be a link: what counts is the content behind it.
+A path may be a link, also one that changes: what counts is the content of the regular file that it
+leads to at one moment. So a file is opened once, and what was hashed is what a library gets: as
+bytes, or as a copy in a folder that nobody else can write to. A library that opened the path again
+could find another file there.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 
-from maxim_deploy._files import sha256_of
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.onnx_locations import weights_files
 
+_CHUNK = 1 << 20
 
-def unchanged(path: Path, sha256: str, made: str, advice: str) -> Path:
-    """`path`, after comparing its content with a recorded hash.
 
-    Args:
+@dataclass(frozen=True)
+class RecordedFile:
+    """A file, and what is known of its content.
+
+    Attributes:
         path: of a file, or of a link to one.
-        sha256: as recorded.
-        made: when it was recorded, for the message: "the export".
+        sha256: as recorded, 64 hexadecimal digits.
+        made: when it was recorded, for messages: "the export".
         advice: how to get the file that was recorded.
+    """
+
+    path: Path
+    sha256: str
+    made: str
+    advice: str
+
+    def check(self) -> Path:
+        """The path, after comparing its content of now; for a file that nobody will read.
+
+        Raises:
+            BundleError: it is missing, no regular file, cannot be read, or has another hash.
+        """
+        with self._opened() as file:
+            self._compare(hashlib.file_digest(file, "sha256").hexdigest())
+        return self.path
+
+    def read(self) -> bytes:
+        """The content; raises as `check`."""
+        with self._opened() as file:
+            content = file.read()
+            self._compare(hashlib.sha256(content).hexdigest())
+        return content
+
+    def copy(self, folder: Path) -> Path:
+        """A copy of the same name in a folder; raises as `check`, and if it cannot be written."""
+        digest, target = hashlib.sha256(), folder / self.path.name
+        with self._opened() as file, _written(target) as copy:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                copy(chunk)
+            self._compare(digest.hexdigest())
+        return target
+
+    @contextmanager
+    def _opened(self) -> Iterator[BufferedReader]:
+        path = self.path
+        try:
+            with open(path, "rb", opener=_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise BundleError(f"{str(path)!r} is no regular file: {self.advice}")
+                yield file
+        except (FileNotFoundError, NotADirectoryError):
+            raise BundleError(self._missing()) from None
+        except OSError as error:
+            raise BundleError(f"cannot read {str(path)!r}: {error}") from error
+
+    def _missing(self) -> str:
+        try:
+            target = str(self.path.readlink())
+        except OSError:  # no link
+            return f"{str(self.path)!r} is missing: {self.advice}"
+        return (
+            f"{str(self.path)!r} is a link to {target!r}, which is not there: fetch it with the "
+            "tool that made the link"
+        )
+
+    def _compare(self, found: str) -> None:
+        if found != self.sha256:
+            raise BundleError(
+                f"{str(self.path)!r} has changed since {self.made}: SHA-256 {found}, the manifest "
+                f"says {self.sha256}; {self.advice}"
+            )
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """An `opener`: to open a pipe would else wait for somebody who writes."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A new folder that only this user can enter, removed with the block.
 
     Raises:
-        BundleError: it is missing, cannot be read, or has another hash.
+        BundleError: there is no place for one.
     """
-    if path.is_symlink() and not path.exists():
-        raise BundleError(
-            f"{str(path)!r} is a link to {str(path.readlink())!r}, which is not there: fetch it "
-            "with the tool that made the link"
-        )
-    if not path.is_file():
-        raise BundleError(f"{str(path)!r} is missing: {advice}")
     try:
-        found = sha256_of(path)
+        # On Windows a file that is mapped cannot be removed.
+        made = TemporaryDirectory(prefix="maxim-deploy-", ignore_cleanup_errors=True)
     except OSError as error:
-        raise BundleError(f"cannot read {str(path)!r}: {error}") from error
-    if found != sha256:
         raise BundleError(
-            f"{str(path)!r} has changed since {made}: SHA-256 {found}, the manifest says {sha256}; "
-            f"{advice}"
-        )
-    return path
+            f"cannot make a folder in {gettempdir()!r} for files of the bundle: {error}; "
+            f"{_SET_TMPDIR}"
+        ) from error
+    with made as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _written(target: Path) -> Iterator[Callable[[bytes], None]]:
+    """A function that writes to a new file; what goes wrong there is not the original's fault."""
+
+    def write(chunk: bytes) -> None:
+        try:
+            file.write(chunk)
+            file.flush()
+        except OSError as error:
+            raise _no_copy(target, error) from error
+
+    try:
+        file = target.open("xb")
+    except OSError as error:
+        raise _no_copy(target, error) from error
+    with file:
+        yield write
+
+
+def _no_copy(target: Path, error: OSError) -> BundleError:
+    folder = str(target.parent)
+    return BundleError(f"cannot copy {target.name!r} into {folder!r}: {error}; {_SET_TMPDIR}")
+
+
+_SET_TMPDIR = "set TMPDIR to a folder with enough space"
 
 
 def weights_in(graph: Path, weights: str | None, advice: str) -> Path:
@@ -57,11 +163,11 @@ def weights_in(graph: Path, weights: str | None, advice: str) -> Path:
     try:
         named = weights_files(graph)
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{str(graph)!r} is not an ONNX graph ({error}); {advice}") from error
+        raise BundleError(f"{graph.name!r} is not an ONNX graph ({error}); {advice}") from error
     if strange := named - {weights}:
         expected = repr(weights) if weights else "all weights in the graph"
         raise BundleError(
-            f"{str(graph)!r} keeps weights in {min(strange)!r}; expected {expected}, as the "
+            f"{graph.name!r} keeps weights in {min(strange)!r}; expected {expected}, as the "
             f"manifest says; {advice}"
         )
     return graph

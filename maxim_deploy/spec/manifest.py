@@ -27,6 +27,9 @@ does to add an engine: in the object itself, `model`, `architecture`, and the re
 graphs and engines. So a version that adds a key which readers may do without keeps the number. One
 that changes what a key says, or whose key readers must know to run the bundle rightly, raises it.
 
+Names of files are bare. A graph ends in `.onnx` and names one file of weights at most. Hashes and
+the identities of engines are 64 hexadecimal digits in lower case.
+
 Not checked: that a graph computes what its entry says; that is what hashes and `parity` are for.
 """
 
@@ -34,9 +37,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar, get_type_hints
 
 from maxim_deploy._files import write_text
@@ -45,6 +49,7 @@ from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.decoding import (
     NOT_STORED,
+    SHA256,
     beyond,
     decoded,
     encoded,
@@ -62,7 +67,7 @@ from maxim_deploy.spec.export_record import (
     digest_of_files,
     record_from,
 )
-from maxim_deploy.spec.integrity import unchanged, weights_in
+from maxim_deploy.spec.integrity import RecordedFile, private_folder, weights_in
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -206,7 +211,23 @@ class Manifest:
         for name in (*named, manifest.source):
             if name is not None and name not in manifest.files:
                 raise ValueError(f"files lists no {name!r}")
+        for graph in manifest.graphs:
+            # Another ending is another format to ONNX Runtime, whose locations nobody has checked.
+            if not graph.file.endswith(".onnx"):
+                raise ValueError(f"graph {graph.file!r} must end in .onnx")
+        _check_hashes(manifest)
         return manifest
+
+
+def _check_hashes(manifest: Manifest) -> None:
+    """Refuse what is no SHA-256: files are compared with these, and named after them."""
+    hashes = {f"files.{name}.sha256": one["sha256"] for name, one in manifest.files.items()}
+    for number, engine in enumerate(manifest.engines):
+        hashes[f"engines[{number}].identity"] = engine.identity
+        hashes[f"engines[{number}].sha256"] = engine.sha256
+    for where, digest in hashes.items():
+        if not SHA256.fullmatch(digest):
+            raise ValueError(f"{where} must be 64 hexadecimal digits, not {digest!r}")
 
 
 _MOVED = ("created", "command", "tools")
@@ -290,10 +311,10 @@ class Bundle:
         """Write the manifest and `export.json` into the directory."""
         # A reader between the two finds a record of an engine that is not listed, which says
         # nothing. In the other order it would find an engine without its record.
-        # What a link points at belongs to a store: other bundles may have it too.
+        # Links are replaced: what they lead to is of a store, and of other bundles too.
         record = self.manifest.export_record().to_json()
-        write_text(self.path / EXPORT_RECORD, record, keep_link=False)
-        write_text(self.path / MANIFEST, self.manifest.to_json(), keep_link=False)
+        write_text(self.path / EXPORT_RECORD, record, follow=False)
+        write_text(self.path / MANIFEST, self.manifest.to_json(), follow=False)
 
     def require_export_record(self) -> None:
         """Refuse a bundle whose `export.json` cannot be read, and so not be written again.
@@ -321,28 +342,58 @@ class Bundle:
     def checked(self, name: str) -> Path:
         """The path of a file of the bundle, after comparing it with its recorded hash.
 
+        For a file that nobody will read: another one may be there a moment later. `read` and
+        `private` give what was hashed.
+
         Raises:
             BundleError: the file is not listed, missing, or not the one that was exported.
         """
-        record = self.manifest.files.get(name)
-        if record is None or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BundleError(f"the manifest of {str(self.path)!r} lists no file {name!r}")
-        return unchanged(self.path / name, record["sha256"], "the export", _EXPORT_AGAIN)
+        return self._recorded(name).check()
 
-    def checked_graph(self, entry: GraphEntry) -> Path:
-        """The path of a graph, after comparing it and its weights with their recorded hashes.
+    def read(self, name: str) -> bytes:
+        """The content of a file of the bundle; raises as `checked` does."""
+        return self._recorded(name).read()
+
+    @contextmanager
+    def private(self, *names: str) -> Iterator[Path]:
+        """A folder of copies, removed with the block, for libraries that take paths only.
+
+        What is mapped in the block stays mapped. Memory does not grow by the copies.
 
         Raises:
-            BundleError: as `checked` does; or the graph names another file of weights, which nobody
+            BundleError: as `checked` does; or a copy cannot be written.
+        """
+        with private_folder() as folder:
+            for name in names:
+                self._recorded(name).copy(folder)
+            yield folder
+
+    def checked_graph(self, entry: GraphEntry) -> Path:
+        """The path of a graph, after comparing it and its weights; as `checked`.
+
+        Raises:
+            BundleError: as `private_graph` does.
+        """
+        with self.private_graph(entry):
+            return self.path / entry.file
+
+    @contextmanager
+    def private_graph(self, entry: GraphEntry) -> Iterator[Path]:
+        """The path of a copy of a graph, its weights beside it, as `private` makes them.
+
+        Raises:
+            BundleError: as `private` does; or the graph names another file of weights, which nobody
                 has checked.
         """
-        if entry.weights:
-            self.checked(entry.weights)
-        return weights_in(self.checked(entry.file), entry.weights, _EXPORT_AGAIN)
+        with self.private(*filter(None, [entry.file, entry.weights])) as folder:
+            yield weights_in(folder / entry.file, entry.weights, _EXPORT_AGAIN)
 
-    def weights_of(self, entry: GraphEntry) -> Path | None:
-        """The path of a graph's weights file; None for weights in the graph."""
-        return self.path / entry.weights if entry.weights else None
+    def _recorded(self, name: str) -> RecordedFile:
+        record = self.manifest.files.get(name)
+        # Every file lies in the bundle's own folder, engines apart.
+        if record is None or name in ("", "..") or name != PureWindowsPath(name).name:
+            raise BundleError(f"the manifest of {str(self.path)!r} lists no file {name!r}")
+        return RecordedFile(self.path / name, record["sha256"], "the export", _EXPORT_AGAIN)
 
     def digests(self, entry: GraphEntry) -> dict[str, str | None]:
         """SHA-256 of a graph and of its weights as recorded; None for weights in the graph."""
@@ -364,17 +415,25 @@ class Bundle:
         ]
 
     def checked_engine(self, entry: EngineEntry) -> Path:
-        """The path of an engine, after comparing it with its recorded hash.
-
-        An engine is executable content: no library may see one that is not the one that was built.
+        """The path of an engine, after comparing it with its recorded hash; as `checked`.
 
         Raises:
             BundleError: the file is missing, or not the one that was built.
         """
+        return self._engine(entry).check()
+
+    def read_engine(self, entry: EngineEntry) -> bytes:
+        """The content of an engine; raises as `checked_engine` does.
+
+        An engine is executable content: no library may see one that is not the one that was built.
+        """
+        return self._engine(entry).read()
+
+    def _engine(self, entry: EngineEntry) -> RecordedFile:
         path = self.path / entry.file
         if path.parent != self.path / ENGINE_FOLDER or path.suffix != ".engine":
             raise BundleError(f"the manifest of {str(self.path)!r} lists no engine {entry.file!r}")
-        return unchanged(path, entry.sha256, "it was built", "build the engine again")
+        return RecordedFile(path, entry.sha256, "it was built", "build the engine again")
 
 
 def _bundle_around(file: Path) -> str:

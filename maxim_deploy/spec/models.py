@@ -44,6 +44,11 @@ class PublishedModel:
         """Where the authors host the checkpoint."""
         return f"{BUCKET_URL}/{self.folder}/checkpoint.npz"
 
+    @property
+    def sha256(self) -> str | None:
+        """SHA-256 of the checkpoint, 64 hexadecimal digits; None if it is not in the table."""
+        return SHA256_OF_CHECKPOINTS.get(self.name)
+
 
 _TABLE = (
     # name, task, data set, variant, folder, PSNR, SSIM
@@ -59,6 +64,10 @@ _TABLE = (
     ("enhancement-lol", "enhancement", "LOL", "S-2", "Enhancement/LOL", 23.43, 0.863),
     ("enhancement-fivek", "enhancement", "FiveK", "S-2", "Enhancement/FiveK", 26.15, 0.945),
 )  # fmt: skip
+
+SHA256_OF_CHECKPOINTS: dict[str, str] = {}
+"""By model. The authors publish none. Whoever has the files adds lines of `sha256sum`, after two
+people have downloaded a file on different days and networks; a download is then compared."""
 
 PUBLISHED = {row[0]: PublishedModel(*row) for row in _TABLE}
 """The published models by name."""

@@ -2,6 +2,7 @@
 
     model = "deblurring-gopro"   # a known name
     # or checkpoint = "FILE", relative to the recipe; "~/FILE" is in the user's home
+    sha256 = "64 hexadecimal digits"   # that the file of weights must have
     precision = ["fp32", "fp16"]
     io = ["image", "tensor"]
 
@@ -21,6 +22,7 @@ from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.spec.decoding import (
     Reader,
     read_path,
+    read_sha256,
     read_table,
     read_text,
     read_texts,
@@ -41,13 +43,19 @@ class ExportRecipe:
     variant: str | None = None
     precision: tuple[str, ...] | None = None
     io: tuple[str, ...] | None = None
+    sha256: str | None = None
 
     def over(self, base: ExportRecipe) -> ExportRecipe:
-        """This recipe, with `base` where it is silent; a model named here means its own weights."""
+        """This recipe, with `base` where it is silent; a model named here means its own weights.
+
+        A hash goes with the weights that are named beside it.
+        """
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         given = {name: value for name, value in own.items() if value is not None}
         if self.model is not None and self.checkpoint is None:
             given["checkpoint"] = None
+        if self.model is not None or self.checkpoint is not None:
+            given["sha256"] = self.sha256
         return replace(base, **given)
 
 
@@ -83,6 +91,7 @@ _READERS: dict[str, Reader] = {
     "model": read_text,
     "checkpoint": read_path,
     "variant": read_text,
+    "sha256": read_sha256,
     "precision": lambda key, value: chosen("precision", read_texts(key, value), PRECISIONS),
     "io": lambda key, value: chosen("io form", read_texts(key, value), IO_FORMS),
 }

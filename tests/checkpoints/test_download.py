@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import logging
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +18,10 @@ import numpy as np
 import pytest
 
 from maxim_deploy.checkpoints import download, transfer
-from maxim_deploy.errors import DownloadError
+from maxim_deploy.checkpoints.download import downloaded
+from maxim_deploy.errors import CheckpointError, DownloadError, UsageError
+from maxim_deploy.spec import models
+from maxim_deploy.spec.decoding import SHA256
 from maxim_deploy.spec.models import PublishedModel
 
 
@@ -48,6 +55,7 @@ class Server(ThreadingHTTPServer):
         self.status: int | None = None
         self.location: str | None = None
         self.silent = threading.Event()  # set: no answer
+        self.stated: dict[str, str] = {}
         self.requests: list[dict[str, str]] = []
 
     @property
@@ -84,6 +92,8 @@ class Handler(BaseHTTPRequestHandler):
         if server.knows_length:
             self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", server.etag)
+        for name, value in server.stated.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[: server.cut_after])
 
@@ -300,3 +310,110 @@ def test_folder_that_cannot_be_used(server, tmp_path):
     )
     assert "MAXIM_DEPLOY_CACHE" in text
     assert server.requests == []
+
+
+def digest_of(content: bytes, name: str) -> str:
+    return base64.b64encode(hashlib.new(name, content).digest()).decode()
+
+
+def test_two_at_once_are_one_download(server, content, tmp_path):
+    """They wrote into one file, and one of them failed, or both."""
+    with ThreadPoolExecutor(3) as pool:
+        paths = list(pool.map(lambda _: download(server.model, folder=tmp_path), range(3)))
+    assert len(set(paths)) == 1 and paths[0].read_bytes() == content
+    assert len(server.requests) == 1
+    assert names(tmp_path) == ["checkpoint.npz", "checkpoint.npz.sha256"]
+
+
+def test_the_first_one_is_announced(server, content, tmp_path, caplog):
+    server.stated = {"x-goog-hash": f"crc32c=AAAAAA==,md5={digest_of(content, 'md5')}"}
+    with caplog.at_level(logging.WARNING, "maxim_deploy"):
+        download(server.model, folder=tmp_path)
+        download(server.model, folder=tmp_path)
+    (said,) = caplog.messages
+    assert "is trusted on first use: nobody told its SHA-256 before, and it has the MD5" in said
+    assert hashlib.sha256(content).hexdigest() in said and "--sha256" in said
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("x-goog-hash", "md5={md5}"),
+        ("Repr-Digest", "sha-256=:{sha256}:"),
+        ("Digest", "SHA-256={sha256},md5={md5}"),
+    ],
+)
+def test_what_the_server_states_is_compared(cut, content, tmp_path, header, value):
+    """Also for a download that was resumed: these hashes are of the whole file."""
+    listed = {name: digest_of(b"another", name) for name in ("md5", "sha256")}
+    cut.stated = {header: value.format(**listed)}
+    assert "the server states" in failure(cut.model, tmp_path)
+    assert names(tmp_path) == []
+    listed = {name: digest_of(content, name) for name in ("md5", "sha256")}
+    cut.stated = {header: value.format(**listed)}
+    assert download(cut.model, folder=tmp_path).read_bytes() == content
+
+
+def test_a_hash_that_nobody_can_read_is_none(server, content, tmp_path):
+    server.stated = {"x-goog-hash": "md5=A", "Digest": "unixsum=30637"}
+    assert download(server.model, folder=tmp_path).read_bytes() == content
+
+
+@pytest.mark.parametrize("from_table", [True, False])
+def test_a_pinned_download(server, content, tmp_path, monkeypatch, caplog, from_table):
+    digest, pin = hashlib.sha256(content).hexdigest(), {"sha256": "0" * 64}
+    if from_table:
+        monkeypatch.setitem(models.SHA256_OF_CHECKPOINTS, "local-model", pin.pop("sha256"))
+    with pytest.raises(DownloadError, match=f"its SHA-256 is {digest}, expected is 0000"):
+        download(server.model, folder=tmp_path, **pin)
+    assert names(tmp_path) == []
+    if from_table:
+        monkeypatch.setitem(models.SHA256_OF_CHECKPOINTS, "local-model", digest)
+    path = download(server.model, folder=tmp_path, **dict.fromkeys(pin, digest))
+    assert "trusted on first use" not in caplog.text
+    with pytest.raises(DownloadError, match=r"is another file: .* expected is ffff"):
+        download(server.model, folder=tmp_path, sha256="f" * 64)
+    assert path.read_bytes() == content
+
+
+def test_only_accepted_weights_are_remembered(server, tmp_path):
+    def refused():
+        with downloaded(server.model, folder=tmp_path):
+            raise CheckpointError("weights of a cat")
+
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="cat"):
+            refused()
+    assert names(tmp_path) == ["checkpoint.npz"] and len(server.requests) == 1
+    (tmp_path / "local-model" / "checkpoint.npz").unlink()
+    download(server.model, folder=tmp_path)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("place", ["", "local-model"])
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps permissions elsewhere")
+def test_a_cache_that_everybody_can_write_to(server, tmp_path, place):
+    (tmp_path / "local-model").mkdir()
+    (tmp_path / place).chmod(0o777)
+    with pytest.raises(UsageError, match=r"everybody can write to it \(mode 777\).*chmod o-w"):
+        download(server.model, folder=tmp_path)
+    assert server.requests == []
+    (tmp_path / place).chmod(0o1777)  # as /tmp
+    download(server.model, folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.npz.sha256", "checkpoint.npz.partial"])
+def test_links_in_the_cache_are_not_followed(server, content, tmp_path, name):
+    (victim := tmp_path / "victim").write_text("mine")
+    (tmp_path / "local-model").mkdir()
+    (tmp_path / "local-model" / name).symlink_to(victim)
+    with suppress(DownloadError):
+        download(server.model, folder=tmp_path)
+    assert download(server.model, folder=tmp_path).read_bytes() == content
+    assert victim.read_text() == "mine"
+
+
+def test_hashes_in_the_table_are_of_known_models():
+    assert models.SHA256_OF_CHECKPOINTS.keys() <= models.PUBLISHED.keys()
+    for digest in models.SHA256_OF_CHECKPOINTS.values():
+        assert SHA256.fullmatch(digest)

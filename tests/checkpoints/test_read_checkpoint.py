@@ -195,3 +195,15 @@ def test_published_name_with_other_weights(weights, save_npz, tmp_path, monkeypa
 def test_unknown_model_name():
     with pytest.raises(UsageError, match="did you mean 'deblurring-gopro'"):
         open_model("deblurring-goopro")
+
+
+def test_weights_are_pinned(weights, save_npz, tmp_path):
+    path = save_npz(weights, "x.npz")
+    digest = sha256_of(path)
+    assert read_checkpoint(path, sha256=digest).descriptor.source_sha256 == digest
+    with pytest.raises(CheckpointError, match=f"its SHA-256 is {digest}, expected is 0000"):
+        read_checkpoint(path, sha256="0" * 64)
+    with pytest.raises(CheckpointError, match="expected is 0000"):
+        open_model("denoising-sidd", file=path, sha256="0" * 64)
+    with pytest.raises(CheckpointError, match="expected is 0000"):
+        open_model("demo-denoise", sha256="0" * 64)

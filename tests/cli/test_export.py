@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 import reference
 from cli.commands import QUICK_EXPORT, ROOT, command
+from click.testing import CliRunner
 
 from maxim_deploy.cli import main
+from maxim_deploy.cli.export import export
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.export_record import command_without_folders
@@ -177,3 +180,16 @@ def test_console_scripts_exist() -> None:
         "maxim-deploy": main.main, "maxim-export": main.export, "maxim-run": main.run,
         "maxim-bench": main.bench, "maxim-parity": main.parity, "maxim-doctor": main.doctor,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("digits", "code", "message"),
+    [
+        ("0" * 64, 1, "its SHA-256 is [0-9a-f]{64}, expected is 0000"),
+        ("abc", 2, "--sha256 must be 64 hexadecimal digits, not 'abc'"),
+    ],
+)
+def test_weights_are_pinned(folder: Path, digits: str, code: int, message: str) -> None:
+    result = CliRunner().invoke(export, ["demo-denoise", "--sha256", digits, "-o", "bundle"])
+    assert result.exit_code == code and re.search(message, result.stderr)
+    assert list(folder.iterdir()) == []

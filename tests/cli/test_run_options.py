@@ -106,3 +106,10 @@ def test_an_unknown_backend_is_a_usage_error_that_lists_the_known(network, folde
     assert f"known: auto, {', '.join(backend_names())}" in text
     for name in ("auto", *backend_names()):
         assert maxim_run("a.png", "-o", "b.png", "--backend", name).exit_code == 0
+
+
+def test_code_of_an_engine_runs_on_request_only(folder: Path, network: Inverter):
+    picture("a.png")
+    assert maxim_run("a.png", "-o", "b.png").exit_code == 0
+    assert maxim_run("a.png", "-o", "b.png", "--allow-host-code").exit_code == 0
+    assert [options.get("allow_host_code", False) for _, options in network.loaded] == [False, True]

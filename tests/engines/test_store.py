@@ -410,3 +410,12 @@ def test_s2_for_three_resolutions(trt, tmp_path: Path, record_property) -> None:
     record_property("s2", {"seconds": seconds, "peak": peak, "activations": activations})
     assert seconds < 300 and peak < 10 * 2**30
     assert activations < 1200 * 1088 * 1920
+
+
+def test_locks_follow_no_link(trt, bundle: Path, tmp_path: Path) -> None:
+    (victim := tmp_path / "victim").write_text("mine")
+    (bundle / "engines").mkdir()
+    (bundle / "engines" / ".manifest.lock").symlink_to(victim)
+    with pytest.raises(EngineError, match=r"cannot write the engine .*manifest\.lock"):
+        add_engine(bundle, settings("64x64"))
+    assert victim.read_text() == "mine"

@@ -15,10 +15,9 @@ from bundles import write_manifest
 import maxim_deploy
 from maxim_deploy.benchmarks.profile.bundle_profile import profile_bundle
 from maxim_deploy.engines.inspection import inspect_bundle
-from maxim_deploy.errors import BackendError, BundleError
+from maxim_deploy.errors import BundleError
 from maxim_deploy.graph.cost.cost import cost_of
 from maxim_deploy.graph.files import load_graph, save_graph
-from maxim_deploy.machine.onnxruntime import cpu_session
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.stages import open_stage
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
@@ -123,17 +122,6 @@ def test_a_link_to_nothing_says_so(plain: Path, tmp_path: Path) -> None:
     (plain / "fp32.weights").symlink_to(tmp_path / "annex/key")
     with pytest.raises(BundleError, match="fp32.weights' is a link to .*annex/key', which is not"):
         maxim_deploy.load(plain)
-
-
-def test_a_session_takes_no_other_file_than_it_is_given(plain: Path, tmp_path: Path) -> None:
-    """ONNX Runtime's own check, behind ours of what a graph names."""
-    (other := tmp_path / "other.weights").symlink_to(plain / "fp32.weights")
-    with pytest.raises(Exception, match="fp32.weights not found from the table user provided"):
-        cpu_session(plain / "fp32.tensor.onnx", 1, other)
-    with pytest.raises(BackendError, match="cannot load"):
-        from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
-
-        OnnxRuntimeCpu(plain / "fp32.tensor.onnx", 1, weights=other)
 
 
 @pytest.mark.parametrize("location", ["../plain/fp32.weights", "a/b", "/etc/x", "..", "a\\b"])

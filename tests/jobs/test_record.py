@@ -14,7 +14,7 @@ from inverter import Inverter, files, level, picture
 import maxim_deploy
 from maxim_deploy import VideoEncoding, __version__, restore_files, runtime
 from maxim_deploy.cli.run import run
-from maxim_deploy.jobs.record import NAME, Fingerprint
+from maxim_deploy.jobs.record import NAME, Fingerprint, ResumeRecord
 from maxim_deploy.runtime.info import result_settings
 
 
@@ -135,3 +135,15 @@ def test_a_restorer_of_a_bundle_resumes_what_the_command_has_done(
         assert statuses(restorer, names) == ["finished", "restored"]
     with maxim_deploy.load(demo_bundle) as restorer:
         assert statuses(restorer, names) == ["restored", "restored"]
+
+
+def test_a_record_that_is_a_link_is_an_error(tmp_path: Path) -> None:
+    """Somebody else who may write into the folder would choose what the next line goes into."""
+    (victim := tmp_path / "victim").write_text("mine\n")
+    (tmp_path / NAME).symlink_to(victim)
+    (result := tmp_path / "a.png").write_bytes(b"a")
+    with pytest.raises(OSError, match="is a symbolic link, remove it"):
+        ResumeRecord({"a": 1}).note(Fingerprint.of(result), [result])
+    with pytest.raises(OSError, match="is a symbolic link, remove it"):
+        ResumeRecord({"a": 1}).has(result, [result])
+    assert victim.read_text() == "mine\n"

@@ -69,6 +69,10 @@ class FakeContext(Reporting):
         self.shape = shape
         return True
 
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        self.hold_lock()
+        return {"image": self.shape, "restored": self.engine.trt.shape or self.shape}[name]
+
     def update_device_memory_size_for_shapes(self) -> int:
         self.hold_lock()
         return self.engine.size_of(self.shape)
@@ -156,6 +160,10 @@ class FakeEngine(Reporting):
     def get_tensor_mode(self, name: str) -> str:
         return {"image": "in", "restored": "out"}.get(name, "in")
 
+    def get_tensor_dtype(self, name: str) -> SimpleNamespace:
+        self.hold_lock()
+        return SimpleNamespace(name=self.trt.types.get(name, self.trt.types["image"]))
+
     def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
         return 256 * 256 * BYTES_PER_PIXEL
 
@@ -174,7 +182,7 @@ class FakeEngine(Reporting):
 def fake_module(api: FakeRuntime, version: str = "10.14.1") -> SimpleNamespace:
     """A module of either library; `engines` are those that were deserialized."""
     trt = SimpleNamespace(__version__=version, names=["image", "restored"], engines=[], refuses="")
-    trt.device = 0
+    trt.device, trt.types, trt.shape = 0, {"image": "UINT8"}, ()
 
     class Runtime(Reporting):
         def __init__(self, logger: object) -> None:

@@ -7,7 +7,8 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -102,22 +103,28 @@ def test_a_gpu_is_not_for_children():
 
 
 def test_onnxruntime_opens_its_session_again_in_a_child(tmp_path: Path):
-    checks: list[int] = []
+    opened: list[int] = []
     graph = tmp_path / "tiny.onnx"
     graph.write_bytes(TINY_GRAPH)
-    backend = OnnxRuntimeCpu(graph, 2, check=lambda: checks.append(os.getpid()))
+
+    @contextmanager
+    def source() -> Iterator[Path]:
+        opened.append(os.getpid())
+        yield graph
+
+    backend = OnnxRuntimeCpu(source, 2)
     restorer = restorer_of(backend, tile="off")
-    session, image = backend._session, np.ones((1, 3, 4, 4), np.float32)
+    parent, session, image = os.getpid(), backend._session, np.ones((1, 3, 4, 4), np.float32)
     expected = backend.run(image)
 
     def run() -> bool:
         arena_of_this_process().forget()
         same = (backend.run(image) == expected).all()
-        return bool(same) and backend._session is not session and checks == [os.getpid()]
+        return bool(same) and backend._session is not session and opened == [parent, os.getpid()]
 
     assert holds_in_a_child(run)
     assert backend._session is session
-    assert checks == []
+    assert opened == [parent]
     restorer.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -161,3 +162,40 @@ def test_a_process_that_ends_without_close(bundle, ending: str, kernels: bytes) 
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == (-signal.SIGKILL if ending == "killed" else 0), done.stderr
     assert kept(bundle) == kernels and not done.stderr
+
+
+def test_a_cache_of_somebody_elses_is_not_read(trt, bundle, tmp_path, monkeypatch, caplog) -> None:
+    """It comes with a bundle, whole and with a right hash, and would be run on the GPU."""
+    assert compiled(trt, bundle, b"kernels") == b""
+    monkeypatch.setenv("MAXIM_DEPLOY_CACHE", str(tmp_path / "another-user"))
+    assert compiled(trt, bundle, b"") == b""
+    assert "was written by somebody else; set aside" in caplog.text
+    key = tmp_path / "another-user" / "key"
+    assert key.stat().st_mode & 0o077 == 0 and len(key.read_bytes()) == 32
+
+
+def test_a_cache_of_an_older_version_is_not_read(trt, bundle) -> None:
+    assert compiled(trt, bundle, b"kernels") == b""
+    (path,) = (bundle.path / "engines" / "runtime-cache").iterdir()
+    header, _, payload = path.read_bytes().partition(b"\n")
+    facts = {key: fact for key, fact in json.loads(header).items() if key != "mac"}
+    path.write_bytes(json.dumps(facts).encode() + b"\n" + payload)
+    assert compiled(trt, bundle, b"") == b""
+
+
+def test_a_cache_that_is_a_link_is_neither_read_nor_written(trt, bundle, tmp_path, caplog) -> None:
+    assert compiled(trt, bundle, b"kernels") == b""
+    (path,) = (bundle.path / "engines" / "runtime-cache").iterdir()
+    (target := tmp_path / "target").write_bytes(before := path.read_bytes())
+    path.unlink()
+    path.symlink_to(target)
+    assert compiled(trt, bundle, b"others") == b""
+    assert "is a symbolic link" in caplog.text and target.read_bytes() == before
+
+
+def test_without_a_key_there_is_no_cache(trt, bundle, tmp_path, monkeypatch, caplog) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MAXIM_DEPLOY_CACHE", str(tmp_path / "file"))
+    backend = opened(bundle, "tensorrt-rtx")
+    backend.close()
+    assert "the runtime cache cannot be kept" in caplog.text and kept(bundle) == b""

@@ -104,10 +104,11 @@ def test_engines_run_what_they_take(bundle: Path, monkeypatch) -> None:
     opened: list[str] = []
 
     class Engine(Doubling):
-        def __init__(self, bundle, entry, cuda, *, stream) -> None:
+        def __init__(self, bundle, entry, cuda, *, stream, allow_host_code) -> None:
             super().__init__(io=entry.io)
             opened.append(entry.file)
             self.precision, self.stream = entry.precision, stream
+            assert not allow_host_code
 
     monkeypatch.setattr(Bundle, "mismatches", lambda *_: [])
     monkeypatch.setattr(request, "find_gpu", lambda _: Gpu("NVIDIA L4", "8.9", 1, "13.0"))

@@ -19,6 +19,7 @@ def entry(name: str, *specs: str, **values: object) -> EngineEntry:
     known = {
         **dict.fromkeys(EngineEntry.__dataclass_fields__, ""),
         **dict.fromkeys(["bytes", "parsed_layers", "layers", "optimization_level"], 1),
+        **dict.fromkeys(["identity", "sha256"], "0" * 64),
         **{key: {} for key in ["made_of", "runtime", "unknown"]},
         "stripped": False,
         "notes": [],

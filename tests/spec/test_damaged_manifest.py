@@ -170,11 +170,11 @@ def test_what_only_a_newer_version_says_is_kept(document: dict[str, Any], tmp_pa
 
     bundle = Bundle.open(tmp_path)
     first = bundle.manifest.engines[0]
-    engines = [replace(first, runtime={}), replace(first, identity="another", unknown={})]
+    engines = [replace(first, runtime={}), replace(first, identity="a" * 64, unknown={})]
     Bundle(tmp_path, replace(bundle.manifest, engines=engines)).write()
     newer["engines"] = [
         newer["engines"][0] | {"runtime": {}},
-        document["engines"][0] | {"identity": "another"},
+        document["engines"][0] | {"identity": "a" * 64},
     ]
     assert json.loads((tmp_path / "manifest.json").read_text()) == newer
 
@@ -199,3 +199,32 @@ def test_decoded() -> None:
     for kind, value in ((int, True), (int, 1.5), (float, "1"), (str | None, 3), (list[int], "12")):
         with pytest.raises(TypeError, match=f"it must be of type .*, not {value!r}"):
             decoded(kind, value)
+
+
+@pytest.mark.parametrize("place", [("engines", 0, "identity"), ("engines", 0, "sha256"),
+                                   ("files", "g.onnx", "sha256")])  # fmt: skip
+@pytest.mark.parametrize("value", ["../../../x", "A" * 64, "a" * 63, "a" * 64 + "\n", "é" * 64])
+def test_hashes_are_hexadecimal(tmp_path: Path, document: Any, place: Any, value: str) -> None:
+    """Files and locks are named after them."""
+    put(document, place, value)
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(BundleError, match="must be 64 hexadecimal digits, not"):
+        Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/b", "a\\b", "..", ".", ""])
+def test_files_are_bare_names(tmp_path: Path, document: Any, name: str) -> None:
+    document["files"][name] = {"sha256": "a" * 64, "bytes": 1}
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    for use_file in (Bundle.open(tmp_path).checked, Bundle.open(tmp_path).read):
+        with pytest.raises(BundleError, match="lists no file"):
+            use_file(name)
+
+
+def test_graphs_are_onnx_files(tmp_path: Path, document: Any) -> None:
+    """By the ending `.ort` ONNX Runtime reads a format of its own."""
+    document["graphs"][0]["file"] = "g.ort"
+    document["files"]["g.ort"] = document["files"]["g.onnx"]
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(BundleError, match=r"graph 'g\.ort' must end in \.onnx"):
+        Bundle.open(tmp_path)

@@ -72,3 +72,36 @@ def test_only_the_file_in_the_manifest_is_read(tmp_path: Path, location: str) ->
         bundle.checked_graph(entry)
     with pytest.raises(BundleError, match="expected all weights in the graph"):
         bundle.checked_graph(replace(entry, weights=None))
+
+
+def message(number: int, *parts: bytes) -> bytes:
+    """A short field that holds a message, or text, in protocol buffers' own bytes."""
+    content = b"".join(parts)
+    assert number < 16 and len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def located(*entry: bytes) -> bytes:
+    """A model with one initializer, whose external data have one entry."""
+    return message(7, message(5, message(13, *entry)))
+
+
+KEY, FINE, EVIL = message(1, b"location"), message(2, b"w"), message(2, b"evil")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        located(FINE, KEY, EVIL),  # the last value counts
+        located(EVIL, message(1, b"offset"), KEY),  # and the last key
+        located(KEY, FINE) + located(KEY, EVIL),  # graphs are merged
+        message(7, message(5, message(13, KEY, FINE), message(13, KEY, EVIL))),
+    ],
+)
+def test_what_a_parser_makes_of_repeated_fields_is_found(tmp_path: Path, model: bytes) -> None:
+    proto = onnx.ModelProto.FromString(model)
+    entries = [one for tensor in proto.graph.initializer for one in tensor.external_data]
+    found = {one.value for one in entries if one.key == "location"}
+    assert "evil" in found
+    (tmp_path / "g.onnx").write_bytes(model)
+    assert weights_files(tmp_path / "g.onnx") >= found

@@ -139,3 +139,17 @@ def test_a_file_of_a_bundle_names_the_folder_to_give(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(BundleError, match="a bundle is a folder$"):
         Bundle.open(tmp_path / "photo.jpg")
+
+
+def test_a_hash_goes_with_the_weights_beside_it(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(f'model = "deblurring-gopro"\nsha256 = "{"AB" * 32}"\n')
+    pinned = read_export_recipe(recipe)
+    assert pinned.sha256 == "ab" * 32
+    assert ExportRecipe(variant="S-3").over(pinned).sha256 == "ab" * 32
+    assert ExportRecipe(sha256="c" * 64).over(pinned).sha256 == "c" * 64
+    for other in (ExportRecipe("denoising-sidd"), ExportRecipe(checkpoint=Path("x.npz"))):
+        assert other.over(pinned).sha256 is None
+    recipe.write_text('sha256 = "abc"')
+    with pytest.raises(UsageError, match="sha256 must be 64 hexadecimal digits, not 'abc'"):
+        read_export_recipe(recipe)

@@ -143,14 +143,14 @@ def measure_graph(asked: ProfileRequest) -> Measured:
     bundle, have = asked.bundle, {(g.precision, g.io) for g in asked.bundle.manifest.graphs}
     form = asked.io or next((io for io in FORMS if (asked.precision, io) in have), FORMS[0])
     entry = bundle.graph(asked.precision, form)
-    trace = trace_graph(
-        bundle.checked_graph(entry),
-        random_image(asked.shape(form), form),
-        runs=asked.runs,
-        warmup=asked.warmup,
-        threads=asked.threads,
-        weights=bundle.weights_of(entry),
-    )
+    with bundle.private_graph(entry) as path:
+        trace = trace_graph(
+            path,
+            random_image(asked.shape(form), form),
+            runs=asked.runs,
+            warmup=asked.warmup,
+            threads=asked.threads,
+        )
     return Measured(trace.nodes, trace.wall_ms, trace.plain_ms, trace.library, "cpu", form)
 
 

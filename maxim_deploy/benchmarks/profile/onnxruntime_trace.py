@@ -21,7 +21,7 @@ from maxim_deploy.benchmarks.profile.attribution import sources_of
 from maxim_deploy.benchmarks.profile.profile import NodeTimes
 from maxim_deploy.benchmarks.timing import stopwatch
 from maxim_deploy.errors import BackendError
-from maxim_deploy.machine.onnxruntime import session_options, weights_given
+from maxim_deploy.machine.onnxruntime import session_options
 from maxim_deploy.spec.kinds import Source
 
 _NODE_SUFFIX = "_kernel_time"
@@ -52,17 +52,15 @@ def trace_graph(
     runs: int,
     warmup: int,
     threads: int | None,
-    weights: Path | None = None,
 ) -> Trace:
     """Run a graph with and without ONNX Runtime's profiler.
 
     Args:
-        graph: of either form.
+        graph: of either form, its weights beside it.
         image: input in the graph's form.
         runs: to keep of each.
         warmup: to pass over before.
         threads: within one operator; None for one per core.
-        weights: file of its weights, which may be a link; None for what lies beside the graph.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -70,11 +68,11 @@ def trace_graph(
     """
     ort = require("onnxruntime", "cpu")
     try:
-        source = _Source(ort, graph, weights, threads)
+        source = _Source(ort, graph, threads)
         plain_ms = _plain(source, image, warmup + runs)[warmup:]
         traced, executed = _traced(source, image, warmup + runs)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
-        raise BackendError(f"ONNX Runtime cannot profile {str(graph)!r}: {error}") from error
+        raise BackendError(f"ONNX Runtime cannot profile {graph.name!r}: {error}") from error
     exported = onnx.load(str(graph), load_external_data=False).graph
     kept = traced[warmup:]
     nodes = matched(kept, list(executed.node), sources_of(executed, exported))
@@ -127,7 +125,6 @@ class _Source(NamedTuple):
 
     ort: Any
     graph: Path
-    weights: Path | None
     threads: int | None
 
     def options(self) -> Any:
@@ -135,8 +132,7 @@ class _Source(NamedTuple):
 
     def session(self, options: Any) -> Any:
         providers = ["CPUExecutionProvider"]
-        with weights_given(options, self.graph, self.weights):
-            return self.ort.InferenceSession(str(self.graph), options, providers=providers)
+        return self.ort.InferenceSession(str(self.graph), options, providers=providers)
 
 
 def _plain(source: _Source, image: NDArray[Any], count: int) -> list[float]:
