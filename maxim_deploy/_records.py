@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from maxim_deploy._reading import load_json, read_bounded
 from maxim_deploy.errors import UsageError
 
 T = TypeVar("T")
 
-_FOREIGN = (AttributeError, KeyError, TypeError, ValueError)
-"""What `json.loads` and a caller's `take` raise for a line that is none of theirs."""
+_FOREIGN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What `load_json` and a caller's `take` raise for a line that is none of theirs."""
+
+_MOST_BYTES = 2**30
+"""Files that are only appended to grow for years; a line of a run has 300 bytes."""
 
 
 def append_lines(path: Path, records: Iterable[Any], *, durable: bool = False) -> None:
@@ -59,13 +63,13 @@ def read_lines(path: Path, what: str, take: Callable[[Any], T]) -> list[T]:
             number.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_bounded(path, _MOST_BYTES).splitlines()
     except OSError as error:
         raise UsageError(f"cannot read {what} from {str(path)!r}: {error}") from error
     taken = []
     for number, line in enumerate(lines, start=1):
         try:
-            taken += [take(json.loads(line))] if line else []
+            taken += [take(load_json(line))] if line else []
         except _FOREIGN as error:
             reason = error if isinstance(error, UsageError) else f"not a record: {error}"
             raise UsageError(f"{str(path)!r}, line {number}: {reason}") from error
@@ -79,9 +83,9 @@ def read_intact_lines(path: Path, take: Callable[[Any], T]) -> list[T]:
         OSError: the file cannot be read.
     """
     taken = []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+    for line in read_bounded(path, _MOST_BYTES).splitlines() if path.exists() else ():
         try:
-            taken.append(take(json.loads(line)))
+            taken.append(take(load_json(line)))
         except _FOREIGN:
             continue
     return taken

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 
 
 class MaximDeployError(Exception):
@@ -78,10 +79,19 @@ class OutOfMemoryError(BackendError, MemoryError):
     """A backend ran out of memory while it opened, or on one run; smaller runs may still fit."""
 
 
+_MOST_CHOICES, _LONGEST_WORD = 2000, 300
+"""Of a search for the nearest word, which takes the product of the lengths for each choice."""
+
+_MOST_SHOWN = 200
+"""Characters of a value in a message."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A ready " (did you mean 'x'?)" to put behind an unknown word, or an empty string."""
     # People mistype capitals most of all, and they would count as differences.
-    folded = {choice.casefold(): choice for choice in choices}
+    folded = {choice.casefold(): choice for choice in islice(choices, _MOST_CHOICES)}
+    if len(word) > _LONGEST_WORD:
+        return ""
     close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""
 
@@ -89,7 +99,14 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """The message for a name that is not among the known ones: the nearest of them, and all."""
     names = tuple(known)
-    return f"unknown {kind} {name!r}{nearest(str(name), names)}; known: {', '.join(names)}"
+    return f"unknown {kind} {shown(name)}{nearest(str(name), names)}; known: {', '.join(names)}"
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, cut in the middle where it is long."""
+    text = repr(value)
+    half = _MOST_SHOWN // 2
+    return text if len(text) <= _MOST_SHOWN else f"{text[:half]} ... {text[-half:]}"
 
 
 def some_of(items: Sequence[str], separator: str = ", ") -> str:

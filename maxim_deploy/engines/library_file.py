@@ -18,8 +18,13 @@ from pathlib import Path
 
 from maxim_deploy._files import atomic_file
 from maxim_deploy._progress import Progress
+from maxim_deploy._reading import load_json, read_bounded
+from maxim_deploy.errors import shown
 
 _MAX_HEADER = 4096
+
+_MOST_BYTES = 2**31
+"""Larger ones were made by no library."""
 
 
 class LibraryFile:
@@ -53,7 +58,7 @@ class LibraryFile:
             OSError: the file cannot be read or set aside.
         """
         try:
-            content = self.path.read_bytes()
+            content = read_bounded(self.path, _MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return b""
         # The payload may have line breaks: only the first one ends the header.
@@ -72,12 +77,12 @@ class LibraryFile:
 
     def _refused(self, line: bytes, payload: bytes) -> str:
         try:
-            header = json.loads(line)
+            header = load_json(line)
             if header["format"] != self._format:
-                return f"has format {header['format']!r}, not {self._format!r}"
+                return f"has format {shown(header['format'])}, not {self._format!r}"
             for key, ours in self._made_for.items():
                 if header[key] != ours:
-                    return f"is for {key} {header[key]!r}, not {ours!r}"
+                    return f"is for {key} {shown(header[key])}, not {ours!r}"
             if header["sha256"] != hashlib.sha256(payload).hexdigest():
                 return "is damaged (its hash differs)"
         except (ValueError, KeyError, TypeError):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from maxim_deploy._reading import load_json, read_bounded
 from maxim_deploy.errors import EngineError, some_of
 from maxim_deploy.machine.tensorrt import ParsedGraph, type_name
+from maxim_deploy.spec.decoding import decoded
 from maxim_deploy.spec.precision import LOW
 
 _BINDINGS = {"image": ("uint8", (-1, -1, -1, 3)), "tensor": ("float32", (-1, 3, -1, -1))}
@@ -112,12 +113,9 @@ def islands_of(table: Path) -> set[str]:
         EngineError: the file cannot be read as one.
     """
     try:
-        document = json.loads(table.read_text("utf-8"))
-        return {
-            node
-            for decision in document["decisions"]
-            if decision["type"] == "float32"
-            for node in decision["nodes"]
-        }
+        document = load_json(read_bounded(table))
+        decisions = decoded(list[dict[str, Any]], document["decisions"], "decisions")
+        islands = [one["nodes"] for one in decisions if one["type"] == "float32"]
+        return {node for nodes in islands for node in decoded(dict[str, Any], nodes, "nodes")}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise EngineError(f"cannot read the decision table {str(table)!r}: {error!r}") from error

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from maxim_deploy._reading import read_bounded
 from maxim_deploy.errors import UsageError
 from maxim_deploy.graph.files import load_graph
 from maxim_deploy.graph.precision.convert import low_precision
@@ -223,7 +224,7 @@ def _start_table(bundle: Bundle, precision: str) -> PrecisionTable | None:
     name = f"{precision}.table.json"
     if name not in bundle.manifest.files:
         return None
-    return PrecisionTable.from_json(bundle.checked(name).read_text("utf-8"))
+    return PrecisionTable.from_json(read_bounded(bundle.checked(name)).decode("utf-8"))
 
 
 def _picture(photo: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
