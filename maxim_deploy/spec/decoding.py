@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 from maxim_deploy._reading import check_depth, read_bounded
 from maxim_deploy.errors import UsageError, check_known, shown, unknown
@@ -118,11 +118,12 @@ def read_texts(key: str, value: Any) -> tuple[str, ...]:
 
 
 def decoded(kind: Any, value: Any, where: str = "it") -> Any:
-    """`value` as a `kind`: a dataclass, list, tuple, dict or union of such, or a plain type.
+    """`value` as a `kind`: a dataclass, `TypedDict`, list, tuple, dict, union, or a plain type.
 
     Args:
         kind: what it must be; a field that an object does not have takes its default. A dataclass
-            with a field `unknown` keeps there what it has no field for; others refuse it.
+            with a field `unknown` keeps there what it has no field for; others refuse it. A
+            `TypedDict` keeps other keys as they are.
         value: of what `json.loads` or `dataclasses.asdict` make.
         where: what to call the value in an error.
 
@@ -143,17 +144,34 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
         }
         kept = {"unknown": others} if others else {}
         return kind(**parts, **kept)  # type: ignore[operator]  # a class, not an instance
+    if is_typeddict(kind):
+        return _typed_dict(kind, value, where)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
         plain = next((one for one in arguments if one is type(value)), arguments[0])
         return decoded(plain, value, where)
     if origin in (list, tuple):
-        items = enumerate(_checked(list, list(value) if type(value) is tuple else value, where))
+        items = list(
+            enumerate(_checked(list, list(value) if type(value) is tuple else value, where))
+        )
+        if origin is tuple and arguments[-1] is not ... and len(items) != len(arguments):
+            raise TypeError(f"{where} must have {len(arguments)} items, not {len(items)}")
         return origin(decoded(arguments[0], item, f"{where}[{k}]") for k, item in items)
     if origin is dict:
         members = _checked(dict, value, where).items()
         return {name: decoded(arguments[1], x, f"{where}.{name}") for name, x in members}
     return value if kind is Any else _checked(kind, value, where)
+
+
+def _typed_dict(kind: Any, value: Any, where: str) -> dict[str, Any]:
+    members = _checked(dict, value, where)
+    types = get_type_hints(kind)
+    for name in kind.__required_keys__:
+        if name not in members:
+            raise TypeError(f"{where} has no {name!r}")
+    return {
+        name: decoded(types.get(name, Any), one, f"{where}.{name}") for name, one in members.items()
+    }
 
 
 def encoded(value: Any) -> dict[str, Any]:

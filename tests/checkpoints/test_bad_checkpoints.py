@@ -202,7 +202,6 @@ def test_listing_many_wrong_names_takes_no_minutes(weights, save_npz):
     start = time.perf_counter()
     text = message(path)
     assert text.count("unexpected: ") == 50
-    assert "  and 2" in text  # more than two hundred
     assert time.perf_counter() - start < 5
 
 
