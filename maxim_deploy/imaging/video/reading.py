@@ -19,13 +19,19 @@ from maxim_deploy.imaging.video.chroma import chroma_location_of
 from maxim_deploy.imaging.video.coding import coding_of, rgb_from_frame
 from maxim_deploy.imaging.video.demuxing import Demuxer
 from maxim_deploy.imaging.video.frame_data import carrier_of, data_of, side_data_of
-from maxim_deploy.imaging.video.names import IMAGE_BRANDS
+from maxim_deploy.imaging.video.names import DEMUXERS, IMAGE_BRANDS
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
     from av.container import InputContainer
 
 logger = logging.getLogger(__name__)
+
+_OPTIONS = {
+    # What is read is one file, and one of these; see `DEMUXERS`.
+    "format_whitelist": ",".join(DEMUXERS),
+    "protocol_whitelist": "file",
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,9 @@ class VideoReader:
         self.path, self.left_out = path, list[str]()
         try:
             # The prefix: a colon in a name would otherwise name a protocol.
-            self.container: InputContainer = av.open(f"file:{path}", metadata_errors="replace")
+            self.container: InputContainer = av.open(
+                f"file:{path}", metadata_errors="replace", options=_OPTIONS
+            )
         except MemoryError:
             raise
         except Exception as error:  # damaged files make PyAV raise more than libav's errors
