@@ -121,5 +121,6 @@ def check_known(kind: str, name: object, known: Collection[str]) -> None:
     Raises:
         UsageError: with the message of `unknown`.
     """
-    if name not in known:
+    # Compared one by one, for a list that a file has in place of a name has no hash.
+    if name not in tuple(known):
         raise UsageError(unknown(kind, name, known))

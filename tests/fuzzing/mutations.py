@@ -55,7 +55,9 @@ def _change(data: bytearray, at: int, chance: random.Random) -> None:
 
 def of_json(content: bytes, chance: random.Random) -> bytes:
     """One value of one line is another one, has gone, or lies in a thousand brackets."""
-    lines = content.decode().splitlines() if b"\n{" in content else [content.decode()]
+    text = content.decode()
+    is_list_of_lines = text.startswith("{") and "\n{" in text
+    lines = text.splitlines() if is_list_of_lines else [text]
     number = chance.randrange(len(lines))
     document = json.loads(lines[number])
     place = _place(document, chance)

@@ -133,7 +133,9 @@ def _bundle(folder: Path) -> Path:
         built=EngineRecord(build_seconds=1.5),
     )  # fmt: skip
     header = ExportRecord("", "2026-01-01T00:00:00+00:00", "maxim-export", {"numpy": "2"})
-    manifest = Manifest(**{**vars(Bundle.open(folder).manifest), "engines": [built], "export": header})
+    manifest = Manifest(
+        **{**vars(Bundle.open(folder).manifest), "engines": [built], "export": header}
+    )
     Bundle(folder, manifest).write()
     return folder
 
@@ -155,7 +157,12 @@ def _record_lines(_: Path) -> bytes:
         "fused_share": 0.5,
     }  # fmt: skip
     memory = {"size": [256, 256], "baseline_bytes": 1, "peak_bytes": 2, "bytes_per_pixel": 5.0}
-    both = {"cost": cost, "memory": memory, "bound": BOUND, "start": {"load_s": 1.0, "first_call_ms": 1.0}}
+    both = {
+        "cost": cost,
+        "memory": memory,
+        "bound": BOUND,
+        "start": {"load_s": 1.0, "first_call_ms": 1.0},
+    }
     load = {
         "mode": "closed", "callers": 1, "offered_per_s": None, "images_per_s": 1.0,
         "latency": record().timings["network"]["wall"],
@@ -243,7 +250,9 @@ def _read_scores(path: Path) -> None:
 
 
 def _trials(folder: Path) -> bytes:
-    append_lines(folder / "trials", [_line("ab", Trial({"lynx": 50.0})), _line("cd", Trial({"lynx": 1.0}))])
+    append_lines(
+        folder / "trials", [_line("ab", Trial({"lynx": 50.0})), _line("cd", Trial({"lynx": 1.0}))]
+    )
     return (folder / "trials").read_bytes()
 
 
@@ -301,7 +310,7 @@ _SUITE = b"""[quick]
 models = ["S-1", "demo-denoise", {features = 8, stages = 1}]
 backends = ["onnxruntime"]
 precisions = ["fp32", "fp16"]
-baselines = ["torch fp16", "literal"]
+baselines = ["torch fp16", "literal", "each"]
 sizes = ["64x64", "256x256"]
 batches = [1, 4]
 brackets = ["network"]

@@ -117,9 +117,13 @@ def _measured(reader: Reader, path: Path, tally: Tally, number: int) -> int:
 def _place_of(error: Exception) -> str:
     """The type, and the last line of ours or of a library's."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    ours = [one for one in traceback.extract_tb(error.__traceback__) if "maxim_deploy" in one.filename]
+    ours = [
+        one for one in traceback.extract_tb(error.__traceback__) if "maxim_deploy" in one.filename
+    ]
     where = ours[-1] if ours else last
-    return f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {str(error)[:100]}"
+    return (
+        f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {str(error)[:100]}"
+    )
 
 
 @contextlib.contextmanager
