@@ -7,6 +7,7 @@ traceback and exits with `exit_code`. Any other exception is a bug of ours.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
@@ -107,6 +108,22 @@ def shown(value: object) -> str:
     text = repr(value)
     half = _MOST_SHOWN // 2
     return text if len(text) <= _MOST_SHOWN else f"{text[:half]} ... {text[-half:]}"
+
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that move the cursor, end a line or change the direction of text."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Replace control characters by escapes such as `\x1b`, except those in `keep`."""
+    return _CONTROLS.sub(
+        lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text
+    )
+
+
+def quoted(name: object) -> str:
+    """A name of a file in quotes, in one line whatever is in it."""
+    return f"'{printable(str(name))}'"
 
 
 def some_of(items: Sequence[str], separator: str = ", ") -> str:

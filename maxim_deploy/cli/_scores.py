@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from maxim_deploy._records import append_lines, read_intact_lines
-from maxim_deploy.errors import ImageError
+from maxim_deploy.errors import ImageError, quoted
 from maxim_deploy.jobs.record import Fingerprint, digest_of
 from maxim_deploy.spec.decoding import decoded
 
@@ -50,7 +50,7 @@ class ScoreRecord:
             append_lines(path, [])  # it is told now if that cannot be done
             lines = read_intact_lines(path, _checked)
         except OSError as error:
-            raise ImageError(f"record '{path}' | {error.strerror}") from error
+            raise ImageError(f"record {quoted(path)} | {error.strerror}") from error
         self._lines = {line["name"]: line for line in lines if line["settings"] == self._settings}
 
     def score_of(self, name: str, files: dict[str, Path]) -> Score | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from maxim_deploy._files import sha256_of
 from maxim_deploy.checkpoints.archive import Archive, Header
-from maxim_deploy.errors import ImageError, UsageError, shown, some_of
+from maxim_deploy.errors import ImageError, UsageError, quoted, shown, some_of
 from maxim_deploy.imaging import to_unit
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.machine.memory import available_bytes
@@ -57,7 +57,9 @@ class StoredOutputs(Stage):
         outputs = self._ensemble if self_ensemble else self._outputs
         if sample.name not in outputs:
             what = "no ensemble of" if self_ensemble else "no"
-            raise ImageError(f"stored outputs '{self._path}' | have {what} picture {sample.name!r}")
+            raise ImageError(
+                f"stored outputs {quoted(self._path)} | have {what} picture {sample.name!r}"
+            )
         return to_unit(outputs[sample.name])
 
     def _arrays(self, archive: Archive) -> dict[str, NDArray[Any]]:
@@ -91,7 +93,7 @@ class StoredOutputs(Stage):
         )
 
     def _refused(self, why: str) -> ImageError:
-        return ImageError(f"stored outputs '{self._path}' | {why}")
+        return ImageError(f"stored outputs {quoted(self._path)} | {why}")
 
     def _named(self, images: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]:
         stem = self._path.stem
@@ -138,5 +140,5 @@ class Folder(Stage):
             ImageError: there is none.
         """
         if name not in self._files:
-            raise ImageError(f"folder '{self.name}' | has no picture {name!r}")
+            raise ImageError(f"folder {quoted(self.name)} | has no picture {name!r}")
         return self._files[name]

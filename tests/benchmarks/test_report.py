@@ -59,7 +59,8 @@ def record(subject: str = "onnxruntime", ms: float = 100.0, **changes: Any) -> R
         runner, "fp32", size, 1, 2, MACHINE,
         device="cpu", timings={"network": timing},
         memory={
-            "size": list(size), "baseline_bytes": 2**27, "peak_bytes": 2**29, "bytes_per_pixel": 5.0,
+            "size": list(size), "baseline_bytes": 2**27, "peak_bytes": 2**29,
+            "bytes_per_pixel": 5.0,
         },
     )  # fmt: skip
     return replace(made, **changes)

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from inverter import Inverter, files, picture
 
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._streams import printable
 from maxim_deploy.cli.group import commands
 from maxim_deploy.cli.shell import common_options
+from maxim_deploy.errors import printable
 
 NAMES = commands.list_commands(click.Context(commands))
 FULL = Path("/dev/full")

@@ -13,8 +13,8 @@ from typing import Any
 Mutation = Callable[[bytes, random.Random], bytes]
 
 _VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 1.5, 2**31, 10**30, 10**400, float("inf"), float("nan"), "", "x", "\0\n\x1b[2J",
-    "\ud800", "../../etc", [], {}, [[]], [None], {"": None}, "y" * 5000, [0] * 2000,
+    None, True, 0, -1, 1.5, 2**31, 10**30, 10**400, float("inf"), float("nan"), "", "x",
+    "\0\n\x1b[2J", "\ud800", "../../etc", [], {}, [[]], [None], {"": None}, "y" * 5000, [0] * 2000,
 )  # fmt: skip
 """That take the place of one in a text."""
 

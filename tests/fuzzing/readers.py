@@ -302,7 +302,7 @@ def _read_acceptance(path: Path) -> None:
 
 
 def _graph(folder: Path) -> bytes:
-    bundles.write_graph(folder / "honest", "a.weights", "b.weights", inside=True)
+    bundles.write_graph(folder / "honest", "a.weights", inside=True)
     return (folder / "honest").read_bytes()
 
 
@@ -352,8 +352,12 @@ def _picture(name: str, suffix: str, kind: str, **options: Any) -> Reader:
 _ALL = (
     Reader("npz", ".npz", _npz, read_checkpoint, _zipped, is_slow=True),
     Reader("safetensors", ".safetensors", _safetensors, read_checkpoint, of_bytes),
-    Reader("pytorch", ".pt", partial(_pytorch, is_zip=True), read_checkpoint, _zipped, is_slow=True),
-    Reader("legacy", ".pth", partial(_pytorch, is_zip=False), read_checkpoint, of_bytes, is_slow=True),
+    Reader(
+        "pytorch", ".pt", partial(_pytorch, is_zip=True), read_checkpoint, _zipped, is_slow=True
+    ),
+    Reader(
+        "legacy", ".pth", partial(_pytorch, is_zip=False), read_checkpoint, of_bytes, is_slow=True
+    ),
     _picture("png", ".png", "PNG"),
     _picture("jpeg", ".jpg", "JPEG", quality=80),
     _picture("webp", ".webp", "WEBP"),
@@ -366,22 +370,31 @@ _ALL = (
     Reader("deep png", ".png", partial(_deep, suffix=".png"), _read_image, of_bytes),
     Reader("deep tiff", ".tif", partial(_deep, suffix=".tif"), _read_image, of_bytes),
     Reader(
-        "tiles", ".tif", partial(_deep, suffix=".tif", tile=(16, 16), compression="zlib"),
-        _read_image, of_bytes,
+        "tiles",
+        ".tif",
+        partial(_deep, suffix=".tif", tile=(16, 16), compression="zlib"),
+        _read_image,
+        of_bytes,
     ),
     Reader("mp4", ".mp4", partial(_video, suffix=".mp4"), _read_video, of_bytes, is_slow=True),
     Reader("mkv", ".mkv", partial(_video, suffix=".mkv"), _read_video, of_bytes, is_slow=True),
     Reader(
-        "avi", ".avi", partial(_video, suffix=".avi", codec="mpeg4", sound=False), _read_video,
-        of_bytes, is_slow=True,
+        "avi",
+        ".avi",
+        partial(_video, suffix=".avi", codec="mpeg4", sound=False),
+        _read_video,
+        of_bytes,
+        is_slow=True,
     ),
     Reader("ts", ".ts", partial(_video, suffix=".ts"), _read_video, of_bytes, is_slow=True),
     _json(
-        "manifest", lambda folder: (_bundle(folder) / "manifest.json").read_bytes(),
+        "manifest",
+        lambda folder: (_bundle(folder) / "manifest.json").read_bytes(),
         partial(_read_bundle, name="manifest.json"),
     ),
     _json(
-        "export record", lambda folder: (_bundle(folder) / "export.json").read_bytes(),
+        "export record",
+        lambda folder: (_bundle(folder) / "export.json").read_bytes(),
         partial(_read_bundle, name="export.json"),
     ),
     _json("table", _table, _read_table),
@@ -398,8 +411,12 @@ _ALL = (
     _json("scores", _scores, _read_scores, never_raises=True),
     _json("trials", _trials, _read_trials, never_raises=True),
     _json("layers", _layers, _read_layers, never_raises=True),
-    Reader("cache", ".cache", _cache, lambda path: _library(path).read(), of_bytes, never_raises=True),
-    Reader("graph", ".onnx", _graph, lambda path: weights_in(path, None, "export it"), of_bytes),
-)  # fmt: skip
+    Reader(
+        "cache", ".cache", _cache, lambda path: _library(path).read(), of_bytes, never_raises=True
+    ),
+    Reader(
+        "graph", ".onnx", _graph, lambda path: weights_in(path, "a.weights", "export it"), of_bytes
+    ),
+)
 
 READERS = {reader.name: reader for reader in _ALL}

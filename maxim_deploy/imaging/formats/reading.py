@@ -43,8 +43,8 @@ def contents_of(kind: str, file: BinaryIO) -> Contents:
         ) from error
     if found.frames > 1:
         raise ImageError(
-            f"has {found.frames} frames{' or more' * (kind in _NOT_COUNTED)}, of which all but one would "
-            "be dropped | "
+            f"has {found.frames} frames{' or more' * (kind in _NOT_COUNTED)}, of which all "
+            "but one would be dropped | "
             "split it into files of one frame each"
         )
     if found.bits > 8 and not (found.bits == 16 and kind in WITH_16_BITS):

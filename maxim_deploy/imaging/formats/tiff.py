@@ -69,13 +69,9 @@ def contents(file: BinaryIO) -> Contents:
     decode = partial(_sixteen_bits, file, tags) if bits == 16 else partial(_eight_bits, file)
     found = Contents("TIFF", height, width, decode, bits)
     found.orientation = tags.number(exif.ORIENTATION, 0) or None
-    others = 0
-    for others, page in enumerate(pages, start=1):
-        # One more picture is one too many: whatever follows is not looked at.
-        if not _Tags(page, header.order).number(_SUBFILE, 0) & (_REDUCED | _MASK):
-            found.frames = 2
-            break
-    found.left_out = list(_left_out(tags, others))
+    kinds = [_Tags(page, header.order).number(_SUBFILE, 0) for page in pages]
+    found.frames = 1 + sum(not kind & (_REDUCED | _MASK) for kind in kinds)
+    found.left_out = list(_left_out(tags, len(kinds)))
     found.icc_profile = tags.data(Tag.ICC)
     found.exif = exif.exif_from_directory(file, header, first)
     found.metadata = Metadata(
@@ -87,6 +83,7 @@ def contents(file: BinaryIO) -> Contents:
 
 
 def _pages(file: BinaryIO, header: Header) -> Iterator[Entries]:
+    """The first directory and those that follow, up to that of a second picture."""
     seen: set[int] = set()
     offset = header.first
     while offset and offset not in seen:
@@ -100,6 +97,10 @@ def _pages(file: BinaryIO, header: Header) -> Iterator[Entries]:
                 raise
             return  # an end that is damaged
         yield entries
+        # One more picture is one too many: whatever follows is not looked at.
+        is_picture = not _Tags(entries, header.order).number(_SUBFILE, 0) & (_REDUCED | _MASK)
+        if is_picture and len(seen) > 1:
+            return
     if not seen:
         raise ValueError("there is no directory")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import UsageError, nearest, quoted
 from maxim_deploy.imaging.files import INPUT_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset(
@@ -107,6 +107,6 @@ def check_video_output(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in CONTAINERS:
         raise UsageError(
-            f"output '{path}' | suffix {suffix!r}{nearest(suffix, CONTAINERS)} | "
+            f"output {quoted(path)} | suffix {suffix!r}{nearest(suffix, CONTAINERS)} | "
             f"videos are written as {', '.join(CONTAINERS)}"
         )

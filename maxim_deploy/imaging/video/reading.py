@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import VideoError
+from maxim_deploy.errors import VideoError, quoted
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.files import check_input_file
 from maxim_deploy.imaging.orientation import orientation_from_matrix
@@ -228,7 +228,7 @@ class VideoReader:
         return max(pts, last + 1)
 
     def _failure(self, why: str) -> VideoError:
-        return VideoError(f"video '{self.path}' | {why}")
+        return VideoError(f"video {quoted(self.path)} | {why}")
 
 
 def _is_cover(stream: VideoStream) -> bool:
