@@ -10,6 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+from maxim_deploy.benchmarks.suite import BRACKETS
+from maxim_deploy.errors import shown
+
 _LARGEST = 2.0**60
 """No measurement is larger; what is breaks the arithmetic and the axes behind it."""
 
@@ -122,6 +125,12 @@ class Noise(TypedDict, total=False):
     handoff_before_ns: list[float] | None
 
 
+class Gpu(TypedDict):
+    """Of the GPU only what is needed to name it."""
+
+    name: str
+
+
 class _Environment(TypedDict):
     cpu: str | None
     cpus: int
@@ -138,7 +147,7 @@ class Environment(_Environment, total=False):
     os: str
     python: str
     busy: float | None
-    gpu: dict[str, Any] | None
+    gpu: Gpu | None
 
 
 FIELDS: dict[str, Any] = {
@@ -195,9 +204,11 @@ def check_times(timings: Mapping[str, Any]) -> None:
     """Look at what ratios are made of.
 
     Raises:
-        ValueError: there is no round, a round without a run, or a time that is not positive.
+        ValueError: an unknown bracket, no round, a round without a run, or no positive time.
     """
     for bracket, timing in timings.items():
+        if bracket not in BRACKETS:
+            raise ValueError(f"timings has {shown(bracket)}; expected {', '.join(BRACKETS)}")
         rounds = timing["rounds_ms"]
         if not rounds or not all(rounds):
             raise ValueError(f"timings.{bracket}.rounds_ms must have rounds, each with a run")

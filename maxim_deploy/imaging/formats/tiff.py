@@ -106,10 +106,11 @@ def _pages(file: BinaryIO, header: Header) -> Iterator[Entries]:
 
 
 def _check_layout(tags: _Tags, height: int, width: int) -> None:
-    """Refuse channels and tiles for which a decoder would take more memory than for the picture.
+    """Refuse what a decoder would take more memory or time for than for the picture.
 
     Raises:
-        ImageError: there are more channels, or larger tiles, than any picture has.
+        ImageError: there are more channels, or larger tiles, than any picture has, or fewer tiles
+            or strips than the picture needs.
     """
     if (samples := tags.number(Tag.SAMPLES, 1)) > _MOST_SAMPLES:
         raise ImageError(f"has {samples} samples per pixel | up to {_MOST_SAMPLES} are read")
@@ -120,6 +121,12 @@ def _check_layout(tags: _Tags, height: int, width: int) -> None:
             f"has tiles of {tile[0]}x{tile[1]} in a picture of {height}x{width} pixels: it is "
             "damaged | save it again"
         )
+    if 0 not in tile:
+        needed = -(-height // tile[0]) * -(-width // tile[1])
+    else:
+        needed = -(-height // (tags.number(Tag.ROWS, height) or 1))
+    if needed > max(tags.count(Tag.TILE_OFFSETS), tags.count(Tag.OFFSETS), 1):
+        raise ImageError("cannot be read: parts of its pixels are missing")
 
 
 class _Tags:
@@ -133,6 +140,9 @@ class _Tags:
 
     def number(self, tag: int, default: int) -> int:
         return next(iter(self.numbers(tag)), default)
+
+    def count(self, tag: int) -> int:
+        return self.entries[tag].count if tag in self.entries else 0
 
     def data(self, tag: int) -> bytes | None:
         return self.entries[tag].value or None if tag in self.entries else None

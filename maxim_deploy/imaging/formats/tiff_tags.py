@@ -20,6 +20,7 @@ class Tag(IntEnum):
     PREDICTOR = 317
     TILE_WIDTH = 322
     TILE_LENGTH = 323
+    TILE_OFFSETS = 324
     EXTRA = 338
     FORMAT = 339
     XMP = 700

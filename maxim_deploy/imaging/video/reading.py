@@ -90,7 +90,8 @@ class VideoReader:
             self.container: InputContainer = av.open(
                 f"file:{path}", metadata_errors="replace", options=_OPTIONS
             )
-        except MemoryError:
+        except MemoryError as error:
+            self._blame_file(error)
             raise
         except Exception as error:  # damaged files make PyAV raise more than libav's errors
             raise self._failure(
@@ -103,7 +104,7 @@ class VideoReader:
         # file that cannot be kept should fail before the network works.
         self._demuxer = Demuxer(self.container, self.stream, path, self.leave_out)
         self._decoded = self._demuxer.frames()
-        self._first = next(self._decoded, None)
+        self._first = self._next()
         if self._first is None:
             raise self._failure(self.damage or "has no frames")
         self._learn_from(self._first[0])
@@ -186,7 +187,7 @@ class VideoReader:
             rgb = self._upright(frame)
             yield Frame(rgb, pts, frame.duration, frozenset(data), carrier_of(frame), others)
             last = pts
-            following = next(self._decoded, None)
+            following = self._next()
             if following is None:
                 return
             frame, others = following
@@ -201,6 +202,20 @@ class VideoReader:
         # The generator reads from the container, so it is closed first.
         self._decoded.close()
         self.container.close()
+
+    def _next(self) -> tuple[VideoFrame, list[Packet[Any]]] | None:
+        try:
+            return next(self._decoded, None)
+        except MemoryError as error:
+            self._blame_file(error)
+            raise
+
+    def _blame_file(self, error: MemoryError) -> None:
+        """Raise `VideoError` where it is libav's own: the file may claim any size."""
+        if isinstance(error, require("av", "video").FFmpegError):
+            raise self._failure(
+                "needs more memory than libav can get: it is damaged, or too large for this machine"
+            ) from error
 
     def _upright(self, frame: VideoFrame) -> Pixels:
         # One file holds one size and one pixel format; the rest of this source cannot follow.
