@@ -166,8 +166,8 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
 def _typed_dict(kind: Any, value: Any, where: str) -> dict[str, Any]:
     members = _checked(dict, value, where)
     types = get_type_hints(kind)
-    for name in kind.__required_keys__:
-        if name not in members:
+    for name in types:  # of the keys themselves, which are a set, a message would take any
+        if name in kind.__required_keys__ and name not in members:
             raise TypeError(f"{where} has no {name!r}")
     return {
         name: decoded(types.get(name, Any), one, f"{where}.{name}") for name, one in members.items()
