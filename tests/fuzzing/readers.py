@@ -401,7 +401,8 @@ _ALL = (
     _json("islands", _table, islands_of),
     Reader("recipe", ".toml", lambda _: _RECIPE, read_export_recipe, _toml),
     Reader("engine recipe", ".toml", lambda _: _ENGINE, _read_engine, _toml),
-    Reader("suite", ".toml", lambda _: _SUITE, read_suite, _toml),
+    # It asks PyTorch for the names of rewrites.
+    Reader("suite", ".toml", lambda _: _SUITE, read_suite, _toml, is_slow=True),
     _json("records", _record_lines, _read_records),
     _json("report", _record_lines, _draw_records, is_slow=True),
     _json("parity", lambda _: json.dumps(_PARITY).encode() + b"\n", _read_parity),

@@ -8,7 +8,7 @@ import pytest
 from fuzzing.readers import READERS
 from fuzzing.runs import Reader, run
 
-QUICK, MANY = 60, 2000
+QUICK, MANY = 100, 2000
 
 pytest.importorskip("av")
 pytest.importorskip("imagecodecs")
