@@ -125,3 +125,21 @@ def test_a_list_of_files_is_no_video(tmp_path: Path, text: str) -> None:
         with pytest.raises(VideoError, match="is no video"):
             VideoReader(path)
         assert time.perf_counter() - start < 5
+
+
+def test_memory_that_a_damaged_video_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    av = pytest.importorskip("av")
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    error: Exception = av.error.MemoryError(12, "Cannot allocate memory")
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(av, "open", fails)
+    with pytest.raises(VideoError, match="needs more memory than libav can get"):
+        VideoReader(tmp_path / "a.mp4")
+    error = MemoryError()  # of this machine, which callers may answer to
+    with pytest.raises(MemoryError):
+        VideoReader(tmp_path / "a.mp4")
