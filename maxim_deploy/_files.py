@@ -11,7 +11,6 @@ results elsewhere. With `follow=False`, for files that no user names, the link i
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import logging
@@ -25,19 +24,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from maxim_deploy._locks import NO_FOLLOW, Lock
+from maxim_deploy._locks import Lock
 
 logger = logging.getLogger(__name__)
-
-
-def opens_no_link(path: str, flags: int) -> int:
-    """An `opener` of `open` for files that no user names: a symbolic link there is an OSError."""
-    try:
-        return os.open(path, flags | NO_FOLLOW, 0o666)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EMLINK):
-            raise
-        raise OSError(error.errno, "is a symbolic link, remove it", path) from error
 
 
 def sha256_of(path: Path) -> str:

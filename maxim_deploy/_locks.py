@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from maxim_deploy._reading import NO_FOLLOW
+
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-
-NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-"""Of `os.open`: refuse a symbolic link. Windows has none that others could put here."""
 
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0)
 """Of `os.open`: a pipe that nobody writes to is no reason to wait."""

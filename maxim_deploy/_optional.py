@@ -37,7 +37,8 @@ def require(module: str, extra: str) -> ModuleType:
     Nothing is set for a module that an application has imported already.
 
     Raises:
-        MissingDependencyError: it is not installed; the message is the pip line for `extra`.
+        MissingDependencyError: it is not installed, or cannot be imported; the message is the pip
+            line for `extra`.
     """
     library = module.partition(".")[0]
     if library in ENVIRONMENT and library not in sys.modules:
@@ -49,6 +50,12 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name is None or error.name.split(".")[0] != library:
             raise
         raise not_installed(module, extra) from error
+    # A library of the system that is missing or too old: of what type depends on the module.
+    except Exception as error:
+        raise MissingDependencyError(
+            f"{module} is installed, and importing it fails ({type(error).__name__}: {error}); "
+            f"run: pip install --force-reinstall 'maxim-deploy[{extra}]'"
+        ) from error
 
 
 def require_extra(extra: str) -> None:

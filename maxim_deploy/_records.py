@@ -13,13 +13,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from maxim_deploy._files import opens_no_link, sync_folder
+from maxim_deploy._files import sync_folder
+from maxim_deploy._reading import load_json, opens_no_link, read_bounded
 from maxim_deploy.errors import UsageError
 
 T = TypeVar("T")
 
-_FOREIGN = (AttributeError, KeyError, TypeError, ValueError)
-"""What `json.loads` and a caller's `take` raise for a line that is none of theirs."""
+_FOREIGN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What `load_json` and a caller's `take` raise for a line that is none of theirs."""
+
+_MOST_BYTES = 2**30
+"""Files that are only appended to grow for years; a line of a run has 300 bytes."""
 
 
 def append_lines(
@@ -64,13 +68,13 @@ def read_lines(path: Path, what: str, take: Callable[[Any], T]) -> list[T]:
             number.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_bounded(path, _MOST_BYTES).splitlines()
     except OSError as error:
         raise UsageError(f"cannot read {what} from {str(path)!r}: {error}") from error
     taken = []
     for number, line in enumerate(lines, start=1):
         try:
-            taken += [take(json.loads(line))] if line else []
+            taken += [take(load_json(line))] if line else []
         except _FOREIGN as error:
             reason = error if isinstance(error, UsageError) else f"not a record: {error}"
             raise UsageError(f"{str(path)!r}, line {number}: {reason}") from error
@@ -84,14 +88,13 @@ def read_intact_lines(path: Path, take: Callable[[Any], T], *, follow: bool = Tr
         OSError: the file cannot be read, or is a symbolic link that is not to be followed.
     """
     try:
-        with open(path, "rb", opener=None if follow else opens_no_link) as file:
-            lines = file.read().splitlines()
+        lines = read_bounded(path, _MOST_BYTES, follow=follow).splitlines()
     except FileNotFoundError:
         return []
     taken = []
     for line in lines:
         try:
-            taken.append(take(json.loads(line)))
+            taken.append(take(load_json(line)))
         except _FOREIGN:
             continue
     return taken

@@ -7,7 +7,9 @@ traceback and exits with `exit_code`. Any other exception is a bug of ours.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 
 
 class MaximDeployError(Exception):
@@ -78,10 +80,19 @@ class OutOfMemoryError(BackendError, MemoryError):
     """A backend ran out of memory while it opened, or on one run; smaller runs may still fit."""
 
 
+_MOST_CHOICES, _LONGEST_WORD = 2000, 300
+"""Of a search for the nearest word, which takes the product of the lengths for each choice."""
+
+_MOST_SHOWN = 200
+"""Characters of a value in a message."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A ready " (did you mean 'x'?)" to put behind an unknown word, or an empty string."""
     # People mistype capitals most of all, and they would count as differences.
-    folded = {choice.casefold(): choice for choice in choices}
+    folded = {choice.casefold(): choice for choice in islice(choices, _MOST_CHOICES)}
+    if len(word) > _LONGEST_WORD:
+        return ""
     close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""
 
@@ -89,7 +100,30 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """The message for a name that is not among the known ones: the nearest of them, and all."""
     names = tuple(known)
-    return f"unknown {kind} {name!r}{nearest(str(name), names)}; known: {', '.join(names)}"
+    return f"unknown {kind} {shown(name)}{nearest(str(name), names)}; known: {', '.join(names)}"
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, cut in the middle where it is long."""
+    text = repr(value)
+    half = _MOST_SHOWN // 2
+    return text if len(text) <= _MOST_SHOWN else f"{text[:half]} ... {text[-half:]}"
+
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that move the cursor, end a line or change the direction of text."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Replace control characters by escapes such as `\x1b`, except those in `keep`."""
+    return _CONTROLS.sub(
+        lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text
+    )
+
+
+def quoted(name: object) -> str:
+    """A name of a file in quotes, in one line whatever is in it."""
+    return f"'{printable(str(name))}'"
 
 
 def some_of(items: Sequence[str], separator: str = ", ") -> str:
@@ -104,5 +138,6 @@ def check_known(kind: str, name: object, known: Collection[str]) -> None:
     Raises:
         UsageError: with the message of `unknown`.
     """
-    if name not in known:
+    # Compared one by one, for a list that a file has in place of a name has no hash.
+    if name not in tuple(known):
         raise UsageError(unknown(kind, name, known))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy._files import write_text
+from maxim_deploy._reading import load_json, read_bounded
 from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.decoding import decoded, encoded
 
@@ -95,7 +96,7 @@ def read_record(path: Path) -> Record:
         UsageError: it cannot be read, or is of another format.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = load_json(read_bounded(path))
         if content.get("format") != FORMAT:
             raise UsageError(f"record {str(path)!r} | format {content.get('format')} | expected 1")
         record: Record = decoded(Record, content)

@@ -25,11 +25,11 @@ from maxim_deploy.accept.record import FAILED, NOT_RUN, PASSED, Outcome, Record,
 from maxim_deploy.accept.step import Setting
 from maxim_deploy.errors import BundleError
 from maxim_deploy.machine.facts import environment
-from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.gpu import find_gpu, no_gpu
 from maxim_deploy.machine.processes import how_it_ended, python_process
 from maxim_deploy.runtime.doctor import verdict_from_process
 from maxim_deploy.runtime.registry import BACKENDS, BackendSpec
-from maxim_deploy.runtime.verdict import NO_GPU, PIP_LINE, Verdict
+from maxim_deploy.runtime.verdict import PIP_LINE, Verdict
 from maxim_deploy.spec.manifest import Bundle
 
 FAREWELL_S = 10.0
@@ -59,7 +59,7 @@ class Machine:
         if step.gpus == 0:
             return None if verdict.builds_engines or self.gpus else verdict.reason
         if spec.is_on_gpu and self.gpus == 0:
-            return NO_GPU
+            return no_gpu()
         if spec.is_on_gpu and self.gpus < step.gpus:
             return f"there is {self.gpus} GPU here, it needs {step.gpus}"
         return None

@@ -46,8 +46,8 @@ Fields, units in their names; None where something was not measured:
   the run; the state of the GPU after the timing as `gpu_after`
 
 Committed records of schema 1 were converted: one run per round, of the network in float32, and the
-rest after each turn as `pause_s` in `noise`. Not checked on reading: that lines of one run belong
-together.
+rest after each turn as `pause_s` in `noise`. A reader checks types (`record_types` declares them),
+that numbers are finite and times positive. Not checked: that lines of one run belong together.
 """
 
 from __future__ import annotations
@@ -57,10 +57,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_type_hints
 
 from maxim_deploy._records import append_lines, read_lines
-from maxim_deploy.errors import UsageError
+from maxim_deploy.benchmarks.record_types import FIELDS, check_numbers, check_times
+from maxim_deploy.errors import UsageError, shown, unknown
+from maxim_deploy.spec.decoding import decoded
 from maxim_deploy.spec.precision import FULL
 
 SCHEMA = 2
@@ -154,7 +156,18 @@ def read_records(path: Path) -> list[Record]:
     return read_lines(path, "records", _record)
 
 
-def _record(fields: dict[str, Any]) -> Record:
-    if fields.get("schema", SCHEMA) != SCHEMA:
-        raise UsageError(f"schema {fields['schema']}, this version reads {SCHEMA}")
-    return Record(**fields | {"size": tuple(fields["size"])})
+def _record(members: dict[str, Any]) -> Record:
+    if members.get("schema", SCHEMA) != SCHEMA:
+        raise UsageError(f"schema {shown(members['schema'])}, this version reads {SCHEMA}")
+    if others := members.keys() - _TYPES.keys():
+        raise UsageError(unknown("key", min(others), _TYPES))
+    check_numbers(members, "record")
+    record = Record(**{name: decoded(_TYPES[name], value, name) for name, value in members.items()})
+    check_times(record.timings)
+    sizes = [record.size, *([record.memory["size"]] if record.memory else [])]
+    if any(len(size) != 2 or min(size) < 1 for size in sizes) or record.batch < 1:
+        raise ValueError("sizes must be two positive integers, and the batch positive")
+    return record
+
+
+_TYPES = get_type_hints(Record) | FIELDS

@@ -21,7 +21,7 @@ from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.workload import input_shape
 from maxim_deploy.errors import BackendError, EngineError, MaximDeployError, UsageError
 from maxim_deploy.machine.facts import machine_of
-from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.gpu import find_gpu, no_gpu
 from maxim_deploy.runtime.registry import automatic_backends, backend_named
 from maxim_deploy.runtime.request import FORMS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
@@ -181,7 +181,7 @@ class SuiteRun:
     def _with_engine(self, subject: Subject, bundle: Bundle) -> Bundle:
         """The bundle with an engine for the plan's profiles."""
         if find_gpu() is None:
-            raise BackendError("there is no NVIDIA GPU or no driver here")
+            raise BackendError(no_gpu())
         from maxim_deploy.engines.engine_file import BuildOptions
         from maxim_deploy.engines.store import add_engine
 

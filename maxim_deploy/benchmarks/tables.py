@@ -11,12 +11,14 @@ from typing import Any
 from maxim_deploy.benchmarks.records import Record, read_records
 from maxim_deploy.benchmarks.suite import BRACKETS
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS, ratio
+from maxim_deploy.errors import printable
 from maxim_deploy.imaging import Padding
 from maxim_deploy.machine.facts import machine_of
 
 ANCHORS = ("torch", "literal")
 """Subjects, in float32, whose speed the others' is given in."""
 
+_BAR = "\\|"
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 LEGEND = f"""\
@@ -180,7 +182,7 @@ def _method(records: Sequence[Record]) -> str:
     )
     ns = next((record.handoff_ns for record in timed if record.handoff_ns), None)
     handoff = f" {ns:.0f} ns from one processor to the next." if ns else ""
-    return (
+    return printable(
         f"**{first.suite}**, {first.model}: {first.architecture}; {threads}, "
         f"{_range(rounds)} rounds. {machine_of(machine)}, load {machine['load_average_1m']} "
         f"before.{at_most}{handoff} {libraries}; {first.created}, commit {machine['commit']}."
@@ -193,7 +195,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
     for record in records:
         what = f"{record.label} {_size_of(record)}"
         for text in [*record.warnings, *(f"failed: {reason}" for reason in record.failures)]:
-            line = text.replace("\n", " ")
+            line = printable(text.replace("\n", " "))
             found.setdefault(_NUMBER.sub("0", line), {})[what] = line
     return [
         f"- {'all' if len(texts) == len(records) > 1 else ', '.join(texts)}: "
@@ -236,7 +238,8 @@ def _range(numbers: set[int] | set[float]) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    # A name from a file must end neither its cell nor its line.
+    return f"| {' | '.join(printable(cell).replace('|', _BAR) for cell in cells)} |"
 
 
 def _size(size: Sequence[int]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 
-from maxim_deploy.errors import CheckpointError, UsageError, nearest
-from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.errors import CheckpointError, UsageError, nearest, shown
+from maxim_deploy.spec.architecture import VARIANTS, Architecture
 
 
 def architecture_from_shapes(
@@ -33,16 +34,31 @@ def architecture_from_shapes(
         )
     name = in_file(key)
     if len(shapes[key]) != 1:
-        raise CheckpointError(f"{name!r} has shape {shapes[key]}; expected one axis, (features,)")
+        raise CheckpointError(
+            f"{name!r} has shape {shown(shapes[key])}; expected one axis, (features,)"
+        )
     try:
-        return Architecture(
+        found = Architecture(
             features=shapes[key][0],
             stages=_count(shapes, "stage_", "_"),
             groups=_count(shapes, "stage_0_encoder_block_0/SplitHeadMultiAxisGmlpLayer_", "/"),
             bottleneck_blocks=_count(shapes, "stage_0_global_block_", "/"),
         )
     except UsageError as error:
-        raise CheckpointError(f"{name!r} has shape {shapes[key]}: {error}") from error
+        raise CheckpointError(f"{name!r} has shape {shown(shapes[key])}: {error}") from error
+    for field, most in _MOST.items():
+        if getattr(found, field) > most:
+            raise CheckpointError(
+                f"this is no MAXIM that is known: {found}; expected at most {most} {field}"
+            )
+    return found
+
+
+_MOST = {
+    field.name: 2 * max(getattr(known, field.name) for known in VARIANTS.values())
+    for field in fields(Architecture)
+}
+"""Twice the largest network that we know: a list of what a larger one lacks would take minutes."""
 
 
 def _count(paths: Iterable[str], before: str, after: str) -> int:

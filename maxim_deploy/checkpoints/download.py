@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 
 from maxim_deploy._files import (
     make_folder,
-    opens_no_link,
     replace_durably,
     sha256_of,
     write_text,
 )
 from maxim_deploy._optional import require
+from maxim_deploy._reading import opens_no_link
 from maxim_deploy.checkpoints.transfer import ByteProgress, check_stated, fetch
 from maxim_deploy.errors import DownloadError
 from maxim_deploy.machine.cache import CACHE_VARIABLE, cache_folder, not_for_everybody

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,24 +10,27 @@ import numpy as np
 import numpy.typing as npt
 
 from maxim_deploy.checkpoints.selection import Selection
-from maxim_deploy.errors import CheckpointError
+from maxim_deploy.errors import CheckpointError, shown
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints.checkpoint import Arrays
+    from maxim_deploy.checkpoints.layout import Shapes
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The content of a file.
+    """What a file says that it holds; the data are read later, once the rest has been checked.
 
     Attributes:
-        arrays: the weights by `Selection.names`.
-        selection: where in the file they were.
+        shapes: of the weights, by `Selection.names`.
+        selection: where in the file they are.
+        read: gives the weights; raises `CheckpointError`.
         metadata: of safetensors.
     """
 
-    arrays: Arrays
+    shapes: Shapes
     selection: Selection
+    read: Callable[[], Arrays]
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -40,6 +44,6 @@ def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 def not_floating(name: str, kind: object) -> CheckpointError:
     """The error for an entry that is not an array of floats."""
     return CheckpointError(
-        f"parameter {name!r} is of type {kind}; expected float32, or float16, bfloat16 or float64 "
-        "to convert"
+        f"parameter {shown(name)} is of type {kind}; expected float32, or float16, bfloat16 or "
+        "float64 to convert"
     )

@@ -7,30 +7,31 @@ object is ever executed.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from maxim_deploy._optional import require
+from maxim_deploy.checkpoints.archive import Archive
+from maxim_deploy.checkpoints.checks import check_bytes
 from maxim_deploy.checkpoints.entries import Stored, as_float32, not_floating
 from maxim_deploy.checkpoints.safetensors_file import is_safetensors, read_safetensors
 from maxim_deploy.checkpoints.selection import select_weights
-from maxim_deploy.errors import CheckpointError
+from maxim_deploy.errors import CheckpointError, shown
+
+if TYPE_CHECKING:
+    from maxim_deploy.checkpoints.checkpoint import Arrays
 
 KINDS = "a published .npz, a .safetensors file, or a PyTorch file with a state dict"
 
-# From a zip, or an entry in it, that is cut, changed, encrypted, pickled or absurdly large.
-_UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, EOFError, OSError, MemoryError
-)  # fmt: skip
+T = TypeVar("T")
 
 
 def read_stored(path: Path) -> Stored:
-    """Everything that counts in a file of weights, whatever its names.
+    """What counts in a file of weights, whatever its names; the data are not read yet.
 
     Raises:
         CheckpointError: not one of the accepted kinds, damaged, or with arrays that are not floats.
@@ -55,45 +56,72 @@ def _reader(path: Path) -> Callable[[Path], Stored]:
 
 def _zip_reader(path: Path) -> Callable[[Path], Stored]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except _UNREADABLE as error:
+        with Archive(path) as archive:
+            members = archive.members
+    except (OSError, ValueError, MemoryError) as error:
         raise CheckpointError(
             f"a truncated or damaged zip ({error}); copy or download the file again"
         ) from error
+    names = [member.filename for member in members]
     if any(name.endswith("data.pkl") for name in names):
+        _check_stored_plainly(members)
         return _read_pytorch
     if any(name.endswith(".npy") for name in names):
         return _read_npz
     raise CheckpointError(
-        f"a zip without weights, its {len(names)} members begin with {names[:3]}; expected {KINDS}"
+        f"a zip without weights, its {len(names)} members begin with {shown(names[:3])}; "
+        f"expected {KINDS}"
     )
 
 
+def _check_stored_plainly(members: list[zipfile.ZipInfo]) -> None:
+    """PyTorch's reader decompresses as well, and what a file decompresses to has no limit."""
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise CheckpointError(
+                f"its member {shown(member.filename)} is compressed, which torch.save never does; "
+                "save it with torch.save(model.state_dict(), FILE)"
+            )
+
+
 def _read_npz(path: Path) -> Stored:
-    with np.load(path, allow_pickle=False) as archive:
-        selection = select_weights(dict.fromkeys(archive.files))
-        arrays = {short: _npz_array(archive, name) for short, name in selection.names.items()}
-        return Stored(arrays, selection)
+    with Archive(path) as archive:
+        selection = select_weights(dict.fromkeys(archive.names))
+        headers = {
+            short: _of_entry(name, archive.header) for short, name in selection.names.items()
+        }
+    for short, name in selection.names.items():
+        if headers[short].dtype.kind != "f":
+            raise not_floating(name, headers[short].dtype)
+    check_bytes(sum(header.bytes for header in headers.values()))
+
+    def read() -> Arrays:
+        with Archive(path) as archive:
+            return {
+                short: as_float32(_of_entry(name, archive.array))
+                for short, name in selection.names.items()
+            }
+
+    return Stored({short: header.shape for short, header in headers.items()}, selection, read)
 
 
-def _npz_array(archive: Any, name: str) -> npt.NDArray[np.float32]:
+def _of_entry(name: str, read: Callable[[str], T]) -> T:
     try:
-        array = np.asarray(archive[name])
-    except _UNREADABLE as error:
+        return read(name)
+    except (OSError, ValueError, MemoryError) as error:
         raise CheckpointError(
-            f"entry {name!r} is damaged or not a plain array ({error}); nothing was unpickled. "
-            "Copy or download the file again, or save float arrays with numpy.savez"
+            f"entry {shown(name)} is damaged or not a plain array ({error}); nothing was "
+            "unpickled. Copy or download the file again, or save float arrays with numpy.savez"
         ) from error
-    if array.dtype.kind != "f":
-        raise not_floating(name, array.dtype)
-    return as_float32(array)
 
 
 def _read_pytorch(path: Path) -> Stored:
     torch = require("torch", "export")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, so that only the weights themselves are read; bare pickles cannot be.
+        content = torch.load(
+            str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     # A damaged pickle can make the unpickler raise anything.
     except Exception as error:
         raise CheckpointError(
@@ -109,15 +137,30 @@ def _read_pytorch(path: Path) -> Stored:
     selection = select_weights(content)
     for key in selection.keys:
         content = content[key]
-    arrays = {}
-    for short, name in selection.names.items():
-        value = content[name]
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-            raise not_floating(name, getattr(value, "dtype", type(value).__name__))
-        try:
-            arrays[short] = as_float32(value.to(torch.float32).numpy(force=True))
-        except (TypeError, RuntimeError) as error:
-            raise CheckpointError(
-                f"parameter {name!r} is no plain tensor in memory: {error} Save dense tensors"
-            ) from error
-    return Stored(arrays, selection)
+    tensors = {short: content[name] for short, name in selection.names.items()}
+    for short, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+            kind = getattr(tensor, "dtype", type(tensor).__name__)
+            raise not_floating(selection.names[short], kind)
+    check_bytes(sum(_size_of(tensor) for tensor in tensors.values()))
+    shapes = {short: tuple(tensor.shape) for short, tensor in tensors.items()}
+
+    def read() -> Arrays:
+        return {short: _array(selection.names[short], one) for short, one in tensors.items()}
+
+    return Stored(shapes, selection, read)
+
+
+def _size_of(tensor: Any) -> int:
+    return int(tensor.numel()) * int(tensor.element_size())
+
+
+def _array(name: str, tensor: Any) -> npt.NDArray[np.float32]:
+    torch = require("torch", "export")
+    try:
+        # A copy: the tensor is a view of the file, which may change.
+        return as_float32(tensor.to(torch.float32, copy=True).numpy(force=True))
+    except (TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"parameter {shown(name)} is no plain tensor in memory: {error} Save dense tensors"
+        ) from error

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maxim_deploy._files import sha256_of
+from maxim_deploy._reading import require_regular
 from maxim_deploy.checkpoints.architecture import architecture_from_shapes
 from maxim_deploy.checkpoints.checkpoint import Arrays, Checkpoint
 from maxim_deploy.checkpoints.checks import check_finite, check_names, check_shapes, check_variant
 from maxim_deploy.checkpoints.files import KINDS, read_stored
 from maxim_deploy.checkpoints.layout import parameter_shapes
-from maxim_deploy.checkpoints.torch_layout import from_torch, torch_name, torch_shape
+from maxim_deploy.checkpoints.torch_layout import from_torch, torch_name, torch_shapes
 from maxim_deploy.errors import CheckpointError
 from maxim_deploy.spec.architecture import Architecture, architecture_of
 from maxim_deploy.spec.descriptor import Descriptor
@@ -49,7 +50,7 @@ def read_checkpoint(
 
     Raises:
         CheckpointError: the file cannot be read, or its weights are incomplete, of wrong shapes,
-            not finite or not of `variant`; the message lists every such parameter.
+            not finite or not of `variant`; the message lists such parameters, up to a limit.
         UsageError: there is no such variant.
         MissingDependencyError: the library for this kind of file is not installed.
     """
@@ -79,6 +80,7 @@ def _digest(path: Path) -> str:
     if path.is_dir():
         raise CheckpointError(f"this is a directory; expected {KINDS}")
     try:
+        require_regular(path)
         return sha256_of(path)
     except FileNotFoundError:
         raise CheckpointError(f"there is no such file; expected {KINDS}") from None
@@ -88,29 +90,31 @@ def _digest(path: Path) -> str:
 
 def _published(stored: Stored, variant: str | None) -> tuple[Arrays, Architecture]:
     """The arrays of a file under published paths and in published layout, checked."""
-    is_state_dict = set("./") & set("".join(stored.arrays)) == {"."}
+    is_state_dict = set("./") & set("".join(stored.shapes)) == {"."}
 
     def name_of(path: str) -> str:
         return stored.selection.in_file(torch_name(path) if is_state_dict else path)
 
     # The telling keys are biases, which are named and shaped alike in both layouts.
-    shapes = {name.replace(".", "/"): array.shape for name, array in stored.arrays.items()}
+    shapes = {name.replace(".", "/"): shape for name, shape in stored.shapes.items()}
     architecture = architecture_from_shapes(shapes, name_of)
     check_variant(architecture, variant)
 
     expected = parameter_shapes(architecture)
-    found = {stored.selection.in_file(name): array for name, array in stored.arrays.items()}
-    check_names(found, [name_of(path) for path in expected], architecture)
+    short_names = {stored.selection.in_file(name): name for name in stored.shapes}
+    check_names(short_names, [name_of(path) for path in expected], architecture)
 
-    arrays = {path: found[name_of(path)] for path in expected}
+    accepted = {
+        path: torch_shapes(path, shape) if is_state_dict else (shape,)
+        for path, shape in expected.items()
+    }
+    own = {path: short_names[name_of(path)] for path in expected}
+    check_shapes({path: stored.shapes[name] for path, name in own.items()}, accepted, name_of)
+    # Only now, when their sizes are known to be those of a network, are the data read.
+    read = stored.read()
+    arrays = {path: read[name] for path, name in own.items()}
     if is_state_dict:
         arrays = {path: from_torch(path, array, expected[path]) for path, array in arrays.items()}
-
-    def shapes_in_file(path: str) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-        shape = torch_shape(path, expected[path]) if is_state_dict else expected[path]
-        return name_of(path), found[name_of(path)].shape, shape
-
-    check_shapes(arrays, expected, shapes_in_file)
     check_finite({name_of(path): array for path, array in arrays.items()})
     return arrays, architecture
 

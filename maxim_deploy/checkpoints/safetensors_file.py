@@ -9,32 +9,37 @@ spaces to a multiple of eight; the arrays' bytes one after the other. The header
   of the descriptor. `source` and `source_sha256` are those of the file the weights first came from.
 
 The bytes depend on nothing but the weights and their descriptor. That is why the safetensors
-library, which writes metadata in random order, only reads. Not checked on reading: that
+library, which writes metadata in random order, only checks. Not checked on reading: that
 `architecture` agrees with the arrays, which speak for themselves.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from maxim_deploy._files import atomic_file
 from maxim_deploy._optional import require
+from maxim_deploy._reading import load_json
+from maxim_deploy.checkpoints.checks import check_bytes
 from maxim_deploy.checkpoints.entries import Stored, as_float32, not_floating
 from maxim_deploy.checkpoints.selection import select_weights
 from maxim_deploy.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from maxim_deploy.checkpoints.checkpoint import Checkpoint
+    from maxim_deploy.checkpoints.checkpoint import Arrays, Checkpoint
 
 FORMAT_KEY = "maxim_deploy_format"
 FORMAT = "1"
 
 _MAX_HEADER = 100_000_000  # the safetensors library refuses longer ones
+_MOST_HEADER = 16 * 2**20
+"""Bytes that are read: the header of M-3 with its optimiser state has 1 MB."""
 
 
 def write_safetensors(path: Path | str, checkpoint: Checkpoint) -> None:
@@ -80,31 +85,61 @@ def read_safetensors(path: Path) -> Stored:
     Raises:
         CheckpointError: damaged, of a later format version, or with arrays that are not floats.
     """
-    safetensors = require("safetensors", "export")
-    content = path.read_bytes()
-    try:
-        entries = dict(safetensors.deserialize(content))
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(
-            f"a truncated or damaged safetensors file ({error}); copy or download the file again"
-        ) from error
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header.get("__metadata__") or {}  # null is fine with the library
+    entries, start = _entries_of(path)
+    metadata = entries.pop("__metadata__", None) or {}  # null is fine with the library
     if metadata.get(FORMAT_KEY, FORMAT) != FORMAT:
         raise CheckpointError(
             f"its {FORMAT_KEY} is {metadata[FORMAT_KEY]}, this maxim-deploy reads {FORMAT}: "
             "upgrade maxim-deploy"
         )
     selection = select_weights(dict.fromkeys(entries))
-    arrays = {short: _decoded(name, **entries[name]) for short, name in selection.names.items()}
-    return Stored(arrays, selection, metadata)
+    taken = {short: entries[name] for short, name in selection.names.items()}
+    for short, entry in taken.items():
+        if entry["dtype"] not in _TYPES:
+            raise not_floating(selection.names[short], entry["dtype"])
+    check_bytes(sum(end - begin for begin, end in (one["data_offsets"] for one in taken.values())))
+
+    def read() -> Arrays:
+        with path.open("rb") as file:
+            return {short: _decoded(file, start, **entry) for short, entry in taken.items()}
+
+    shapes = {short: tuple(entry["shape"]) for short, entry in taken.items()}
+    return Stored(shapes, selection, read, metadata)
 
 
-def _decoded(name: str, dtype: str, shape: list[int], data: bytearray) -> npt.NDArray[np.float32]:
-    # NumPy has no type for bfloat16, which is the upper half of a float32: widening is exact.
-    if dtype == "BF16":
-        upper = np.frombuffer(data, "<u2").reshape(shape).astype(np.uint32)
-        return (upper << 16).view(np.float32)
-    if dtype not in ("F16", "F32", "F64"):
-        raise not_floating(name, dtype)
-    return as_float32(np.frombuffer(data, f"<f{int(dtype[1:]) // 8}").reshape(shape))
+def _entries_of(path: Path) -> tuple[dict[str, Any], int]:
+    """The header, and where the data begin; the library has checked that they agree.
+
+    Raises:
+        CheckpointError: they do not, or the header is longer than any network's.
+    """
+    safetensors = require("safetensors", "export")
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > _MOST_HEADER:
+                raise CheckpointError(
+                    f"its header has {length:,} bytes; expected at most {_MOST_HEADER:,}"
+                )
+            header = load_json(file.read(length))
+        # It maps the file, checks the header, and reads no data.
+        with safetensors.safe_open(str(path), framework="numpy"):
+            return dict(header), 8 + length
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"a truncated or damaged safetensors file ({error}); copy or download the file again"
+        ) from error
+
+
+_TYPES = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
+"""NumPy has no type for bfloat16, which is the upper half of a float32."""
+
+
+def _decoded(
+    file: BinaryIO, start: int, dtype: str, shape: list[int], data_offsets: list[int]
+) -> npt.NDArray[np.float32]:
+    file.seek(start + data_offsets[0])
+    stored = np.fromfile(file, _TYPES[dtype], math.prod(shape)).reshape(shape)
+    if dtype == "BF16":  # widening is exact
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return as_float32(stored)

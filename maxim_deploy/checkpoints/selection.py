@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from maxim_deploy.errors import CheckpointError, some_of
@@ -37,6 +38,10 @@ _AVERAGED = re.compile(r"(?i:(^|[^a-z])ema([^a-z]|$))")
 
 _OPTIMISER = re.compile(r"opt(im\w*|_state\w*)?|mu|nu|exp_avg\w*|momentum\w*")
 """Parts of names of optimiser state, which has entries of the same names as the weights."""
+
+
+_MOST_SETS, _MOST_DICTS, _MOST_DEPTH = 32, 1000, 20
+"""Of one file. A pickled dict may contain itself, and each set is compared with all entries."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,11 @@ def select_weights(content: Mapping[Any, Any]) -> Selection:
     Raises:
         CheckpointError: there is nothing but optimiser state, or two entries have one name.
     """
-    dicts = list(_dicts(content))
-    sets = [one for keys, entries in dicts for one in _selections(keys, entries)]
+    dicts = list(islice(_dicts(content), _MOST_DICTS))
+    selections = (one for keys, entries in dicts for one in _selections(keys, entries))
+    sets = list(islice(selections, _MOST_SETS + 1))
+    if len(sets) > _MOST_SETS:
+        raise CheckpointError(f"it holds more than {_MOST_SETS} sets of weights; save one of them")
     found = [one for one in sets if not one.is_optimiser_state]
     if not found:
         keys, entries = max(dicts, key=lambda each: len(_leaves(each[1])))
@@ -130,7 +138,7 @@ def _own_names(
 def _dicts(content: Mapping[Any, Any], *keys: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield keys, content
     for key, value in content.items():
-        if isinstance(value, Mapping) and isinstance(key, str):
+        if isinstance(value, Mapping) and isinstance(key, str) and len(keys) < _MOST_DEPTH:
             yield from _dicts(value, *keys, key)
 
 

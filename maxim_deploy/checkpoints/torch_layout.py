@@ -50,9 +50,19 @@ def to_torch(path: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(array, order="C")
 
 
-def torch_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in PyTorch's layout of an array that has `shape` in the published one."""
-    return to_torch(path, np.broadcast_to(np.float32(0), shape)).shape
+def torch_shapes(path: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The shapes in PyTorch's layout of an array that has `shape` in the published one.
+
+    The first is that of `to_torch`; `from_torch` takes the others as well.
+    """
+    if len(shape) < 4:
+        return (shape[::-1],)
+    if _is_transposed(path):
+        return ((*shape[2:], *shape[:2]),)
+    height, width, channels_in, channels_out = shape
+    convolution = (channels_out, channels_in, height, width)
+    is_1x1 = (height, width) == (1, 1)
+    return ((channels_out, channels_in), convolution) if is_1x1 else (convolution,)
 
 
 def from_torch(path: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from maxim_deploy.cli._streams import printable
+from maxim_deploy.errors import printable
 
 if TYPE_CHECKING:
     from maxim_deploy.jobs.progress import FileProgress

@@ -14,6 +14,7 @@ from maxim_deploy import runtime
 from maxim_deploy._optional import require
 from maxim_deploy._records import read_lines
 from maxim_deploy.errors import UsageError
+from maxim_deploy.spec.decoding import decoded
 
 if TYPE_CHECKING:
     from maxim_deploy.benchmarks.report.pictures import BeforeAfter
@@ -32,9 +33,16 @@ def parity_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def _parity_line(line: Any) -> dict[str, Any]:
-    if not isinstance(line, dict) or not {"a", "b"} <= line.keys():
-        raise UsageError("this is not what `maxim-parity BUNDLE --json` writes")
-    return line
+    from maxim_deploy.benchmarks.record_types import Parity, check_numbers
+
+    try:
+        parity: dict[str, Any] = decoded(Parity, line, "line")
+        check_numbers(parity, "line")
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"this is not what `maxim-parity BUNDLE --json` writes: {error}"
+        ) from error
+    return parity
 
 
 def check_writable(report: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maxim_deploy.cli import shell
-from maxim_deploy.errors import MaximDeployError, UsageError
+from maxim_deploy.errors import MaximDeployError, UsageError, quoted
 from maxim_deploy.spec.precision import LOW
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def bisect(
     gate = LOW[precision].gate
     wanted = gate if budget is None else decibels_from(budget, "--budget")
     if output is not None and not output.parent.is_dir():
-        raise UsageError(f"table '{output}' | there is no folder '{output.parent}'")
+        raise UsageError(f"table {quoted(output)} | there is no folder {quoted(output.parent)}")
     size = size or DEFAULT_SIZE
     report = bisect_bundle(
         Bundle.open(stages[0]),
@@ -69,7 +69,9 @@ def bisect(
         try:
             write_text(output, report.table.to_json(report.decided))
         except OSError as error:
-            raise MaximDeployError(f"table '{output}' | cannot be written: {error}") from error
+            raise MaximDeployError(
+                f"table {quoted(output)} | cannot be written: {error}"
+            ) from error
     shell.emit(json.dumps(report.to_json()) if as_json else summary(report, output))
     if wanted < gate:
         shell.say(

@@ -19,7 +19,7 @@ from maxim_deploy._optional import missing_dependency
 from maxim_deploy._version import __version__
 from maxim_deploy.cli import _signals, _streams
 from maxim_deploy.cli._talk import complain
-from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.errors import MaximDeployError, quoted
 
 
 def run_process(command: click.Command, name: str) -> None:
@@ -88,7 +88,7 @@ def _interruptions_shown() -> Iterator[None]:
 
 
 def _name_of(error: OSError) -> str:
-    return f"'{error.filename}' | " if error.filename else ""
+    return f"{quoted(error.filename)} | " if error.filename else ""
 
 
 def _end_interrupted(error: BaseException) -> NoReturn:

@@ -14,8 +14,7 @@ import click
 
 from maxim_deploy import runtime
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._streams import printable
-from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.errors import MaximDeployError, printable
 from maxim_deploy.jobs.job import FileResult
 from maxim_deploy.jobs.naming import FilePlan
 from maxim_deploy.jobs.progress import FileProgress

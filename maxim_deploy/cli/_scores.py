@@ -12,13 +12,15 @@ passed over, and its picture measured again.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from maxim_deploy._records import append_lines, read_intact_lines
-from maxim_deploy.errors import ImageError
+from maxim_deploy.errors import ImageError, quoted
 from maxim_deploy.jobs.record import Fingerprint, digest_of
+from maxim_deploy.spec.decoding import decoded
 
 if TYPE_CHECKING:
     from maxim_deploy.parity.dataset import Pair, Score
@@ -46,22 +48,20 @@ class ScoreRecord:
             return
         try:
             append_lines(path, [])  # it is told now if that cannot be done
-            lines = read_intact_lines(path, lambda x: (x["settings"], str(x["name"]), x))
+            lines = read_intact_lines(path, _checked)
         except OSError as error:
-            raise ImageError(f"record '{path}' | {error.strerror}") from error
-        self._lines = {name: line for own, name, line in lines if own == self._settings}
+            raise ImageError(f"record {quoted(path)} | {error.strerror}") from error
+        self._lines = {line["name"]: line for line in lines if line["settings"] == self._settings}
 
     def score_of(self, name: str, files: dict[str, Path]) -> Score | None:
         """The score of a pair whose files are still the same, or None."""
         line = self._lines.get(name)
-        try:
+        with suppress(KeyError, OSError):  # the pair had other files, or one is gone
             if line and all(
                 Fingerprint.from_json(line["files"][role]).still_fits(path)
                 for role, path in files.items()
             ):
-                return {key: float(value) for key, value in line["score"].items()}
-        except (KeyError, TypeError, ValueError, OSError):
-            pass
+                return dict(line["score"])
         return None
 
     def note(self, name: str, before: dict[str, Any], score: Score) -> None:
@@ -81,6 +81,21 @@ class ScoreRecord:
                 error.strerror,
             )
             self._path = None
+
+
+class _Line(TypedDict):
+    settings: str
+    name: str
+    files: dict[str, dict[str, Any]]
+    score: dict[str, float]
+
+
+def _checked(line: Any) -> dict[str, Any]:
+    """A line's content; raises TypeError or KeyError if it is not one of ours."""
+    checked: dict[str, Any] = decoded(_Line, line, "line")
+    for facts in checked["files"].values():
+        Fingerprint.from_json(facts)
+    return checked
 
 
 def files_of(pair: Pair, stage: Stage) -> dict[str, Path]:

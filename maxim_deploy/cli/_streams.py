@@ -9,21 +9,10 @@ from __future__ import annotations
 import codecs
 import io
 import os
-import re
 import sys
 from pathlib import Path
 
 from maxim_deploy.errors import MaximDeployError
-
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Characters that move the cursor, end a line or change the direction of text."""
-
-
-def printable(text: str, keep: str = "") -> str:
-    r"""Replace control characters by escapes such as `\x1b`, except those in `keep`."""
-    return _CONTROLS.sub(
-        lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text
-    )
 
 
 def open_closed_streams() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 from maxim_deploy.cli import _streams
-from maxim_deploy.cli._streams import printable
+from maxim_deploy.errors import printable
 
 _ours = logging.getLogger("maxim_deploy")
 
@@ -57,7 +59,16 @@ class _StderrHandler(logging.Handler):
     """Looks stderr up for each record, so that a progress bar can make room for it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        complain(self.format(record))
+        # A copy: the handlers of an application get the names as they are.
+        own = copy.copy(record)
+        if isinstance(own.args, tuple):
+            own.args = tuple(map(_in_a_line, own.args))
+        complain(self.format(own))
+
+
+def _in_a_line(argument: object) -> object:
+    """A name without line breaks, which only the text around it may have."""
+    return printable(str(argument)) if isinstance(argument, str | Path) else argument
 
 
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
-from maxim_deploy.errors import UsageError
+from maxim_deploy.errors import UsageError, quoted
 from maxim_deploy.spec.precision import LOW, PRECISIONS
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def parity(
             maps.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"--maps '{maps}' | {error.strerror} | expected a folder to write, or to make"
+                f"--maps {quoted(maps)} | {error.strerror} | expected a folder to write, or to make"
             ) from error
     if locate:
         inside = arrows if len(stages) == 2 else with_tensors(arrows)

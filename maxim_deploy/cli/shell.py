@@ -15,8 +15,8 @@ from maxim_deploy._progress import Progress
 from maxim_deploy._version import __version__
 from maxim_deploy.cli import _signals, _streams
 from maxim_deploy.cli._ending import tidy_ending
-from maxim_deploy.cli._streams import printable
 from maxim_deploy.cli._talk import complain, emit, is_quiet, logging_to_stderr, say
+from maxim_deploy.errors import printable
 
 if TYPE_CHECKING:
     from maxim_deploy.jobs.progress import FileProgress

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from maxim_deploy._reading import load_json, read_bounded
 from maxim_deploy.machine.tensorrt import readable_type
 from maxim_deploy.spec.decoding import decoded
 from maxim_deploy.spec.precision import PRECISIONS
@@ -118,14 +119,14 @@ def layers_to_json(layers: Iterable[Layer]) -> str:
 
 def layers_from_json(text: str) -> list[Layer]:
     """The inverse of `layers_to_json`; raises TypeError or ValueError."""
-    layers: list[Layer] = decoded(list[Layer], json.loads(text), "layers")
+    layers: list[Layer] = decoded(list[Layer], load_json(text), "layers")
     return layers
 
 
 def layers_beside(engine: Path) -> list[Layer]:
     """The list beside an engine; empty if the builder wrote none, or it is not ours."""
     try:
-        return layers_from_json(engine.with_suffix(".layers.json").read_text("utf-8"))
+        return layers_from_json(read_bounded(engine.with_suffix(".layers.json")).decode("utf-8"))
     # Built without details, or the list was removed: nothing depends on it.
     except (OSError, TypeError, ValueError):
         return []

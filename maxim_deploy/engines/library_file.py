@@ -19,10 +19,15 @@ import hmac
 import json
 from pathlib import Path
 
-from maxim_deploy._files import atomic_file, opens_no_link
+from maxim_deploy._files import atomic_file
 from maxim_deploy._progress import Progress
+from maxim_deploy._reading import load_json, read_bounded
+from maxim_deploy.errors import shown
 
 _MAX_HEADER = 4096
+
+_MOST_BYTES = 2**31
+"""Larger ones were made by no library."""
 
 
 class LibraryFile:
@@ -66,8 +71,7 @@ class LibraryFile:
             OSError: the file cannot be read or set aside.
         """
         try:
-            with open(self.path, "rb", opener=opens_no_link if self._key else None) as file:
-                content = file.read()
+            content = read_bounded(self.path, _MOST_BYTES, follow=self._key is None)
         except (FileNotFoundError, NotADirectoryError):
             return b""
         # The payload may have line breaks: only the first one ends the header.
@@ -86,12 +90,12 @@ class LibraryFile:
 
     def _refused(self, line: bytes, payload: bytes) -> str:
         try:
-            header = json.loads(line)
+            header = load_json(line)
             if header["format"] != self._format:
-                return f"has format {header['format']!r}, not {self._format!r}"
+                return f"has format {shown(header['format'])}, not {self._format!r}"
             for key, ours in self._made_for.items():
                 if header[key] != ours:
-                    return f"is for {key} {header[key]!r}, not {ours!r}"
+                    return f"is for {key} {shown(header[key])}, not {ours!r}"
             if header["sha256"] != hashlib.sha256(payload).hexdigest():
                 return "is damaged (its hash differs)"
             if any(header.get(key) != mac for key, mac in self._mac(payload).items()):

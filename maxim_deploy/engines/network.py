@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
 from typing import Any
 
+from maxim_deploy._reading import load_json
 from maxim_deploy.errors import EngineError, some_of
 from maxim_deploy.machine.tensorrt import ParsedGraph, type_name
+from maxim_deploy.spec.decoding import decoded
 from maxim_deploy.spec.precision import LOW
 
 _BINDINGS = {"image": ("uint8", (-1, -1, -1, 3)), "tensor": ("float32", (-1, 3, -1, -1))}
@@ -111,12 +112,9 @@ def islands_of(table: bytes) -> set[str]:
         EngineError: it is none.
     """
     try:
-        document = json.loads(table)
-        return {
-            node
-            for decision in document["decisions"]
-            if decision["type"] == "float32"
-            for node in decision["nodes"]
-        }
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        document = load_json(table)
+        decisions = decoded(list[dict[str, Any]], document["decisions"], "decisions")
+        islands = [one["nodes"] for one in decisions if one["type"] == "float32"]
+        return {node for nodes in islands for node in decoded(dict[str, Any], nodes, "nodes")}
+    except (KeyError, TypeError, ValueError) as error:
         raise EngineError(f"the bundle's decision table cannot be read: {error!r}") from error

@@ -16,7 +16,7 @@ from maxim_deploy.engines.file_locks import file_lock, remove_unlocked
 from maxim_deploy.engines.fixed_builds import count_traffic
 from maxim_deploy.engines.identity import differences, identity_of, ingredients
 from maxim_deploy.errors import BundleError, EngineError, UsageError
-from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.machine.gpu import Gpu, find_gpu, no_gpu
 from maxim_deploy.machine.tensorrt import load_library
 from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engine_settings import EngineSettings
@@ -111,9 +111,9 @@ def _gpu_to_build_for(settings: EngineSettings, gpu: Gpu | None) -> str | None:
         return None
     if gpu is None:
         raise EngineError(
-            f"{settings.library} would build for the GPU at hand, and there is no NVIDIA GPU or "
-            "driver here. Build on the machine that will run it; tensorrt-rtx builds anywhere, "
-            "for compute capabilities that you name"
+            f"{settings.library} would build for the GPU at hand, and {no_gpu()}. Build on "
+            "the machine that will run it; tensorrt-rtx builds anywhere, for compute capabilities "
+            "that you name"
         )
     return f"{gpu.name}, {gpu.compute_capability}"
 

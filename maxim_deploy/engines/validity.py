@@ -8,7 +8,7 @@ from typing import Any
 
 from maxim_deploy.engines.building import known_targets
 from maxim_deploy.errors import MissingDependencyError
-from maxim_deploy.machine.gpu import Gpu
+from maxim_deploy.machine.gpu import Gpu, no_gpu
 from maxim_deploy.machine.tensorrt import load_library, quiet_logger
 from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engines import PORTABLE, EngineEntry
@@ -54,7 +54,7 @@ def validity_of(entry: EngineEntry, plan: bytes, gpu: Gpu | None) -> Validity:
     if not is_portable(entry.library) and not built_on.startswith(system):
         reasons.append(f"built on {built_on}, this is {system}")
     if gpu is None:
-        reasons.append("no NVIDIA GPU or driver here")
+        reasons.append(no_gpu())
     elif not _is_for(entry, gpu.compute_capability, trt):
         reasons.append(
             f"built for compute capability {', '.join(entry.targets)}; {gpu.name} has "

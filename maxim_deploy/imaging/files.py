@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 
 from maxim_deploy._files import atomic_file
-from maxim_deploy.errors import ImageError, MissingDependencyError, UsageError, nearest
+from maxim_deploy.errors import ImageError, MissingDependencyError, UsageError, nearest, quoted
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.formats.contents import THUMBNAIL, Contents, upright_xmp
 from maxim_deploy.imaging.formats.exif import upright_exif
@@ -65,13 +65,13 @@ def check_input_file(path: Path, kind: str = "image") -> None:
     try:
         status = path.stat()
     except OSError as error:
-        raise ImageError(f"{kind} '{path}' | cannot be read: {error.strerror}") from error
+        raise ImageError(f"{kind} {quoted(path)} | cannot be read: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError(f"{kind} '{path}' | is a folder | expected a file")
+        raise ImageError(f"{kind} {quoted(path)} | is a folder | expected a file")
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"{kind} '{path}' | is not a regular file | expected a file")
+        raise ImageError(f"{kind} {quoted(path)} | is not a regular file | expected a file")
     if status.st_size == 0:
-        raise ImageError(f"{kind} '{path}' | the file is empty")
+        raise ImageError(f"{kind} {quoted(path)} | the file is empty")
 
 
 def check_output_suffix(path: Path) -> None:
@@ -83,7 +83,7 @@ def check_output_suffix(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in _FORMAT_OF_SUFFIX:
         raise UsageError(
-            f"output '{path}' | suffix {suffix!r}{nearest(suffix, _FORMAT_OF_SUFFIX)} | "
+            f"output {quoted(path)} | suffix {suffix!r}{nearest(suffix, _FORMAT_OF_SUFFIX)} | "
             f"the formats written are {', '.join(_FORMAT_OF_SUFFIX)}"
         )
 
@@ -99,20 +99,20 @@ def check_output_holds(path: Path, picture: Picture) -> None:
     image_format = _FORMAT_OF_SUFFIX[path.suffix.lower()]
     if picture.rgb.dtype == np.uint16 and image_format not in WITH_16_BITS:
         raise ImageError(
-            f"output '{path}' | {image_format} cannot hold the 16 bits per channel of the input | "
-            "write .png or .tif"
+            f"output {quoted(path)} | {image_format} cannot hold the 16 bits per channel of the "
+            "input | write .png or .tif"
         )
     if picture.alpha is not None and image_format not in WITH_ALPHA:
         raise ImageError(
-            f"output '{path}' | {image_format} cannot hold the transparency of the input | "
+            f"output {quoted(path)} | {image_format} cannot hold the transparency of the input | "
             "write .png, .webp or .tif, or remove the alpha channel from the input"
         )
     height, width = picture.rgb.shape[:2]
     largest = _LARGEST_SIDE.get(image_format, max(height, width))
     if max(height, width) > largest:
         raise ImageError(
-            f"output '{path}' | {height}x{width} pixels, and {image_format} has up to {largest} "
-            "a side | write .png or .tif"
+            f"output {quoted(path)} | {height}x{width} pixels, and {image_format} has up to "
+            f"{largest} a side | write .png or .tif"
         )
 
 
@@ -178,17 +178,19 @@ def _opened(path: Path, use: Callable[[Contents], T]) -> T:
             kind = read_format(path, file)
             return use(contents_of(kind, file))
     except ImageError as error:
-        named = str(error).startswith(f"image '{path}'")
-        raise (error if named else ImageError(f"image '{path}' | {error}")) from error.__cause__
+        named = str(error).startswith(f"image {quoted(path)}")
+        raise (
+            error if named else ImageError(f"image {quoted(path)} | {error}")
+        ) from error.__cause__
     except MemoryError:
         raise
     except MissingDependencyError as error:
         raise ImageError(
-            f"image '{path}' | has 16 bits per channel, and reading 8 would silently drop the rest "
-            f"| {error}"
+            f"image {quoted(path)} | has 16 bits per channel, and reading 8 would silently drop "
+            f"the rest | {error}"
         ) from error
     except Exception as error:  # damaged files make Pillow raise nearly any type
-        raise ImageError(f"image '{path}' | cannot be read: {reason(error)}") from error
+        raise ImageError(f"image {quoted(path)} | cannot be read: {reason(error)}") from error
 
 
 def _picture(path: Path, found: Contents, max_pixels: int | None) -> Picture:
@@ -287,12 +289,12 @@ def write_image(path: str | Path, rgb: Pixels, like: Picture | None = None) -> N
     try:
         content = encoded(image_format, picture)
     except (OSError, ValueError, RuntimeError, struct.error) as error:
-        raise ImageError(f"output '{path}' | cannot be encoded: {reason(error)}") from error
+        raise ImageError(f"output {quoted(path)} | cannot be encoded: {reason(error)}") from error
     try:
         with atomic_file(path) as file:
             file.writelines(content)
     except OSError as error:
-        raise ImageError(f"output '{path}' | cannot be written: {reason(error)}") from error
+        raise ImageError(f"output {quoted(path)} | cannot be written: {reason(error)}") from error
 
 
 def _check_arrays(picture: Picture) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from maxim_deploy.errors import MaximDeployError
+from maxim_deploy.errors import MaximDeployError, quoted
 from maxim_deploy.imaging import files
 from maxim_deploy.imaging.picture import Picture, Pixels
 from maxim_deploy.imaging.transparency import filled, put_back_hidden
@@ -74,7 +74,7 @@ class FileResult:
         """Set the error, which names the file even if `cause` does not."""
         text = str(cause) or "not enough memory"  # the only error without words is a MemoryError
         kind = "video" if is_video(Path(self.input)) else "image"
-        self.error = text if f"'{self.input}'" in text else f"{kind} '{self.input}' | {text}"
+        self.error = text if quoted(self.input) in text else f"{kind} {quoted(self.input)} | {text}"
         self.cause = cause
 
     def to_json(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maxim_deploy.errors import ImageError, UsageError
+from maxim_deploy.errors import ImageError, UsageError, quoted
 from maxim_deploy.imaging.files import INPUT_SUFFIXES, check_input_file, check_output_suffix
 from maxim_deploy.imaging.kinds import skipped_picture
 from maxim_deploy.imaging.video.names import (
@@ -66,14 +66,14 @@ class FilePlan:
         for source, target in wishes.items():
             for path in written(target, self.compare):
                 true_path, why = os.path.realpath(path), why_too_long(path)
-                others = [f"'{rival}'" for rival in claims[true_path] if rival != source]
+                others = [quoted(rival) for rival in claims[true_path] if rival != source]
                 if others:
                     advice = "restore them into separate folders"
                     why = f"is claimed by {', '.join(others)} too | {advice}"
                 elif true_path in originals:
                     why = "would overwrite an input | give another OUT"
                 if why:
-                    self.refuse(source, UsageError(f"output '{path}' {why}"))
+                    self.refuse(source, UsageError(f"output {quoted(path)} {why}"))
                     break
             else:
                 self.targets[source] = target
@@ -139,8 +139,8 @@ def plan_files(
     else:
         plan.assign(targets)
     if not plan.targets and not plan.failures:
-        quoted = ", ".join(f"'{given}'" for given in sources)
-        raise UsageError(f"inputs {quoted} | no image or video files in there{and_skipped(plan)}")
+        listed = ", ".join(map(quoted, sources))
+        raise UsageError(f"inputs {listed} | no image or video files in there{and_skipped(plan)}")
     return plan
 
 

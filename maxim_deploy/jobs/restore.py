@@ -14,7 +14,7 @@ from typing import Any
 
 from maxim_deploy import runtime
 from maxim_deploy._files import make_folder, remove_abandoned
-from maxim_deploy.errors import CancelledError, ImageError, UsageError, check_known
+from maxim_deploy.errors import CancelledError, ImageError, UsageError, check_known, quoted
 from maxim_deploy.imaging import Rounding, check_rounding
 from maxim_deploy.imaging.files import check_output_suffix, read_image_size
 from maxim_deploy.imaging.limits import check_max_pixels
@@ -102,7 +102,7 @@ def restore_file(
     # To its end, though there is one result at most: the thread that wrote it has ended then.
     results = list(iterator)
     if not results:
-        raise CancelledError(f"'{source}' | was cancelled before it began")
+        raise CancelledError(f"{quoted(source)} | was cancelled before it began")
     if results[0].cause:
         raise results[0].cause
     return results[0]
@@ -305,7 +305,7 @@ def _make_writable(plan: FilePlan) -> None:
                 pass
         except OSError as error:
             raise ImageError(
-                f"output folder '{folder}' | cannot be written: {error.strerror}"
+                f"output folder {quoted(folder)} | cannot be written: {error.strerror}"
             ) from error
 
 

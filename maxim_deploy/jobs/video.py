@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from maxim_deploy._files import Partial
-from maxim_deploy.errors import CancelledError, MaximDeployError, VideoError
+from maxim_deploy.errors import CancelledError, MaximDeployError, VideoError, quoted
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video import Frame, VideoEncoding, VideoReader, VideoWriter
 from maxim_deploy.jobs.background import consume_behind, produce_ahead
@@ -103,7 +103,7 @@ class VideoJob(Job):
                 # A full disk refuses this too, and why the video ended early matters more.
                 with suppress(OSError):
                     self._note([incomplete])
-                raise type(self._early_end)(f"{self._early_end}; they are in '{incomplete}'")
+                raise type(self._early_end)(f"{self._early_end}; they are in {quoted(incomplete)}")
             for path in self.outputs:
                 self._partials[path].publish()
             # What an earlier run kept of this video is of no use beside the whole.
@@ -162,7 +162,7 @@ class VideoJob(Job):
         if cause:
             expected = reader.expected_frames
             of = f" of about {expected}" if expected else ""
-            named = f"video '{self.source}' | "
+            named = f"video {quoted(self.source)} | "
             why = str(cause).removeprefix(named) or "not enough memory"
             kind = CancelledError if isinstance(cause, CancelledError) else VideoError
             restored = f"{self.result.frames}{of} frames were restored"

@@ -7,8 +7,9 @@ import secrets
 import stat
 from pathlib import Path
 
-from maxim_deploy._files import atomic_file, opens_no_link
+from maxim_deploy._files import atomic_file
 from maxim_deploy._optional import require
+from maxim_deploy._reading import opens_no_link
 from maxim_deploy.errors import UsageError
 
 CACHE_VARIABLE = "MAXIM_DEPLOY_CACHE"

@@ -31,12 +31,32 @@ def find_gpu(device: int = 0) -> Gpu | None:
 
     Creates no context, so it costs no device memory.
     """
+    found = _gpu_or_reason(device)
+    return found if isinstance(found, Gpu) else None
+
+
+def why_no_gpu(device: int = 0) -> str:
+    """Why `find_gpu` finds none, in words; empty if it finds one."""
+    found = _gpu_or_reason(device)
+    return "" if isinstance(found, Gpu) else found
+
+
+def no_gpu(device: int = 0) -> str:
+    """The message where there is no such GPU, with the reason."""
+    why = why_no_gpu(device)
+    return f"there is no NVIDIA GPU {device} or no driver here{f', because {why}' if why else ''}"
+
+
+def _gpu_or_reason(device: int) -> Gpu | str:
     try:
         cuda = require("cuda.bindings.driver", "rtx")
         return _ask(cuda, device)
-    except (MissingDependencyError, RuntimeError):
+    except (MissingDependencyError, RuntimeError) as error:
         # A RuntimeError is also what cuda-bindings raises if there is no driver.
-        return None
+        return str(error)
+    # Bindings that are of another version than their parts fail in any way.
+    except Exception as error:
+        return f"cuda-bindings cannot be used ({type(error).__name__}: {error})"
 
 
 def _ask(cuda: Any, device: int) -> Gpu:

@@ -91,7 +91,8 @@ def _handle(nvml: Any, device: int) -> Any:
     try:
         runtime = require("cuda.bindings.runtime", "rtx")
         error, place = runtime.cudaDeviceGetPCIBusId(32, device)
-    except (MissingDependencyError, RuntimeError):  # also what it raises if there is no driver
+    # cuda-bindings raise a RuntimeError if there is no driver, and anything if they are broken.
+    except Exception:
         return nvml.nvmlDeviceGetHandleByIndex(device)
     if int(error):
         raise LookupError(f"CUDA: {error}")

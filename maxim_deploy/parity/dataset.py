@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.errors import ImageError, UsageError
+from maxim_deploy.errors import ImageError, UsageError, quoted
 from maxim_deploy.imaging import Rounding, from_unit, to_unit
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.parity.comparison import LEVELS, Pixels, json_number
@@ -105,13 +105,13 @@ def pairs_in(folder: Path) -> tuple[list[Pair], dict[str, str]]:
     inputs, targets = (image_files(folder / name) for name in ("input", "target"))
     pairs = [Pair(name, inputs[name], targets[name]) for name in inputs if name in targets]
     alone = {
-        name: f"'{path}' | has no {missing}"
+        name: f"{quoted(path)} | has no {missing}"
         for files, others, missing in ((inputs, targets, "target"), (targets, inputs, "input"))
         for name, path in files.items()
         if name not in others
     }
     if not pairs:
-        raise UsageError(f"data set '{folder}' | no file of input/ has its name in target/")
+        raise UsageError(f"data set {quoted(folder)} | no file of input/ has its name in target/")
     return pairs, alone
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import ExportError, UsageError
+from maxim_deploy.errors import ExportError, UsageError, quoted
 from maxim_deploy.parity.networks import module_of, precision_of, read_graph
 from maxim_deploy.parity.points import points_of
 from maxim_deploy.parity.probes import GraphProbe, ModuleProbe, Probe
@@ -106,7 +106,9 @@ def _inspected(path: Path, model: Any, of_bundle: Architecture | None) -> Inspec
         form = "literal" if facts["form"] == "literal" else facts.get("deployment_form", "cpu")
         return inspect_graph(model, architecture, form)
     except KeyError as error:
-        raise ExportError(f"graph '{path}' | does not say its {error}; export it anew") from error
+        raise ExportError(
+            f"graph {quoted(path)} | does not say its {error}; export it anew"
+        ) from error
 
 
 def _architecture_of(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maxim_deploy._files import sha256_of, sha256_of_sources
 from maxim_deploy._optional import require
-from maxim_deploy.errors import BackendError, BundleError, ExportError, UsageError
+from maxim_deploy.errors import BackendError, BundleError, ExportError, UsageError, quoted
 from maxim_deploy.imaging import Padding, from_unit, to_unit
 from maxim_deploy.imaging.pixels import to_batch
 from maxim_deploy.parity.comparison import Pixels
@@ -181,10 +181,12 @@ def read_graph(path: Path) -> Any:
     try:
         model = load_graph(path)
     except Exception as error:  # protobuf and onnx_ir raise nearly any type on other files
-        raise ExportError(f"graph '{path}' | cannot be read: {error}") from error
+        raise ExportError(f"graph {quoted(path)} | cannot be read: {error}") from error
     names = ([v.name for v in model.graph.inputs], [v.name for v in model.graph.outputs])
     if names != (["image"], ["restored"]):
-        raise ExportError(f"graph '{path}' | has {names} | expected 'image' in, 'restored' out")
+        raise ExportError(
+            f"graph {quoted(path)} | has {names} | expected 'image' in, 'restored' out"
+        )
     return model
 
 

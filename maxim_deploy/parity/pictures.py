@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.errors import ImageError, UsageError
+from maxim_deploy.errors import ImageError, UsageError, quoted
 from maxim_deploy.imaging.files import INPUT_SUFFIXES, read_image
 from maxim_deploy.imaging.pixels import fitted
 
@@ -72,14 +72,16 @@ def image_files(folder: Path) -> dict[str, Path]:
         ImageError: two files have one name.
     """
     if not folder.is_dir():
-        raise UsageError(f"folder '{folder}' | there is none | expected a folder of image files")
+        raise UsageError(
+            f"folder {quoted(folder)} | there is none | expected a folder of image files"
+        )
     paths = sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in INPUT_SUFFIXES and not path.name.startswith(".")
     )
     if not paths:
-        raise UsageError(f"folder '{folder}' | there is no image file in it")
+        raise UsageError(f"folder {quoted(folder)} | there is no image file in it")
     return _by_name(paths)
 
 
@@ -88,5 +90,7 @@ def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
     for path in paths:
         other = files.setdefault(path.stem, path)
         if other != path:
-            raise ImageError(f"'{path}' and '{other.name}' have one name | rename one of them")
+            raise ImageError(
+                f"{quoted(path)} and {quoted(other.name)} have one name | rename one of them"
+            )
     return files

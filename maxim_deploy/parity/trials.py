@@ -208,6 +208,8 @@ def _line(key: str, trial: Trial) -> dict[str, Any]:
 
 
 def _trial(line: Any) -> tuple[str, Trial]:
-    """The inverse of `_line`."""
+    """The inverse of `_line`; raises ValueError, TypeError or KeyError for another line."""
     psnr = {str(name): float(value) for name, value in line["psnr"].items()}
+    if not psnr or any(map(math.isnan, psnr.values())):
+        raise ValueError("a trial has a number for each picture")
     return str(line["islands"]), Trial(psnr, str(line["fault"]))

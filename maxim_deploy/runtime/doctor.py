@@ -12,8 +12,7 @@ from typing import Any
 
 from maxim_deploy._optional import ENVIRONMENT, installed_version, require
 from maxim_deploy._version import __version__
-from maxim_deploy.errors import MissingDependencyError
-from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.machine.gpu import Gpu, find_gpu, why_no_gpu
 from maxim_deploy.machine.onnxruntime import telemetry
 from maxim_deploy.machine.processes import how_it_ended, python_process
 from maxim_deploy.runtime.registry import BACKENDS, offered_names
@@ -50,6 +49,7 @@ class Report:
         problems: what is wrong with the installation as a whole, with the line that mends it.
         backends: a verdict on each backend.
         telemetry: what ONNX Runtime tells its maker when maxim-deploy imports it, in words.
+        no_gpu: why there is no GPU; empty if there is one.
     """
 
     maxim_deploy: str
@@ -61,6 +61,7 @@ class Report:
     problems: list[str]
     backends: list[Verdict]
     telemetry: str = ""
+    no_gpu: str = ""
 
     @property
     def some_backend_works(self) -> bool:
@@ -90,6 +91,7 @@ def examine() -> Report:
         problems=_problems(libraries, gpu),
         backends=backends,
         telemetry=_telemetry(libraries),
+        no_gpu="" if gpu else why_no_gpu(),
     )
 
 
@@ -116,8 +118,9 @@ def _driver_version() -> str | None:
         nvml = require("cuda.bindings.nvml", "rtx")
         nvml.init_v2()
         return str(nvml.system_get_driver_version())
-    except (MissingDependencyError, RuntimeError):
-        return None  # a RuntimeError is also what cuda-bindings raises if there is no driver
+    # cuda-bindings raise a RuntimeError if there is no driver, and anything if they are broken.
+    except Exception:
+        return None
 
 
 def _telemetry(libraries: dict[str, str | None]) -> str:
@@ -145,7 +148,7 @@ def report_text(report: Report) -> str:
         f"maxim-deploy  {report.maxim_deploy}",
         f"Python        {report.python}",
         f"system        {report.system}",
-        f"GPU           {_gpu_text(report.gpu, report.libraries['cuda-bindings'])}",
+        f"GPU           {_gpu_text(report)}",
         f"driver        {report.driver or 'not found'}",
         f"telemetry     {report.telemetry or 'unknown'}",
         "",
@@ -159,15 +162,15 @@ def report_text(report: Report) -> str:
     return "\n".join(lines + [f"\nproblem: {problem}" for problem in report.problems])
 
 
-def _gpu_text(gpu: Gpu | None, cuda_bindings: str | None) -> str:
-    if gpu:
+def _gpu_text(report: Report) -> str:
+    if gpu := report.gpu:
         return (
             f"{gpu.name}, compute capability {gpu.compute_capability}, "
             f"{gpu.memory_bytes / 2**30:.0f} GiB, CUDA up to {gpu.cuda}"
         )
-    if not cuda_bindings:
+    if not report.libraries["cuda-bindings"]:
         return "unknown without cuda-bindings; run: pip install 'maxim-deploy[rtx]'"
-    return "none found"
+    return f"none found, because: {report.no_gpu}" if report.no_gpu else "none found"
 
 
 def _library_text(name: str, versions: dict[str, str | None]) -> str:

@@ -17,7 +17,7 @@ from maxim_deploy.errors import (
     MissingDependencyError,
     UsageError,
 )
-from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.gpu import find_gpu, no_gpu
 from maxim_deploy.machine.onnxruntime import telemetry
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
@@ -36,7 +36,7 @@ from maxim_deploy.runtime.onnxruntime_session import (
     run_error,
 )
 from maxim_deploy.runtime.request import Request
-from maxim_deploy.runtime.verdict import NO_GPU, PIP_LINE, Verdict
+from maxim_deploy.runtime.verdict import PIP_LINE, Verdict
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.precision import FULL, GPU_PRECISIONS, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
@@ -228,7 +228,7 @@ def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
     session = ort.InferenceSession(TINY_GRAPH, options, providers=[CUDA])
     if session.get_providers()[0] != CUDA:  # it fell back without a word
         line = f"{PIP_LINE}pip install 'onnxruntime-gpu[cuda,cudnn]'"
-        raise BackendError(f"CUDA or cuDNN cannot be loaded{line}" if find_gpu() else NO_GPU)
+        raise BackendError(f"CUDA or cuDNN cannot be loaded{line}" if find_gpu() else no_gpu())
     restored: NDArray[Any] = session.run(["restored"], {"image": image})[0]
     return restored
 

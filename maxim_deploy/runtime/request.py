@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy.errors import BackendError, BundleError
-from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.gpu import find_gpu, no_gpu
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.precision import GPU_PRECISIONS
@@ -98,7 +98,7 @@ class Request:
             BackendError: there is no such GPU.
         """
         if find_gpu(self.device) is None:
-            raise BackendError(f"there is no NVIDIA GPU {self.device} or no driver here")
+            raise BackendError(no_gpu(self.device))
 
     def _precisions(self, best_first: tuple[str, ...]) -> tuple[str, ...]:
         return best_first if self.precision == "auto" else (self.precision,)

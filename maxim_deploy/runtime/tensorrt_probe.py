@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError
-from maxim_deploy.machine.gpu import find_gpu
+from maxim_deploy.machine.gpu import find_gpu, no_gpu
 from maxim_deploy.machine.tensorrt import (
     error_recorder,
     load_library,
@@ -21,7 +21,7 @@ from maxim_deploy.machine.tensorrt import (
     quiet_logger,
 )
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
-from maxim_deploy.runtime.verdict import NO_GPU, Verdict
+from maxim_deploy.runtime.verdict import Verdict
 from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES
 
 
@@ -31,11 +31,11 @@ def run_tiny_graph(verdict: Verdict, image: NDArray[Any]) -> NDArray[Any]:
     cudart = require("cuda.bindings.runtime", library.extra)
     gpu = find_gpu()
     if gpu is None and not library.is_portable:
-        raise BackendError(NO_GPU)  # it builds for the GPU at hand
+        raise BackendError(no_gpu())  # it builds for the GPU at hand
     plan = _built(trt)
     verdict.builds_engines = True
     if gpu is None:
-        raise BackendError(NO_GPU)
+        raise BackendError(no_gpu())
     return _run_engine(trt, plan, cudart, image)
 
 

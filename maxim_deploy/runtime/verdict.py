@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NO_GPU = "no NVIDIA GPU or driver here"
-
 PIP_LINE = "; run: "
 """What stands before the command line that puts it right, in errors of `require` and of probes."""
 

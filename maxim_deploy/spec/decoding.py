@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
-from maxim_deploy.errors import UsageError, check_known, unknown
+from maxim_deploy._reading import check_depth, read_bounded
+from maxim_deploy.errors import UsageError, check_known, shown, unknown
 
 T = TypeVar("T")
 Reader = Callable[[str, Any], Any]
@@ -35,9 +36,34 @@ def read_toml(path: Path, what: str, take: Callable[[dict[str, Any]], T]) -> T:
         UsageError: the file cannot be read, is not TOML, or `take` refuses it.
     """
     try:
-        return take(tomllib.loads(_text_of(path.read_bytes())))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
+        content = read_bounded(path, _MOST_BYTES)
+        return take(_table_of(_text_of(content)))
+    # `UsageError` is a `ValueError`, and so is what each step raises.
+    except (OSError, ValueError) as error:
         raise UsageError(f"{what} {str(path)!r}: {error}") from error
+
+
+_MOST_BYTES = 2**20
+"""Of a file of TOML, which people write: our longest has 3 kB."""
+
+_MOST_DOTS = 100
+"""In a line of TOML: the parser takes the square of the parts of a dotted key."""
+
+
+def _table_of(text: str) -> dict[str, Any]:
+    """The top table of a text in TOML.
+
+    Raises:
+        ValueError: it is not TOML, or nests too deeply.
+    """
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.count(".") > _MOST_DOTS:
+            raise ValueError(f"line {number} has more than {_MOST_DOTS} dots")
+    try:
+        table: dict[str, Any] = check_depth(tomllib.loads(text))
+    except RecursionError:
+        raise ValueError("its brackets nest too deeply") from None
+    return table
 
 
 def _text_of(content: bytes) -> str:
@@ -66,7 +92,7 @@ def of_type(kind: type, words: str) -> Reader:
 
     def read(key: str, value: Any) -> Any:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise UsageError(f"{key} must be {words}, not {value!r}")
+            raise UsageError(f"{key} must be {words}, not {shown(value)}")
         return value
 
     return read
@@ -92,7 +118,7 @@ def read_path(key: str, value: Any) -> Path:
     """A reader of a path; `~` is the user's home."""
     text = read_text(key, value)
     if "\0" in text:
-        raise UsageError(f"{key} must be a path, and {text!r} has a null character")
+        raise UsageError(f"{key} must be a path, and {shown(text)} has a null character")
     # Not `Path.expanduser`, which raises for a user that there is not.
     return Path(os.path.expanduser(text))  # noqa: PTH111
 
@@ -100,16 +126,17 @@ def read_path(key: str, value: Any) -> Path:
 def read_texts(key: str, value: Any) -> tuple[str, ...]:
     """A reader of a list of strings."""
     if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
-        raise UsageError(f"{key} must be a list of strings, not {value!r}")
+        raise UsageError(f"{key} must be a list of strings, not {shown(value)}")
     return tuple(value)
 
 
 def decoded(kind: Any, value: Any, where: str = "it") -> Any:
-    """`value` as a `kind`: a dataclass, list, tuple, dict or union of such, or a plain type.
+    """`value` as a `kind`: a dataclass, `TypedDict`, list, tuple, dict, union, or a plain type.
 
     Args:
         kind: what it must be; a field that an object does not have takes its default. A dataclass
-            with a field `unknown` keeps there what it has no field for; others refuse it.
+            with a field `unknown` keeps there what it has no field for; others refuse it. A
+            `TypedDict` keeps other keys as they are.
         value: of what `json.loads` or `dataclasses.asdict` make.
         where: what to call the value in an error.
 
@@ -130,17 +157,34 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
         }
         kept = {"unknown": others} if others else {}
         return kind(**parts, **kept)  # type: ignore[operator]  # a class, not an instance
+    if is_typeddict(kind):
+        return _typed_dict(kind, value, where)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
         plain = next((one for one in arguments if one is type(value)), arguments[0])
         return decoded(plain, value, where)
     if origin in (list, tuple):
-        items = enumerate(_checked(list, list(value) if type(value) is tuple else value, where))
+        items = list(
+            enumerate(_checked(list, list(value) if type(value) is tuple else value, where))
+        )
+        if origin is tuple and arguments[-1] is not ... and len(items) != len(arguments):
+            raise TypeError(f"{where} must have {len(arguments)} items, not {len(items)}")
         return origin(decoded(arguments[0], item, f"{where}[{k}]") for k, item in items)
     if origin is dict:
         members = _checked(dict, value, where).items()
         return {name: decoded(arguments[1], x, f"{where}.{name}") for name, x in members}
     return value if kind is Any else _checked(kind, value, where)
+
+
+def _typed_dict(kind: Any, value: Any, where: str) -> dict[str, Any]:
+    members = _checked(dict, value, where)
+    types = get_type_hints(kind)
+    for name in types:  # of the keys themselves, which are a set, a message would take any
+        if name in kind.__required_keys__ and name not in members:
+            raise TypeError(f"{where} has no {name!r}")
+    return {
+        name: decoded(types.get(name, Any), one, f"{where}.{name}") for name, one in members.items()
+    }
 
 
 def encoded(value: Any) -> dict[str, Any]:
@@ -181,5 +225,11 @@ def merged(known: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
 def _checked(kind: type, value: Any, where: str) -> Any:
     # Exactly: a bool is no number of anything. But a float that is whole may be written as an int.
     if type(value) is kind or (kind is float and type(value) is int):
+        # Larger ones overflow wherever a float is made of them.
+        if type(value) is int and value.bit_length() > _MOST_BITS:
+            raise TypeError(f"{where} must have at most {_MOST_BITS} bits, not {shown(value)}")
         return value
-    raise TypeError(f"{where} must be of type {kind.__name__}, not {value!r}")
+    raise TypeError(f"{where} must be of type {kind.__name__}, not {shown(value)}")
+
+
+_MOST_BITS = 64

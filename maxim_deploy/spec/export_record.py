@@ -34,7 +34,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from maxim_deploy.errors import BundleError
+from maxim_deploy import _reading
+from maxim_deploy._reading import load_json
+from maxim_deploy.errors import BundleError, shown
 from maxim_deploy.spec.decoding import NOT_STORED, decoded, encoded
 from maxim_deploy.spec.descriptor import last_component
 from maxim_deploy.spec.run_memory import RunMemory
@@ -165,8 +167,8 @@ class ExportRecord:
             if not path.exists():
                 return cls()
             record = record_from(strict_json(read_bounded(path)))
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            return cls(problem=f"{EXPORT_RECORD} is damaged ({error!r}): {_ADVICE}")
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            return cls(problem=f"{EXPORT_RECORD} is damaged ({shown(error)}): {_ADVICE}")
         except BundleError as error:
             return cls(problem=str(error))
         if record.bundle != digest_of_files(files):
@@ -216,16 +218,10 @@ def read_bounded(path: Path) -> str:
     """The text of a file that has at most `MOST_BYTES`.
 
     Raises:
-        OSError: it is no file, or cannot be read.
-        ValueError: it is larger, or not UTF-8.
+        OSError: it is no regular file, is larger, or cannot be read.
+        ValueError: it is not UTF-8.
     """
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise OSError(f"{path.name} is not a file")
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
-    return content.decode("utf-8")
+    return _reading.read_bounded(path, MOST_BYTES).decode("utf-8")
 
 
 def strict_json(text: str) -> Any:
@@ -236,7 +232,7 @@ def strict_json(text: str) -> Any:
             raise ValueError(f"{text} is not a finite number")
         return value
 
-    return json.loads(text, parse_constant=number, parse_float=number)
+    return load_json(text, parse_constant=number, parse_float=number)
 
 
 def _check_parity(records: list[dict[str, Any]]) -> None:

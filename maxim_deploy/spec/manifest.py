@@ -45,7 +45,8 @@ from typing import Any, TypeVar, get_type_hints
 
 from maxim_deploy._files import write_text
 from maxim_deploy._folders import read_whole, settled
-from maxim_deploy.errors import BundleError
+from maxim_deploy._reading import load_json, read_bounded
+from maxim_deploy.errors import BundleError, shown
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.decoding import (
     NOT_STORED,
@@ -179,7 +180,7 @@ class Manifest:
             BundleError: not JSON, another format version, or a key is missing or of a wrong type.
         """
         try:
-            document = json.loads(text)
+            document = load_json(text)
             version = document["format"]
             if version not in (1, FORMAT):
                 raise BundleError(
@@ -189,8 +190,8 @@ class Manifest:
             manifest = cls._checked(document)
             manifest = replace(manifest, unknown=beyond(document, manifest._document()))
             return _of_format_1(manifest) if version == 1 else manifest
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise BundleError(f"{MANIFEST} is damaged ({error!r}): {_EXPORT_AGAIN}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{MANIFEST} is damaged ({shown(error)}): {_EXPORT_AGAIN}") from error
 
     @classmethod
     def _checked(cls, document: dict[str, Any]) -> Manifest:
@@ -286,7 +287,7 @@ class Bundle:
         folder = Path(path)
         try:
             folder = settled(folder)
-            text = (folder / MANIFEST).read_text("utf-8")
+            text = read_bounded(folder / MANIFEST).decode("utf-8")
         except FileNotFoundError:
             found = f"there is no {MANIFEST} in it" if folder.is_dir() else "no such directory"
             raise BundleError(

@@ -63,3 +63,36 @@ def test_a_line_that_was_cut_does_not_spoil_the_next(tmp_path: Path) -> None:
     assert [line[:12] for line in lines] == ['{"suite": "d', '{"schema": 2', *['{"suite": "d'] * 2]
     with pytest.raises(UsageError, match="line 2: not a record"):
         read_records(file)
+
+
+def test_what_is_in_a_record_is_checked(tmp_path: Path) -> None:
+    whole = asdict(record("onnxruntime", memory={
+        "size": [64, 64], "baseline_bytes": 1, "peak_bytes": 2, "bytes_per_pixel": 3.0,
+    }))  # fmt: skip
+    timing = whole["timings"]["network"]
+    wrong = {
+        "environment must be of type dict": {"environment": None},
+        "environment has no 'cpu'": {"environment": {}},
+        "timings must be of type dict": {"timings": []},
+        "expected network, transfer, image": {"timings": {"x": timing}},
+        "must have rounds": {"timings": {"network": timing | {"rounds_ms": []}}},
+        "each with a run": {"timings": {"network": timing | {"rounds_ms": [[]]}}},
+        "times above 0": {"timings": {"network": timing | {"rounds_ms": [[0.0]]}}},
+        "wall.p50_ms must be of type float": {
+            "timings": {"network": timing | {"wall": timing["wall"] | {"p50_ms": "x"}}}
+        },
+        "size must have 2 items": {"size": [1]},
+        "two positive integers": {"memory": whole["memory"] | {"size": [64]}},
+        "finite": {"environment": whole["environment"] | {"ram_bytes": 10**300}},
+        "unknown key 'tomorrow'": {"tomorrow": 1},
+        "load.0. has no 'latency'": {
+            "load": [{"mode": "open", "callers": 1, "offered_per_s": 1, "images_per_s": 1}]
+        },
+    }
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(whole))
+    assert len(read_records(path)) == 1
+    for message, change in wrong.items():
+        path.write_text(json.dumps(whole | change))
+        with pytest.raises(UsageError, match=f"line 1: .*{message}"):
+            read_records(path)

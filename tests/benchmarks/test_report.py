@@ -37,6 +37,12 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 ATTACK = """<script>alert("1")</script>' $x_1$"""
 
 
+MACHINE: dict[str, Any] = {
+    "cpu": "Example CPU", "cpus": 2, "python": "3.11", "libraries": {}, "load_average_1m": None,
+    "commit": None,
+}  # fmt: skip
+
+
 def record(subject: str = "onnxruntime", ms: float = 100.0, **changes: Any) -> Record:
     """A measurement of nine rounds that scatter by a percent."""
     size = changes.pop("size", (256, 256))
@@ -50,9 +56,12 @@ def record(subject: str = "onnxruntime", ms: float = 100.0, **changes: Any) -> R
     runner = subject if subject in (*backend_names(), *TORCH) else "onnxruntime"
     made = Record(
         "quick", "run1", "2026-01-02T03:04:05+00:00", "demo", "S-1 (features 8)", subject,
-        runner, "fp32", size, 1, 2, {"cpu": "Example CPU", "cpus": 2, "python": "3.11"},
+        runner, "fp32", size, 1, 2, MACHINE,
         device="cpu", timings={"network": timing},
-        memory={"baseline_bytes": 2**27, "peak_bytes": 2**29, "bytes_per_pixel": 5.0},
+        memory={
+            "size": list(size), "baseline_bytes": 2**27, "peak_bytes": 2**29,
+            "bytes_per_pixel": 5.0,
+        },
     )  # fmt: skip
     return replace(made, **changes)
 

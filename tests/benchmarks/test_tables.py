@@ -139,3 +139,8 @@ def test_words_of_a_warning_are_left_alone_and_only_differences_are_ranges() -> 
     batch = record("a", batch=4, warnings=["7 rounds"])
     both = table_of([record("a", warnings=["50 rounds"]), batch])
     assert "- all: 50 to 7 rounds" not in both and "7 to 50 rounds" in both
+
+
+def test_a_name_ends_neither_its_cell_nor_its_line() -> None:
+    table = table_of([record("a|b\n| c \x1b[2J")])
+    assert r"| a\|b\n\| c \x1b[2J |" in table

@@ -41,8 +41,8 @@ def test_shapes_are_the_published_ones(variant, leaves, values):
         Architecture,
         features=st.integers(1, 24).map(lambda n: 4 * n),
         stages=st.integers(1, 4),
-        groups=st.integers(1, 12),
-        bottleneck_blocks=st.integers(1, 12),
+        groups=st.integers(1, 4),
+        bottleneck_blocks=st.integers(1, 4),
     )
 )
 def test_architecture_is_read_back(architecture):

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from inverter import Inverter, files, picture
 
 from maxim_deploy.cli import shell
-from maxim_deploy.cli._streams import printable
 from maxim_deploy.cli.group import commands
 from maxim_deploy.cli.shell import common_options
+from maxim_deploy.errors import printable
 
 NAMES = commands.list_commands(click.Context(commands))
 FULL = Path("/dev/full")
@@ -171,3 +171,15 @@ def test_a_name_that_is_too_long_fails_alone(folder: Path):
     done = child("", "a.png", "b" * 300, "-o", "out")
     assert (done.returncode, done.stdout) == (1, "out/a.png\n")
     assert "cannot be read: File name too long" in done.stderr
+
+
+def test_a_line_break_in_a_name_begins_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from maxim_deploy.cli._talk import logging_to_stderr
+    from maxim_deploy.errors import quoted
+
+    name = Path("a\nError: b\x1b[2J.png")
+    with logging_to_stderr(0):
+        logging.getLogger("maxim_deploy.x").warning("image '%s': two\nlines", name)
+    line, rest = capsys.readouterr().err.splitlines()
+    assert line.endswith(r"image 'a\nError: b\x1b[2J.png': two") and rest == "lines"
+    assert quoted(name) == r"'a\nError: b\x1b[2J.png'"

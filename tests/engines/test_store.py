@@ -213,7 +213,7 @@ def test_a_full_disk(trt, bundle: Path, monkeypatch) -> None:
         ({"targets": ["9.0"]}, UsageError, r"compute capability 9\.0; its list: 7\.5, 8\.0"),
         ({"precision": "fp32"}, BundleError, "has no fp32 graph of the 'image' form; it has: fp16"),
         ({"workspace": "1kB"}, EngineError, "workspace limit.*what to do: a layer needs more"),
-        ({"targets": ["current"]}, EngineError, "no NVIDIA GPU or driver here"),
+        ({"targets": ["current"]}, EngineError, "there is no NVIDIA GPU 0"),
     ],
 )
 def test_refusals(trt, bundle: Path, monkeypatch, asked, error, message) -> None:

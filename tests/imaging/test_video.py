@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import re
@@ -23,6 +22,7 @@ from maxim_deploy.imaging.video import (
     VideoReader,
     VideoWriter,
     is_video,
+    reading,
     result_suffix,
 )
 
@@ -408,7 +408,7 @@ def test_a_stream_that_begins_on_the_way_is_no_damage(
         content[at + 3] = content[at + 3] & 0xF0 | counts[stream]
     Path("d.ts").write_bytes(content)
     nearby = {"probesize": "20000"}  # where streams are looked for; else 5 MB
-    monkeypatch.setattr(av, "open", functools.partial(av.open, options=nearby))
+    monkeypatch.setattr(reading, "_OPTIONS", reading._OPTIONS | nearby)
     reader = VideoReader(Path("d.ts"))
     assert len(reader.container.streams) == 1
     assert (len(list(reader)), reader.damage) == (60, None)

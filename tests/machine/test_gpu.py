@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from maxim_deploy.errors import MissingDependencyError
 from maxim_deploy.machine import gpu
-from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.machine.gpu import Gpu, find_gpu, no_gpu, why_no_gpu
 
 
 def driver(error: int = 0) -> SimpleNamespace:
@@ -44,3 +46,22 @@ def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Non
 
     monkeypatch.setattr(gpu, "require", refuse)
     assert find_gpu() is None
+
+
+@pytest.mark.parametrize("body", ["raise ImportError('x')", "raise OSError('x')", "1 / 0", "pass"])
+def test_broken_bindings_are_a_reason(
+    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cuda/bindings").mkdir(parents=True)
+    for name in ("cuda/__init__.py", "cuda/bindings/__init__.py"):
+        (tmp_path / name).touch()
+    for name in ("driver", "runtime", "nvml"):
+        (tmp_path / f"cuda/bindings/{name}.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "cuda"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert find_gpu() is None
+    assert ("importing it fails" if body != "pass" else "cannot be used") in why_no_gpu()
+    assert no_gpu(1).startswith("there is no NVIDIA GPU 1 or no driver here, because cuda")
+    for name in [name for name in sys.modules if name.split(".")[0] == "cuda"]:
+        del sys.modules[name]

@@ -38,7 +38,7 @@ def test_this_machine() -> None:
         ("import os; os._exit(3)", "the process that tried it ended with exit code 3", ""),
         (
             "import sys; sys.stderr.write('lib.so is missing'); raise OSError('it broke')",
-            "it broke",
+            "onnxruntime is installed, and importing it fails (OSError: it broke)",
             "lib.so is missing",
         ),
         ("import absent", "No module named 'absent'", ""),

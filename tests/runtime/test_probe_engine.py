@@ -130,7 +130,7 @@ def test_tensorrt_builds_for_the_gpu_at_hand_only(gpu, monkeypatch) -> None:
     assert verdict_on("tensorrt").works
     monkeypatch.setattr(tensorrt_probe, "find_gpu", lambda: None)
     verdict = verdict_on("tensorrt")
-    assert (verdict.reason, verdict.builds_engines) == (tensorrt_probe.NO_GPU, False)
+    assert "there is no NVIDIA GPU 0" in str(verdict.reason) and not verdict.builds_engines
     gpu.trt.__version__ = "8.6.1"
     verdict = verdict_on("tensorrt")
     assert verdict.reason == "tensorrt 8.6.1 is too old, it takes 10.12 or newer"

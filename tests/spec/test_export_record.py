@@ -112,7 +112,7 @@ def test_its_size_is_bounded(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_pipe_is_not_waited_for(bundle: Bundle) -> None:
     (bundle.path / "export.json").unlink()
     os.mkfifo(bundle.path / "export.json")
-    assert "is not a file" in str(problem(bundle))
+    assert "no regular file" in str(problem(bundle))
 
 
 def test_the_record_of_an_engine_is_that_of_its_file(bundle: Bundle) -> None:

@@ -20,7 +20,7 @@ from maxim_deploy.benchmarks.report.environments import environments_of
 from maxim_deploy.benchmarks.report.panels import panels_of, short_number
 from maxim_deploy.benchmarks.report.pictures import BeforeAfter, data_uri, map_of
 from maxim_deploy.benchmarks.report.traffic import traffic_tables
-from maxim_deploy.errors import UsageError
+from maxim_deploy.errors import UsageError, printable
 
 NONE = "\u2013"
 """In a cell for which there is no number."""
@@ -80,6 +80,8 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        # Markup of ours is of another type.
+        finalize=lambda value: printable(value, "\n\t") if type(value) is str else value,
     )
     environment.filters |= {"cell": cell_text, "data_uri": data_uri}
     present = {

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.subjects import TORCH
 from maxim_deploy.benchmarks.timing import MIN_ROUNDS, Ratio, ratio
+from maxim_deploy.errors import printable
 from maxim_deploy.runtime.registry import backend_label
 from maxim_deploy.spec.precision import FULL, PRECISIONS
 
@@ -178,7 +179,7 @@ def label_of(record: Record) -> str:
     else:
         name = f"only {record.subject.replace('_', ' ')}"
     precision = record.precision if record.precision != FULL else PRECISIONS[FULL].type
-    return f"{name}, {precision}"
+    return printable(f"{name}, {precision}")
 
 
 def p50_ms(record: Record, bracket: str) -> float:

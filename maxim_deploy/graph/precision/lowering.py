@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from maxim_deploy._files import write_text
+from maxim_deploy._reading import read_bounded
 from maxim_deploy.checkpoints import demo_weights
 from maxim_deploy.errors import ExportError, UsageError
 from maxim_deploy.graph.precision.compare import compare_graphs
@@ -121,6 +122,6 @@ def read_precision_table(path: Path) -> PrecisionTable:
         UsageError: the file cannot be read or is not a table.
     """
     try:
-        return PrecisionTable.from_json(path.read_text("utf-8-sig"))
+        return PrecisionTable.from_json(read_bounded(path).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, ExportError) as error:
         raise UsageError(f"precision table {str(path)!r}: {error}") from error

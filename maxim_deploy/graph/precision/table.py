@@ -22,7 +22,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from maxim_deploy.errors import ExportError, nearest, unknown
+from maxim_deploy._reading import load_json
+from maxim_deploy.errors import ExportError, nearest, shown, unknown
 from maxim_deploy.graph.precision.roles import ROLES
 from maxim_deploy.graph.precision.type_constraints import is_border, is_float, require_types
 from maxim_deploy.spec.decoding import decoded
@@ -113,7 +114,7 @@ class PrecisionTable:
             ExportError: not JSON, another format, an unknown key or type, or one that is missing.
         """
         try:
-            document = json.loads(text)
+            document = load_json(text)
             if document["format"] != FORMAT:
                 raise ExportError(
                     f"precision table of format {document['format']}; this maxim-deploy reads "
@@ -122,7 +123,7 @@ class PrecisionTable:
             decisions = decoded(list[dict[str, Any]], document["decisions"], "decisions")
             return cls(decoded(str, document["type"], "type"), tuple(map(_decision, decisions)))
         except (KeyError, TypeError, ValueError) as error:
-            raise ExportError(f"not a precision table: {error!r}") from error
+            raise ExportError(f"not a precision table: {shown(error)}") from error
 
 
 def _decision(record: dict[str, Any]) -> Decision:

@@ -21,6 +21,9 @@ _SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=
     18: 8,
 }
 _LONG8 = 16
+_MOST_NUMBERS = 1000
+"""Of one entry: what is read has one for each channel. As Python's integers they take ten times the
+bytes of the file."""
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _RATIONAL = 5
 
@@ -43,10 +46,11 @@ class Entry:
     value: bytes
 
     def numbers(self, order: str) -> tuple[int, ...]:
-        """The values, if they are unsigned integers; otherwise nothing."""
+        """The first values, `_MOST_NUMBERS` of them, if they are unsigned integers, or nothing."""
         if self.type not in _INTEGERS:
             return ()
-        return struct.unpack(f"{order}{self.count}{_INTEGERS[self.type]}", self.value)
+        count = min(self.count, _MOST_NUMBERS)
+        return struct.unpack_from(f"{order}{count}{_INTEGERS[self.type]}", self.value)
 
     def rational(self, order: str) -> Fraction | None:
         """The first value, if it is an unsigned fraction."""
@@ -105,11 +109,15 @@ def read_directory(file: BinaryIO, header: Header, offset: int) -> tuple[Entries
     entries: Entries = {}
     # A missing offset of the next directory ends the chain: many viewers do not look for it.
     following = file.read(struct.calcsize(next_form))
+    total = 0
     for tag, kind, number, inline in struct.iter_unpack(header.order + row_form, table):
         length = _SIZES.get(kind, size + 1) * number
         if length <= len(inline):
             entries[tag] = Entry(kind, number, inline[:length])
         elif (start := int(struct.unpack(header.order + next_form, inline)[0])) + length <= size:
+            # Each of thousands of entries may claim the whole file.
+            if (total := total + length) > size:
+                raise ValueError("the values of a directory are longer than its file")
             file.seek(start)
             entries[tag] = Entry(kind, number, file.read(length))
     whole = len(following) == struct.calcsize(next_form)

@@ -106,7 +106,7 @@ def _from_pillow(kind: str, plugin: _Plugin, file: BinaryIO) -> Contents:
         image.height,
         image.width,
         partial(decoded, image),
-        frames=getattr(image, "n_frames", 1),
+        frames=_frames(image),
         bits=_bits(image),
         icc_profile=info.get("icc_profile"),
         exif=info.get("exif"),
@@ -117,6 +117,13 @@ def _from_pillow(kind: str, plugin: _Plugin, file: BinaryIO) -> Contents:
             else (),
         ),
     )
+
+
+def _frames(image: ImageFile.ImageFile) -> int:
+    """How many; of GIF 1 or 2, because Pillow would decode all frames to count them."""
+    if image.format == "GIF":
+        return 1 + bool(getattr(image, "is_animated", False))
+    return int(getattr(image, "n_frames", 1))
 
 
 def _bits(image: ImageFile.ImageFile) -> int:

@@ -9,6 +9,7 @@ from maxim_deploy.errors import ImageError
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.formats import jpeg, others, png, tiff
 from maxim_deploy.imaging.formats.contents import Contents
+from maxim_deploy.imaging.formats.density import check_density
 from maxim_deploy.imaging.inventory import WITH_16_BITS
 
 _CONTENTS: dict[str, Callable[[BinaryIO], Contents]] = {
@@ -21,6 +22,10 @@ _CONTENTS: dict[str, Callable[[BinaryIO], Contents]] = {
     "BMP": others.bmp,
     "PNM": others.pnm,
 }
+
+
+_NOT_COUNTED = ("TIFF", "GIF")
+"""Here frames follow each other without a number in front: a second one is looked for."""
 
 
 def contents_of(kind: str, file: BinaryIO) -> Contents:
@@ -37,9 +42,11 @@ def contents_of(kind: str, file: BinaryIO) -> Contents:
         raise ImageError(
             f"is {kind}, which this build of Pillow does not read | convert it"
         ) from error
+    check_density(found, file)
     if found.frames > 1:
         raise ImageError(
-            f"has {found.frames} frames, of which all but one would be dropped | "
+            f"has {found.frames} frames{' or more' * (kind in _NOT_COUNTED)}, of which all "
+            "but one would be dropped | "
             "split it into files of one frame each"
         )
     if found.bits > 8 and not (found.bits == 16 and kind in WITH_16_BITS):

@@ -31,7 +31,14 @@ from maxim_deploy.imaging.metadata import Metadata
 WHITE = 65535
 
 _SUBFILE, _SUB_DIRECTORIES, _LAYERS, _DNG = 254, 330, 37724, 50706
+_MOST_PAGES = 100
+"""Of reduced pictures and masks: a pyramid has ten."""
+
 _REDUCED, _MASK = 1, 4  # bits of what a directory is of
+
+_MOST_SAMPLES = 16
+_SMALL_TILE = 2**20
+"""Pixels of a tile that is read whatever the size of its picture."""
 
 _UNSIGNED, _FLOAT = 1, 3
 _PREMULTIPLIED, _PLAIN = 1, 2  # kinds of alpha
@@ -47,9 +54,10 @@ def contents(file: BinaryIO) -> Contents:
         ImageError: it holds samples that are not read, or a raw photograph.
     """
     header = read_header(file)
-    pages = list(_pages(file, header))
-    tags = _Tags(pages[0], header.order)
-    if _DNG in pages[0] or (tags.number(_SUBFILE, 0) & _REDUCED and _SUB_DIRECTORIES in pages[0]):
+    pages = _pages(file, header)
+    first = next(pages)
+    tags = _Tags(first, header.order)
+    if _DNG in first or (tags.number(_SUBFILE, 0) & _REDUCED and _SUB_DIRECTORIES in first):
         raise ImageError(
             "is a raw photograph (DNG or alike), of which the first picture is a preview"
         )
@@ -57,26 +65,30 @@ def contents(file: BinaryIO) -> Contents:
     if max(tags.numbers(Tag.FORMAT) or (1,)) == _FLOAT:
         raise ImageError(f"holds floating-point samples of {bits} bits | 8 and 16 bits are read")
     height, width = tags.number(Tag.LENGTH, 0), tags.number(Tag.WIDTH, 0)
+    _check_layout(tags, height, width)
     decode = partial(_sixteen_bits, file, tags) if bits == 16 else partial(_eight_bits, file)
     found = Contents("TIFF", height, width, decode, bits)
     found.orientation = tags.number(exif.ORIENTATION, 0) or None
-    others = [_Tags(page, header.order).number(_SUBFILE, 0) for page in pages[1:]]
-    found.frames = 1 + sum(not kind & (_REDUCED | _MASK) for kind in others)
-    found.left_out = list(_left_out(tags, len(others)))
+    kinds = [_Tags(page, header.order).number(_SUBFILE, 0) for page in pages]
+    found.frames = 1 + sum(not kind & (_REDUCED | _MASK) for kind in kinds)
+    found.left_out = list(_left_out(tags, len(kinds)))
     found.icc_profile = tags.data(Tag.ICC)
-    found.exif = exif.exif_from_directory(file, header, pages[0])
+    found.exif = exif.exif_from_directory(file, header, first)
     found.metadata = Metadata(
         xmp=tags.data(Tag.XMP),
         photoshop=_resources(tags),
-        resolution=exif.resolution_of(pages[0], header.order),
+        resolution=exif.resolution_of(first, header.order),
     )
     return found
 
 
 def _pages(file: BinaryIO, header: Header) -> Iterator[Entries]:
+    """The first directory and those that follow, up to that of a second picture."""
     seen: set[int] = set()
     offset = header.first
     while offset and offset not in seen:
+        if len(seen) > _MOST_PAGES:
+            raise ValueError(f"it has more than {_MOST_PAGES} reduced pictures and masks")
         seen.add(offset)
         try:
             entries, offset = read_directory(file, header, offset)
@@ -85,8 +97,36 @@ def _pages(file: BinaryIO, header: Header) -> Iterator[Entries]:
                 raise
             return  # an end that is damaged
         yield entries
+        # One more picture is one too many: whatever follows is not looked at.
+        is_picture = not _Tags(entries, header.order).number(_SUBFILE, 0) & (_REDUCED | _MASK)
+        if is_picture and len(seen) > 1:
+            return
     if not seen:
         raise ValueError("there is no directory")
+
+
+def _check_layout(tags: _Tags, height: int, width: int) -> None:
+    """Refuse what a decoder would take more memory or time for than for the picture.
+
+    Raises:
+        ImageError: there are more channels, or larger tiles, than any picture has, or fewer tiles
+            or strips than the picture needs.
+    """
+    if (samples := tags.number(Tag.SAMPLES, 1)) > _MOST_SAMPLES:
+        raise ImageError(f"has {samples} samples per pixel | up to {_MOST_SAMPLES} are read")
+    tile = tags.number(Tag.TILE_LENGTH, 0), tags.number(Tag.TILE_WIDTH, 0)
+    # A tile is filled up at the edge of the picture, which may be smaller than one.
+    if tile[0] * tile[1] > max(_SMALL_TILE, 4 * height * width):
+        raise ImageError(
+            f"has tiles of {tile[0]}x{tile[1]} in a picture of {height}x{width} pixels: it is "
+            "damaged | save it again"
+        )
+    if 0 not in tile:
+        needed = -(-height // tile[0]) * -(-width // tile[1])
+    else:
+        needed = -(-height // (tags.number(Tag.ROWS, height) or 1))
+    if needed > max(tags.count(Tag.TILE_OFFSETS), tags.count(Tag.OFFSETS), 1):
+        raise ImageError("cannot be read: parts of its pixels are missing")
 
 
 class _Tags:
@@ -100,6 +140,9 @@ class _Tags:
 
     def number(self, tag: int, default: int) -> int:
         return next(iter(self.numbers(tag)), default)
+
+    def count(self, tag: int) -> int:
+        return self.entries[tag].count if tag in self.entries else 0
 
     def data(self, tag: int) -> bytes | None:
         return self.entries[tag].value or None if tag in self.entries else None

@@ -18,6 +18,9 @@ class Tag(IntEnum):
     ROWS = 278
     COUNTS = 279
     PREDICTOR = 317
+    TILE_WIDTH = 322
+    TILE_LENGTH = 323
+    TILE_OFFSETS = 324
     EXTRA = 338
     FORMAT = 339
     XMP = 700

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maxim_deploy.errors import UsageError, nearest
+from maxim_deploy.errors import UsageError, nearest, quoted
 from maxim_deploy.imaging.files import INPUT_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset(
@@ -16,6 +16,15 @@ VIDEO_SUFFIXES = frozenset(
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """What is written: libav's name of the container, by suffix."""
 
+
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "asf", "flv",
+    "ogg", "mxf", "h264", "hevc", "ivf", "yuv4mpegpipe",
+    # These are images, which the reader names as such.
+    "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe",
+)  # fmt: skip
+"""libav's names of the containers that are read. Others are not tried: some are lists that name
+further files, such as playlists, and one that names addresses would be fetched."""
 
 _STARTS = tuple(
     bytes.fromhex(start)
@@ -98,6 +107,6 @@ def check_video_output(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in CONTAINERS:
         raise UsageError(
-            f"output '{path}' | suffix {suffix!r}{nearest(suffix, CONTAINERS)} | "
+            f"output {quoted(path)} | suffix {suffix!r}{nearest(suffix, CONTAINERS)} | "
             f"videos are written as {', '.join(CONTAINERS)}"
         )

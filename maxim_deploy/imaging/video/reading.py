@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import VideoError
+from maxim_deploy.errors import VideoError, quoted
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.files import check_input_file
 from maxim_deploy.imaging.orientation import orientation_from_matrix
@@ -19,13 +19,19 @@ from maxim_deploy.imaging.video.chroma import chroma_location_of
 from maxim_deploy.imaging.video.coding import coding_of, rgb_from_frame
 from maxim_deploy.imaging.video.demuxing import Demuxer
 from maxim_deploy.imaging.video.frame_data import carrier_of, data_of, side_data_of
-from maxim_deploy.imaging.video.names import IMAGE_BRANDS
+from maxim_deploy.imaging.video.names import DEMUXERS, IMAGE_BRANDS
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
     from av.container import InputContainer
 
 logger = logging.getLogger(__name__)
+
+_OPTIONS = {
+    # What is read is one file, and one of these; see `DEMUXERS`.
+    "format_whitelist": ",".join(DEMUXERS),
+    "protocol_whitelist": "file",
+}
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,11 @@ class VideoReader:
         self.path, self.left_out = path, list[str]()
         try:
             # The prefix: a colon in a name would otherwise name a protocol.
-            self.container: InputContainer = av.open(f"file:{path}", metadata_errors="replace")
-        except MemoryError:
+            self.container: InputContainer = av.open(
+                f"file:{path}", metadata_errors="replace", options=_OPTIONS
+            )
+        except MemoryError as error:
+            self._blame_file(error)
             raise
         except Exception as error:  # damaged files make PyAV raise more than libav's errors
             raise self._failure(
@@ -95,7 +104,7 @@ class VideoReader:
         # file that cannot be kept should fail before the network works.
         self._demuxer = Demuxer(self.container, self.stream, path, self.leave_out)
         self._decoded = self._demuxer.frames()
-        self._first = next(self._decoded, None)
+        self._first = self._next()
         if self._first is None:
             raise self._failure(self.damage or "has no frames")
         self._learn_from(self._first[0])
@@ -178,7 +187,7 @@ class VideoReader:
             rgb = self._upright(frame)
             yield Frame(rgb, pts, frame.duration, frozenset(data), carrier_of(frame), others)
             last = pts
-            following = next(self._decoded, None)
+            following = self._next()
             if following is None:
                 return
             frame, others = following
@@ -193,6 +202,20 @@ class VideoReader:
         # The generator reads from the container, so it is closed first.
         self._decoded.close()
         self.container.close()
+
+    def _next(self) -> tuple[VideoFrame, list[Packet[Any]]] | None:
+        try:
+            return next(self._decoded, None)
+        except MemoryError as error:
+            self._blame_file(error)
+            raise
+
+    def _blame_file(self, error: MemoryError) -> None:
+        """Raise `VideoError` where it is libav's own: the file may claim any size."""
+        if isinstance(error, require("av", "video").FFmpegError):
+            raise self._failure(
+                "needs more memory than libav can get: it is damaged, or too large for this machine"
+            ) from error
 
     def _upright(self, frame: VideoFrame) -> Pixels:
         # One file holds one size and one pixel format; the rest of this source cannot follow.
@@ -220,7 +243,7 @@ class VideoReader:
         return max(pts, last + 1)
 
     def _failure(self, why: str) -> VideoError:
-        return VideoError(f"video '{self.path}' | {why}")
+        return VideoError(f"video {quoted(self.path)} | {why}")
 
 
 def _is_cover(stream: VideoStream) -> bool:

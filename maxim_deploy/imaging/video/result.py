@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maxim_deploy.errors import VideoError
+from maxim_deploy.errors import VideoError, quoted
 from maxim_deploy.imaging.video.description import described, is_statistic
 from maxim_deploy.imaging.video.reading import VideoReader
 
@@ -38,8 +38,10 @@ def check_result(
     try:
         made = VideoReader(path)
     except VideoError as error:
-        why = str(error).removeprefix(f"video '{path}' | ")
-        raise VideoError(f"output '{name}' | is written, but cannot be read: {why}") from error
+        why = str(error).removeprefix(f"video {quoted(path)} | ")
+        raise VideoError(
+            f"output {quoted(name)} | is written, but cannot be read: {why}"
+        ) from error
     try:
         return list(dict.fromkeys(_lost(source, made, copies)))
     finally:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import VideoError
+from maxim_deploy.errors import VideoError, quoted
 from maxim_deploy.imaging.video.description import described
 
 if TYPE_CHECKING:
@@ -178,6 +178,6 @@ def not_held(streams: Iterable[Stream], path: Path) -> VideoError:
     other = "re-encode it" if path.suffix.lower() == ".mkv" else "write .mkv"
     found = " or ".join(map(_named, streams))
     return VideoError(
-        f"output '{path}' | {path.suffix} cannot hold {found} of the input | "
+        f"output {quoted(path)} | {path.suffix} cannot hold {found} of the input | "
         f"{other}, or leave it out with --drop {kinds}"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import VideoError
+from maxim_deploy.errors import VideoError, quoted
 from maxim_deploy.imaging._reasons import reason
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video.coding import frame_from_rgb
@@ -169,11 +169,11 @@ class VideoWriter:
         if bits > depths[-1]:
             roomy = next(key for key, codec in CODECS.items() if codec.bits[-1] >= bits)
             raise VideoError(
-                f"output '{self._name}' | {name} holds up to {depths[-1]} of the {bits} bits per "
-                f"channel of the input | use --codec {roomy}"
+                f"output {quoted(self._name)} | {name} holds up to {depths[-1]} of the {bits} bits "
+                f"per channel of the input | use --codec {roomy}"
             )
         depth = next(depth for depth in depths if depth >= bits)
         return self._like.coding.pixel_format(depth, self._like.height, width)
 
     def _failure(self, error: Exception) -> VideoError:
-        return VideoError(f"output '{self._name}' | cannot be written: {reason(error)}")
+        return VideoError(f"output {quoted(self._name)} | cannot be written: {reason(error)}")

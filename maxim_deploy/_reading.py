@@ -1,0 +1,101 @@
+"""Files that anybody may have written: regular ones, of bounded size, of bounded nesting.
+
+Opening a pipe waits for its other end, and a device has no end. A parser that calls itself for each
+bracket fails at some depth, and so does whatever walks along its result. Here each of these is an
+`OSError` or a `ValueError`, which callers turn into an error that names the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 64 * 2**20
+"""Of a file of text: the records of ten thousand measurements have 30 MB."""
+
+_MOST_DEPTH = 50
+"""Of brackets within brackets; our own files have 10."""
+
+
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+"""Of `os.open`: refuse a symbolic link. Windows has none that others could put here."""
+
+
+def opens_no_link(path: str, flags: int) -> int:
+    """An `opener` of `open` for files that no user names: a symbolic link there is an OSError."""
+    try:
+        return os.open(path, flags | NO_FOLLOW, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK):
+            raise
+        raise OSError(error.errno, "is a symbolic link, remove it", path) from error
+
+
+def require_regular(path: Path) -> os.stat_result:
+    """The status of a regular file, or of what a symbolic link to one points at.
+
+    Raises:
+        OSError: there is none, or it is a folder, a pipe or a device.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe or a device, and no regular file", str(path))
+    return status
+
+
+def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = True) -> bytes:
+    """The content of a regular file that has at most `most` bytes.
+
+    Raises:
+        OSError: it is no regular file, is larger, or cannot be read, or is a symbolic link that is
+            not to be followed.
+    """
+    require_regular(path)
+    with open(path, "rb", opener=None if follow else opens_no_link) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", str(path))
+    return content
+
+
+def load_json(text: str | bytes, **options: Any) -> Any:
+    """As `json.loads`, with its options, and nothing but `ValueError`.
+
+    Raises:
+        ValueError: it is not JSON, or its brackets nest too deeply.
+    """
+    try:
+        value = json.loads(text, **options)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    return check_depth(value)
+
+
+def check_depth(value: Any) -> Any:
+    """A value of lists and dicts, unless it nests too deeply.
+
+    Raises:
+        ValueError: it does.
+    """
+    # Level by level, for a function that calls itself would be what this protects.
+    level = [value]
+    for _ in range(_MOST_DEPTH):
+        level = [child for one in level for child in _children(one)]
+        if not level:
+            return value
+    raise ValueError(_TOO_DEEP)
+
+
+_TOO_DEEP = f"it nests more than {_MOST_DEPTH} levels deep"
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

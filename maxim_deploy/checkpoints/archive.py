@@ -1,0 +1,171 @@
+"""Archives of arrays, `.npz`: what is in one, before anything of it is decompressed.
+
+A zip of some kilobytes may hold gigabytes. So its directory is measured before it is read, each
+array's header is read before its data, and the data are as long as the header says.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, BinaryIO, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from maxim_deploy._reading import require_regular
+from maxim_deploy.errors import shown
+
+T = TypeVar("T")
+
+_MOST_DIRECTORY = 16 * 2**20
+"""Bytes of the directory of a zip: that of M-3 with two sets of optimiser state has 2 MB."""
+
+_END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
+_TAIL = 22 + 65535 + 20 + 56
+"""Bytes at the end of a zip that hold these two records: a comment may follow the first."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an entry says of its array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def bytes(self) -> int:
+        """Of the array's data."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Archive:
+    """An open zip of arrays; close it, or use it as a context manager.
+
+    Attributes:
+        names: of its arrays to the members that hold them.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+        ValueError: it is no zip, is damaged, or has too large a directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require_regular(path)
+        with path.open("rb") as file:
+            _check_directory(file)
+        self._zip = _plain_errors(lambda: zipfile.ZipFile(path))
+        self.names = {
+            member.filename.removesuffix(".npy"): member
+            for member in self.members
+            if member.filename.endswith(".npy")
+        }
+
+    @property
+    def members(self) -> list[zipfile.ZipInfo]:
+        """Whatever is in the zip."""
+        return self._zip.infolist()
+
+    def header(self, name: str) -> Header:
+        """What an entry says of its array; no more of it is decompressed.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is damaged, or no plain array.
+        """
+        return self._use(name, _header)
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """The array of an entry. Nothing is unpickled.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is damaged, or no plain array.
+        """
+        self.header(name)
+        return self._use(name, _array)
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._zip.close()
+
+    def _use(self, name: str, use: Callable[[IO[bytes], int], T]) -> T:
+        member = self.names[name]
+
+        def used() -> T:
+            with self._zip.open(member) as file:
+                return use(file, member.file_size)
+
+        return _plain_errors(used)
+
+
+def _plain_errors(use: Callable[[], T]) -> T:
+    try:
+        return use()
+    except (OSError, MemoryError):
+        raise
+    # Damage makes the libraries raise nearly any type: of zlib, of Python's tokenizer.
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _header(file: IO[bytes], size: int) -> Header:
+    """The header at the beginning of an entry of `size` bytes; the file is then at the data."""
+    version = np.lib.format.read_magic(file)
+    if version not in _READ_HEADER:
+        raise ValueError(f"format {version} of its header is not known")
+    shape, _, dtype = _READ_HEADER[version](file)
+    header = Header(shape, dtype)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if any(side < 0 for side in shape) or not dtype.itemsize:
+        raise ValueError(f"an array of shape {shown(shape)} and type {dtype} cannot be")
+    if header.bytes != (there := size - file.tell()):
+        raise ValueError(
+            f"its shape {shown(shape)} takes {shown(header.bytes)} bytes, and there are {there:,}"
+        )
+    return header
+
+
+def _array(file: IO[bytes], _size: int) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+_READ_HEADER: dict[tuple[int, int], Callable[[IO[bytes]], Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Refuse a zip whose directory would take too much memory.
+
+    Raises:
+        ValueError: it is larger than `_MOST_DIRECTORY`.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL))
+    tail = file.read()
+    stated = [
+        int.from_bytes(tail[at + begin : at + end], "little")
+        for mark, begin, end in ((_END, 12, 16), (_END_64, 40, 48))
+        if (at := tail.rfind(mark)) >= 0
+    ]
+    if max(stated, default=0) > _MOST_DIRECTORY:
+        raise ValueError(f"its directory has more than {_MOST_DIRECTORY:,} bytes")
