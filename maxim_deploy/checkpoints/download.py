@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +27,11 @@ from maxim_deploy._files import (
     sha256_of,
     write_text,
 )
-from maxim_deploy._optional import require
 from maxim_deploy._reading import opens_no_link
 from maxim_deploy.checkpoints.transfer import ByteProgress, check_stated, fetch
 from maxim_deploy.errors import DownloadError
 from maxim_deploy.machine.cache import CACHE_VARIABLE, cache_folder, not_for_everybody
+from maxim_deploy.machine.file_locks import file_lock
 
 if TYPE_CHECKING:
     from maxim_deploy.spec.models import PublishedModel
@@ -93,22 +93,19 @@ def downloaded(
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """No other process in the block for this file; the system lets go of it if one is killed."""
-    filelock = require("filelock", "export")
     model = path.parent
-    try:
-        make_folder(model)
-        lock = filelock.FileLock(model.parent / f".{model.name}.lock")
+
+    def waiting() -> None:
+        _log.info("another process downloads %s; waiting for it", path)
+
+    with ExitStack() as stack:
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            _log.info("another process downloads %s; waiting for it", path)
-            lock.acquire()
-    except OSError as error:
-        raise _no_cache(path, error) from error
-    try:
+            make_folder(model)
+            lock = model.parent / f".{model.name}.lock"
+            stack.enter_context(file_lock(lock, waiting, extra="export"))
+        except OSError as error:
+            raise _no_cache(path, error) from error
         yield
-    finally:
-        lock.release()
 
 
 def _fetched(

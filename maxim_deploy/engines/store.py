@@ -12,10 +12,10 @@ from maxim_deploy._files import make_folder
 from maxim_deploy._folders import read_whole, tidy, unreplaced
 from maxim_deploy.engines.building import check_targets
 from maxim_deploy.engines.engine_file import BuildOptions, EngineJob, make_engine
-from maxim_deploy.engines.file_locks import file_lock, remove_unlocked
 from maxim_deploy.engines.fixed_builds import count_traffic
 from maxim_deploy.engines.identity import differences, identity_of, ingredients
 from maxim_deploy.errors import BundleError, EngineError, UsageError
+from maxim_deploy.machine.file_locks import file_lock, remove_unlocked
 from maxim_deploy.machine.gpu import Gpu, find_gpu, no_gpu
 from maxim_deploy.machine.tensorrt import load_library
 from maxim_deploy.spec.engine_libraries import is_portable

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from maxim_deploy._progress import Progress
-from maxim_deploy.engines.file_locks import file_lock
 from maxim_deploy.engines.library_file import LibraryFile
 from maxim_deploy.errors import EngineError, UsageError
+from maxim_deploy.machine.file_locks import file_lock
 
 
 class TimingCacheFile:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import shutil
 from abc import ABC, abstractmethod
+from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -258,9 +259,10 @@ class Download(Work):
 
 class _Answer(SimpleNamespace):
     def __init__(self, body: io.BytesIO, status: int, headers: dict[str, str]) -> None:
-        super().__init__(
-            read=body.read, status=status, headers=headers, length=len(body.getvalue())
-        )
+        said = Message()
+        for name, value in headers.items():
+            said[name] = value
+        super().__init__(read=body.read, status=status, headers=said, length=len(body.getvalue()))
 
     def __enter__(self) -> _Answer:
         return self

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 import maxim_deploy
 from maxim_deploy.engines import engine_file, store
 from maxim_deploy.engines.engine_file import BuildOptions, EngineJob
-from maxim_deploy.engines.file_locks import file_lock
 from maxim_deploy.engines.identity import differences, identity_of, ingredients
 from maxim_deploy.engines.inspection import inspect_bundle
 from maxim_deploy.engines.store import add_engine
 from maxim_deploy.errors import BundleError, EngineError, MissingDependencyError, UsageError
 from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
+from maxim_deploy.machine.file_locks import file_lock
 from maxim_deploy.spec.engine_settings import NOT_IN_IDENTITY, EngineSettings
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.manifest import Bundle

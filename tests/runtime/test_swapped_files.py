@@ -51,8 +51,10 @@ def test_a_swap_between_hash_and_library(folder: Path, monkeypatch, way: str) ->
         return open_session(*arguments)
 
     monkeypatch.setattr(onnxruntime_backend, "cpu_session", swapped_before)
-    with maxim_deploy.load(folder, backend="onnxruntime", threads=1) as restorer:
-        assert np.array_equal(restorer(IMAGE), EXPECTED)
+    if way == "write":
+        with maxim_deploy.load(folder, backend="onnxruntime", threads=1) as restorer:
+            assert np.array_equal(restorer(IMAGE), EXPECTED)
+    # New names in the folder show, and it is read again.
     with pytest.raises(BundleError, match="has changed since the export"):
         maxim_deploy.load(folder, backend="onnxruntime")
 

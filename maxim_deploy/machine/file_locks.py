@@ -11,17 +11,20 @@ from maxim_deploy._optional import require
 
 
 @contextmanager
-def file_lock(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+def file_lock(
+    path: Path, waiting: Callable[[], object] = lambda: None, *, extra: str = "rtx"
+) -> Iterator[None]:
     """Hold a lock file in the block; it is removed at the end.
 
     Args:
         path: the lock file.
         waiting: called if another process has it.
+        extra: of this package, which brings the library.
 
     Raises:
         OSError: it cannot be made.
     """
-    filelock = require("filelock", "rtx")
+    filelock = require("filelock", extra)
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
