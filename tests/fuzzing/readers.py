@@ -21,6 +21,7 @@ from PIL import Image
 from spec.samples import asked, entry
 
 from maxim_deploy import _records
+from maxim_deploy._reading import read_bounded
 from maxim_deploy._records import append_lines
 from maxim_deploy.accept.record import Outcome, Record, read_record
 from maxim_deploy.benchmarks.records import line_of, read_records
@@ -398,7 +399,7 @@ _ALL = (
         partial(_read_bundle, name="export.json"),
     ),
     _json("table", _table, _read_table),
-    _json("islands", _table, islands_of),
+    _json("islands", _table, lambda path: islands_of(read_bounded(path))),
     Reader("recipe", ".toml", lambda _: _RECIPE, read_export_recipe, _toml),
     Reader("engine recipe", ".toml", lambda _: _ENGINE, _read_engine, _toml),
     # It asks PyTorch for the names of rewrites.
