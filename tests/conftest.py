@@ -20,7 +20,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 """What this process may run on before it is pinned."""
 
-LONGEST = ("S-1", "S-2")
+LONGEST = ("S-1", "S-2", "S-3")
 """How the names of groups end that export a whole variant."""
 
 

@@ -85,12 +85,13 @@ def export_bundle(
         # An export takes minutes. Whether another process wrote here is only known at its end.
         with atomic_directory(folder, replace=force) as partial:
             _fill(partial, checkpoint, settings, table, licence, command, progress)
-    except FileExistsError as error:
-        raise BundleError(
-            f"another process has exported into {str(folder)!r} in the meantime; run again to "
-            "compare with what is there"
-        ) from error
     except OSError as error:
+        # Of another name it is a file where the folder above should be.
+        if isinstance(error, FileExistsError) and error.filename == str(folder):
+            raise BundleError(
+                f"another process has exported into {str(folder)!r} in the meantime; run again to "
+                "compare with what is there"
+            ) from error
         raise BundleError(f"cannot write the bundle {str(folder)!r}: {error}") from error
     return Bundle.open(folder), True
 

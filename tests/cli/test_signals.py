@@ -14,7 +14,8 @@ from cli.running import ROOT
 COMMAND = """
 import click, os, signal, threading
 from pathlib import Path
-from maxim_deploy._files import atomic_directory, atomic_file
+from maxim_deploy._files import atomic_file
+from maxim_deploy._folders import atomic_directory
 from maxim_deploy.cli import _signals, shell
 from maxim_deploy.cli._ending import run_process
 _signals.begin_without_signals()

@@ -69,7 +69,8 @@ def test_literal_graph_agrees_with_the_reference(tmp_path: Path, record_property
     assert max(errors.values()) <= reference.TOLERANCE, errors
 
 
-@pytest.mark.extended
+@pytest.mark.xdist_group("S-3")
+@pytest.mark.slow
 def test_s3_graph_agrees_with_the_reference(tmp_path: Path, record_property) -> None:
     module = DeploymentMaxim(module_from_checkpoint(reference.checkpoint("S-3")))
     save_graph(onnx_from_module(module), tmp_path / "s3.onnx", "s3.weights", {})

@@ -237,7 +237,7 @@ def test_a_bundle_is_loaded_once_something_is_to_be_restored(folder: Path, netwo
     picture("a.png")
     again = {"resume": True, "threads": 2, "tile": 512}
     assert [r.status for r in restore_files("bundle", "a.png", "out", **again)] == ["restored"]
-    assert network.loaded == [("bundle", {"threads": 2, "tile": 512})]
+    assert network.loaded == [(Path("bundle"), {"threads": 2, "tile": 512})]
     assert [r.status for r in restore_files("bundle", "a.png", "out", **again)] == ["finished"]
     assert len(network.loaded) == 1
 
