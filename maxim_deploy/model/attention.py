@@ -20,6 +20,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, H, W, C]` to the same."""
+        # Over the whole image: this is what makes a tile differ from its part of the whole.
         weights = x.mean(dim=(1, 2), keepdim=True)
         weights = torch.sigmoid(self.Conv_1(F.relu(self.Conv_0(weights))))
         return x * weights
@@ -52,6 +53,7 @@ class ChannelMixing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, H, W, C]` to the same."""
+        # JAX's GELU is the tanh form; the exact one is up to 5e-4 away from it.
         mixed: Tensor = self.Dense_1(F.gelu(self.Dense_0(x), approximate="tanh"))
         return mixed
 
@@ -82,5 +84,6 @@ class SupervisedAttention(nn.Module):
 
     def forward(self, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features `[N, H, W, C]` and input image `[N, H, W, 3]` to (features, restored image)."""
+        # Not clipped: the next stage was trained on what leaves [0, 1], too.
         restored = self.Conv_1(x) + image
         return self.Conv_0(x) * torch.sigmoid(self.Conv_2(restored)) + x, restored

@@ -38,6 +38,7 @@ class Partition(NamedTuple):
     def split(self, x: Tensor) -> Tensor:
         """`[N, H, W, C]` to `[N, cells, positions, C]`."""
         (gh, gw), (fh, fw) = self
+        # [N, gh, fh, gw, fw, C] to [N, gh, gw, fh, fw, C]: the one copy that a partition takes.
         x = x.reshape(x.shape[0], gh, fh, gw, fw, x.shape[3]).permute(0, 1, 3, 2, 4, 5)
         return x.reshape(x.shape[0], gh * gw, fh * fw, x.shape[5])
 
@@ -50,6 +51,7 @@ class Partition(NamedTuple):
 
 def mix(dense: nn.Module, x: Tensor, axis: int) -> Tensor:
     """Apply `dense`, which works on the last axis, along `axis`."""
+    # Both exchanges of axes are views, which cost nothing themselves.
     mixed: Tensor = dense(x.swapaxes(axis, -1))
     return mixed.swapaxes(axis, -1)
 
@@ -67,6 +69,7 @@ class GatingUnit(nn.Module):
         """`[N, cells, positions, 2C]` to `[N, cells, positions, C]`."""
         u, v = x.chunk(2, dim=-1)
         v = mix(self.Dense_0, self.intermediate_layernorm(v), self.axis)
+        # Training begins with weights near zero: plus one, so that the gate is open then.
         return u * (v + 1.0)
 
 
@@ -80,6 +83,7 @@ class _GmlpLayer(nn.Module):
         self.out_project = nn.Linear(channels, channels)
 
     def _gated(self, x: Tensor, partition: Partition, gating_unit: nn.Module) -> Tensor:
+        # Layers over channels do not mind where a pixel lies, so one partition serves all three.
         x = partition.split(x)
         y = F.gelu(self.in_project(self.LayerNorm(x)), approximate="tanh")
         return partition.merge(x + self.out_project(gating_unit(y)))
@@ -125,6 +129,7 @@ class MultiAxisGmlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[N, H, W, C]` to the same."""
         y = F.gelu(self.in_project(self.LayerNorm_in(x)), approximate="tanh")
+        # Global before local, as the channels of the published `out_project` stand.
         u, v = y.chunk(2, dim=-1)
         y = torch.cat([self.GridGmlpLayer(u), self.BlockGmlpLayer(v)], dim=-1)
         projected: Tensor = self.out_project(y)

@@ -13,6 +13,7 @@ def module_from_checkpoint(checkpoint: Checkpoint) -> Maxim:
 
     Every parameter is the checkpoint's; nothing is initialised at random first.
     """
+    # Parameters without memory: those of the checkpoint take their places.
     with torch.device("meta"):
         module = Maxim(checkpoint.architecture)
     state = {

@@ -72,6 +72,7 @@ class Maxim(nn.Module):
         """
         check_input(image)
         image = channels_last(image)
+        # Nearest neighbours, not the antialiased `resize`: the weights were trained on these.
         pyramid = [image if level == 0 else nearest_shrink(image, 2**level) for level in LEVELS]
         outputs: list[list[Tensor]] = []
         previous = None
@@ -142,6 +143,7 @@ class Maxim(nn.Module):
         for k in range(self.architecture.bottleneck_blocks):
             x = block(f"global_block_{k}", x)
 
+        # From the bottleneck up: the second result of each level gates the next larger one.
         gate = x
         skips: dict[int, Tensor] = {}
         for level in UPWARDS:
