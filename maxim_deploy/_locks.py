@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from maxim_deploy._reading import NO_FOLLOW
+from maxim_deploy._reading import AT_ONCE, NO_FOLLOW
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-
-_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
-"""Of `os.open`: a pipe that nobody writes to is no reason to wait."""
 
 PATIENCE = 60.0
 """Seconds to wait for a lock: holders need milliseconds, or as long as a bundle takes to load."""
@@ -44,7 +41,7 @@ class Lock:
             return
         self._mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
         try:
-            self._number = os.open(path, os.O_RDONLY | NO_FOLLOW | _AT_ONCE)
+            self._number = os.open(path, os.O_RDONLY | NO_FOLLOW | AT_ONCE)
         except OSError as error:
             self.state = "taken" if isinstance(error, FileNotFoundError) else "unknown"
             return

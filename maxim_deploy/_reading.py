@@ -24,6 +24,9 @@ _MOST_DEPTH = 50
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 """Of `os.open`: refuse a symbolic link. Windows has none that others could put here."""
 
+AT_ONCE = getattr(os, "O_NONBLOCK", 0)
+"""Of `os.open`: do not wait for the writer of a pipe."""
+
 
 def opens_no_link(path: str, flags: int) -> int:
     """An `opener` of `open` for files that no user names: a symbolic link there is an OSError."""

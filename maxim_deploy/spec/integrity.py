@@ -18,6 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
+from maxim_deploy._reading import AT_ONCE
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.onnx_locations import weights_files
 
@@ -99,8 +100,8 @@ class RecordedFile:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """An `opener`: to open a pipe would else wait for somebody who writes."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    """An `opener` of `open`."""
+    return os.open(path, flags | AT_ONCE)
 
 
 @contextmanager
