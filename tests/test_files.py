@@ -14,6 +14,7 @@ from inverter import files
 import maxim_deploy
 from maxim_deploy._files import Partial, atomic_file, remove_abandoned, write_text
 from maxim_deploy._folders import atomic_directory
+from maxim_deploy._locks import Lock
 
 DEAD = ".a.png.0123456789ab.partial"
 HOLDING = """
@@ -105,3 +106,16 @@ def test_a_link_that_is_not_followed_is_replaced(tmp_path: Path) -> None:
     write_text(link, "ours", follow=False)
     assert victim.read_text() == "mine" and link.read_text() == "ours"
     assert not link.is_symlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_or_a_link_with_a_hidden_name_holds_nobody_up(tmp_path: Path) -> None:
+    """To open the pipe would wait for its writer; the link's target is not ours to lock."""
+    os.mkfifo(tmp_path / ".a.png.0123456789ab.partial")
+    (target := tmp_path / "target").touch()
+    (link := tmp_path / ".b.png.0123456789ab.partial").symlink_to(target)
+    lock = Lock(link)
+    assert lock.state == "unknown"
+    lock.release()
+    remove_abandoned(tmp_path)
+    assert target.exists() and not (tmp_path / ".a.png.0123456789ab.partial").exists()
