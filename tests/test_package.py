@@ -123,3 +123,13 @@ def test_no_test_module_imports_another() -> None:
     files = Path(__file__).parent.rglob("*.py")
     imports = re.compile(r"^\s*(from|import) (\w+\.)*(test_\w+|conftest)\b", re.MULTILINE)
     assert [str(path) for path in files if imports.search(path.read_text("utf-8"))] == []
+
+
+def test_the_readme_lists_every_room() -> None:
+    """And none that is gone. `assets` holds data only."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    _, table = readme.split("| room | what is in it |")
+    cells = [line.split("|")[1] for line in table.partition("\n\n")[0].splitlines()[2:]]
+    listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    rooms = {path.stem for path in (ROOT / "maxim_deploy").iterdir() if path.stem[:2] != "__"}
+    assert sorted(listed) == sorted(rooms - {"assets", "py"})
