@@ -6,6 +6,7 @@ traceback and exits with `exit_code`. Any other exception is a bug of ours.
 
 from __future__ import annotations
 
+import concurrent.futures
 import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -56,8 +57,16 @@ class VideoError(MaximDeployError):
     """A video cannot be read, ends too early, would lose data, or cannot be written."""
 
 
-class CancelledError(MaximDeployError):
-    """The caller cancelled before a file was finished."""
+class CancelledError(MaximDeployError, concurrent.futures.CancelledError):
+    """The caller cancelled before an image or a file was finished."""
+
+
+class DeadlineError(MaximDeployError, TimeoutError):
+    """An image was not restored within the time that the caller gave it."""
+
+
+class QueueFullError(MaximDeployError):
+    """As many images wait as `queue` allows; this one was not taken."""
 
 
 class BundleError(MaximDeployError):

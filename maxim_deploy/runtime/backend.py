@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from maxim_deploy.errors import UsageError
 from maxim_deploy.machine.memory import available_bytes
 from maxim_deploy.runtime.cuda.arrays import DeviceArray, device_array_from
+from maxim_deploy.runtime.turns import Turn
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.profiles import Profile, Shape
 
@@ -29,6 +30,7 @@ class Backend(Protocol):
         uses_host_memory: whether the memory of a run is this process's. It is then bounded together
             with everything else that the process has, rather than by itself.
         warmup_runs: after which a shape is as fast as it gets, in each lane.
+        takes_turns: whether `run` takes the caller's `Turn`, to end early and to choose threads.
     """
 
     name: str
@@ -41,12 +43,15 @@ class Backend(Protocol):
     profiles: tuple[Profile, ...] = ()
     uses_host_memory: bool = True
     warmup_runs: int = 1
+    takes_turns: bool = False
 
     @abstractmethod
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """Restore a batch in the graph's form, in host memory; the same shape and type comes back.
 
-        May be called from as many threads at once as there are lanes.
+        May be called from as many threads at once as there are lanes. Of a backend with
+        `takes_turns` it has a second parameter, `turn: Turn | None = None`; it then ends soon after
+        `turn.stop` is set, and raises its reason.
 
         Args:
             image: float32 `[N, 3, H, W]` in [0, 1], sides multiples of 64, in the tensor form;
@@ -56,6 +61,15 @@ class Backend(Protocol):
             OutOfMemoryError: there is not enough memory for this shape; smaller ones may run.
             BackendError: the backend failed.
         """
+
+    def run_in_turn(self, image: NDArray[Any], turn: Turn) -> NDArray[Any]:
+        """As `run`, in the turn of a caller, which may be stopped before it.
+
+        Raises:
+            BaseException: the reason of `turn.stop`; else as `run`.
+        """
+        turn.stop.raise_if_set()
+        return self.run(image, turn) if self.takes_turns else self.run(image)  # type: ignore[call-arg]
 
     @abstractmethod
     def bytes_for(self, shape: Shape) -> int:

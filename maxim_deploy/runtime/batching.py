@@ -14,6 +14,7 @@ from maxim_deploy.imaging.padding import Padding
 from maxim_deploy.imaging.planes import image_from_planes, padded_planes
 from maxim_deploy.imaging.tiling import Tiling
 from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.runtime.turns import Turn
 
 Stack = NDArray[np.float32]
 """`[N, 3, H, W]` in [0, 1], float32, H and W multiples of 64."""
@@ -49,19 +50,21 @@ def images_from_stack(
     return restored
 
 
-def network_from_backend(backend: Backend) -> Network:
+def network_from_backend(backend: Backend, turn: Turn) -> Network:
     """A backend as a function on padded images, whatever the form of its graph.
 
-    A graph of the image form takes and gives 8 bits, so what goes through it is rounded.
+    A graph of the image form takes and gives 8 bits, so what goes through it is rounded. Each run
+    is in the caller's turn: between two of them the turn's `stop` is looked at.
     """
 
     def on_tensors(stack: Stack) -> Stack:
-        restored: Stack = backend.run(np.ascontiguousarray(stack))
+        restored: Stack = backend.run_in_turn(np.ascontiguousarray(stack), turn)
         return restored
 
     def on_images(stack: Stack) -> Stack:
         pixels = from_unit(stack.transpose(0, 2, 3, 1), np.dtype(np.uint8))
-        return to_unit(backend.run(np.ascontiguousarray(pixels))).transpose(0, 3, 1, 2)
+        restored = backend.run_in_turn(np.ascontiguousarray(pixels), turn)
+        return to_unit(restored).transpose(0, 3, 1, 2)
 
     return on_images if backend.io == "image" else on_tensors
 

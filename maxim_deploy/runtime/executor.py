@@ -28,7 +28,7 @@ from maxim_deploy.runtime.batching import (
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Bounds, Planner
-from maxim_deploy.runtime.turns import Turns
+from maxim_deploy.runtime.turns import Turn, Turns
 from maxim_deploy.spec.profiles import Shape
 
 logger = logging.getLogger(__name__)
@@ -107,11 +107,11 @@ class Executor:
         """The first of the images; none if there was not enough memory."""
         height, width, _ = images[0].shape
         # Planned in turn: while another is running, what it takes would count as taken and held.
-        with self._turns.one():
+        with self._turns.one() as turn:
             plan = self._plan_to_run(height, width, self_ensemble, len(images))
             some = images[: plan.images]
             try:
-                finish = self._run(plan, some, rounding, self_ensemble)
+                finish = self._run(plan, some, rounding, self_ensemble, turn)
             except OutOfMemoryError as error:
                 self._go_smaller(plan, self_ensemble, error)
                 return []
@@ -189,16 +189,21 @@ class Executor:
             return plan
 
     def _run(
-        self, plan: Plan, images: Sequence[NDArray[Any]], rounding: Rounding, self_ensemble: bool
+        self,
+        plan: Plan,
+        images: Sequence[NDArray[Any]],
+        rounding: Rounding,
+        self_ensemble: bool,
+        turn: Turn,
     ) -> Callable[[], list[NDArray[Any]]]:
         """The network's work; what it returns does the rest, for which nobody need wait."""
         backend = self.require_open()
         if plan.tile is None and backend.io == "image":
             pixels = np.stack(images) if len(images) > 1 else np.ascontiguousarray(images[0][None])
-            restored = backend.run(pixels)
+            restored = backend.run_in_turn(pixels, turn)
             return lambda: list(restored)
         stack = stack_from_images(images, plan.padded)
-        network = network_from_backend(backend)
+        network = network_from_backend(backend, turn)
         if plan.tile and plan.tiles > 1:
             network = self._tiled(network, plan, plan.tile)
         stack = (
