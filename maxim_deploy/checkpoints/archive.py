@@ -60,6 +60,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         require_regular(path)
+        # Before `ZipFile`, which turns the whole directory into objects, however large it is.
         with path.open("rb") as file:
             _check_directory(file)
         self._zip = _plain_errors(lambda: zipfile.ZipFile(path))
@@ -90,6 +91,7 @@ class Archive:
             OSError: it cannot be read.
             ValueError: it is damaged, or no plain array.
         """
+        # Checked on the way to the data as well: nobody has to have asked for the header before.
         self.header(name)
         return self._use(name, _array)
 
@@ -131,10 +133,12 @@ def _header(file: IO[bytes], size: int) -> Header:
         raise ValueError(f"format {version} of its header is not known")
     shape, _, dtype = _READ_HEADER[version](file)
     header = Header(shape, dtype)
+    # Objects are unpickled, and a pickle runs code.
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     if any(side < 0 for side in shape) or not dtype.itemsize:
         raise ValueError(f"an array of shape {shown(shape)} and type {dtype} cannot be")
+    # Before NumPy allocates: the shape is the file's claim, the length of the entry is a fact.
     if header.bytes != (there := size - file.tell()):
         raise ValueError(
             f"its shape {shown(shape)} takes {shown(header.bytes)} bytes, and there are {there:,}"

@@ -39,6 +39,7 @@ def check_names(
     missing = sorted(set(expected) - set(found))
     unexpected = sorted(set(found) - set(expected))
     if missing or unexpected:
+        # Split once, not per hint: both lists may have thousands of names.
         parts = {name: _reversed_parts(name) for name in missing}
         lines = [
             f"this is not a complete MAXIM {architecture}: of {len(expected):,} parameters "
@@ -87,6 +88,7 @@ def check_bytes(found: int) -> None:
 
 def check_finite(arrays: Arrays) -> None:
     """Raise `CheckpointError` that names `_MOST` arrays with a NaN or an infinity, and counts."""
+    # After the cast to float32, in which a finite float64 can become infinite.
     finite = {path: np.isfinite(array) for path, array in arrays.items()}
     wrong = [path for path, mask in finite.items() if not mask.all()]
     if wrong:

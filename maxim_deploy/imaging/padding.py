@@ -51,6 +51,7 @@ class Padding:
         The input itself is returned where nothing needs padding.
         """
         for axis, size in enumerate((self.height, self.width)):
+            # Only the sides that need it: each `take` copies the whole image.
             if size % MULTIPLE_OF:
                 image = np.take(image, _source_index(size), axis=axis)
         return image
@@ -65,11 +66,15 @@ def _padded(size: int) -> int:
 
 
 def _before(size: int) -> int:
+    # From the even size, as in the published evaluation: the row that makes a side even lies at
+    # the end and is no part of the half before.
     even = size + size % 2
     return (_padded(size) - even) // 2
 
 
 def _source_index(size: int) -> NDArray[np.intp]:
     """Which source row each padded row shows; the same for columns."""
+    # Indices are padded rather than pixels. NumPy reflects back and forth where the padding is
+    # longer than the side, and both steps become one `take`, exact in any pixel type.
     even = np.pad(np.arange(size), (0, size % 2), mode="reflect")
     return np.pad(even, _before(size), mode="reflect")

@@ -48,6 +48,8 @@ def to_unit(image: NDArray[Any]) -> NDArray[np.float32]:
     """Pixels as float32: integers scaled to [0, 1], float32 as it is."""
     if image.dtype == np.float32:
         return image
+    # Divided, as the published evaluation does. A product with the reciprocal differs in the last
+    # bit for some levels.
     return image.astype(np.float32) / np.float32(WHITE[image.dtype])
 
 
@@ -63,6 +65,8 @@ def from_unit(
     """
     if dtype == np.float32:
         return values
+    # Clipped first: a cast of a value outside of the integer's range is undefined in C, and wraps
+    # around on most machines. The clip is also the one copy, which the next line may write to.
     levels = np.clip(values, 0.0, 1.0) * np.float32(WHITE[dtype])
     if rounding == "nearest":
         np.rint(levels, out=levels)
@@ -84,6 +88,7 @@ def fitted(photo: NDArray[Any], height: int, width: int) -> NDArray[Any]:
         max(0, size - have) for size, have in zip((height, width), photo.shape, strict=False)
     ]
     pads = [(extra // 2, extra - extra // 2) for extra in missing]
+    # Symmetric, which repeats the edge pixel: unlike reflection it is defined for a side of one.
     grown = np.pad(photo, [*pads, (0, 0)], mode="symmetric")
     top, left = (grown.shape[0] - height) // 2, (grown.shape[1] - width) // 2
     return grown[top : top + height, left : left + width]

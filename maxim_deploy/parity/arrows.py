@@ -214,6 +214,8 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
             )
             for stage in (a, b)
         ]
+        # Beside 8 bits the other result is clipped, and nowhere else: outside of [0, 1] an error
+        # shows that clipping would hide.
         found, expected = comparable(a, b, results, options.rounding)
         source = None if sample.image is None else to_unit(sample.image)
         comparison = compare(found, expected, source)
@@ -227,6 +229,8 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
     written = None
     if options.maps:
         written = options.maps / f"{file_stem(arrow)}.{sample.name}.png"
+        # The allowed error is white. A threshold of zero would divide by it, so one part of a level
+        # is the least.
         full_scale = max(threshold.max_error_levels, 1 / LEVELS)
         write_image(written, error_map(found, expected, full_scale))
     faults = threshold.faults(comparison)

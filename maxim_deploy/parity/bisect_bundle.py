@@ -193,7 +193,10 @@ def kept_islands(table: PrecisionTable, core: ir.Model, seen: Magnitudes, judge:
     export would add them again; and sums over positions, unless the judge sees what they lose.
     """
     bare = PrecisionTable(table.low, ())
+    # From a table without decisions: an island counts only if its own magnitudes ask for it.
     large = with_safe_range(bare, core, seen).islands(core.graph)
+    # A simulation rounds results, not the partial sums inside an operator. It would find that a
+    # mean over a million positions loses nothing in 16 bits.
     sums = [] if judge.sees_sums else spatial_means(core.graph)
     return frozenset(str(node.name) for node in table.islands(core.graph) & {*large, *sums})
 

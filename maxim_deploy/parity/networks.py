@@ -39,6 +39,8 @@ class NetworkStage(Stage):
         """As `Stage.restore`."""
         image = to_unit(sample.pixels)
         padding = Padding(*image.shape[:2])
+        # Padded in float32, before the network: stages then differ in the network alone, and not
+        # in the order of padding and conversion.
         padded = padding.apply(image)
 
         def network(image: Pixels) -> Pixels:
@@ -63,6 +65,8 @@ class ImageGraphStage(Stage):
         """As `Stage.restore`."""
         if self_ensemble:
             raise UsageError(f"{self.name} takes 8 bits and makes no self-ensemble")
+        # Through [0, 1] also for a picture of 8 bits: the way there and back is exact for each of
+        # the 256 levels, and 16 bits and float32 take it too.
         pixels = from_unit(to_unit(sample.pixels), np.dtype(np.uint8))
         return to_unit(self.run(pixels[np.newaxis])[0])
 
@@ -74,6 +78,7 @@ def module_of(path: Path, form: str) -> Any:
         MissingDependencyError: PyTorch is not installed.
         CheckpointError: the weights cannot be read.
     """
+    # Inside the function: stages without PyTorch open where PyTorch is not installed.
     require("torch", "export")
     from maxim_deploy.checkpoints import read_checkpoint
     from maxim_deploy.export import DeploymentMaxim
@@ -107,6 +112,7 @@ def traced_core(bundle: Bundle, form: str) -> tuple[Any, str]:
     from maxim_deploy.export import FORMS, DeploymentMaxim, onnx_from_module
     from maxim_deploy.model import module_from_checkpoint
 
+    # A private copy: another process may replace the bundle between its hash and this read.
     with bundle.private(bundle.manifest.source) as folder:
         checkpoint = read_checkpoint(folder / bundle.manifest.source)
     core = onnx_from_module(DeploymentMaxim(module_from_checkpoint(checkpoint), FORMS[form]))
@@ -129,6 +135,7 @@ def network_of_module(module: Any) -> Run:
     import torch
 
     def run(batch: NDArray[Any]) -> NDArray[Any]:
+        # Without a graph for gradients, which would keep every activation in memory.
         with torch.inference_mode():
             restored: NDArray[Any] = module(torch.from_numpy(batch)).numpy()
         return restored
@@ -205,6 +212,8 @@ def precision_of(model: Any) -> str:
 
     weights = {value.dtype for value in model.graph.initializers.values()}
     values = {value.dtype for node in model.graph for value in node.outputs}
+    # Weights and values: a graph may keep its weights in float32 and cast them as it runs, or hold
+    # low-precision weights that only feed float32 islands.
     have = [name for name, row in PRECISIONS.items() if ir.DataType(row.onnx) in weights | values]
     return lower_of(have or [FULL]).name
 

@@ -48,6 +48,7 @@ def own_samples(size: tuple[int, int] | None) -> list[Sample]:
 
     height, width = size or DEFAULT_SIZE
     photo = read_image(demo_weights().with_name("chelsea.png")).rgb
+    # Only 0 and 1: the largest steps that a picture can have, so the largest values inside.
     noise = 255 * np.random.default_rng(0).integers(0, 2, (height, width, 3), np.uint8)
     return [Sample("chelsea", fitted(photo, height, width)), Sample("saturated noise", noise)]
 

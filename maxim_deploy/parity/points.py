@@ -35,6 +35,7 @@ class Point(NamedTuple):
 def points_of(architecture: Architecture) -> list[Point]:
     """All points of a network, in the order in which the literal form reaches them."""
     paths = (path for stage in range(architecture.stages) for path in _paths(stage, architecture))
+    # In the order of execution: the first point that differs is where the fault lies.
     return [*(_point(path, architecture) for path in paths), Point(RESTORED, "")]
 
 
@@ -42,6 +43,7 @@ def _point(path: str, architecture: Architecture) -> Point:
     """The point at a module of the deployment form, which has several results if so marked."""
     path, _, result = path.partition(".")
     name = published_name(path, architecture.stages)
+    # For mypy: every path made below has a published name, and a test walks all of them.
     assert name is not None
     # A decoder block returns what its encoder block does, and is the better known of the two.
     name = name.removesuffix("/UNetEncoderBlock_0")

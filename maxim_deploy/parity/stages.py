@@ -61,6 +61,7 @@ class RuntimeStage(Stage):
     def restore(self, sample: Sample, *, self_ensemble: bool = False) -> Pixels:
         """As `Stage.restore`."""
         image = to_unit(sample.pixels)
+        # The image form takes 8 bits: the stage rounds its input as every caller has to.
         if self.is_8bit:
             image = from_unit(image, np.dtype(np.uint8))
         return to_unit(self._restorer(image, self_ensemble=self_ensemble))
@@ -89,6 +90,7 @@ def open_stage(name: str, precision: str | None = None, **options: Any) -> Stage
         wanted = stage or precision or FULL
 
         def opened() -> Stage:
+            # Opened again if the bundle is replaced: graph and manifest are of one export.
             return _of_bundle(name, Bundle.open(path), wanted, precision, options)
 
         return read_whole(path, opened, Stage.close)

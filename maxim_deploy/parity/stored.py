@@ -76,10 +76,13 @@ class StoredOutputs(Stage):
             told = ", ".join(f"{role} of {shown(shape)}" for role, shape in shapes.items())
             raise self._refused(f"{told} | expected one shape")
         needed = sum(headers[key].bytes for key in names.values())
+        # Asked before any data are read: an allocation that exceeds the memory may succeed, and the
+        # process is then killed while the pages fill.
         if needed > (available := available_bytes()):
             raise self._refused(
                 f"take {needed / 2**30:,.1f} GiB, and {available / 2**30:,.1f} GiB are available"
             )
+        # One key per role. Other arrays of the file, such as intermediate tensors, are not read.
         return {role: archive.array(key) for role, key in names.items()}
 
     def _first(self, archive: Archive, headers: dict[str, Header], keys: tuple[str, ...]) -> str:

@@ -38,6 +38,7 @@ class Threshold:
             for what, value, limit in pairs
             if not value <= limit  # also true for NaN
         ]
+        # Negated, as above: a comparison with NaN is False, and would pass as "below the limit".
         if not found.psnr >= self.psnr:
             faults.append(f"PSNR {found.psnr:.1f} dB, at least {self.psnr:.1f}")
         return faults

@@ -54,6 +54,7 @@ class Traffic:
             # A set: a node that reads one tensor twice finds it in the cache the second time.
             read = {str(v.name) for v in bound_inputs(node, opset).values() if v.name in sizes}
             written = [str(value.name) for value in bound_outputs(node, opset)]
+            # By the same rule as the cost of a graph: views move nothing, slices what they read.
             moved = moved_by(node.op_type, [sizes[v] for v in read], [sizes[v] for v in written])
             self._moved[name] = moved / pixels
             for value in read:

@@ -82,6 +82,8 @@ def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         end = at + 12 + length
+        # Pixels are skipped, not read: their checksums are the decoder's to verify, and a
+        # second copy of a large picture would double the memory of reading it.
         if kind == b"IDAT":
             yield _Chunk(kind, at, end, b"", True)
             file.seek(end)
@@ -164,10 +166,12 @@ class _Sorting:
     def _inflated(self, thing: str, data: bytes) -> bytes | None:
         inflater = zlib.decompressobj()
         try:
+            # The bound is on the output: a chunk of some kilobytes can inflate to gigabytes.
             inflated = inflater.decompress(data, MOST_BYTES)
         except zlib.error:
             self._found.damage.append(f"the {thing} is damaged and left out")
             return None
+        # Reaching the bound and a stream that is cut off look alike: the end was not seen.
         if not inflater.eof:
             self._found.damage.append(
                 f"the {thing} is cut off or over {MOST_BYTES:,} bytes, and left out"
@@ -193,6 +197,7 @@ def _resolution(data: bytes) -> Resolution | None:
 def _sixteen_bits(
     stream: Spliced, icc_profile: bytes | None, _complain: Callable[[str], None]
 ) -> Decoded:
+    # Read whole, since the codec takes bytes: the file's length comes on top of its pixels.
     stream.seek(0)
     pixels = require("imagecodecs", "hdr").png_decode(stream.read())
     return decoded_from_samples(pixels.reshape(*pixels.shape[:2], -1), icc_profile)

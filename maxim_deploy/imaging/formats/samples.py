@@ -15,6 +15,7 @@ def decoded_from_samples(pixels: NDArray[np.uint16], icc_profile: bytes | None) 
     """From [H, W, C]: grey, grey and alpha, RGB, or RGB and alpha."""
     is_grey, has_alpha = pixels.shape[2] < 3, pixels.shape[2] in (2, 4)
     colours = pixels[..., [0, 0, 0]] if is_grey else pixels[..., :3]
+    # Copied, not viewed: a view would keep all four channels alive as long as one is used.
     alpha = np.ascontiguousarray(pixels[..., -1]) if has_alpha else None
     return Decoded(np.ascontiguousarray(colours), alpha, is_grey, icc_profile)
 
