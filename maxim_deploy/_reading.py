@@ -11,6 +11,9 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +33,12 @@ AT_ONCE = getattr(os, "O_NONBLOCK", 0)
 
 def opens_no_link(path: str, flags: int) -> int:
     """An `opener` of `open` for files that no user names: a symbolic link there is an OSError."""
+    return _opened(path, flags | NO_FOLLOW)
+
+
+def _opened(path: str, flags: int) -> int:
     try:
-        return os.open(path, flags | NO_FOLLOW, 0o666)
+        return os.open(path, flags, 0o666)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EMLINK):
             raise
@@ -44,7 +51,29 @@ def require_regular(path: Path) -> os.stat_result:
     Raises:
         OSError: there is none, or it is a folder, a pipe or a device.
     """
-    status = path.stat()
+    return _regular(path, path.stat())
+
+
+@contextmanager
+def open_regular(path: Path, *, follow: bool = True) -> Iterator[BufferedReader]:
+    """A regular file, open for reading in binary until the block ends.
+
+    Raises:
+        OSError: there is none, or it is a folder, a pipe or a device, or a symbolic link that is
+            not to be followed.
+    """
+    # Without waiting: a pipe that nobody writes to would hold the open for ever.
+    links = 0 if follow else NO_FOLLOW
+    with open(
+        path, "rb", opener=lambda name, flags: _opened(name, flags | AT_ONCE | links)
+    ) as file:
+        # Looked at when it is open. Between a look at a name and its opening, another file may get
+        # the name.
+        _regular(path, os.fstat(file.fileno()))
+        yield file
+
+
+def _regular(path: Path, status: os.stat_result) -> os.stat_result:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
     if not stat.S_ISREG(status.st_mode):
@@ -59,8 +88,7 @@ def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = True) -> 
         OSError: it is no regular file, is larger, or cannot be read, or is a symbolic link that is
             not to be followed.
     """
-    require_regular(path)
-    with open(path, "rb", opener=None if follow else opens_no_link) as file:
+    with open_regular(path, follow=follow) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", str(path))

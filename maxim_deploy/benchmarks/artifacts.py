@@ -21,9 +21,8 @@ from maxim_deploy.checkpoints import (
     Checkpoint,
     open_model,
     parameter_shapes,
-    read_checkpoint,
+    read_source,
 )
-from maxim_deploy.errors import BundleError
 from maxim_deploy.export import BundleSettings, export_bundle, onnx_from_module
 from maxim_deploy.export.deployment import DeploymentMaxim, Rewrites
 from maxim_deploy.graph.files import save_graph
@@ -85,38 +84,23 @@ def model_bundle(
     return Bundle.open(folder)
 
 
-def source_of(bundle: Bundle) -> Path:
-    """The file of a bundle's literal weights, after checking its hash.
-
-    Raises:
-        BundleError: the bundle has none, or the file has changed.
-    """
-    if bundle.manifest.source is None:
-        raise BundleError(
-            f"bundle {str(bundle.path)!r} | was exported with --no-source | baselines are made "
-            "from the literal weights: export it again without that option"
-        )
-    return bundle.checked(bundle.manifest.source)
-
-
 def baseline_file(
     subject: Subject, bundle: Bundle, cache: Path, progress: Callable[[str], None]
 ) -> Path:
-    """The file that a baseline loads: the bundle's literal weights, or a graph made from them.
+    """What a baseline loads: the bundle, for its literal weights, or a graph made from them.
 
     Raises:
         BundleError: the bundle has no literal weights.
         ExportError: the graph cannot be made.
     """
-    source = source_of(bundle)
+    checkpoint = read_source(bundle)
     if subject.name in TORCH:
-        return source
-    digest = bundle.manifest.files[source.name]["sha256"]
+        return bundle.path
+    digest = bundle.manifest.files[str(bundle.manifest.source)]["sha256"]
     folder = cache / f"{subject.name}-{_identity(digest, subject.name)}"
     if not folder.exists():
         progress(f"exporting {subject.name}")
-        with bundle.private(source.name) as copy:
-            literal = module_from_checkpoint(read_checkpoint(copy / source.name))
+        literal = module_from_checkpoint(checkpoint)
         rewrites = _rewrites(subject.name)
         module = literal if rewrites is None else DeploymentMaxim(literal, rewrites)
         with atomic_directory(folder) as partial:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maxim_deploy._folders import read_whole
 from maxim_deploy.benchmarks.subjects import TORCH
 from maxim_deploy.benchmarks.timing import Timed
 from maxim_deploy.benchmarks.workload import DEVICE, Bracket, Runner, Workload, by_wall
@@ -72,8 +73,16 @@ def _open(workload: Workload) -> Opened:
     cuda = open_cuda(device=DEVICE) if workload.on_gpu else None
     if Path(workload.file).suffix == ".onnx":
         return Opened(_graph_backend(workload), cuda=cuda)
+    return read_whole(
+        Path(workload.file),
+        lambda: _of_bundle(workload, Bundle.open(workload.file), cuda),
+        lambda opened: opened.backend.close(),
+    )
+
+
+def _of_bundle(workload: Workload, bundle: Bundle, cuda: Cuda | None) -> Opened:
     request = Request(
-        Bundle.open(workload.file),
+        bundle,
         workload.precision,
         DEVICE,
         workload.threads,

@@ -6,7 +6,6 @@ GPU: "What ran where" in README.md has the backend `torch`, which runs the same 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from maxim_deploy.errors import BackendError, MissingDependencyError
 from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.runtime import Restorer
 from maxim_deploy.runtime.cuda import Cuda, open_cuda
+from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import PRECISIONS
 
 
@@ -29,7 +29,7 @@ class TorchRunner:
     compiler's defaults.
 
     Args:
-        workload: what to load; its file is one of literal weights.
+        workload: what to load; its file is a bundle with literal weights.
 
     Raises:
         MissingDependencyError: PyTorch is not installed.
@@ -40,7 +40,7 @@ class TorchRunner:
 
     def __init__(self, workload: Workload) -> None:
         torch = self._torch = require("torch", "export")
-        from maxim_deploy.checkpoints import read_checkpoint
+        from maxim_deploy.checkpoints import read_source
         from maxim_deploy.model import module_from_checkpoint
 
         self._workload, self._on_gpu = workload, workload.on_gpu
@@ -54,7 +54,7 @@ class TorchRunner:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self._type = getattr(torch, PRECISIONS[workload.precision].type)
         where = f"cuda:{DEVICE}" if workload.on_gpu else "cpu"
-        module: Any = module_from_checkpoint(read_checkpoint(Path(workload.file)))
+        module: Any = module_from_checkpoint(read_source(Bundle.open(workload.file)))
         module = module.to(where, self._type)
         if workload.runner == "torch-compile":
             # One shape per process, so the compiler may make a kernel for it.

@@ -42,7 +42,7 @@ class Workload:
 
     Attributes:
         runner: a backend, "torch" or "torch-compile".
-        file: a bundle for a backend, or a graph of the tensor form; literal weights for PyTorch.
+        file: a bundle, of which PyTorch takes the literal weights, or a graph of the tensor form.
         size: height and width of the pictures.
         precision: inside.
         batch: pictures per call.

@@ -10,7 +10,7 @@ from maxim_deploy.checkpoints.checkpoint import Checkpoint
 from maxim_deploy.checkpoints.download import download
 from maxim_deploy.checkpoints.known import demo_weights, licence_text, open_model
 from maxim_deploy.checkpoints.layout import parameter_shapes
-from maxim_deploy.checkpoints.reading import read_checkpoint
+from maxim_deploy.checkpoints.reading import read_checkpoint, read_source
 from maxim_deploy.checkpoints.safetensors_file import write_safetensors
 from maxim_deploy.checkpoints.torch_layout import from_torch, to_torch, torch_name
 
@@ -24,6 +24,7 @@ __all__ = [
     "open_model",
     "parameter_shapes",
     "read_checkpoint",
+    "read_source",
     "to_torch",
     "torch_name",
     "write_safetensors",

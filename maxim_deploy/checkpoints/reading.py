@@ -16,9 +16,10 @@ from maxim_deploy.checkpoints.checks import check_finite, check_names, check_sha
 from maxim_deploy.checkpoints.files import KINDS, read_stored
 from maxim_deploy.checkpoints.layout import parameter_shapes
 from maxim_deploy.checkpoints.torch_layout import from_torch, torch_name, torch_shapes
-from maxim_deploy.errors import CheckpointError
+from maxim_deploy.errors import BundleError, CheckpointError
 from maxim_deploy.spec.architecture import Architecture, architecture_of
 from maxim_deploy.spec.descriptor import Descriptor
+from maxim_deploy.spec.manifest import Bundle
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints.entries import Stored
@@ -74,6 +75,23 @@ def read_checkpoint(
             taken,
         )
     return Checkpoint(arrays, architecture, _described(path, digest, stored, descriptor), taken)
+
+
+def read_source(bundle: Bundle) -> Checkpoint:
+    """The literal weights of a bundle: the bytes that its manifest lists.
+
+    Raises:
+        BundleError: the bundle has none, or the file is missing or has changed.
+        CheckpointError: as `read_checkpoint`.
+    """
+    source = bundle.manifest.source
+    if source is None:
+        raise BundleError(
+            f"bundle {str(bundle.path)!r} | has no literal weights | export it without --no-source"
+        )
+    # A private copy: another process may replace the file between its hash and this read.
+    with bundle.private(source) as folder:
+        return read_checkpoint(folder / source)
 
 
 def _digest(path: Path) -> str:

@@ -124,15 +124,14 @@ def study_rewrites(arguments: Sequence[Path], options: dict[str, Any], *, as_jso
         raise UsageError("name one BUNDLE: maxim-bench --rewrites BUNDLE")
     require_extra("export")
     from maxim_deploy.benchmarks import rewrites
-    from maxim_deploy.benchmarks.artifacts import source_of
-    from maxim_deploy.checkpoints import read_checkpoint
+    from maxim_deploy.checkpoints import read_source
     from maxim_deploy.model import module_from_checkpoint
     from maxim_deploy.spec.manifest import Bundle
 
     sizes = read_options({"sizes": options["sizes"]}).get("sizes", (rewrites.SIZE,))
     if len(sizes) != 1 or any(side % MULTIPLE_OF for side in sizes[0]):
         raise UsageError(f"--rewrites takes one --size, of multiples of {MULTIPLE_OF}")
-    network = module_from_checkpoint(read_checkpoint(source_of(Bundle.open(arguments[0]))))
+    network = module_from_checkpoint(read_source(Bundle.open(arguments[0])))
     if not as_json:
         shell.emit(rewrites.HEADS)
     for cost in rewrites.cost_of_rewrites(network, sizes[0], shell.say):

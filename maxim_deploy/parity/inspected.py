@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maxim_deploy._folders import read_whole
 from maxim_deploy._optional import require
 from maxim_deploy.errors import ExportError, UsageError, quoted
 from maxim_deploy.parity.networks import module_of, precision_of, read_graph
@@ -47,15 +48,9 @@ def inspect_stage(name: str, precision: str | None = None) -> InspectedNetwork:
     """
     path, stage = split_name(name)
     if (path / MANIFEST).is_file():
-        bundle, stage = Bundle.open(path), stage or precision or FULL
-        if stage in MODULES and bundle.manifest.source:
-            with bundle.private(bundle.manifest.source) as folder:
-                return _module(folder / bundle.manifest.source, stage)
-        wanted, _, form = stage.partition(".")
-        if wanted in PRECISIONS and form in ("", "simulated"):
-            with bundle.private_graph(bundle.graph(wanted, "tensor")) as graph:
-                model = require("onnx_ir", "bench").external_data.load_to_model(read_graph(graph))
-                return _inspected(graph, model, bundle.manifest.architecture)
+        wanted = stage or precision or FULL
+        if found := read_whole(path, lambda: _of_bundle(Bundle.open(path), wanted)):
+            return found
     elif path.suffix == ".onnx" and stage in ("", "simulated"):
         return _inspected(path, read_graph(path), None)
     elif stage in MODULES:
@@ -87,6 +82,19 @@ def inspect_graph(model: Any, architecture: Architecture, form: str) -> Inspecte
     points, precision = points_of(architecture), precision_of(model)
     probe = GraphProbe(model, points, literal=form == "literal", simulated=precision != FULL)
     return InspectedNetwork(form, precision, architecture, probe, model)
+
+
+def _of_bundle(bundle: Bundle, stage: str) -> InspectedNetwork | None:
+    """The network of a stage; None if the stage has no tensors inside that can be seen."""
+    if stage in MODULES and bundle.manifest.source:
+        with bundle.private(bundle.manifest.source) as folder:
+            return _module(folder / bundle.manifest.source, stage)
+    wanted, _, form = stage.partition(".")
+    if wanted not in PRECISIONS or form not in ("", "simulated"):
+        return None
+    with bundle.private_graph(bundle.graph(wanted, "tensor")) as graph:
+        model = require("onnx_ir", "bench").external_data.load_to_model(read_graph(graph))
+        return _inspected(graph, model, bundle.manifest.architecture)
 
 
 def _module(path: Path, form: str) -> InspectedNetwork:

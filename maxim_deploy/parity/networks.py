@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maxim_deploy._files import sha256_of, sha256_of_sources
 from maxim_deploy._optional import require
-from maxim_deploy.errors import BackendError, BundleError, ExportError, UsageError, quoted
+from maxim_deploy.errors import BackendError, ExportError, UsageError, quoted
 from maxim_deploy.imaging import Padding, from_unit, to_unit
 from maxim_deploy.imaging.pixels import to_batch
 from maxim_deploy.parity.comparison import Pixels
@@ -102,19 +102,12 @@ def traced_core(bundle: Bundle, form: str) -> tuple[Any, str]:
         BundleError: the bundle has no literal weights, or they have changed.
         MissingDependencyError: PyTorch is not installed.
     """
-    if bundle.manifest.source is None:
-        raise BundleError(
-            f"bundle {str(bundle.path)!r} has no literal weights to make the {form} form of; "
-            "export it without --no-source"
-        )
     require("torch", "export")
-    from maxim_deploy.checkpoints import read_checkpoint
+    from maxim_deploy.checkpoints import read_source
     from maxim_deploy.export import FORMS, DeploymentMaxim, onnx_from_module
     from maxim_deploy.model import module_from_checkpoint
 
-    # A private copy: another process may replace the bundle between its hash and this read.
-    with bundle.private(bundle.manifest.source) as folder:
-        checkpoint = read_checkpoint(folder / bundle.manifest.source)
+    checkpoint = read_source(bundle)
     core = onnx_from_module(DeploymentMaxim(module_from_checkpoint(checkpoint), FORMS[form]))
     rooms = (Path(__file__).parents[1] / room for room in ("model", "export"))
     return core, f"{checkpoint.descriptor.source_sha256} {form} {sha256_of_sources(*rooms)}"

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maxim_deploy.checkpoints import read_checkpoint
-from maxim_deploy.errors import BackendError, BundleError, OutOfMemoryError, UsageError
+from maxim_deploy.checkpoints import read_source
+from maxim_deploy.errors import BackendError, OutOfMemoryError, UsageError
 from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.runtime.backend import Backend
@@ -52,11 +52,6 @@ class TorchBackend(Backend):
     def __init__(
         self, bundle: Bundle, precision: str, device: torch.device, threads: int | None = None
     ) -> None:
-        if bundle.manifest.source is None:
-            raise BundleError(
-                f"bundle {str(bundle.path)!r} has no literal weights for the reference in PyTorch; "
-                "export it without --no-source"
-            )
         if precision != FULL and device.type == "cpu":
             others = ", ".join(LOW)
             raise UsageError(
@@ -66,9 +61,8 @@ class TorchBackend(Backend):
         if asked := threads_to_ask_for(threads):
             torch.set_num_threads(asked)
         self._type: torch.dtype = getattr(torch, PRECISIONS[precision].type)
-        with bundle.private(bundle.manifest.source) as folder:
-            checkpoint = read_checkpoint(folder / bundle.manifest.source)
-        self._module: Any = module_from_checkpoint(checkpoint).to(device, self._type)
+        module: Any = module_from_checkpoint(read_source(bundle))
+        self._module = module.to(device, self._type)
         self._features = bundle.manifest.architecture.features
         self._device, self.precision = device, precision
         self.uses_host_memory = device.type == "cpu"

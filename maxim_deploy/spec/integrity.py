@@ -9,8 +9,6 @@ could find another file there.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from maxim_deploy._reading import AT_ONCE
+from maxim_deploy._reading import open_regular
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec.onnx_locations import weights_files
 
@@ -72,14 +70,12 @@ class RecordedFile:
     def _opened(self) -> Iterator[BufferedReader]:
         path = self.path
         try:
-            with open(path, "rb", opener=_without_waiting) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise BundleError(f"{str(path)!r} is no regular file: {self.advice}")
+            with open_regular(path) as file:
                 yield file
         except (FileNotFoundError, NotADirectoryError):
             raise BundleError(self._missing()) from None
         except OSError as error:
-            raise BundleError(f"cannot read {str(path)!r}: {error}") from error
+            raise BundleError(f"cannot read {str(path)!r}: {error}; {self.advice}") from error
 
     def _missing(self) -> str:
         try:
@@ -97,11 +93,6 @@ class RecordedFile:
                 f"{str(self.path)!r} has changed since {self.made}: SHA-256 {found}, the manifest "
                 f"says {self.sha256}; {self.advice}"
             )
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """An `opener` of `open`."""
-    return os.open(path, flags | AT_ONCE)
 
 
 @contextmanager

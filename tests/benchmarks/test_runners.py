@@ -58,7 +58,7 @@ def test_a_bundle_on_the_cpu(demo_bundle: Path) -> None:
 
 
 def test_pytorch_agrees_with_the_graph(demo_bundle: Path) -> None:
-    source = str(demo_bundle / "source.safetensors")
+    source = str(demo_bundle)
     eager = runner_of(Workload("torch", source, (64, 100), threads=2))
     ours = runner_of(Workload("onnxruntime", str(demo_bundle), (64, 100)))
     assert list(eager.brackets) == ["network"]
@@ -75,7 +75,7 @@ def test_pytorch_without_a_gpu_says_so(tiny_bundle: Bundle) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    source = str(tiny_bundle.path / "source.safetensors")
+    source = str(tiny_bundle.path)
     with pytest.raises(BackendError, match="cannot use a GPU here"):
         runner_of(Workload("torch", source, (64, 64), on_gpu=True))
 
@@ -83,9 +83,7 @@ def test_pytorch_without_a_gpu_says_so(tiny_bundle: Bundle) -> None:
 def test_gpu_time_of_pytorch_is_between_events(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = torch_runner.TorchRunner(
-        Workload("torch", str(tiny_bundle.path / "source.safetensors"), (64, 64))
-    )
+    runner = torch_runner.TorchRunner(Workload("torch", str(tiny_bundle.path), (64, 64)))
     order: list[str] = []
     monkeypatch.setattr(runner._torch, "cuda", FakeEvents(order))
     monkeypatch.setattr(runner, "_run", lambda: order.append("ran"))
@@ -189,7 +187,7 @@ def test_on_a_gpu(demo_bundle: Path) -> None:
 
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU that PyTorch can use")
-    source = str(demo_bundle / "source.safetensors")
+    source = str(demo_bundle)
     reference = runner_of(Workload("torch", source, (256, 256)))
     eager = runner_of(Workload("torch", source, (256, 256), "fp16", on_gpu=True))
     for runner in (reference, eager):

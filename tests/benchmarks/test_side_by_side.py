@@ -250,7 +250,7 @@ def test_a_baseline_without_weights_has_a_reason(seen: list[SideBySide], demo_bu
     list(run_of(SuitePlan(baselines=(TORCH,), precisions=()), {"demo": without}).records())
     assert "--no-source" in str(seen[0].files[TORCH].error)
     list(run_of(SuitePlan(baselines=(TORCH,), precisions=()), {"demo": bundle}).records())
-    assert seen[1].files[TORCH] == Files(demo_bundle / "source.safetensors")
+    assert seen[1].files[TORCH] == Files(demo_bundle)
 
 
 @pytest.mark.parametrize("lists_layers", [True, False])
