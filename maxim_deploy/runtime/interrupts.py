@@ -48,11 +48,15 @@ class Interruptible:
                 return work()
             raise
         except BaseException as error:
-            stop.set(error)
+            if not (future and future.done()):
+                stop.set(error)
             while future and not future.done():
                 with suppress(BaseException):  # another Ctrl-C: the end is near anyway
                     _result(future)
             raise
+        finally:
+            # The future has the exception, whose traceback has this frame: a circle.
+            future = None
 
     def close(self) -> None:
         """End the thread."""
@@ -69,9 +73,12 @@ class Interruptible:
 
 
 def _result(future: Future[T]) -> T:
-    while True:
-        try:
-            return future.result(POLL_S)
-        except TimeoutError:
-            if future.done():  # it is the work's own
-                raise
+    try:
+        while True:
+            try:
+                return future.result(POLL_S)
+            except TimeoutError:
+                if future.done():  # it is the work's own
+                    raise
+    finally:
+        del future  # as above

@@ -102,8 +102,15 @@ class Restoration(Future[R], Generic[R]):
             raise
         except BaseException as raised:
             error = raised
-        self._complete(result, self._stop.close() or error)
-        del error  # its traceback has this frame
+        reason = self._stop.close()
+        if reason is not None:
+            # Whoever keeps a cancelled future need not keep the picture that was being restored.
+            error = reason.with_traceback(None)
+            error.__context__ = None
+        self._complete(result, error)
+        # The future has the exception, whose traceback has this frame: a circle.
+        del error, reason, work
+        self = None  # type: ignore[assignment]
 
     def _complete(self, result: R | None, error: BaseException | None) -> None:
         # First, so that who waits for the result finds room in the queue.

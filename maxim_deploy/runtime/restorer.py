@@ -518,6 +518,9 @@ class Restorer:
                 self._long_workers.put(restoration, work)
             except RuntimeError:  # the process ends, and finishes what was submitted
                 work()
+            del work
+        # Frames of an exception lead to this one, and the future has the exception: a circle.
+        del restoration
 
     def _new_workers(self, count: int) -> Workers:
         mark = partial(setattr, self._here, "is_of_the_pool", True)

@@ -60,3 +60,4 @@ class Workers:
                 return
             _, work = self._waiting.popitem(last=False)
         work()
+        del work  # or an exception of the future would lead back to the future
