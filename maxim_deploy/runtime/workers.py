@@ -58,6 +58,7 @@ class Workers:
         with self._lock:
             if not self._waiting:
                 return
-            _, work = self._waiting.popitem(last=False)
+            # Not the restoration as well: frames of its exception would lead back to it, a circle.
+            work = self._waiting.popitem(last=False)[1]
         work()
-        del work  # or an exception of the future would lead back to the future
+        del work

@@ -37,7 +37,7 @@ from maxim_deploy.machine.memory import resident_bytes
 PATIENCE_S = 120
 """Longer than anything waits: what takes longer is a deadlock."""
 
-SIZES = ((64, 64), (37, 90), (128, 128), (1, 1), (200, 140), (300, 260))
+SIZES = ((64, 64), (37, 90), (128, 128), (1, 1), (100, 140), (200, 140))
 
 GARBAGE: tuple[Any, ...] = (
     None,
@@ -216,7 +216,7 @@ def main() -> None:
     asked = parser.parse_args()
     faulthandler.dump_traceback_later(3600, exit=True)
     at_start = threading.active_count()
-    with load(asked.bundle, queue=2 * asked.threads, tile=256) as restorer:
+    with load(asked.bundle, queue=2 * asked.threads, tile=128) as restorer:
         endurance = Endurance(restorer, tolerance=1e-4)
         endurance.run(100, asked.threads, asked.seed + 1)
         before = resident_bytes(), open_files(), threading.active_count()

@@ -331,16 +331,17 @@ def test_no_thread_is_left(backend) -> None:
     assert threading.active_count() == before
 
 
-def test_no_result_keeps_the_restorer(backend) -> None:
+def test_neither_results_nor_errors_keep_the_restorer(backend) -> None:
     """Its memory goes with the last reference, and does not wait for a garbage collection."""
     backend.let_go.set()
     restorer = restorer_of(backend)
-    futures = [restorer.submit(IMAGE, timeout=60), restorer.submit(IMAGE)]
+    futures = [restorer.submit(IMAGE, timeout=60), restorer.submit(IMAGE), restorer.submit(None)]
     futures[1].cancel()
     concurrent.futures.wait(futures, timeout=20)
     with pytest.raises(UsageError):
         restorer(np.zeros((4, 4, 1), np.uint8))
     restorer.close()
+    del futures[2]  # while it is there, its exception keeps the frames that it came through
     gone = weakref.ref(restorer)
     gc.disable()
     try:
