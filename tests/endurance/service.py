@@ -82,6 +82,10 @@ class Endurance:
             worker.start()
         for worker in workers:
             worker.join()
+        # A task of asyncio that is cancelled does not wait for its picture's end.
+        limit = time.monotonic() + PATIENCE_S
+        while self.restorer._admission._ends and time.monotonic() < limit:
+            time.sleep(0.01)
         work = self.restorer._work
         left = {
             "calls under way": self.restorer._admission._ends,
