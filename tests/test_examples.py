@@ -46,10 +46,29 @@ def test_files_from_python_in_the_readme(at_home: None, capsys: pytest.CaptureFi
     assert Path("sharp.webp").exists() and Path("dark.png").exists()
 
 
+def test_a_service_in_the_readme(at_home: None, capsys: pytest.CaptureFixture[str]):
+    section = README.read_text().split("### In a service\n")[1].split("\n##")[0]
+    in_asyncio, in_threads = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    exec(in_asyncio, {})
+    assert capsys.readouterr().out == "[(48, 64, 3), (48, 64, 3), (48, 64, 3)]\nTrue\n"
+    exec(in_threads, {})
+    assert capsys.readouterr().out.splitlines() == [
+        "[(48, 64, 3), (48, 64, 3), (48, 64, 3)]",
+        "1 of 1",
+        "(600, 600, 3)",
+    ]
+
+
+METHODS = ("batch", "submit", "warmup", "plan", "trim")
+
+
 def test_everything_public_has_one() -> None:
     documented = [
         *(maxim_deploy.load, maxim_deploy.Restorer, maxim_deploy.Restorer.__call__),
-        *(getattr(maxim_deploy.Restorer, name) for name in ("batch", "submit", "warmup", "plan")),
+        *(
+            getattr(maxim_deploy.Restorer, name)
+            for name in ("batch", "submit", "warmup", "plan", "trim")
+        ),
         *(maxim_deploy.read_image, maxim_deploy.write_image, maxim_deploy.read_size),
         *(maxim_deploy.plan_files, maxim_deploy.restore_file, maxim_deploy.restore_files),
     ]

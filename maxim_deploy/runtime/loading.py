@@ -9,6 +9,7 @@ from typing import Any
 from maxim_deploy._folders import read_whole
 from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.runtime.info import RestorerInfo, result_settings
+from maxim_deploy.runtime.names import BackendName, PrecisionName
 from maxim_deploy.runtime.planning import Planner, TileOption
 from maxim_deploy.runtime.registry import backend_named
 from maxim_deploy.runtime.request import Request
@@ -24,8 +25,8 @@ _log = logging.getLogger(__name__)
 def load(
     bundle: str | Path,
     *,
-    backend: str = "auto",
-    precision: str = "auto",
+    backend: BackendName | str = "auto",
+    precision: PrecisionName = "auto",
     device: int = 0,
     threads: int | None = None,
     tile: TileOption = "auto",
@@ -34,6 +35,7 @@ def load(
     stream: int | None = None,
     cuda: str = "cuda-bindings",
     allow_host_code: bool = False,
+    queue: int | None = None,
 ) -> Restorer:
     """Open a bundle and make it ready to restore images.
 
@@ -65,6 +67,8 @@ def load(
         cuda: what gives access to CUDA, "cuda-bindings" or "pycuda".
         allow_host_code: let code run on the CPU that a version-compatible engine brings. It may do
             whatever this user may: only for a bundle from somebody you trust.
+        queue: how many calls and submitted pictures may wait for those that run; one more is a
+            `QueueFullError` at once. None for any number.
 
     Raises:
         UsageError: an argument is unknown or cannot be honoured.
@@ -87,6 +91,8 @@ def load(
     check_known("precision", precision, ("auto", *PRECISIONS))
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
+    if queue is not None and queue < 0:
+        raise UsageError(f"queue must be at least 0, or None for no limit, not {queue}")
     limit = None if max_memory is None else bytes_from(max_memory, "max_memory")
 
     def open_restorer() -> Restorer:
@@ -94,12 +100,15 @@ def load(
         request = Request(
             opened, precision, device, threads, stream, cuda, allow_host_code=allow_host_code
         )
-        return _open(request, backend, limit, tile=tile, overlap=overlap, max_memory=max_memory)
+        options = {"tile": tile, "overlap": overlap, "max_memory": max_memory}
+        return _open(request, backend, limit, queue, **options)
 
     return read_whole(Path(bundle), open_restorer, Restorer.close)
 
 
-def _open(request: Request, backend: str, limit: int | None, **options: Any) -> Restorer:
+def _open(
+    request: Request, backend: str, limit: int | None, queue: int | None, **options: Any
+) -> Restorer:
     """A restorer of the bundle as it is now; `options` as of `load`, for tiles and memory."""
     opened = request.bundle
     if problem := opened.manifest.export.problem:
@@ -124,7 +133,7 @@ def _open(request: Request, backend: str, limit: int | None, **options: Any) -> 
     )
     try:
         planner = Planner(running, options["tile"], options["overlap"])
-        return Restorer(running, info, planner, limit)
+        return Restorer(running, info, planner, limit, queue)
     except BaseException:  # a tile that cannot be, found when the backend is open
         running.close()
         raise

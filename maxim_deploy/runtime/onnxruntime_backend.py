@@ -22,8 +22,14 @@ from maxim_deploy.machine.forks import never_destroy
 from maxim_deploy.machine.onnxruntime import arena_of_this_process, cpu_session, telemetry
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.onnxruntime_session import check_form, check_result, run_error
+from maxim_deploy.runtime.onnxruntime_session import (
+    check_form,
+    check_result,
+    run_error,
+    stoppable,
+)
 from maxim_deploy.runtime.request import Request
+from maxim_deploy.runtime.turns import Turn
 from maxim_deploy.runtime.verdict import Verdict
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import GraphEntry
@@ -72,6 +78,8 @@ class OnnxRuntimeCpu(Backend):
     name = "onnxruntime"
     device = "cpu"
     batch_pixels = BATCH_PIXELS
+    lets_pass = True
+    takes_turns = True
 
     def __init__(
         self,
@@ -91,22 +99,27 @@ class OnnxRuntimeCpu(Backend):
         self._arena = arena_of_this_process()
         self._leave = self._arena.keep_for(self)
         self._memory = memory
-        self._version = require("onnxruntime", "cpu").__version__
+        self._ort = require("onnxruntime", "cpu")
+        self._version = self._ort.__version__
         self.library = f"onnxruntime {self._version}"
 
-    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+    def run(self, image: NDArray[Any], turn: Turn | None = None) -> NDArray[Any]:
         """Restore a batch in the graph's form; the same shape and type comes back.
 
         Raises:
             OutOfMemoryError: there is not enough memory for this shape.
             BackendError: ONNX Runtime failed.
+            BaseException: the reason of the turn's `stop`, which ends the run after an operator.
         """
         session = self._session or self._opened_again()
         # Blocks that smaller runs left are too small for a larger one, and would stay beside it.
         self._arena.make_room(self.bytes_for(Shape.from_dims(image.shape, self.io)))
         try:
-            outputs: list[Any] = session.run(["restored"], {"image": image})
+            with stoppable(self._ort, turn) as options:
+                outputs: list[Any] = session.run(["restored"], {"image": image}, options)
         except Exception as error:
+            if turn:
+                turn.stop.raise_if_set()
             failure = run_error(error, image.shape)
             if isinstance(failure, OutOfMemoryError):
                 # The run may have left anything in the arena: begin again with nothing.
