@@ -16,7 +16,7 @@ import numpy as np
 
 from maxim_deploy._files import sha256_of_sources
 from maxim_deploy._folders import atomic_directory
-from maxim_deploy.benchmarks.subjects import LITERAL, NONE, TORCH, Subject
+from maxim_deploy.benchmarks.subjects import LITERAL, NONE, PLAIN, RULES, TORCH, Subject
 from maxim_deploy.checkpoints import (
     Checkpoint,
     open_model,
@@ -25,7 +25,8 @@ from maxim_deploy.checkpoints import (
 )
 from maxim_deploy.export import BundleSettings, export_bundle, onnx_from_module
 from maxim_deploy.export.deployment import DeploymentMaxim, Rewrites
-from maxim_deploy.graph.files import save_graph
+from maxim_deploy.graph.files import load_graph, save_graph
+from maxim_deploy.graph.onnxruntime_form.form import onnxruntime_form
 from maxim_deploy.machine.facts import library_versions
 from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
@@ -87,12 +88,16 @@ def model_bundle(
 def baseline_file(
     subject: Subject, bundle: Bundle, cache: Path, progress: Callable[[str], None]
 ) -> Path:
-    """What a baseline loads: the bundle, for its literal weights, or a graph made from them.
+    """What a baseline loads: the bundle, a graph made of its literal weights, or its plain graph.
 
     Raises:
-        BundleError: the bundle has no literal weights.
+        BundleError: the bundle has no literal weights, or no float32 graph of the tensor form.
         ExportError: the graph cannot be made.
     """
+    if subject.name == PLAIN:
+        return bundle.checked_graph(bundle.graph(FULL, "tensor"))
+    if subject.name in RULES:
+        return _with_one_rule(subject.name, bundle, cache)
     checkpoint = read_source(bundle)
     if subject.name in TORCH:
         return bundle.path
@@ -108,6 +113,17 @@ def baseline_file(
             save_graph(
                 onnx_from_module(module), graph, f"{FULL}.weights", {"subject": subject.name}
             )
+    return folder / _GRAPH
+
+
+def _with_one_rule(name: str, bundle: Bundle, cache: Path) -> Path:
+    """The plain graph with one rule of the form for ONNX Runtime."""
+    entry = bundle.graph(FULL, "tensor")
+    folder = cache / f"{name}-{_identity(bundle.digests(entry), name)}"
+    if not folder.exists():
+        with bundle.private_graph(entry) as plain, atomic_directory(folder) as partial:
+            model = onnxruntime_form(load_graph(plain), (name,))
+            save_graph(model, partial / _GRAPH, f"{FULL}.weights", {"subject": name})
     return folder / _GRAPH
 
 

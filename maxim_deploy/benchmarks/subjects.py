@@ -17,6 +17,12 @@ LITERAL, NONE = "literal", "none"
 """Baselines that are graphs in float32: the plain export, and the deployment form with no rewrite.
 The name of a rewrite is that form with this one alone."""
 
+PLAIN = "plain"
+"""The float32 graph as every reader gets it, without the form for ONNX Runtime on a CPU."""
+
+RULES = ("gelus", "biases", "products", "norms")
+"""Baselines that are the plain graph with one rule of the form for ONNX Runtime alone."""
+
 EACH = "each"
 """Stands for every rewrite, each as a baseline of its own."""
 
@@ -55,10 +61,11 @@ def baseline_subjects(text: str) -> tuple[Subject, ...]:
     (precision,) = chosen("precision", [precision or FULL], PRECISIONS)
     if name not in TORCH and precision != FULL:
         raise UsageError(f"baseline {text!r}: {name} is there in {FULL} only")
-    if name in (*TORCH, LITERAL, NONE):
+    own = (*TORCH, LITERAL, NONE, PLAIN, *RULES)
+    if name in own:
         return (Subject(name, precision, is_baseline=True),)
     rewrites = _rewrites()
-    check_known("baseline", name, (*TORCH, LITERAL, NONE, EACH, *rewrites))
+    check_known("baseline", name, (*own, EACH, *rewrites))
     names = rewrites if name == EACH else (name,)
     return tuple(Subject(one, precision, is_baseline=True) for one in names)
 

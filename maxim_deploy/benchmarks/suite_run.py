@@ -16,7 +16,7 @@ from maxim_deploy.benchmarks.handoff_history import recall
 from maxim_deploy.benchmarks.records import Record
 from maxim_deploy.benchmarks.roofline import Roofline
 from maxim_deploy.benchmarks.side_by_side import Files, SideBySide
-from maxim_deploy.benchmarks.subjects import LITERAL, Subject
+from maxim_deploy.benchmarks.subjects import LITERAL, RULES, Subject
 from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.workload import input_shape
 from maxim_deploy.errors import BackendError, EngineError, MaximDeployError, UsageError
@@ -170,7 +170,8 @@ class SuiteRun:
 
         file = baseline_file(subject, bundle, self.cache, self.progress)
         if subject.is_graph:
-            return Files(file, (file, "tensor"))
+            # What has operators of ONNX Runtime's own cannot be counted.
+            return Files(file, None if subject.name in RULES else (file, "tensor"))
         literal = Subject(LITERAL, is_baseline=True)
         # It is the same network, if also the same precision: its bytes count.
         if literal in self.plan.baselines and subject.precision == FULL:

@@ -324,6 +324,10 @@ def _summary(bundle: Bundle, is_new: bool, taken: str) -> str:
         f"{graph.file}: opset {graph.opset}, {graph.nodes} nodes{_measured(graph)}"
         for graph in manifest.graphs
     ]
+    lines += [
+        f"{one.file}: {one.of} for {one.library}, {one.nodes} nodes"
+        for one in manifest.tuned_graphs
+    ]
     return "\n".join(lines)
 
 

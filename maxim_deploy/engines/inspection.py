@@ -72,6 +72,9 @@ def _inspected(bundle: Bundle, layers: bool) -> dict[str, Any]:
             }
             for graph in manifest.graphs
         ],
+        "tuned_graphs": [
+            {**encoded(one), "measured": encoded(one.measured)} for one in manifest.tuned_graphs
+        ],
         "engines": [_engine(bundle, entry, gpu, layers) for entry in manifest.engines],
     }
 
@@ -117,6 +120,10 @@ def inspection_text(report: dict[str, Any]) -> str:
         f"  {graph['file']}: {graph['form']} form, opset {graph['opset']}, {graph['nodes']} nodes, "
         f"{readable_bytes(graph['bytes'])} with its weights"
         for graph in report["graphs"]
+    ]
+    lines += [
+        f"  {one['file']}: {one['of']} for {one['library']}, {one['nodes']} nodes, the same weights"
+        for one in report["tuned_graphs"]
     ]
     lines.append("engines:" if report["engines"] else "engines: none")
     for engine in report["engines"]:

@@ -19,6 +19,7 @@ from maxim_deploy.checkpoints import Checkpoint, licence_text, read_checkpoint, 
 from maxim_deploy.errors import BundleError
 from maxim_deploy.export.graphs import GraphWriter
 from maxim_deploy.export.settings import BundleSettings
+from maxim_deploy.export.tuned import tuned_graphs
 from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.machine.facts import library_versions, machine_facts
 from maxim_deploy.spec.descriptor import LICENCE
@@ -107,6 +108,7 @@ def _fill(
 ) -> None:
     """Write every file of a bundle, the manifest last."""
     graphs = GraphWriter(folder, checkpoint, settings, table, progress).write()
+    tuned = [*tuned_graphs(folder, graphs, verify=settings.verify, progress=progress)]
     if settings.source:
         write_safetensors(folder / SOURCE, checkpoint)
     if licence is None and checkpoint.descriptor.licence == LICENCE:
@@ -118,6 +120,7 @@ def _fill(
         architecture=checkpoint.architecture,
         settings=settings.to_json(),
         graphs=graphs,
+        tuned_graphs=tuned,
         source=SOURCE if settings.source else None,
         files=_file_records(folder),
         export=ExportRecord(

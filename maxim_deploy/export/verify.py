@@ -23,6 +23,10 @@ UNSEEN_SHAPES = ((1, 3, 64, 64), (3, 3, 128, 64), (1, 3, 64, 256))
 IMAGE_SHAPES = ((1, 1, 1, 3), (1, 37, 90, 3), (2, 64, 130, 3))
 """Sides that are one pixel, odd, and a multiple of 64; a batch."""
 
+TUNED_ERROR = 5e-6
+"""Largest difference allowed between a graph and what was made of it for one library. Seen: 5.4e-7
+for the demo model."""
+
 MAX_ERROR = 1e-5
 """Largest float32 difference allowed, on pictures in [0, 1]. Seen: 1e-6 for S-1, 2e-6 for S-3; the
 mildest fault that we know (LayerNorm's epsilon) costs 6e-5."""
@@ -84,6 +88,44 @@ def verify_image_form(tensor: Path, image: Path) -> list[dict[str, Any]]:
                 f"{image.name} differs from {tensor.name} by {levels} levels of 255 at {shape}"
             )
         records.append({"shape": list(shape), "max_levels": levels})
+    return records
+
+
+def verify_tuned_form(plain: Path, tuned: Path, io: str, rounding: float) -> list[dict[str, Any]]:
+    """Compare a graph that was rewritten for ONNX Runtime with the one that it was made from.
+
+    Args:
+        plain: that one.
+        tuned: the rewritten graph.
+        io: form of both.
+        rounding: largest distance of PyTorch in float32 from float64 that was seen of the network;
+            0 if it was not measured.
+
+    Returns:
+        Per shape `shape`; of the tensor form `max_error`, absolute, of values in [0, 1]; of the
+        image form `max_levels`, in 8-bit levels.
+
+    Raises:
+        ExportError: a value differs by more than `TUNED_ERROR` and more than `ROUNDING_FACTOR`
+            times the rounding; of the image form, by more than one level.
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    sessions, random = [_session(path) for path in (plain, tuned)], np.random.default_rng(0)
+    allowed = 1.0 if io == "image" else max(TUNED_ERROR, ROUNDING_FACTOR * rounding)
+    measure = "max_levels" if io == "image" else "max_error"
+    records = []
+    for shape in IMAGE_SHAPES if io == "image" else UNSEEN_SHAPES:
+        image = random.random(shape, np.float32)
+        image = (image * 255).astype(np.uint8) if io == "image" else image
+        expected, found = (session.run(None, {"image": image})[0] for session in sessions)
+        error = float(np.abs(found.astype(np.float64) - expected).max())
+        if not error <= allowed:  # also true for NaN
+            raise ExportError(
+                f"{tuned.name} differs from {plain.name} by {error:.2g} at {shape} ({measure}); at "
+                f"most {allowed:.2g} is allowed"
+            )
+        kept = int(error) if io == "image" else error
+        records.append({"shape": list(shape), measure: kept})
     return records
 
 

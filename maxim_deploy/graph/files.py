@@ -78,6 +78,18 @@ def load_proto(path: Path) -> onnx.ModelProto:
     return ir.to_proto(load_whole_graph(path))
 
 
+def save_beside(model: ir.Model, path: Path, metadata: dict[str, str]) -> None:
+    """Write a graph made from one that `ir.load` has read, into the folder of that one.
+
+    Args:
+        model: reads the weights of the other graph where they lie.
+        path: the graph's file, in the folder of the other one.
+        metadata: is added to that of the other one.
+    """
+    model.metadata_props.update(metadata)
+    ir.save(model, path)
+
+
 def save_graph(model: ir.Model, path: Path, weights: str | None, metadata: dict[str, str]) -> None:
     """Write a graph, and its weights as ONNX external data beside it.
 

@@ -1,8 +1,8 @@
 """How much memory a run takes, measured in a process of its own.
 
-`python -m maxim_deploy.machine.run_memory GRAPH HEIGHT WIDTH RUNS` runs a graph of the tensor form,
-with ONNX Runtime on the CPU, and prints the bytes that this had added to the process after each
-run.
+`python -m maxim_deploy.machine.run_memory GRAPH HEIGHT WIDTH RUNS [IN_FILE_ORDER]` runs a graph of
+the tensor form, with ONNX Runtime on the CPU, and prints the bytes that this had added to the
+process after each run. IN_FILE_ORDER is 0 or 1.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -35,10 +36,14 @@ _LARGE = ((384, 512), (448, 576))
 more or less than the mean of these two."""
 
 
-def measured_run_memory(graph: Path) -> RunMemory | None:
+def measured_run_memory(graph: Path, *, in_file_order: bool = False) -> RunMemory | None:
     """From runs at small sizes and two large ones; None where nobody can tell.
 
     It is the middle between the least and the most that a run takes, by what ran before.
+
+    Args:
+        graph: of the tensor form.
+        in_file_order: as of `cpu_session`.
 
     Raises:
         BackendError: the graph does not run.
@@ -46,12 +51,13 @@ def measured_run_memory(graph: Path) -> RunMemory | None:
     # Nowhere else can a process begin its peak anew, so that loading would be measured with it.
     if sys.platform != "linux":
         return None
+    measure = partial(_measured, graph, in_file_order=in_file_order)
     # Three runs each: the second and third find other blocks in the arena than the first.
-    small = [(math.prod(size), _measured(graph, *size, 3)) for size in _SMALL]
+    small = [(math.prod(size), measure(*size, 3)) for size in _SMALL]
     pixels, peaks = small[-1]
-    large = [(math.prod(size), _measured(graph, *size, 1)) for size in _LARGE]
+    large = [(math.prod(size), measure(*size, 1)) for size in _LARGE]
     slope = fmean((more[0] - peaks[0]) / (size - pixels) for size, more in large)
-    middle = _middle(peaks + _measured(graph, *_SMALL[-1], 3, _MOST_HEAP))
+    middle = _middle(peaks + measure(*_SMALL[-1], 3, _MOST_HEAP))
     measured = [(pixels, round(_middle(one) * middle / _middle(peaks))) for pixels, one in small]
     return RunMemory(measured, round(slope * middle / peaks[0], 1))
 
@@ -61,12 +67,17 @@ def _middle(peaks: Sequence[int]) -> float:
 
 
 def _measured(
-    graph: Path, height: int, width: int, runs: int, heap: int = _LEAST_HEAP
+    graph: Path,
+    height: int,
+    width: int,
+    runs: int,
+    heap: int = _LEAST_HEAP,
+    *,
+    in_file_order: bool = False,
 ) -> list[int]:
     """`run_memory` in a process of its own."""
-    command = python_process(
-        "-m", __name__, graph, height, width, runs, env={"MALLOC_MMAP_THRESHOLD_": str(heap)}
-    )
+    arguments = (graph, height, width, runs, int(in_file_order))
+    command = python_process("-m", __name__, *arguments, env={"MALLOC_MMAP_THRESHOLD_": str(heap)})
     done = subprocess.run(**command, capture_output=True, check=False)
     if done.returncode:
         reason = done.stderr.strip() or f"its process {how_it_ended(done.returncode)}"
@@ -74,13 +85,15 @@ def _measured(
     return [int(peak) for peak in done.stdout.split()]
 
 
-def run_memory(graph: Path, height: int, width: int, runs: int) -> list[int]:
+def run_memory(
+    graph: Path, height: int, width: int, runs: int, in_file_order: int = 0
+) -> list[int]:
     """Bytes that runs add to this process at their peak, after each of them.
 
     Those after the first find other blocks in the arena than it did, and may need one more: 15 %
     more for the demo model in float32, from then on. The process must not have been larger before.
     """
-    session = cpu_session(graph)
+    session = cpu_session(graph, in_file_order=bool(in_file_order))
     image = np.random.default_rng(0).random((1, 3, height, width), np.float32)
     before, peaks = resident_bytes(), []
     forget_peak()

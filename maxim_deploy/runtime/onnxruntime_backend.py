@@ -69,6 +69,7 @@ class OnnxRuntimeCpu(Backend):
         threads: threads within one operator, or None for one per core.
         memory: of a run; need not be known if nobody will ask.
         form: precision and I/O form, as a manifest says; None for those in the file's name.
+        in_file_order: run the nodes as the file has them; graphs tuned for this library need it.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -87,12 +88,15 @@ class OnnxRuntimeCpu(Backend):
         threads: int | None = None,
         memory: RunMemory = NOT_KNOWN,
         form: tuple[str, str] | None = None,
+        *,
+        in_file_order: bool = False,
     ) -> None:
         self._graph = (lambda: nullcontext(graph)) if isinstance(graph, Path) else graph
-        self._threads, self._opening = threads, threading.Lock()
+        self._opening = threading.Lock()
+        self._open = functools.partial(_open_session, threads=threads, in_file_order=in_file_order)
         with self._graph() as path:
             self.precision, self.io = form or _form_in(path.name)
-            self._session: Any = _open_session(path, threads)
+            self._session: Any = self._open(path)
             if self.io:
                 check_form(self._session, path, self.io)
         # The arena is the process's: the last session that leaves empties it.
@@ -160,7 +164,7 @@ class OnnxRuntimeCpu(Backend):
         with self._opening:
             if self._session is None:
                 with self._graph() as path:
-                    self._session = _open_session(path, self._threads)
+                    self._session = self._open(path)
             return self._session
 
 
@@ -170,9 +174,9 @@ def _form_in(name: str) -> tuple[str, str]:
     return (precision, io.partition(".")[0]) if io else ("", "")
 
 
-def _open_session(graph: Path, threads: int | None) -> Any:
+def _open_session(graph: Path, threads: int | None, *, in_file_order: bool) -> Any:
     try:
-        return cpu_session(graph, threads)
+        return cpu_session(graph, threads, in_file_order=in_file_order)
     except MissingDependencyError:
         raise
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
@@ -180,7 +184,7 @@ def _open_session(graph: Path, threads: int | None) -> Any:
 
 
 def open_backend(request: Request) -> OnnxRuntimeCpu:
-    """The best graph of a bundle.
+    """The best graph of a bundle, in the form that was made for this library where there is one.
 
     Raises:
         UsageError: something is asked for that is a GPU's.
@@ -193,10 +197,12 @@ def open_backend(request: Request) -> OnnxRuntimeCpu:
             )
     if request.precision not in ("auto", *CPU_PRECISIONS):
         raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
-    entry = request.best_entry(CPU_PRECISIONS)
+    plain = request.best_entry(CPU_PRECISIONS)
+    entry = request.bundle.tuned(plain, OnnxRuntimeCpu.name)
     memory = _run_memory(entry, request.bundle.manifest.architecture)
     graph = functools.partial(request.bundle.private_graph, entry)
-    return OnnxRuntimeCpu(graph, request.threads, memory, (entry.precision, entry.io))
+    form, is_tuned = (entry.precision, entry.io), entry is not plain
+    return OnnxRuntimeCpu(graph, request.threads, memory, form, in_file_order=is_tuned)
 
 
 def open_graph(graph: Path, precision: str, device: int, threads: int | None) -> OnnxRuntimeCpu:  # noqa: ARG001

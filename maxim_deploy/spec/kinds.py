@@ -33,6 +33,7 @@ _OPERATORS = {
     ],
     "LayerNorm": [
         "LayerNormalization", "SkipLayerNormalization", "SimplifiedLayerNormalization",
+        "InstanceNormalization",  # of ONNX Runtime's own form, which has it in LayerNorm's place
     ],
     "GELU": ["Gelu", "FastGelu", "BiasGelu", "QuickGelu"],
     "elementwise": [

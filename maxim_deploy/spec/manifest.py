@@ -17,6 +17,7 @@ Format 2, UTF-8 JSON, one object:
 | `source` | the file with the literal weights, or null |
 | `files` | per file name `sha256` and `bytes`; all but the manifest itself and `export.json` |
 | `engines` | list of `EngineEntry`, the one added last at the end; `files` has no engines |
+| `tuned_graphs` | list of `TunedGraph`; absent if there is none |
 
 Format 1 had the keys of `export.json` in the manifest: `tools`, `command` and `created`, and those
 of `GraphRecord` and `EngineRecord` in each entry. A bundle of format 1 is read as it is. When its
@@ -69,6 +70,7 @@ from maxim_deploy.spec.export_record import (
     record_from,
 )
 from maxim_deploy.spec.integrity import RecordedFile, private_folder, weights_in
+from maxim_deploy.spec.tuned_graphs import TunedGraph
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -130,6 +132,7 @@ class Manifest:
     source: str | None
     files: dict[str, dict[str, Any]]
     engines: list[EngineEntry] = field(default_factory=list)
+    tuned_graphs: list[TunedGraph] = field(default_factory=list)
     export: ExportRecord = field(default_factory=ExportRecord, metadata=NOT_STORED)
     unknown: dict[str, Any] = field(default_factory=dict)
 
@@ -143,7 +146,8 @@ class Manifest:
         return replace(
             self.export,
             bundle=digest_of_files(self.files),
-            graphs={one.file: one.measured for one in self.graphs},
+            graphs={one.file: one.measured for one in self.graphs}
+            | {one.file: one.measured for one in self.tuned_graphs},
             engines={one.file: replace(one.built, sha256=one.sha256) for one in self.engines},
         )
 
@@ -156,6 +160,10 @@ class Manifest:
                 replace(x, measured=record.graphs.get(x.file, x.measured)) for x in self.graphs
             ],
             engines=[replace(x, built=built.get(x.sha256, x.built)) for x in self.engines],
+            tuned_graphs=[
+                replace(x, measured=record.graphs.get(x.file, x.measured))
+                for x in self.tuned_graphs
+            ],
             export=replace(record, bundle="", graphs={}, engines={}),
         )
 
@@ -170,6 +178,8 @@ class Manifest:
             "source": self.source,
             "files": self.files,
             "engines": [encoded(engine) for engine in self.engines],
+            # Bundles without one stay equal to those of versions that knew none.
+            **({"tuned_graphs": [*map(encoded, self.tuned_graphs)]} if self.tuned_graphs else {}),
         }
 
     @classmethod
@@ -205,17 +215,23 @@ class Manifest:
                 value = {key: value[key] for key in stored_fields(types[name]) if key in value}
             return decoded(types[name], value, name)
 
-        known = {name: read(name) for name in stored_fields(cls)}
+        has_none = {"tuned_graphs"} - document.keys()
+        known = {name: read(name) for name in stored_fields(cls) if name not in has_none}
         known["files"] = {name: encoded(record) for name, record in known["files"].items()}
         manifest = cls(**known)
         named = [name for graph in manifest.graphs for name in (graph.file, graph.weights)]
-        for name in (*named, manifest.source):
+        tuned = [graph.file for graph in manifest.tuned_graphs]
+        for name in (*named, *tuned, manifest.source):
             if name is not None and name not in manifest.files:
                 raise ValueError(f"files lists no {name!r}")
-        for graph in manifest.graphs:
+        for file in (*(graph.file for graph in manifest.graphs), *tuned):
             # Another ending is another format to ONNX Runtime, whose locations nobody has checked.
-            if not graph.file.endswith(".onnx"):
-                raise ValueError(f"graph {graph.file!r} must end in .onnx")
+            if not file.endswith(".onnx"):
+                raise ValueError(f"graph {file!r} must end in .onnx")
+        plain = {graph.file for graph in manifest.graphs}
+        for one in manifest.tuned_graphs:
+            if one.of not in plain:
+                raise ValueError(f"graphs lists no {one.of!r}, of which {one.file!r} is made")
         _check_hashes(manifest)
         return manifest
 
@@ -339,6 +355,16 @@ class Bundle:
         raise BundleError(
             f"bundle {str(self.path)!r} has no {precision} graph of the {io!r} form; it has: {have}"
         )
+
+    def tuned(self, entry: GraphEntry, library: str) -> GraphEntry:
+        """The entry of the graph that a library runs fastest in the place of one of `graphs`.
+
+        It has the same input, output and weights. Without such a graph it is `entry` itself.
+        """
+        for one in self.manifest.tuned_graphs:
+            if (one.of, one.library) == (entry.file, library):
+                return replace(entry, file=one.file, nodes=one.nodes, measured=one.measured)
+        return entry
 
     def checked(self, name: str) -> Path:
         """The path of a file of the bundle, after comparing it with its recorded hash.

@@ -30,9 +30,17 @@ from maxim_deploy.export import (
 )
 from maxim_deploy.export import bundle as bundle_module
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE
-from maxim_deploy.export.verify import IMAGE_SHAPES, MAX_ERROR, UNSEEN_SHAPES, verify_tensor_form
+from maxim_deploy.export.verify import (
+    IMAGE_SHAPES,
+    MAX_ERROR,
+    TUNED_ERROR,
+    UNSEEN_SHAPES,
+    verify_tensor_form,
+    verify_tuned_form,
+)
 from maxim_deploy.graph.checks import check_graph
 from maxim_deploy.graph.files import save_graph
+from maxim_deploy.graph.onnxruntime_form.form import onnxruntime_form
 from maxim_deploy.imaging.files import read_image
 from maxim_deploy.imaging.pixels import fitted
 from maxim_deploy.model import Maxim, module_from_checkpoint
@@ -235,6 +243,20 @@ def test_bundle_agrees_with_the_reference(s1_bundle: Path, record_property) -> N
 
 @pytest.mark.xdist_group("S-1")
 @pytest.mark.slow
+def test_the_form_for_onnxruntime_agrees_as_well(
+    s1_bundle: Path, tmp_path: Path, record_property
+) -> None:
+    plain, tuned = s1_bundle / "fp32.tensor.onnx", tmp_path / "fp32.tensor.onnxruntime.onnx"
+    ir.save(onnxruntime_form(ir.load(plain)), tuned)
+    errors = graph_errors(tuned, "S-1")
+    record_property("max_errors", errors)
+    assert len(errors) == 2 and max(errors.values()) <= reference.TOLERANCE, errors
+    for record in verify_tuned_form(plain, tuned, "tensor", 0.0):
+        assert 0 < record["max_error"] <= TUNED_ERROR == 5e-6
+
+
+@pytest.mark.xdist_group("S-1")
+@pytest.mark.slow
 def test_published_evaluation_of_an_odd_sized_image(s1_bundle: Path) -> None:
     """The whole pipeline, from checkpoint file to 8-bit picture, on 37x90 pixels."""
     data = reference.load("pipeline_S-1_37x90")
@@ -254,13 +276,15 @@ def test_manifest(demo_bundle: Path) -> None:
     assert on_disk == {
         "fp32.tensor.onnx", "fp32.image.onnx", "fp32.weights", "fp16.tensor.onnx",
         "fp16.image.onnx", "fp16.weights", "fp16.table.txt", "fp16.table.json",
-        "source.safetensors", "LICENSE", "manifest.json", "export.json",
+        "fp32.tensor.onnxruntime.onnx", "source.safetensors", "LICENSE", "manifest.json",
+        "export.json",
     }  # fmt: skip
     for name, record in manifest["files"].items():
         assert record["sha256"] == sha256_of(demo_bundle / name)
         assert record["bytes"] == (demo_bundle / name).stat().st_size
     graphs = measured["graphs"]
-    assert graphs.keys() == {entry["file"] for entry in manifest["graphs"]}
+    entries = [*manifest["graphs"], *manifest["tuned_graphs"]]
+    assert graphs.keys() == {entry["file"] for entry in entries}
     if sys.platform == "linux":
         taken = {file[:4]: entry["run_bytes_per_pixel"] for file, entry in graphs.items()}
         assert 400 < taken["fp32"] < 460 < taken["fp16"] < 600

@@ -142,7 +142,7 @@ def measure_graph(asked: ProfileRequest) -> Measured:
         raise UsageError(f"a CPU runs no {asked.precision}; choose {', '.join(CPU_PRECISIONS)}")
     bundle, have = asked.bundle, {(g.precision, g.io) for g in asked.bundle.manifest.graphs}
     form = asked.io or next((io for io in FORMS if (asked.precision, io) in have), FORMS[0])
-    entry = bundle.graph(asked.precision, form)
+    entry = bundle.tuned(bundle.graph(asked.precision, form), asked.backend)
     with bundle.private_graph(entry) as path:
         trace = trace_graph(
             path,
