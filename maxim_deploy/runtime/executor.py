@@ -55,7 +55,8 @@ class Executor:
         self._backend: Backend | None = backend
         self._planner = planner
         self._max_memory = max_memory
-        self._lanes, self._turns = backend.lanes, Turns(backend.lanes)
+        self._turns = Turns()
+        self._allow_lanes()
         self._why_closed = CLOSED
         self._max_pixels: int | None = None
 
@@ -70,6 +71,26 @@ class Executor:
         """As `Backend.notes`; none when it is closed."""
         return self._backend.notes if self._backend else ()
 
+    @property
+    def lanes(self) -> int:
+        """As `Backend.lanes`; 1 when it is closed."""
+        return self._backend.lanes if self._backend else 1
+
+    def _allow_lanes(self) -> None:
+        backend = self._backend
+        if backend is not None:
+            # A CPU's threads can all work on one picture; a GPU's lanes overlap with transfers.
+            prefers_alone = backend.uses_host_memory and backend.lanes > 1
+            self._turns.allow(backend.lanes, prefers_alone=prefers_alone)
+
+    def choose_lanes(self, choose: Callable[[], int]) -> None:
+        """Have as many runs at a time as `choose` says, which is called while nobody runs."""
+        with self._turns.all():
+            backend, lanes = self.require_open(), choose()
+            if lanes != backend.lanes:
+                backend.use_lanes(lanes)
+                self._allow_lanes()
+
     def plan(self, height: int, width: int, self_ensemble: bool = False) -> Plan:
         """How an image of a size would be run now. Raises as `Restorer.plan`."""
         bounds = self._bounds(self_ensemble)
@@ -77,7 +98,9 @@ class Executor:
         largest_side = self._planner.largest_side(replace(bounds, max_pixels=None))
         return replace(plan, largest_side=largest_side)
 
-    def has_room(self, size: int, height: int, width: int, self_ensemble: bool = False) -> bool:
+    def has_room(
+        self, size: int, height: int, width: int, self_ensemble: bool = False, runs: int = 1
+    ) -> bool:
         """As `Restorer.has_room`."""
         if self._backend is None or not self._backend.uses_host_memory:
             return True
@@ -85,7 +108,7 @@ class Executor:
             plan = self._planned(height, width, self._bounds(self_ensemble))
         except UsageError:  # the run itself says why
             return False
-        return plan.limit is None or plan.bytes + size <= plan.limit
+        return plan.limit is None or runs * plan.bytes + size <= plan.limit
 
     def restore(
         self, images: Sequence[NDArray[Any]], rounding: Rounding, self_ensemble: bool
@@ -144,7 +167,8 @@ class Executor:
 
     def after_fork(self) -> None:
         """In a child nobody has a turn: the threads that had one are the parent's."""
-        self._turns = Turns(self._lanes)
+        self._turns = Turns()
+        self._allow_lanes()
         if self._backend is None:
             return
         if self._backend.uses_host_memory:

@@ -20,6 +20,7 @@ from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import is_device_array
 from maxim_deploy.runtime.executor import CLOSED, Executor, group_by_size
 from maxim_deploy.runtime.info import RestorerInfo
+from maxim_deploy.runtime.lanes import LaneChoice
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Planner
 
@@ -52,7 +53,11 @@ class Restorer:
         info: RestorerInfo,
         planner: Planner | None = None,
         max_memory: int | None = None,
+        lanes: LaneChoice | None = None,
     ) -> None:
+        self._lanes = lanes
+        if lanes and (known := lanes.look_up()):
+            backend.use_lanes(known)
         self._work = Executor(backend, planner or Planner(backend), max_memory)
         self._is_closing = False
         self._info = info
@@ -83,7 +88,9 @@ class Restorer:
     @property
     def info(self) -> RestorerInfo:
         """What it runs, and on what, as far as is known now."""
-        return replace(self._info, notes=self._work.notes)
+        chosen = self._lanes.note if self._lanes else None
+        notes = (*self._work.notes, *filter(None, [chosen]))
+        return replace(self._info, lanes=self._work.lanes, notes=notes)
 
     def __call__(
         self,
@@ -227,6 +234,7 @@ class Restorer:
     def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
         """Run on each (height, width), so that the first call is as fast as the others.
 
+        On a CPU this measures first how many run at a time, unless that is known: `choose_lanes`.
         As often in each lane as the backend needs: TensorRT captures CUDA graphs in a second run.
         TensorRT for RTX goes on compiling in the background, unless the engine was built with
         `specialization = "eager"` or an earlier process has kept the kernels.
@@ -238,10 +246,43 @@ class Restorer:
         """
         backend = self._work.require_open()
         for height, width in sizes:
+            self.choose_lanes(height, width)
             black = np.zeros((height, width, 3), np.uint8)
             for _ in range(backend.warmup_runs):
                 for future in [self.submit(black) for _ in range(backend.lanes)]:
                     future.result()
+
+    def choose_lanes(self, height: int, width: int) -> int:
+        """How many of several images of about a size run at a time, if it has not been told.
+
+        Measured now unless it is known, which takes about as long as ten calls and at most some
+        seconds; kept for later processes. `restore_files` and `warmup` do this.
+
+        Args:
+            height: of the images.
+            width: likewise.
+
+        Returns:
+            The number, which is in `info` from now on.
+
+        Raises:
+            BackendError: the backend failed, or this restorer is closed.
+
+        Example:
+            >>> import maxim_deploy
+            >>> with maxim_deploy.load("build/demo", lanes=2) as restorer:
+            ...     restorer.choose_lanes(48, 64), restorer.info.lanes
+            (2, 2)
+        """
+        choice = self._lanes
+        if choice and choice.is_open:
+            try:
+                plan = self.plan(height, width)
+            except UsageError:  # of this size; whoever runs it is told
+                return self._work.lanes
+            fits = choice.backend.max_lanes if plan.limit is None else plan.limit // plan.bytes
+            self._work.choose_lanes(lambda: choice.measure((height, width), fits))
+        return self._work.lanes
 
     def plan(self, height: int, width: int, *, self_ensemble: bool = False) -> Plan:
         """How an image of this size would be run now, and in how much memory.
@@ -268,9 +309,12 @@ class Restorer:
         self._work.require_open()
         if height < 1 or width < 1:
             raise UsageError(f"an image has at least 1x1 pixels, not {height}x{width}")
-        return self._work.plan(height, width, self_ensemble)
+        plan = self._work.plan(height, width, self_ensemble)
+        return plan if self._lanes is None else self._lanes.with_times(plan)
 
-    def has_room(self, size: int, height: int, width: int, *, self_ensemble: bool = False) -> bool:
+    def has_room(
+        self, size: int, height: int, width: int, *, self_ensemble: bool = False, runs: int = 1
+    ) -> bool:
         """Whether there is memory for other work, such as reading the next image, beside a run.
 
         Args:
@@ -278,6 +322,7 @@ class Restorer:
             height: of the image that runs.
             width: likewise.
             self_ensemble: as in a call.
+            runs: so many of them, side by side.
 
         Returns:
             False if both together exceed `max_memory`, or the memory there is, or if there is no
@@ -289,7 +334,7 @@ class Restorer:
             ...     restorer.has_room(1_000_000, 48, 64), restorer.has_room(2**31, 48, 64)
             (True, False)
         """
-        return self._work.has_room(size, height, width, self_ensemble)
+        return self._work.has_room(size, height, width, self_ensemble, runs)
 
     def close(self) -> None:
         """Finish what was submitted and give all memory back; calls are errors from then on.
