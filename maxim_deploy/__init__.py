@@ -20,6 +20,7 @@ from maxim_deploy.errors import (
     BundleError,
     CancelledError,
     CheckpointError,
+    DeadlineError,
     DownloadError,
     EngineError,
     ExportError,
@@ -27,6 +28,8 @@ from maxim_deploy.errors import (
     ImageTooLargeError,
     MaximDeployError,
     MissingDependencyError,
+    PixelRangeWarning,
+    QueueFullError,
     UsageError,
     VideoError,
 )
@@ -39,13 +42,21 @@ if TYPE_CHECKING:
     from maxim_deploy.jobs.naming import FilePlan, plan_files
     from maxim_deploy.jobs.progress import FileProgress
     from maxim_deploy.jobs.restore import read_size, restore_file, restore_files
-    from maxim_deploy.runtime import Plan, Restorer, RestorerInfo, load
+    from maxim_deploy.runtime import (
+        Plan,
+        Restoration,
+        Restorer,
+        RestorerInfo,
+        RunProgress,
+        load,
+    )
 
 __all__ = [
     "BackendError",
     "BundleError",
     "CancelledError",
     "CheckpointError",
+    "DeadlineError",
     "DownloadError",
     "EngineError",
     "ExportError",
@@ -57,9 +68,13 @@ __all__ = [
     "MaximDeployError",
     "MissingDependencyError",
     "Picture",
+    "PixelRangeWarning",
     "Plan",
+    "QueueFullError",
+    "Restoration",
     "Restorer",
     "RestorerInfo",
+    "RunProgress",
     "UsageError",
     "VideoEncoding",
     "VideoError",
@@ -74,7 +89,7 @@ __all__ = [
 ]
 
 _LAZY_MODULES = {
-    "runtime": ("Plan", "Restorer", "RestorerInfo", "load"),
+    "runtime": ("Plan", "Restoration", "Restorer", "RestorerInfo", "RunProgress", "load"),
     "imaging.files": ("read_image", "write_image"),
     "imaging.picture": ("Picture",),
     "imaging.video": ("VideoEncoding",),

@@ -69,6 +69,16 @@ class QueueFullError(MaximDeployError):
     """As many images wait as `queue` allows; this one was not taken."""
 
 
+class PixelRangeWarning(UserWarning):
+    """A float32 image looks like levels from 0 to 255, where 0 to 1 is expected."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a float32 image is brighter than 1 on average, as if its levels went from 0 to 255 | "
+            "float32 images are expected in [0, 1] | divide it by 255, or pass uint8"
+        )
+
+
 class BundleError(MaximDeployError):
     """A bundle is missing, incomplete, changed on disk or of another format version."""
 

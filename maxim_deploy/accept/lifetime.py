@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def close_at_once(setting: Setting) -> Numbers:
     return numbers
 
 
-def _check_finished(futures: list[Future[Any]], numbers: Numbers) -> None:
+def _check_finished(futures: Sequence[Future[Any]], numbers: Numbers) -> None:
     left = sum(not future.done() for future in futures)
     if left:
         raise FaultError(f"close() | left {left} of {JOBS} jobs unfinished", **numbers)

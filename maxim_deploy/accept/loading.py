@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from maxim_deploy.parity.comparison import compare
 from maxim_deploy.parity.metrics import psnr
 from maxim_deploy.parity.thresholds import threshold_for
 from maxim_deploy.runtime import Restorer, load
+from maxim_deploy.runtime.names import PrecisionName
 from maxim_deploy.runtime.registry import graph_backend
 from maxim_deploy.spec.precision import FULL
 
@@ -91,7 +93,7 @@ def agree_with_float32(setting: Setting) -> Numbers:
     on_cpu = graph_backend(on_gpu=False).name
     reference = "torch" if setting.backend == on_cpu else on_cpu
     try:
-        exact = load(setting.bundle, backend=reference, precision=FULL)
+        exact = load(setting.bundle, backend=reference, precision=cast(PrecisionName, FULL))
     except BundleError as error:
         raise CannotRunError(f"nothing to compare with: {error}") from error
     errors, decibels = [], []

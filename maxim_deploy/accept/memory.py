@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from maxim_deploy.accept.step import (
     SMALL,
@@ -108,10 +109,10 @@ def run_out_of_memory(setting: Setting) -> Numbers:
     return numbers
 
 
-def _refused(restorer: Restorer, image: object) -> str:
+def _refused(restorer: Restorer, image: Any) -> str:
     """What a run says that cannot have its memory."""
     try:
-        restorer(image)  # type: ignore[arg-type]
+        restorer(image)
     except BackendError as error:
         return str(error)
     raise CannotRunError(f"the run fits into what was left, fewer than {LEFT} bytes")

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from maxim_deploy.benchmarks.workload import DEVICE, Bracket, Runner, Workload, 
 from maxim_deploy.runtime import Restorer, load
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, open_cuda
+from maxim_deploy.runtime.names import PrecisionName
 from maxim_deploy.runtime.registry import backend_named
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.selection import open_backend
@@ -126,8 +127,10 @@ class _BackendRunner:
         return load(
             workload.file,
             backend=workload.runner,
-            precision=workload.precision,
+            precision=cast(PrecisionName, workload.precision),
             threads=workload.threads,
+            # What an earlier measurement has chosen would make records differ.
+            lanes="auto" if backend_named(workload.runner).is_on_gpu else 1,
         )
 
 

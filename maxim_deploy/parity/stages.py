@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.stage import Stage
 from maxim_deploy.parity.stored import Folder, StoredOutputs
 from maxim_deploy.runtime.loading import load
+from maxim_deploy.runtime.names import PrecisionName
 from maxim_deploy.runtime.registry import backend_names
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.spec.manifest import MANIFEST, Bundle
@@ -161,7 +162,7 @@ def _of_bundle(
     backend, _, own_precision = stage.partition(".")
     backends = ("auto", *backend_names())
     if backend in backends:
-        chosen = own_precision or precision or "auto"
+        chosen = cast(PrecisionName, own_precision or precision or "auto")
         restorer = load(bundle.path, backend=backend, precision=chosen, **options)
         return RuntimeStage(name, restorer)
     known = (*bundle_stages(bundle), *backends)

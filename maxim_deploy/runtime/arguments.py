@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,22 @@ from numpy.typing import NDArray
 from maxim_deploy.errors import UsageError
 from maxim_deploy.imaging import Rounding, check_image, check_rounding
 from maxim_deploy.runtime.backend import Backend
+
+SAMPLE = 64
+"""Rows and columns of an image that are looked at; a look at all would take as long as a copy."""
+
+
+class CudaArray(Protocol):
+    """An array in device memory."""
+
+    @property
+    def __cuda_array_interface__(self) -> Any: ...
+
+
+class HostArray(Protocol):
+    """An array of another library in host memory."""
+
+    def __dlpack__(self) -> Any: ...
 
 
 def as_array(image: Any) -> NDArray[Any]:
@@ -59,3 +76,26 @@ def check_call(
             "this runs the image form, which takes uint8 and rounds to nearest, not "
             f"{how}; export it with --io image,tensor"
         )
+
+
+def looks_like_levels(image: NDArray[Any]) -> bool:
+    """Whether a float32 image seems to have levels from 0 to 255: it is brighter than 1 on average.
+
+    Single values above 1 are highlights. Of a batch `[N, 3, H, W]` the first image is looked at.
+    """
+    if image.dtype != np.float32 or not image.size:
+        return False
+    plane = image[0, 0] if image.ndim == 4 else image
+    rows, columns = (max(1, side // SAMPLE) for side in (*plane.shape, 1)[:2])
+    return bool(plane[::rows, ::columns].mean() > 1) if plane.ndim > 1 else False
+
+
+def seconds_from(timeout: float) -> float:
+    """A timeout, checked; infinity is none.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
+        raise UsageError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    return float(timeout)

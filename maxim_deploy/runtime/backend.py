@@ -30,6 +30,7 @@ class Backend(Protocol):
         uses_host_memory: whether the memory of a run is this process's. It is then bounded together
             with everything else that the process has, rather than by itself.
         warmup_runs: after which a shape is as fast as it gets, in each lane.
+        lets_pass: whether it can have one small run more under way than lanes, beside a large one.
         takes_turns: whether `run` takes the caller's `Turn`, to end early and to choose threads.
     """
 
@@ -43,6 +44,7 @@ class Backend(Protocol):
     profiles: tuple[Profile, ...] = ()
     uses_host_memory: bool = True
     warmup_runs: int = 1
+    lets_pass: bool = False
     takes_turns: bool = False
 
     @abstractmethod

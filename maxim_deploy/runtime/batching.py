@@ -13,8 +13,6 @@ from maxim_deploy.imaging import Rounding, from_unit, to_unit
 from maxim_deploy.imaging.padding import Padding
 from maxim_deploy.imaging.planes import image_from_planes, padded_planes
 from maxim_deploy.imaging.tiling import Tiling
-from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.turns import Turn
 
 Stack = NDArray[np.float32]
 """`[N, 3, H, W]` in [0, 1], float32, H and W multiples of 64."""
@@ -23,6 +21,12 @@ Pixels = NDArray[np.float32]
 """A `Stack`, or one image `[H, W, 3]` likewise."""
 
 Network = Callable[[Pixels], Pixels]
+
+Run = Callable[[NDArray[Any]], NDArray[Any]]
+"""Of a backend, in the form of its graph."""
+
+ORIENTATIONS = 8
+"""Of a self-ensemble."""
 
 
 def stack_from_images(
@@ -50,23 +54,26 @@ def images_from_stack(
     return restored
 
 
-def network_from_backend(backend: Backend, turn: Turn) -> Network:
-    """A backend as a function on padded images, whatever the form of its graph.
+def network_from_run(run: Run, io: str) -> Network:
+    """A backend's run as a function on padded images, whatever the form of its graph.
 
-    A graph of the image form takes and gives 8 bits, so what goes through it is rounded. Each run
-    is in the caller's turn: between two of them the turn's `stop` is looked at.
+    A graph of the image form takes and gives 8 bits, so what goes through it is rounded.
+
+    Args:
+        run: takes and gives arrays in the form of the graph, C-contiguous.
+        io: that form.
     """
 
     def on_tensors(stack: Stack) -> Stack:
-        restored: Stack = backend.run_in_turn(np.ascontiguousarray(stack), turn)
+        restored: Stack = run(np.ascontiguousarray(stack))
         return restored
 
     def on_images(stack: Stack) -> Stack:
         pixels = from_unit(stack.transpose(0, 2, 3, 1), np.dtype(np.uint8))
-        restored = backend.run_in_turn(np.ascontiguousarray(pixels), turn)
+        restored = run(np.ascontiguousarray(pixels))
         return to_unit(restored).transpose(0, 3, 1, 2)
 
-    return on_images if backend.io == "image" else on_tensors
+    return on_images if io == "image" else on_tensors
 
 
 def restore_in_tiles(network: Network, stack: Stack, tiling: Tiling, batch: int = 1) -> Stack:
@@ -78,7 +85,8 @@ def restore_in_tiles(network: Network, stack: Stack, tiling: Tiling, batch: int 
         tiling: of its size.
         batch: how many tiles the network takes at a time.
     """
-    # The weights of all tiles over a pixel add up to one, so blending is a plain sum.
+    # The weights of all tiles over a pixel add up to one, so blending is a plain sum. `zeros_like`
+    # writes to its memory at once: between two tiles others plan with what the process has.
     blended = np.zeros_like(stack)
     rest = iter(tiling)
     while tiles := list(islice(rest, batch)):
@@ -105,7 +113,7 @@ def restore_by_self_ensemble(
     total = np.zeros(image.shape, np.float32)
     for turned, undo in orientations(image, axes):
         total += undo(network(turned))
-    return total / np.float32(8)
+    return total / np.float32(ORIENTATIONS)
 
 
 def orientations(

@@ -1,45 +1,61 @@
-"""Images of one size through one backend: planned, in turn, and again in less memory if need be."""
+"""Images of one size through one backend: in turn, planned, and again in less memory if need be."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.errors import BackendError, OutOfMemoryError, UsageError
+from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.imaging import Padding, Rounding
 from maxim_deploy.machine.forks import never_destroy
-from maxim_deploy.machine.memory import resident_bytes
+from maxim_deploy.machine.memory import trim
+from maxim_deploy.runtime.allotment import Allotment
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.batching import (
+    ORIENTATIONS,
     Network,
+    Run,
     Stack,
     images_from_stack,
-    network_from_backend,
+    network_from_run,
     restore_by_self_ensemble,
     restore_in_tiles,
     stack_from_images,
 )
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.runtime.plan import Plan
-from maxim_deploy.runtime.planning import Bounds, Planner
-from maxim_deploy.runtime.turns import Turn, Turns
-from maxim_deploy.spec.profiles import Shape
-
-logger = logging.getLogger(__name__)
-
-SMALLEST_RETRY = 128 * 128
-"""Pixels of the smallest run that is tried after larger ones ran out of memory."""
-
+from maxim_deploy.runtime.planning import Planner
+from maxim_deploy.runtime.progress import RunProgress
+from maxim_deploy.runtime.restoration import Deferred
+from maxim_deploy.runtime.turns import LARGE_PIXELS, Policy, Stop, Turn, Turns
 
 CLOSED = "this Restorer is closed; load the bundle again"
 
 FORKED = "CUDA does not survive a fork; load the bundle in the child process"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a caller wants, besides the images.
+
+    Attributes:
+        rounding: of integers.
+        self_ensemble: whether images run in eight orientations.
+        stop: ends it early.
+        progress: told of each run, in the thread that runs it; its exceptions end the call.
+        defers: raise `Deferred` rather than wait for another picture of many runs.
+    """
+
+    rounding: Rounding = "nearest"
+    self_ensemble: bool = False
+    stop: Stop = field(default_factory=Stop)
+    progress: Callable[[RunProgress], object] | None = None
+    defers: bool = False
 
 
 class Executor:
@@ -54,11 +70,15 @@ class Executor:
     def __init__(self, backend: Backend, planner: Planner, max_memory: int | None) -> None:
         self._backend: Backend | None = backend
         self._planner = planner
-        self._max_memory = max_memory
+        self._memory = Allotment(backend, planner, max_memory)
+        self._why_closed = CLOSED
+        self._begin_turns()
+
+    def _begin_turns(self) -> None:
         self._turns = Turns()
         self._allow_lanes()
-        self._why_closed = CLOSED
-        self._max_pixels: int | None = None
+        # One picture of many runs at a time: each keeps its blend in memory while others run.
+        self._long_turns = Turns()
 
     def require_open(self) -> Backend:
         """The backend. Raises BackendError if it is closed."""
@@ -78,10 +98,15 @@ class Executor:
 
     def _allow_lanes(self) -> None:
         backend = self._backend
-        if backend is not None:
+        if backend is None:
+            return
+        policy = Policy(
+            backend.lanes,
             # A CPU's threads can all work on one picture; a GPU's lanes overlap with transfers.
-            prefers_alone = backend.uses_host_memory and backend.lanes > 1
-            self._turns.allow(backend.lanes, prefers_alone=prefers_alone)
+            prefers_alone=backend.uses_host_memory and backend.lanes > 1,
+            lets_pass=backend.lets_pass,
+        )
+        self._turns.follow(policy)
 
     def choose_lanes(self, choose: Callable[[], int]) -> None:
         """Have as many runs at a time as `choose` says, which is called while nobody runs."""
@@ -93,60 +118,70 @@ class Executor:
 
     def plan(self, height: int, width: int, self_ensemble: bool = False) -> Plan:
         """How an image of a size would be run now. Raises as `Restorer.plan`."""
-        bounds = self._bounds(self_ensemble)
-        plan = self._planned(height, width, bounds)
-        largest_side = self._planner.largest_side(replace(bounds, max_pixels=None))
-        return replace(plan, largest_side=largest_side)
+        self.require_open()
+        return self._memory.plan(height, width, self_ensemble)
 
     def has_room(
         self, size: int, height: int, width: int, self_ensemble: bool = False, runs: int = 1
     ) -> bool:
         """As `Restorer.has_room`."""
-        if self._backend is None or not self._backend.uses_host_memory:
+        if self._backend is None:
             return True
-        try:
-            plan = self._planned(height, width, self._bounds(self_ensemble))
-        except UsageError:  # the run itself says why
-            return False
-        return plan.limit is None or runs * plan.bytes + size <= plan.limit
+        return self._memory.has_room(size, height, width, self_ensemble, runs)
 
-    def restore(
-        self, images: Sequence[NDArray[Any]], rounding: Rounding, self_ensemble: bool
-    ) -> list[NDArray[Any]]:
+    def restore(self, images: Sequence[NDArray[Any]], call: Call) -> list[NDArray[Any]]:
         """Restore images that are one group of `group_by_size`, checked before.
 
         Raises:
             ImageTooLargeError: there is not enough memory for them.
             BackendError: the backend failed, or is closed.
+            BaseException: the reason of `call.stop`, or what `call.progress` raised.
         """
         restored: list[NDArray[Any]] = []
         while rest := images[len(restored) :]:
-            restored += self._restored(rest, rounding, self_ensemble)
+            restored += self._restored(rest, call)
         return restored
 
-    def _restored(
-        self, images: Sequence[NDArray[Any]], rounding: Rounding, self_ensemble: bool
-    ) -> list[NDArray[Any]]:
+    def _restored(self, images: Sequence[NDArray[Any]], call: Call) -> list[NDArray[Any]]:
         """The first of the images; none if there was not enough memory."""
         height, width, _ = images[0].shape
-        # Planned in turn: while another is running, what it takes would count as taken and held.
-        with self._turns.one() as turn:
-            plan = self._plan_to_run(height, width, self_ensemble, len(images))
-            some = images[: plan.images]
-            try:
-                finish = self._run(plan, some, rounding, self_ensemble, turn)
-            except OutOfMemoryError as error:
-                self._go_smaller(plan, self_ensemble, error)
-                return []
-        # Outside the turn: cropping and rounding need no network, so the next caller runs.
-        return finish()
+        padding = Padding(height, width)
+        pixels = len(images) * padding.padded_height * padding.padded_width
+        only = is_long = False
+        while True:
+            with ExitStack() as held:
+                if is_long:
+                    held.enter_context(self._long_turns.one(call.stop))
+                turn = held.enter_context(self._turns.one(call.stop, pixels, only=only))
+                self.require_open()
+                plan = self._memory.plan_in_turn(
+                    turn, height, width, call.self_ensemble, len(images)
+                )
+                if plan is None:
+                    only = True
+                    continue
+                held.callback(self._memory.release, turn)
+                if not is_long and _is_long(plan, call):
+                    if call.defers:
+                        raise Deferred
+                    is_long = True
+                    continue
+                turn.pixels = _run_pixels(plan)
+                try:
+                    finish = self._run(plan, images[: plan.images], call, turn)
+                except OutOfMemoryError as error:
+                    self._memory.go_smaller(plan, call.self_ensemble, error)
+                    return []
+            # Outside the turn: cropping and rounding need no network, so the next caller runs.
+            return finish()
 
-    def run_on_device(self, image: Any, out: Any = None) -> DeviceArray:
+    def run_on_device(self, image: Any, out: Any, call: Call) -> DeviceArray:
         """Device memory in and out, whole and as it is: nothing is padded, clipped or rounded.
 
         Args:
             image: an array as `Backend.device_array` takes it.
             out: another to write to, or None.
+            call: of which only `stop` has a meaning here.
 
         Raises:
             UsageError: this is no backend on a GPU, or it cannot take an array.
@@ -154,8 +189,13 @@ class Executor:
         """
         taken = self.require_open().device_array(image)
         target = None if out is None else self.require_open().device_array(out)
-        with self._turns.one():
+        with self._turns.one(call.stop):
             return self.require_open().run_on_device(taken, target)
+
+    def trim(self) -> None:
+        """As `Restorer.trim`."""
+        self.require_open().release()
+        trim()
 
     def close(self) -> None:
         """Wait for those whose turn it is and give all memory back."""
@@ -167,8 +207,8 @@ class Executor:
 
     def after_fork(self) -> None:
         """In a child nobody has a turn: the threads that had one are the parent's."""
-        self._turns = Turns()
-        self._allow_lanes()
+        self._begin_turns()
+        self._memory.forget_runs()
         if self._backend is None:
             return
         if self._backend.uses_host_memory:
@@ -177,63 +217,57 @@ class Executor:
             never_destroy(self._backend)
             self._backend, self._why_closed = None, FORKED
 
-    def _bounds(self, self_ensemble: bool = False) -> Bounds:
-        """Of a run.
-
-        On a CPU what the process does not have yet, and what the backend keeps from earlier runs:
-        the next run uses that again, or the second image would be tiled where the first was not.
-        """
-        backend = self.require_open()
-        if self._max_memory is None:
-            return Bounds(backend.free_bytes(), self._max_pixels, self_ensemble)
-        # What is held is not counted as used: the next run takes the same blocks again.
-        used = resident_bytes() - backend.held_bytes() if backend.uses_host_memory else 0
-        return Bounds(self._max_memory - used, self._max_pixels, self_ensemble, used, True)
-
-    def _plan_to_run(self, height: int, width: int, self_ensemble: bool, images: int) -> Plan:
-        """The plan for images now. What earlier runs have left is given back before tiles are.
-
-        More may have been left than is known, so that equal images would be run whole and then in
-        tiles; and tiles, which are smaller runs, would not replace it and have their image on top.
-        """
-        backend = self.require_open()
-        plan = None
-        if backend.held_bytes():
-            with contextlib.suppress(UsageError):
-                plan = self._planned(height, width, self._bounds(self_ensemble), images)
-                if plan.tile is None or self._planner.tile != "auto":  # not for the memory
-                    return plan
-            backend.release()
-        try:
-            return self._planned(height, width, self._bounds(self_ensemble), images)
-        except UsageError:
-            if plan is None:
-                raise
-            # Another run has taken the memory that was given back, so the first plan is the best.
-            return plan
-
     def _run(
-        self,
-        plan: Plan,
-        images: Sequence[NDArray[Any]],
-        rounding: Rounding,
-        self_ensemble: bool,
-        turn: Turn,
+        self, plan: Plan, images: Sequence[NDArray[Any]], call: Call, turn: Turn
     ) -> Callable[[], list[NDArray[Any]]]:
         """The network's work; what it returns does the rest, for which nobody need wait."""
-        backend = self.require_open()
+        backend, run = self.require_open(), self._runs(plan, call, turn)
         if plan.tile is None and backend.io == "image":
             pixels = np.stack(images) if len(images) > 1 else np.ascontiguousarray(images[0][None])
-            restored = backend.run_in_turn(pixels, turn)
+            restored = run(pixels)
             return lambda: list(restored)
         stack = stack_from_images(images, plan.padded)
-        network = network_from_backend(backend, turn)
+        network = network_from_run(run, backend.io)
         if plan.tile and plan.tiles > 1:
             network = self._tiled(network, plan, plan.tile)
         stack = (
-            restore_by_self_ensemble(network, stack, (-2, -1)) if self_ensemble else network(stack)
+            restore_by_self_ensemble(network, stack, (-2, -1))
+            if call.self_ensemble
+            else network(stack)
         )
-        return lambda: images_from_stack(stack, images, rounding)
+        return lambda: images_from_stack(stack, images, call.rounding)
+
+    def _runs(self, plan: Plan, call: Call, turn: Turn) -> Run:
+        """Runs the network, each time for one call; between two runs others have their turn."""
+        backend, is_long = self.require_open(), _is_long(plan, call)
+        done, total = 0, _runs_in(plan, call)
+
+        def run(image: NDArray[Any]) -> NDArray[Any]:
+            nonlocal done
+            if done and is_long:
+                self._make_way(turn, plan)
+            restored = backend.run_in_turn(image, turn)
+            done += 1
+            if call.progress:
+                call.progress(RunProgress(done, total))
+            return restored
+
+        return run
+
+    def _make_way(self, turn: Turn, plan: Plan) -> None:
+        """Between two runs: let those run who wait. What the call holds is in what they plan with.
+
+        Raises:
+            BaseException: the reason of the turn's `stop`.
+        """
+        if not self._turns.share(turn):
+            return
+        self._memory.release(turn)
+        self._turns.again(turn)
+        if not self._memory.reserve(turn, plan):
+            # Beside others there is no room for what was planned alone.
+            self._turns.again(turn, only=True)
+            self._memory.reserve(turn, plan)
 
     def _tiled(self, network: Network, plan: Plan, tile: tuple[int, int]) -> Network:
         """The network on tiles; of an image that lies on its side, so do the tiles."""
@@ -246,37 +280,21 @@ class Executor:
 
         return run
 
-    def _planned(self, height: int, width: int, bounds: Bounds, images: int = 1) -> Plan:
-        try:
-            return self._planner.plan(height, width, bounds, images)
-        except UsageError:
-            if bounds.max_pixels is None:
-                raise
-        # Smaller images left too little for this one: as if nothing had been.
-        self._max_pixels = None
-        return self._planner.plan(height, width, replace(bounds, max_pixels=None), images)
 
-    def _go_smaller(self, plan: Plan, self_ensemble: bool, error: OutOfMemoryError) -> None:
-        """After running out of memory at most half the padded pixels in a run; said once.
+def _runs_in(plan: Plan, call: Call) -> int:
+    runs = -(-plan.tiles // plan.batch) if plan.tiles > 1 else 1
+    return runs * (ORIENTATIONS if call.self_ensemble else 1)
 
-        Fewer than this plan had, or one image: no plan comes back.
-        """
-        # Halved rather than planned anew: the allocation that failed has shown our figures wrong.
-        one = Shape(1, *(plan.tile or plan.padded)).pixels
-        pixels = plan.batch * one
-        max_pixels = max(pixels // 2, one if plan.batch > 1 else 0)
-        if plan.batch == 1:
-            advice = f"{error} | leave tile at 'auto', or choose smaller tiles"
-            if self._planner.tile != "auto" or max_pixels < SMALLEST_RETRY:
-                raise BackendError(advice) from error
-            try:
-                self._planner.plan(plan.height, plan.width, Bounds(None, max_pixels, self_ensemble))
-            except UsageError:  # the engine has no smaller ones
-                raise BackendError(advice) from error
-        if self._max_pixels is None:
-            how = "in tiles" if plan.batch == 1 else "with fewer at a time"
-            logger.warning("out of memory at %dx%d; going on %s", plan.height, plan.width, how)
-        self._max_pixels = min(self._max_pixels or pixels, max_pixels)
+
+def _run_pixels(plan: Plan) -> int:
+    height, width = plan.tile or plan.padded
+    return plan.batch * height * width
+
+
+def _is_long(plan: Plan, call: Call) -> bool:
+    """Whether nobody should wait for all of its runs."""
+    runs = _runs_in(plan, call)
+    return runs > 1 and runs * _run_pixels(plan) > LARGE_PIXELS
 
 
 def group_by_size(images: Iterable[NDArray[Any]], io: str) -> list[list[int]]:

@@ -10,6 +10,7 @@ from maxim_deploy._folders import read_whole
 from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.runtime.info import RestorerInfo, result_settings
 from maxim_deploy.runtime.lanes import LaneChoice, LaneOption
+from maxim_deploy.runtime.names import BackendName, PrecisionName
 from maxim_deploy.runtime.planning import Planner, TileOption
 from maxim_deploy.runtime.registry import backend_named
 from maxim_deploy.runtime.request import Request
@@ -26,8 +27,8 @@ _log = logging.getLogger(__name__)
 def load(
     bundle: str | Path,
     *,
-    backend: str = "auto",
-    precision: str = "auto",
+    backend: BackendName | str = "auto",
+    precision: PrecisionName = "auto",
     device: int = 0,
     threads: int | None = None,
     lanes: LaneOption = "auto",
@@ -38,6 +39,7 @@ def load(
     stream: int | None = None,
     cuda: str = "cuda-bindings",
     allow_host_code: bool = False,
+    queue: int | None = None,
 ) -> Restorer:
     """Open a bundle and make it ready to restore images.
 
@@ -76,6 +78,8 @@ def load(
         cuda: what gives access to CUDA, "cuda-bindings" or "pycuda".
         allow_host_code: let code run on the CPU that a version-compatible engine brings. It may do
             whatever this user may: only for a bundle from somebody you trust.
+        queue: how many calls and submitted pictures may wait for those that run; one more is a
+            `QueueFullError` at once. None for any number.
 
     Raises:
         UsageError: an argument is unknown or cannot be honoured.
@@ -98,6 +102,8 @@ def load(
     check_known("precision", precision, ("auto", *PRECISIONS))
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
+    if queue is not None and queue < 0:
+        raise UsageError(f"queue must be at least 0, or None for no limit, not {queue}")
     limit = None if max_memory is None else bytes_from(max_memory, "max_memory")
 
     def open_restorer() -> Restorer:
@@ -113,13 +119,18 @@ def load(
             spinning=spinning,
         )
         options = {"tile": tile, "overlap": overlap, "max_memory": max_memory}
-        return _open(request, backend, limit, lanes, **options)
+        return _open(request, backend, limit, queue, lanes, **options)
 
     return read_whole(Path(bundle), open_restorer, Restorer.close)
 
 
 def _open(
-    request: Request, backend: str, limit: int | None, lanes: LaneOption, **options: Any
+    request: Request,
+    backend: str,
+    limit: int | None,
+    queue: int | None,
+    lanes: LaneOption,
+    **options: Any,
 ) -> Restorer:
     """A restorer of the bundle as it is now; `options` as of `load`, for tiles and memory."""
     opened = request.bundle
@@ -146,7 +157,7 @@ def _open(
     try:
         planner = Planner(running, options["tile"], options["overlap"])
         speeds = Speeds(identity_of(running, settings["bundle"]))
-        return Restorer(running, info, planner, limit, LaneChoice(running, lanes, speeds))
+        return Restorer(running, info, planner, limit, queue, LaneChoice(running, lanes, speeds))
     except BaseException:  # tiles or lanes that cannot be, found when the backend is open
         running.close()
         raise

@@ -25,7 +25,12 @@ from maxim_deploy.machine.other_load import LoadWatch
 from maxim_deploy.machine.processors import usable_processors
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.onnxruntime_session import check_form, check_result, run_error
+from maxim_deploy.runtime.onnxruntime_session import (
+    check_form,
+    check_result,
+    run_error,
+    stoppable,
+)
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.turns import Turn
 from maxim_deploy.runtime.verdict import Verdict
@@ -82,6 +87,7 @@ class OnnxRuntimeCpu(Backend):
     name = "onnxruntime"
     device = "cpu"
     batch_pixels = BATCH_PIXELS
+    lets_pass = True
     takes_turns = True
 
     def __init__(
@@ -111,7 +117,8 @@ class OnnxRuntimeCpu(Backend):
         self._arena = arena_of_this_process()
         self._leave = self._arena.keep_for(self)
         self._memory = memory
-        self._version = require("onnxruntime", "cpu").__version__
+        self._ort = require("onnxruntime", "cpu")
+        self._version = self._ort.__version__
         self.library = f"onnxruntime {self._version}"
 
     @property
@@ -136,14 +143,17 @@ class OnnxRuntimeCpu(Backend):
         Raises:
             OutOfMemoryError: there is not enough memory for this shape.
             BackendError: ONNX Runtime failed.
+            BaseException: the reason of the turn's `stop`, which ends the run after an operator.
         """
         session = self._session_for(turn)
         size = self._memory.bytes_for(Shape.from_dims(image.shape, self.io).padded_pixels)
         try:
             # Blocks that smaller runs left are too small for a larger one, and would stay beside.
-            with self._arena.room_for(size):
-                outputs: list[Any] = session.run(["restored"], {"image": image})
+            with self._arena.room_for(size), stoppable(self._ort, turn) as options:
+                outputs: list[Any] = session.run(["restored"], {"image": image}, options)
         except Exception as error:
+            if turn:
+                turn.stop.raise_if_set()
             failure = run_error(error, image.shape)
             if isinstance(failure, OutOfMemoryError):
                 # The run may have left anything in the arena: begin again with nothing.
@@ -193,7 +203,8 @@ class OnnxRuntimeCpu(Backend):
 
     def _session_for(self, turn: Turn | None) -> Any:
         """The one with all threads, or that for runs side by side; opened if need be."""
-        if turn is None or turn.is_alone:
+        # With one lane, what runs beside others has passed them: it is small, and soon done.
+        if turn is None or turn.is_alone or self.lanes == 1:
             return self._session or self._opened("_session", self._threads, self.spinning)
         # The session counts one caller's thread as its own; those of the other callers work too.
         threads = max(1, self.max_lanes - self.lanes + 1)

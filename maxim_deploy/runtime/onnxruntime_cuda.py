@@ -34,8 +34,10 @@ from maxim_deploy.runtime.onnxruntime_session import (
     check_result,
     cuda_session,
     run_error,
+    stoppable,
 )
 from maxim_deploy.runtime.request import Request
+from maxim_deploy.runtime.turns import Turn
 from maxim_deploy.runtime.verdict import PIP_LINE, Verdict
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.precision import FULL, GPU_PRECISIONS, PRECISIONS
@@ -61,6 +63,7 @@ class OnnxRuntimeCuda(Backend):
 
     name = "onnxruntime-cuda"
     uses_host_memory = False
+    takes_turns = True
     batch_pixels = 4 * 1024 * 1024
     """Not measured: small images do not fill a GPU, and four megapixels do."""
 
@@ -87,7 +90,7 @@ class OnnxRuntimeCuda(Backend):
         self.library = f"onnxruntime-gpu {ort.__version__}"
         self._cuda = _cuda(device)
 
-    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+    def run(self, image: NDArray[Any], turn: Turn | None = None) -> NDArray[Any]:
         """Restore a batch in the graph's form, in host memory; the same shape and type comes back.
 
         Threads take turns: two runs at a time would take the memory of two.
@@ -95,6 +98,7 @@ class OnnxRuntimeCuda(Backend):
         Raises:
             OutOfMemoryError: there is not enough device memory for this shape.
             BackendError: ONNX Runtime failed, or this is closed.
+            BaseException: the reason of the turn's `stop`. What the GPU has been given it finishes.
         """
         with self._lock:
             session = self._open_session()
@@ -102,8 +106,10 @@ class OnnxRuntimeCuda(Backend):
                 binding = session.io_binding()
                 on_device = self._ort.OrtValue.ortvalue_from_numpy(image, "cuda", self._index)
                 binding.bind_ortvalue_input("image", on_device)
-                restored: NDArray[Any] = self._run(binding, image.shape).numpy()
+                restored: NDArray[Any] = self._run(binding, image.shape, turn).numpy()
             except Exception as error:
+                if turn:
+                    turn.stop.raise_if_set()
                 raise run_error(error, image.shape) from error
         check_result(restored, image)
         return restored
@@ -179,9 +185,12 @@ class OnnxRuntimeCuda(Backend):
             raise BackendError("this session is closed; load the bundle again")
         return self._session
 
-    def _run(self, binding: Any, dims: tuple[int, ...]) -> Any:
+    def _run(self, binding: Any, dims: tuple[int, ...], turn: Turn | None = None) -> Any:
         """The output as an `OrtValue` on the device."""
-        options = self._ort.RunOptions()
+        with stoppable(self._ort, turn) as options:
+            return self._run_with(options, binding, dims)
+
+    def _run_with(self, options: Any, binding: Any, dims: tuple[int, ...]) -> Any:
         if dims != self._last_dims:
             # Shapes that come once leave no memory behind; one that stays keeps its own.
             key = "memory.enable_memory_arena_shrinkage"

@@ -9,7 +9,10 @@ no way: it refuses every graph that computes sizes, which belongs on the CPU.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.machine.onnxruntime import FATAL_ONLY
 from maxim_deploy.machine.processors import threads_to_ask_for
+from maxim_deploy.runtime.turns import Turn
 
 if TYPE_CHECKING:
     from maxim_deploy.runtime.cuda import DeviceArray
@@ -167,6 +171,20 @@ def check_result(restored: Any, image: NDArray[Any] | DeviceArray) -> None:
 
 _NUMPY_NAMES = {"float": "float32"}
 """Of ONNX Runtime's types, where they differ."""
+
+
+@contextlib.contextmanager
+def stoppable(ort: Any, turn: Turn | None) -> Iterator[Any]:
+    """An `onnxruntime.RunOptions` for a run in a turn, which ends it once the turn is stopped.
+
+    ONNX Runtime looks at it before each operator: within 0.1 s, also on large pictures.
+    """
+    options = ort.RunOptions()
+    if turn is None:
+        yield options
+        return
+    with turn.stop.calling(functools.partial(setattr, options, "terminate", True)):
+        yield options
 
 
 def run_error(error: Exception, dims: tuple[int, ...]) -> BackendError:

@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maxim_deploy.errors import BackendError, UsageError
+from maxim_deploy.errors import (
+    BackendError,
+    CancelledError,
+    DeadlineError,
+    PixelRangeWarning,
+    UsageError,
+)
 from maxim_deploy.imaging import Rounding
 from maxim_deploy.machine.forks import tell_children_of
-from maxim_deploy.runtime.arguments import as_array, check_call, check_images
+from maxim_deploy.runtime.admission import Admission
+from maxim_deploy.runtime.arguments import (
+    CudaArray,
+    HostArray,
+    as_array,
+    check_call,
+    check_images,
+    looks_like_levels,
+    seconds_from,
+)
 from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.cuda import is_device_array
-from maxim_deploy.runtime.executor import CLOSED, Executor, group_by_size
+from maxim_deploy.runtime.cuda import DeviceArray, is_device_array
+from maxim_deploy.runtime.deadlines import Deadline, Deadlines
+from maxim_deploy.runtime.executor import CLOSED, Call, Executor, group_by_size
 from maxim_deploy.runtime.info import RestorerInfo
+from maxim_deploy.runtime.interrupts import Interruptible
 from maxim_deploy.runtime.lanes import LaneChoice
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Planner
+from maxim_deploy.runtime.progress import RunProgress
+from maxim_deploy.runtime.restoration import Deferred, Restoration
+from maxim_deploy.runtime.turns import Stop
+from maxim_deploy.runtime.workers import Workers
+
+P = TypeVar("P", np.uint8, np.uint16, np.float32)
+"""Type of pixels; the result has that of the image."""
+
+T = TypeVar("T")
 
 
 class Restorer:
@@ -30,7 +58,13 @@ class Restorer:
 
     The network runs for one caller at a time (on a GPU for two: one computes while the pictures of
     the other travel), with all its threads and within the memory that was planned; what callers do
-    before and after it overlaps.
+    before and after it overlaps. Callers have their turns in the order in which they ask. A picture
+    in many runs (tiles, orientations) lets others have a turn between two of them, so that small
+    pictures wait for a tile of it. One that runs whole cannot be left: where memory allows, ONNX
+    Runtime on a CPU runs a picture of a quarter of its size or less beside it.
+
+    Ctrl-C in the main thread ends a call, and the wait for a `submit`, within about 0.1 s on a CPU
+    and after the current run on an engine; this stays usable.
 
     A forked child may use it too, on a CPU: it opens the network again at its first call. A future
     of the parent's has no result there. It cannot be pickled: send the path of the bundle.
@@ -53,21 +87,27 @@ class Restorer:
         info: RestorerInfo,
         planner: Planner | None = None,
         max_memory: int | None = None,
+        queue: int | None = None,
         lanes: LaneChoice | None = None,
     ) -> None:
-        self._lanes = lanes
+        self._lane_choice = lanes
         if lanes and (known := lanes.look_up()):
             backend.use_lanes(known)
         self._work = Executor(backend, planner or Planner(backend), max_memory)
-        self._is_closing = False
-        self._info = info
+        self._is_closing = self._has_warned = False
+        self._info, self._queue = info, queue
+        self._is_interruptible = backend.takes_turns
         self._begin_without_threads()
         tell_children_of(self)
 
     def _begin_without_threads(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_lock = threading.Lock()
+        self._admission = Admission(self._work.lanes, self._queue)
+        self._main, self._deadlines = Interruptible(), Deadlines()
+        self._due: dict[object, Deadline] = {}
+        self._pool_lock = threading.RLock()
         self._here = threading.local()
+        self._workers: Workers | None = None
+        self._long_workers: Workers | None = None
 
     def after_fork(self) -> None:
         """Called in each forked child, which can then use this Restorer; a GPU's it cannot."""
@@ -88,18 +128,31 @@ class Restorer:
     @property
     def info(self) -> RestorerInfo:
         """What it runs, and on what, as far as is known now."""
-        chosen = self._lanes.note if self._lanes else None
+        chosen = self._lane_choice.note if self._lane_choice else None
         notes = (*self._work.notes, *filter(None, [chosen]))
         return replace(self._info, lanes=self._work.lanes, notes=notes)
 
+    @overload
+    def __call__(
+        self, image: NDArray[P], *, rounding: Rounding = ..., self_ensemble: bool = ...
+    ) -> NDArray[P]: ...
+
+    @overload
+    def __call__(self, image: CudaArray, *, out: CudaArray | None = ...) -> DeviceArray: ...
+
+    @overload
+    def __call__(
+        self, image: HostArray, *, rounding: Rounding = ..., self_ensemble: bool = ...
+    ) -> NDArray[Any]: ...
+
     def __call__(
         self,
-        image: NDArray[Any],
+        image: Any,
         *,
         rounding: Rounding = "nearest",
         self_ensemble: bool = False,
         out: Any = None,
-    ) -> NDArray[Any]:
+    ) -> Any:
         """Restore one image, or a batch of one size.
 
         Args:
@@ -124,7 +177,12 @@ class Restorer:
             ImageTooLargeError: it cannot be run within `max_memory`, or the memory there is.
             UsageError: the array is not such an image or on another GPU, `out` does not fit it, or
                 the rounding is unknown.
+            QueueFullError: as many calls wait as `queue` of `load` allows.
             BackendError: the backend failed, or this restorer is closed.
+            CancelledError: `close(cancel_pending=True)` was called meanwhile.
+
+        Warns:
+            PixelRangeWarning: once, of a float32 image that looks like 0..255.
 
         Example:
             >>> import maxim_deploy, numpy
@@ -137,29 +195,23 @@ class Restorer:
             (dtype('float32'), dtype('float32'), dtype('uint16'))
         """
         if is_device_array(image):
-            if self_ensemble or rounding != "nearest":
-                raise UsageError("an array in device memory takes no rounding and no self-ensemble")
-            on_device: Any = self._work.run_on_device(image, out)
-            return on_device  # type: ignore[no-any-return]  # of those who gave such an array
-        if out is not None:
-            raise UsageError("out is for images in device memory; of others the result is new")
-        image = as_array(image)
-        check_call(self._work.require_open(), image.dtype, rounding, self_ensemble)
-        if image.ndim == 4 and image.shape[1] == 3 and len(image):
-            images = list(image.transpose(0, 2, 3, 1))
-            check_images(images[:1])
-            restored = np.stack(self.batch(images, rounding=rounding, self_ensemble=self_ensemble))
-            return np.ascontiguousarray(restored.transpose(0, 3, 1, 2))
-        check_images([image])
-        return self._work.restore([image], rounding, self_ensemble)[0]
+            _check_on_device(rounding, self_ensemble)
+        elif out is not None:
+            raise UsageError(OUT_IS_FOR_DEVICES)
+        else:
+            image = as_array(image)
+            self._warn_of_levels(image)
+        return self._called(
+            lambda stop: self._restored(image, out, Call(rounding, self_ensemble, stop))
+        )
 
     def batch(
         self,
-        images: Sequence[NDArray[Any]],
+        images: Sequence[NDArray[P]],
         *,
         rounding: Rounding = "nearest",
         self_ensemble: bool = False,
-    ) -> list[NDArray[Any]]:
+    ) -> list[NDArray[P]]:
         """Restore several images, whose sizes and types may differ.
 
         Those of one padded size go through the network together, as many as the memory and the
@@ -186,25 +238,68 @@ class Restorer:
             >>> [one.shape for one in many]
             [(64, 64, 3), (33, 70, 3), (60, 50, 3)]
         """
-        backend, arrays = self._work.require_open(), [as_array(image) for image in images]
-        check_images(arrays)
-        for array in arrays:
-            check_call(backend, array.dtype, rounding, self_ensemble)
-        results: dict[int, NDArray[Any]] = {}
-        for group in group_by_size(arrays, backend.io):
-            restored = self._work.restore([arrays[k] for k in group], rounding, self_ensemble)
-            results |= dict(zip(group, restored, strict=True))
-        return [results[k] for k in range(len(arrays))]
+        arrays = [as_array(image) for image in images]
+        self._warn_of_levels(*arrays)
+        return self._called(lambda stop: self._batch(arrays, Call(rounding, self_ensemble, stop)))
 
-    def submit(self, image: NDArray[Any], **options: Any) -> Future[NDArray[Any]]:
+    @overload
+    def submit(
+        self,
+        image: NDArray[P],
+        *,
+        rounding: Rounding = ...,
+        self_ensemble: bool = ...,
+        timeout: float | None = ...,
+        progress: Callable[[RunProgress], object] | None = ...,
+    ) -> Restoration[NDArray[P]]: ...
+
+    @overload
+    def submit(
+        self, image: CudaArray, *, timeout: float | None = ..., out: CudaArray | None = ...
+    ) -> Restoration[DeviceArray]: ...
+
+    @overload
+    def submit(
+        self,
+        image: HostArray,
+        *,
+        rounding: Rounding = ...,
+        self_ensemble: bool = ...,
+        timeout: float | None = ...,
+        progress: Callable[[RunProgress], object] | None = ...,
+    ) -> Restoration[NDArray[Any]]: ...
+
+    def submit(
+        self,
+        image: Any,
+        *,
+        rounding: Rounding = "nearest",
+        self_ensemble: bool = False,
+        timeout: float | None = None,
+        progress: Callable[[RunProgress], object] | None = None,
+        out: Any = None,
+    ) -> Restoration[Any]:
         """Restore in the background; what precedes and follows the network overlaps with it.
 
         Args:
             image: as in a call; it must not change until the result is there. One in device memory
                 is taken at once: its writers are those of this thread.
-            options: as in a call.
+            rounding: as in a call.
+            self_ensemble: as in a call.
+            timeout: seconds from now in which the result must be there, or it is a `DeadlineError`;
+                at once, without a run, for 0 or less. None for no such limit.
+            progress: called after each run, in the thread that runs the network, which waits for
+                it. Its exceptions end the picture. It may cancel it, and not call this restorer.
+            out: as in a call.
+
+        Returns:
+            A future that can also be cancelled while its picture is in the network: that ends the
+            run within about 0.1 s on a CPU, and after the current run on an engine. Its callbacks
+            are called in a thread of this restorer's, or in the one that cancels.
 
         Raises:
+            QueueFullError: as many pictures wait as `queue` of `load` allows.
+            UsageError: the timeout is no number. Of the other arguments the future tells.
             BackendError: this restorer is closed.
 
         Example:
@@ -212,24 +307,42 @@ class Restorer:
             >>> with maxim_deploy.load("build/demo") as restorer:
             ...     futures = [restorer.submit(numpy.zeros((64, 64, 3), "u1")) for _ in range(3)]
             ...     shapes = [future.result().shape for future in futures]
+            ...     unwanted = restorer.submit(numpy.zeros((512, 512, 3), "u1"), timeout=60)
+            ...     unwanted.cancel(), unwanted.cancel()
+            (True, True)
             >>> shapes
             [(64, 64, 3), (64, 64, 3), (64, 64, 3)]
+            >>> unwanted.result()
+            Traceback (most recent call last):
+            maxim_deploy.errors.CancelledError: the picture was cancelled before it was restored
         """
-        # Under the lock, or `close` could shut the pool down between the check and the call.
+        due = None if timeout is None else time.monotonic() + seconds_from(timeout)
+        if isinstance(image, np.ndarray):
+            self._warn_of_levels(image)
+        stop = Stop()
+        restoration = Restoration[Any](stop, self._withdraw, self._leave)
+        call = Call(rounding, self_ensemble, stop, progress, defers=True)
+        # Under the lock, or `close` could shut the threads down between the check and the call.
         with self._pool_lock:
             if self._is_closing:
                 raise BackendError(CLOSED)
             backend = self._work.require_open()
             # Taken here: the streams of torch, in one of which it is written, are this thread's.
-            arguments: dict[str, Any] = {
-                name: backend.device_array(value) if is_device_array(value) else value
-                for name, value in {"image": image, **options}.items()
-            }
-            # Two threads more than lanes: one picture is prepared, and one finished, meanwhile.
-            if self._pool is None:
-                mark = partial(setattr, self._here, "is_of_the_pool", True)
-                self._pool = ThreadPoolExecutor(backend.lanes + 2, "maxim-deploy", mark)
-            return self._pool.submit(self, **arguments)
+            image, out = self._taken(image), self._taken(out)
+            self._admission.enter(restoration, restoration.end)
+            try:
+                if due is not None:
+                    self._end_at(due, restoration, stop, timeout)
+                if self._workers is None:
+                    # Two more than lanes: one picture is prepared, and one finished, meanwhile.
+                    # There may be more lanes later; threads begin as they are needed.
+                    self._workers = self._new_workers(max(backend.lanes, backend.max_lanes) + 2)
+                work = partial(self._work_on, restoration, image, out, call)
+                self._workers.put(restoration, work)
+            except BaseException:
+                self._leave(restoration)
+                raise
+        return restoration
 
     def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
         """Run on each (height, width), so that the first call is as fast as the others.
@@ -274,7 +387,7 @@ class Restorer:
             ...     restorer.choose_lanes(48, 64), restorer.info.lanes
             (2, 2)
         """
-        choice = self._lanes
+        choice = self._lane_choice
         if choice and choice.is_open:
             try:
                 plan = self.plan(height, width)
@@ -282,6 +395,7 @@ class Restorer:
                 return self._work.lanes
             fits = choice.backend.max_lanes if plan.limit is None else plan.limit // plan.bytes
             self._work.choose_lanes(lambda: choice.measure((height, width), fits))
+            self._admission.lanes = self._work.lanes
         return self._work.lanes
 
     def plan(self, height: int, width: int, *, self_ensemble: bool = False) -> Plan:
@@ -310,7 +424,7 @@ class Restorer:
         if height < 1 or width < 1:
             raise UsageError(f"an image has at least 1x1 pixels, not {height}x{width}")
         plan = self._work.plan(height, width, self_ensemble)
-        return plan if self._lanes is None else self._lanes.with_times(plan)
+        return plan if self._lane_choice is None else self._lane_choice.with_times(plan)
 
     def has_room(
         self, size: int, height: int, width: int, *, self_ensemble: bool = False, runs: int = 1
@@ -336,8 +450,29 @@ class Restorer:
         """
         return self._work.has_room(size, height, width, self_ensemble, runs)
 
-    def close(self) -> None:
+    def trim(self) -> None:
+        """Give back the memory that earlier runs have left, which the next ones would use again.
+
+        For an application that pauses, or has work of its own to do: the next run takes a little
+        longer. What runs now is left alone.
+
+        Raises:
+            BackendError: this restorer is closed.
+
+        Example:
+            >>> import maxim_deploy, numpy
+            >>> with maxim_deploy.load("build/demo") as restorer:
+            ...     restored = restorer(numpy.zeros((512, 512, 3), numpy.uint8))
+            ...     restorer.trim()
+        """
+        self._work.trim()
+
+    def close(self, *, cancel_pending: bool = False) -> None:
         """Finish what was submitted and give all memory back; calls are errors from then on.
+
+        Args:
+            cancel_pending: cancel what waits and runs instead, submitted or called by any thread:
+                it raises CancelledError.
 
         Raises:
             UsageError: called in a callback of one of its own futures, for which it would wait.
@@ -349,14 +484,125 @@ class Restorer:
             )
         with self._pool_lock:
             self._is_closing = True
-            pool, self._pool = self._pool, None
-        # Without the lock: a callback of a future that this waits for may call `submit`.
-        if pool is not None:
-            pool.shutdown()
+        if cancel_pending:
+            self._admission.end_all(lambda: CancelledError("the Restorer was closed"))
+        # Without the lock: a callback of a future that this waits for may call `submit`. The
+        # threads for long pictures last: the others hand pictures to them.
+        for name in ("_workers", "_long_workers"):
+            workers: Workers | None = getattr(self, name)
+            if workers:
+                workers.shutdown()
+        self._deadlines.close()
         self._work.close()
+        self._main.close()
 
-    def __enter__(self) -> Restorer:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close; if Ctrl-C or the like ends the block, nobody waits for what is pending."""
+        is_interrupted = kind is not None and not issubclass(kind, Exception)
+        self.close(cancel_pending=is_interrupted)
+
+    def _called(self, work: Callable[[Stop], T]) -> T:
+        """What `work` returns, in the thread of the caller as far as he can see."""
+        stop = Stop()
+
+        def admitted() -> T:
+            with self._admission.call(stop):
+                return work(stop)
+
+        return self._main.do(admitted, stop) if self._is_interruptible else admitted()
+
+    def _restored(self, image: Any, out: Any, call: Call) -> Any:
+        """One image, or a batch `[N, 3, H, W]`; or an array in device memory."""
+        if is_device_array(image):
+            _check_on_device(call.rounding, call.self_ensemble)
+            return self._work.run_on_device(image, out, call)
+        if out is not None:
+            raise UsageError(OUT_IS_FOR_DEVICES)
+        image = as_array(image)
+        check_call(self._work.require_open(), image.dtype, call.rounding, call.self_ensemble)
+        if image.ndim == 4 and image.shape[1] == 3 and len(image):
+            images = list(image.transpose(0, 2, 3, 1))
+            check_images(images[:1])
+            restored = np.stack(self._batch(images, call))
+            return np.ascontiguousarray(restored.transpose(0, 3, 1, 2))
+        check_images([image])
+        return self._work.restore([image], call)[0]
+
+    def _batch(self, arrays: Sequence[NDArray[Any]], call: Call) -> list[NDArray[Any]]:
+        backend = self._work.require_open()
+        check_images(arrays)
+        for array in arrays:
+            check_call(backend, array.dtype, call.rounding, call.self_ensemble)
+        results: dict[int, NDArray[Any]] = {}
+        for group in group_by_size(arrays, backend.io):
+            restored = self._work.restore([arrays[k] for k in group], call)
+            results |= dict(zip(group, restored, strict=True))
+        return [results[k] for k in range(len(arrays))]
+
+    def _taken(self, array: Any) -> Any:
+        """An array in device memory as the backend takes it; any other as it is."""
+        backend = self._work.require_open()
+        return backend.device_array(array) if is_device_array(array) else array
+
+    def _work_on(self, restoration: Restoration[Any], image: Any, out: Any, call: Call) -> None:
+        """In a thread of the workers: restore, or leave a picture of many runs to its own thread.
+
+        So that one waits for another in that thread, and not in all those that small ones need.
+        """
+        if not restoration.running():
+            restoration.set_running_or_notify_cancel()
+        try:
+            restoration.restore(lambda: self._restored(image, out, call))
+        except Deferred:
+            call = replace(call, defers=False)
+            work = partial(self._work_on, restoration, image, out, call)
+            try:
+                with self._pool_lock:
+                    if self._long_workers is None:
+                        self._long_workers = self._new_workers(1)
+                self._long_workers.put(restoration, work)
+            except RuntimeError:  # the process ends, and finishes what was submitted
+                work()
+
+    def _new_workers(self, count: int) -> Workers:
+        mark = partial(setattr, self._here, "is_of_the_pool", True)
+        return Workers(count, "maxim-deploy", mark)
+
+    def _end_at(
+        self, due: float, restoration: Restoration[Any], stop: Stop, timeout: float | None
+    ) -> None:
+        late = DeadlineError(f"the picture was not restored within {timeout:g} s")
+        if due <= time.monotonic():
+            stop.set(late)  # before it is put where it could begin
+        elif due < math.inf:
+            end = partial(restoration.end, late)
+            self._due[restoration] = self._deadlines.call_at(due, end)
+
+    def _withdraw(self, restoration: Restoration[Any]) -> bool:
+        """Take what waits for a thread out of the queue."""
+        queues = filter(None, (self._workers, self._long_workers))
+        return any(workers.withdraw(restoration) for workers in queues)
+
+    def _leave(self, restoration: Restoration[Any]) -> None:
+        """Nothing of this restorer knows a picture that is done."""
+        self._admission.leave(restoration)
+        deadline = self._due.pop(restoration, None)
+        if deadline:
+            self._deadlines.drop(deadline)
+
+    def _warn_of_levels(self, *images: NDArray[Any]) -> None:
+        """Once, at the line that calls the caller of this."""
+        if not self._has_warned and any(map(looks_like_levels, images)):
+            self._has_warned = True
+            warnings.warn(PixelRangeWarning(), stacklevel=3)
+
+
+OUT_IS_FOR_DEVICES = "out is for images in device memory; of others the result is new"
+
+
+def _check_on_device(rounding: Rounding, self_ensemble: bool) -> None:
+    if self_ensemble or rounding != "nearest":
+        raise UsageError("an array in device memory takes no rounding and no self-ensemble")

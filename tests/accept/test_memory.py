@@ -36,7 +36,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Memory of this process: it has one gigabyte, and `takes` more at its peak."""
     facts = SimpleNamespace(takes=0.0)
     monkeypatch.setattr(memory, "resident_bytes", lambda: 10**9)
-    monkeypatch.setattr("maxim_deploy.runtime.executor.resident_bytes", lambda: 10**9)
+    monkeypatch.setattr("maxim_deploy.runtime.allotment.resident_bytes", lambda: 10**9)
     monkeypatch.setattr(memory, "forget_peak", lambda: None)
     monkeypatch.setattr(memory, "peak_resident_bytes", lambda: int(10**9 + facts.takes))
     return facts

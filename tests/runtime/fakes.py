@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from queue import Queue
+
 import numpy as np
 
 from maxim_deploy import BackendError
@@ -10,6 +14,7 @@ from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.planning import Planner
 from maxim_deploy.runtime.restorer import Restorer
+from maxim_deploy.runtime.turns import Turn
 from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.profiles import Profile, Shape
 
@@ -51,9 +56,11 @@ class Doubling(Backend):
         self.closed = True
 
 
-def restorer_of(backend: Doubling, limit: int | None = None, **options) -> Restorer:
+def restorer_of(
+    backend: Doubling, limit: int | None = None, queue: int | None = None, **options
+) -> Restorer:
     info = RestorerInfo(Descriptor("x"), None, "fp32", backend.io, "doubling", "cuda:0", "none 1")
-    return Restorer(backend, info, Planner(backend, **options), limit)
+    return Restorer(backend, info, Planner(backend, **options), limit, queue)
 
 
 def image_of(height: int, width: int) -> np.ndarray:
@@ -64,3 +71,37 @@ class Gaining(Doubling):
     """Gains from every image more in a run."""
 
     batch_pixels = None
+
+
+class Stoppable(Doubling):
+    """Runs on the CPU until it is let go, or its caller is stopped.
+
+    Attributes:
+        begun: shapes of runs as they begin.
+        let_go: while it is not set, runs go on.
+    """
+
+    device, uses_host_memory, takes_turns = "cpu", True, True
+
+    def __init__(self, *, let_go: bool = False, lanes: int = 1, **options) -> None:
+        super().__init__(**options)
+        self.lanes = lanes
+        self.begun: Queue[tuple[int, ...]] = Queue()
+        self.let_go = threading.Event()
+        self.turns: list[Turn] = []
+        if let_go:
+            self.let_go.set()
+
+    def run(self, image: np.ndarray, turn: Turn | None = None) -> np.ndarray:
+        assert turn is not None
+        self.turns.append(turn)
+        self.begun.put(image.shape)
+        limit = time.monotonic() + 20
+        while not self.let_go.wait(0.002):
+            turn.stop.raise_if_set()
+            assert time.monotonic() < limit, "nobody has let it go"
+        return super().run(image)
+
+    def has_begun(self, height: int = 64, width: int = 64) -> None:
+        """Wait until a run of one picture of this size has begun."""
+        assert self.begun.get(timeout=20) == (1, 3, height, width)

@@ -118,7 +118,7 @@ def test_the_error_says_what_the_process_has_already(monkeypatch) -> None:
     class OnTheCpu(Doubling):
         device, uses_host_memory = "cpu", True
 
-    monkeypatch.setattr("maxim_deploy.runtime.executor.resident_bytes", lambda: 123_000_000)
+    monkeypatch.setattr("maxim_deploy.runtime.allotment.resident_bytes", lambda: 123_000_000)
     words = r"tiles of 128x128 fit .*max_memory: of 100 MB the process has 123 MB already \| allow"
     with pytest.raises(UsageError, match=words):
         restorer_of(OnTheCpu(), limit=100_000_000).plan(900, 900)
@@ -149,7 +149,7 @@ def test_room_beside_a_run(monkeypatch) -> None:
     class OnTheCpu(Doubling):
         device, uses_host_memory = "cpu", True
 
-    monkeypatch.setattr("maxim_deploy.runtime.executor.resident_bytes", lambda: 10_000_000)
+    monkeypatch.setattr("maxim_deploy.runtime.allotment.resident_bytes", lambda: 10_000_000)
     restorer = restorer_of(OnTheCpu(), limit=100_000_000)
     free = 90_000_000 - restorer.plan(512, 512).bytes
     assert restorer.has_room(free, 512, 512) and not restorer.has_room(free + 1, 512, 512)

@@ -102,7 +102,7 @@ def test_memory_kept_from_earlier_runs_is_there_for_the_next(monkeypatch) -> Non
 
     for limit in (150 * 640 * 640, None):
         backend = Keeping()
-        name = "maxim_deploy.runtime.executor.resident_bytes"
+        name = "maxim_deploy.runtime.allotment.resident_bytes"
         monkeypatch.setattr(name, lambda backend=backend: backend.resident)
         restorer = restorer_of(backend, limit=limit)
         for _ in range(3):
@@ -126,7 +126,7 @@ def test_more_may_be_kept_than_is_known_and_equal_images_still_run_equally(monke
             self.resident, self.released = 0, self.released + 1
 
     backend = Keeping()
-    monkeypatch.setattr("maxim_deploy.runtime.executor.resident_bytes", lambda: backend.resident)
+    monkeypatch.setattr("maxim_deploy.runtime.allotment.resident_bytes", lambda: backend.resident)
     restorer = restorer_of(backend, limit=(100 + 15) * 640 * 640 + 500_000)
     for _ in range(4):
         restorer(image_of(640, 640))

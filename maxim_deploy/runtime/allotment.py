@@ -1,0 +1,177 @@
+"""The memory of a backend's runs: what the next one may have, beside those under way."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from dataclasses import replace
+
+from maxim_deploy.errors import BackendError, OutOfMemoryError, UsageError
+from maxim_deploy.machine.memory import resident_bytes
+from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.runtime.plan import Plan
+from maxim_deploy.runtime.planning import Bounds, Planner
+from maxim_deploy.runtime.turns import Turn
+from maxim_deploy.spec.profiles import Shape
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_RETRY = 128 * 128
+"""Pixels of the smallest run that is tried after larger ones ran out of memory."""
+
+
+class Allotment:
+    """Plans runs within the memory there is, and remembers what those under way take. Thread-safe.
+
+    What a run takes cannot be told from what the process has while others run: it would count as
+    taken, and as held. So the bounds are found while nobody runs, and each run reserves what its
+    plan says. A plan does not depend on who runs beside it: it begins where it fits, or later.
+
+    Args:
+        backend: whose runs these are.
+        planner: for this backend.
+        max_memory: bytes: of the whole process on a CPU, of a run on a GPU; None for what is free.
+    """
+
+    def __init__(self, backend: Backend, planner: Planner, max_memory: int | None) -> None:
+        self._backend, self._planner, self._max_memory = backend, planner, max_memory
+        self._max_pixels: int | None = None
+        self._idle = Bounds()
+        self.forget_runs()
+
+    def forget_runs(self) -> None:
+        """Nothing is under way: for the child of a fork."""
+        self._lock = threading.Lock()
+        self._reserved: dict[Turn, int] = {}
+
+    def plan(self, height: int, width: int, self_ensemble: bool = False) -> Plan:
+        """How an image of a size would be run now. Raises as `Restorer.plan`."""
+        bounds = self._bounds(self_ensemble)
+        plan = self._planned(height, width, bounds)
+        largest_side = self._planner.largest_side(replace(bounds, max_pixels=None))
+        return replace(plan, largest_side=largest_side)
+
+    def has_room(
+        self, size: int, height: int, width: int, self_ensemble: bool = False, runs: int = 1
+    ) -> bool:
+        """As `Restorer.has_room`."""
+        if not self._backend.uses_host_memory:
+            return True
+        try:
+            plan = self._planned(height, width, self._bounds(self_ensemble))
+        except UsageError:  # the run itself says why
+            return False
+        return plan.limit is None or runs * plan.bytes + size <= plan.limit
+
+    def plan_in_turn(
+        self, turn: Turn, height: int, width: int, self_ensemble: bool, images: int
+    ) -> Plan | None:
+        """The plan for images now, its memory reserved until `release`.
+
+        Returns:
+            None if it does not fit beside the runs under way: it must wait until nobody runs.
+
+        Raises:
+            ImageTooLargeError, UsageError: as `Planner.plan`.
+        """
+        with self._lock:
+            if self._backend.uses_host_memory and self._reserved:
+                bounds = replace(
+                    self._idle, max_pixels=self._max_pixels, self_ensemble=self_ensemble
+                )
+                plan = self._planned(height, width, bounds, images)
+            else:
+                self._idle = self._bounds(self_ensemble)
+                plan = self._plan_after_others(height, width, self_ensemble, images)
+            return plan if self._reserve(turn, plan) else None
+
+    def reserve(self, turn: Turn, plan: Plan) -> bool:
+        """Reserve the memory of a plan again, after `release`; False if it does not fit now."""
+        with self._lock:
+            return self._reserve(turn, plan)
+
+    def release(self, turn: Turn) -> None:
+        """The turn runs nothing; what it holds between two runs is the process's."""
+        with self._lock:
+            self._reserved.pop(turn, None)
+
+    def go_smaller(self, plan: Plan, self_ensemble: bool, error: OutOfMemoryError) -> None:
+        """After running out of memory at most half the padded pixels in a run; said once.
+
+        Fewer than this plan had, or one image: no plan comes back.
+
+        Raises:
+            BackendError: no smaller run can be tried.
+        """
+        # Halved rather than planned anew: the allocation that failed has shown our figures wrong.
+        one = Shape(1, *(plan.tile or plan.padded)).pixels
+        pixels = plan.batch * one
+        max_pixels = max(pixels // 2, one if plan.batch > 1 else 0)
+        if plan.batch == 1:
+            advice = f"{error} | leave tile at 'auto', or choose smaller tiles"
+            if self._planner.tile != "auto" or max_pixels < SMALLEST_RETRY:
+                raise BackendError(advice) from error
+            try:
+                self._planner.plan(plan.height, plan.width, Bounds(None, max_pixels, self_ensemble))
+            except UsageError:  # the engine has no smaller ones
+                raise BackendError(advice) from error
+        if self._max_pixels is None:
+            how = "in tiles" if plan.batch == 1 else "with fewer at a time"
+            logger.warning("out of memory at %dx%d; going on %s", plan.height, plan.width, how)
+        self._max_pixels = min(self._max_pixels or pixels, max_pixels)
+
+    def _reserve(self, turn: Turn, plan: Plan) -> bool:
+        """Alone a plan always fits: it was made for the memory there is."""
+        others = sum(self._reserved.values())
+        if self._backend.uses_host_memory and others:
+            limit = self._idle.max_bytes
+            if limit is not None and plan.bytes + others > limit:
+                return False
+        self._reserved[turn] = plan.bytes
+        return True
+
+    def _bounds(self, self_ensemble: bool = False) -> Bounds:
+        """Of a run, while nobody runs.
+
+        On a CPU what the process does not have yet, and what the backend keeps from earlier runs:
+        the next run uses that again, or the second image would be tiled where the first was not.
+        """
+        backend = self._backend
+        if self._max_memory is None:
+            return Bounds(backend.free_bytes(), self._max_pixels, self_ensemble)
+        # What is held is not counted as used: the next run takes the same blocks again.
+        used = resident_bytes() - backend.held_bytes() if backend.uses_host_memory else 0
+        return Bounds(self._max_memory - used, self._max_pixels, self_ensemble, used, True)
+
+    def _plan_after_others(self, height: int, width: int, self_ensemble: bool, images: int) -> Plan:
+        """The plan for images now. What earlier runs have left is given back before tiles are.
+
+        More may have been left than is known, so that equal images would be run whole and then in
+        tiles; and tiles, which are smaller runs, would not replace it and have their image on top.
+        """
+        plan = None
+        if self._backend.held_bytes():
+            with contextlib.suppress(UsageError):
+                plan = self._planned(height, width, self._idle, images)
+                if plan.tile is None or self._planner.tile != "auto":  # not for the memory
+                    return plan
+            self._backend.release()
+            self._idle = self._bounds(self_ensemble)
+        try:
+            return self._planned(height, width, self._idle, images)
+        except UsageError:
+            if plan is None:
+                raise
+            # Another run has taken the memory that was given back, so the first plan is the best.
+            return plan
+
+    def _planned(self, height: int, width: int, bounds: Bounds, images: int = 1) -> Plan:
+        try:
+            return self._planner.plan(height, width, bounds, images)
+        except UsageError:
+            if bounds.max_pixels is None:
+                raise
+        # Smaller images left too little for this one: as if nothing had been.
+        self._max_pixels = None
+        return self._planner.plan(height, width, replace(bounds, max_pixels=None), images)
