@@ -108,13 +108,14 @@ class OnnxRuntimeCpu(Backend):
             self.is_shared = watch.is_shared() if spinning is None else False
             self.spinning = not self.is_shared if spinning is None else spinning
             self.precision, self.io = form or _form_in(path.name)
+            # The library and the arena are there once, and sessions are compared without them.
+            self._arena = arena_of_this_process()
             before = resident_bytes()
             self._session: Any = _open_session(path, threads, self.spinning)
             self._session_bytes = max(0, resident_bytes() - before)
             if self.io:
                 check_form(self._session, path, self.io)
         # The arena is the process's: the last session that leaves empties it.
-        self._arena = arena_of_this_process()
         self._leave = self._arena.keep_for(self)
         self._memory = memory
         self._ort = require("onnxruntime", "cpu")

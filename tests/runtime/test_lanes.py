@@ -245,12 +245,12 @@ def test_runs_side_by_side_take_what_was_planned(demo_bundle: Path) -> None:
     with maxim_deploy.load(demo_bundle, lanes=2, threads=2) as restorer:
         backend, image = restorer._work.require_open(), image_of(*size)
         with ThreadPoolExecutor(3) as pool:
-            list(pool.map(restorer, [image_of(64, 64)] * 6))  # opens the session for two
+            list(pool.map(restorer, [image_of(64, 64)] * 4))  # opens the session for two
             restorer.trim()
             planned = restorer.plan(*size).lanes_bytes
             forget_peak()
             before = resident_bytes()
-            list(pool.map(restorer, [image] * 9))
+            list(pool.map(restorer, [image] * 5))
         taken = peak_resident_bytes() - before
         assert backend._session_beside is not None
         # What waits beside two runs: the pictures of four calls, in and out, float32.
