@@ -12,7 +12,7 @@ from types import ModuleType
 from maxim_deploy.errors import MissingDependencyError
 
 EXTRAS = {
-    "cpu": ("onnxruntime",),
+    "cpu": ("onnxruntime", "platformdirs"),
     "bench": ("jinja2", "matplotlib", "onnx", "onnx_ir", "platformdirs", "psutil", "pynvml"),
     "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "platformdirs"),
     "video": ("av",),

@@ -18,10 +18,11 @@ class Inverter:
     def __init__(self) -> None:
         self.loaded: list[tuple[object, dict[str, object]]] = []
         self.calls: list[str] = []
-        self.room = 10**9
+        self.room, self.runs_room = 10**9, 10**9
         self.on_call: Callable[[int], object] = lambda _: None
         self.on_image: Callable[[np.ndarray], object] = lambda _: None
-        self.info = SimpleNamespace(settings={"bundle": "inverting"})
+        self.info = SimpleNamespace(settings={"bundle": "inverting"}, lanes=1)
+        self.chosen_for: list[tuple[int, int]] = []
 
     def load(self, bundle: object, **options: object) -> Inverter:
         self.loaded.append((bundle, options))
@@ -33,9 +34,15 @@ class Inverter:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def has_room(self, size: int, height: int, width: int, *, self_ensemble: bool) -> bool:
-        """Of memory, beside a run; there are `room` bytes."""
-        return size <= self.room
+    def has_room(
+        self, size: int, height: int, width: int, *, self_ensemble: bool, runs: int
+    ) -> bool:
+        """Of memory, beside a run; there are `room` bytes, and of others `runs_room` runs."""
+        return size <= self.room and runs <= self.runs_room
+
+    def choose_lanes(self, height: int, width: int) -> int:
+        self.chosen_for.append((height, width))
+        return self.info.lanes
 
     def __call__(
         self, image: np.ndarray, *, rounding: str, self_ensemble: bool = False

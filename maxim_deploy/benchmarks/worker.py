@@ -85,6 +85,18 @@ class Worker:
         """As `load.under_load`, on a restorer."""
         return self._ask("load", **arguments)
 
+    def most_lanes(self) -> int:
+        """As `lane_times.most_lanes`."""
+        return int(self._ask("lanes")["most"])
+
+    def side_by_side(self, lanes: int, least_s: float) -> float:
+        """As `lane_times.seconds_side_by_side`."""
+        return float(self._ask("side_by_side", lanes=lanes, least_s=least_s)["seconds"])
+
+    def keep(self, seconds: dict[int, float]) -> dict[str, Any]:
+        """As `lane_times.kept_times`; numbers of lanes are text, as JSON has them."""
+        return self._ask("keep", seconds=seconds)
+
     def close(self, *, at_once: bool = True) -> None:
         """End the process."""
         if at_once:

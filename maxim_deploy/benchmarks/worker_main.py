@@ -15,6 +15,9 @@ process ends.
 - `turn`, `bracket`, `least_s`: `runs`, a list of [wall ms, GPU ms]; `idle_cpu_s`, processor time
   that the process used since its last answer
 - `load`, and the arguments of `load.under_load`: what that returns
+- `lanes`: `most`, the number of lanes that the restorer can have with its threads
+- `side_by_side`, `lanes`, `least_s`: `seconds` per picture with so many calls at a time
+- `keep`, `seconds` by number of lanes: kept for plans; what `lane_times.kept_times` returns
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from maxim_deploy.benchmarks.lane_times import kept_times, most_lanes, seconds_side_by_side
 from maxim_deploy.benchmarks.load import under_load
 from maxim_deploy.benchmarks.runners import runner_of
 from maxim_deploy.benchmarks.timing import turn, warm_up
@@ -107,6 +111,20 @@ class Service:
         """Call the restorer from several threads."""
         (picture, *_), restorer = self._workload.pictures(), self._runner.restorer()
         return under_load(lambda: restorer(picture), **arguments)
+
+    def lanes(self) -> dict[str, Any]:
+        """How many lanes there may be."""
+        return {"most": most_lanes(self._runner.restorer(), self._workload.size)}
+
+    def side_by_side(self, lanes: int, least_s: float) -> dict[str, Any]:
+        """Restore with a number of lanes."""
+        (picture, *_), restorer = self._workload.pictures(), self._runner.restorer()
+        return {"seconds": seconds_side_by_side(restorer, picture, lanes, least_s)}
+
+    def keep(self, seconds: dict[str, float]) -> dict[str, Any]:
+        """Keep what was measured."""
+        by_lanes = {int(lanes): found for lanes, found in seconds.items()}
+        return kept_times(self._runner.restorer(), self._workload.size, by_lanes)
 
 
 def serve(workload: Workload, questions: TextIO, answers: TextIO, started: float) -> int:

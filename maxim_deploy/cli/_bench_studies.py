@@ -108,6 +108,62 @@ def study_overhead(arguments: Sequence[Path], options: dict[str, Any], *, as_jso
         )
 
 
+def study_recommend(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
+    """What to use on this machine: a table on stdout, or a JSON line `{"recommend": ...}`.
+
+    Args:
+        arguments: a bundle.
+        options: `sizes`, `rounds`, `threads`, `backends` and `precisions` as given.
+        as_json: one line.
+
+    Raises:
+        UsageError: there is not one bundle and one size, or nothing to measure.
+        BundleError: the bundle cannot be opened.
+        BackendError: nothing runs here.
+    """
+    from maxim_deploy.benchmarks import recommend
+
+    if len(arguments) != 1:
+        raise UsageError("name one BUNDLE: maxim-bench --recommend BUNDLE --size HxW")
+    names = ("sizes", "rounds", "threads", "backends", "precisions")
+    asked = read_options({key: options[key] for key in names})
+    sizes = asked.pop("sizes", (recommend.SIZE,))
+    if len(sizes) != 1:
+        raise UsageError("--recommend takes one --size")
+    found = recommend.recommendation(arguments[0], sizes[0], progress=shell.say, **asked)
+    shell.emit(json.dumps({"recommend": found.to_json()}) if as_json else str(found))
+
+
+def study_lanes(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
+    """Pictures per second of a folder, with lanes over without, or JSON lines `{"lanes": ...}`.
+
+    Args:
+        arguments: a bundle.
+        options: `sizes`, `rounds`, `threads` and `pictures_of_folder` as given.
+        as_json: a line for each state of the machine.
+
+    Raises:
+        UsageError: there is not one bundle and one size.
+        MaximDeployError: the bundle cannot be opened or run.
+    """
+    from maxim_deploy.benchmarks import folder_lanes
+
+    if len(arguments) != 1:
+        raise UsageError("name one BUNDLE: maxim-bench --lanes BUNDLE")
+    asked = read_options({key: options[key] for key in ("sizes", "rounds", "threads")})
+    sizes = asked.get("sizes", (folder_lanes.SIZE,))
+    if len(sizes) != 1:
+        raise UsageError("--lanes takes one --size")
+    count = options["pictures_of_folder"] or folder_lanes.COUNT
+    rounds, threads = asked.get("rounds", folder_lanes.ROUNDS), asked.get("threads")
+    for is_busy in (False, True):
+        gain = folder_lanes.gain_of_lanes(
+            arguments[0], sizes[0], count, rounds, threads, is_busy=is_busy, progress=shell.say
+        )
+        line = json.dumps({"lanes": gain.to_json()})
+        shell.emit(line if as_json else str(gain))
+
+
 def study_rewrites(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
     """A row per choice of rewrites on stdout, or a JSON line of each.
 

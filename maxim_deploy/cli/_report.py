@@ -63,7 +63,8 @@ class RunReport:
         seconds = time.perf_counter() - self._started
         failed = sum(result.error is not None for result in self.results)
         finished = sum(result.status == "finished" for result in self.results)
-        share = sum(result.network_seconds for result in self.results) / seconds
+        # Of several images side by side the seconds are those of each, and so are more.
+        share = min(1.0, sum(result.network_seconds for result in self.results) / seconds)
         counts = f"{len(self.results) - failed - finished} restored"
         counts += f", {failed} failed" if failed else ""
         counts += f", {finished} finished before" if finished else ""

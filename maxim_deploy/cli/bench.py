@@ -24,10 +24,15 @@ _STUDIES = {
     "tiles": ("tile_sizes", "overlaps", "sigma"),
     "overhead": ("sizes", "rounds", "threads", "calls"),
     "rewrites": ("sizes",),
+    "recommend": ("sizes", "rounds", "threads", "backends", "precisions"),
+    "lanes": ("sizes", "rounds", "threads", "pictures_of_folder"),
 }
 """The options that go with each."""
 
-_STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {"calls": "overhead"}
+_STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {
+    "calls": "overhead",
+    "pictures_of_folder": "lanes",
+}
 
 
 @click.command("maxim-bench")
@@ -100,6 +105,23 @@ _STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {"calls": "overhead"}
     metavar="N",
     help="With --overhead: calls during which memory is watched; 0 for none.  [default: 1000]",
 )
+@click.option(
+    "--recommend",
+    is_flag=True,
+    help="Measure what is installed here and say what to use: one BUNDLE, and one --size.",
+)
+@click.option(
+    "--lanes",
+    is_flag=True,
+    help="Measure what lanes give a folder of pictures, alone and beside a busy process.",
+)
+@click.option(
+    "--count",
+    "pictures_of_folder",
+    type=click.IntRange(min=8),
+    metavar="N",
+    help="With --lanes: pictures in the folder.  [default: 20]",
+)
 @click.option("--render", is_flag=True, help="Measure nothing: the arguments are files of records.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per record on stdout.")
 @shell.common_options
@@ -117,6 +139,8 @@ def bench(
     tiles: bool,
     overhead: bool,
     rewrites: bool,
+    recommend: bool,
+    lanes: bool,
     render: bool,
     as_json: bool,
     **options: Any,
@@ -144,13 +168,20 @@ def bench(
     traffic and the activations of its engine, and its time on this CPU; that takes minutes. With
     --json a line {"tiles": ...}, {"overhead": ...} or {"rewrites": ...}.
 
+    With --recommend every backend that runs here has a row for each of the bundle's precisions,
+    numbers of threads and of lanes (pictures at a time). What is fastest for one picture and for
+    many follows, with the times of a photograph of 12 megapixels and of a minute of 1080p video.
+    What was measured is kept for maxim-run --plan. With --lanes a folder is restored in turns with
+    one lane and with the lanes that are chosen here.
+
     With --render the arguments are files of records, which are shown, compared or reported again.
     """
     _check_study()
-    if tiles or overhead or rewrites:
+    studies = {"tiles": tiles, "overhead": overhead, "rewrites": rewrites}
+    studies |= {"recommend": recommend, "lanes": lanes}
+    if name := next((name for name, is_asked in studies.items() if is_asked), None):
         from maxim_deploy.cli import _bench_studies
 
-        name = "tiles" if tiles else "overhead" if overhead else "rewrites"
         getattr(_bench_studies, f"study_{name}")(bundles, options, as_json=as_json)
         return
     options = {key: value for key, value in options.items() if key not in _STUDY_ONLY}

@@ -62,6 +62,17 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
     help="The published mean over eight rotations and flips, at eight times the work.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the backend.")
+@click.option(
+    "--lanes",
+    callback=lambda _ctx, _param, lanes: int(lanes) if lanes and lanes.isdecimal() else lanes,
+    metavar="auto|N",
+    help="Images, or frames, that run at a time on a CPU, with a share of the threads each.",
+)
+@click.option(
+    "--spinning/--no-spinning",
+    default=None,
+    help="Let threads of the CPU wait in a loop, or asleep.  [default: asleep if others are busy]",
+)
 @click.option("--device", type=click.IntRange(min=0), help="Index of the GPU.  [default: 0]")
 @click.option(
     "--tile",

@@ -3,18 +3,20 @@
     producing thread  -> room ->  the block  -> room ->  consuming thread
 
 There is room for a few items, so that a fast side waits for the slow one and memory is bounded.
-Both threads have ended when their blocks end, whatever ends them.
+Both threads have ended when their blocks end, whatever ends them. In the block `in_order` has
+several items in the network at a time.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _END = object()
 """Follows the last item."""
@@ -78,3 +80,30 @@ def consume_behind(take: Callable[[T], object], room: int) -> Iterator[Callable[
         yield give
         for future in waiting:
             future.result()
+
+
+def in_order(items: Iterable[T], call: Callable[[T], R], lanes: int) -> Generator[tuple[T, R]]:
+    """Each item and what `call` makes of it, in the order of the items.
+
+    Args:
+        items: taken one by one, in the thread that iterates.
+        call: with one lane it is called in that thread too; else in others, one more than lanes,
+            so that an item is ready when a lane becomes free.
+        lanes: for how many calls at a time there is something to gain.
+
+    An error of a call is raised where its result would have come. Closed early, this waits for the
+    calls under way.
+    """
+    if lanes == 1:
+        for item in items:
+            yield item, call(item)
+        return
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    with ThreadPoolExecutor(lanes + 1, "maxim-deploy-network") as pool:
+        for item in items:
+            waiting.append((item, pool.submit(call, item)))
+            if len(waiting) > lanes:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for item, future in waiting:
+            yield item, future.result()

@@ -92,6 +92,7 @@ class Job(ABC):
         comparison: where to put before and after side by side, if anywhere.
         record: records results, or None.
         fingerprint: of the input as it was read, if there is a record.
+        lanes: calls of the network that a video has under way at a time.
     """
 
     source: Path
@@ -102,6 +103,7 @@ class Job(ABC):
 
     def __post_init__(self) -> None:
         self.result = FileResult(str(self.source))
+        self.lanes = 1
 
     @property
     def outputs(self) -> list[Path]:
@@ -112,6 +114,11 @@ class Job(ABC):
     def expected_frames(self) -> int | None:
         """About how many frames a video has; None for an image, or if the file does not say."""
         return None
+
+    @property
+    def is_one_call(self) -> bool:
+        """Whether the network is called once: several such jobs can be in it side by side."""
+        return False
 
     @property
     def read_bytes(self) -> int:
@@ -199,6 +206,11 @@ class ImageJob(Job):
     max_pixels: int | None = None
     picture: Picture | None = None
     restored: Pixels | None = None
+
+    @property
+    def is_one_call(self) -> bool:
+        """As of a `Job`."""
+        return True
 
     @property
     def read_bytes(self) -> int:

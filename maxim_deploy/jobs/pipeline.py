@@ -1,8 +1,14 @@
-"""Files through the network, one by one, in order; reading and writing overlap with it."""
+"""Files through the network, in order; reading and writing overlap with it.
+
+One file is in the network at a time, in the thread that iterates. Where the network has several
+lanes, as many images and one more are in it, each in a thread of its own: the one more is ready
+when a lane becomes free.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -12,8 +18,8 @@ from maxim_deploy.jobs.job import FileResult, Job, Network
 from maxim_deploy.jobs.progress import Tally
 from maxim_deploy.machine.memory import trim
 
-HasRoom = Callable[[Job, int], bool]
-"""Whether so many bytes are free while the network runs on a job."""
+HasRoom = Callable[[Job, int, int], bool]
+"""Whether so many bytes are free while the network runs on so many jobs such as this one."""
 
 
 def run_jobs(
@@ -22,56 +28,123 @@ def run_jobs(
     tally: Tally,
     cancel: threading.Event,
     has_room: HasRoom = lambda *_: True,
+    choose_lanes: Callable[[Job], int] = lambda _: 1,
 ) -> Iterator[FileResult]:
     """Restore in order; one thread reads the next file and writes the one before.
 
-    The network runs in the thread that iterates. If the iterator is closed early, a file that the
-    network has left is still written, and nothing remains of the others.
+    If the iterator is closed early, a file that is being written is still written, and nothing
+    remains of the others; what is in the network is waited for.
 
     Args:
         jobs: the files.
         network: restores pixels.
         tally: is told of each step; of results in the thread that has written them.
-        cancel: once it is set, the current image is finished, a video stops after the frame, and
-            no other file begins.
-        has_room: where it says no, the file before is written first, and the next read afterwards.
+        cancel: once it is set, images in the network are finished, a video stops after the frame,
+            and no other file begins.
+        has_room: where it says no, the file before is written first, and the next read afterwards;
+            and fewer images are in the network.
+        choose_lanes: asked once, about the first file when it has been read, how many calls the
+            network takes at a time.
     """
     with (
         ExitStack() as at_end,  # before the thread, so that it has ended when this cleans up
         ThreadPoolExecutor(1, "maxim-deploy-files") as thread,
+        _SideBySide(network, cancel) as in_network,  # the first to end: it reads what others close
     ):
         # However the block ends, what was read or restored and not written is discarded.
         for job in jobs:
             at_end.callback(job.discard)
         background = _Background(thread, tally, has_room)
+        lanes = 0
         for job, following in zip_longest(jobs, jobs[1:]):
             background.read(job)
+            lanes = job.lanes = lanes or choose_lanes(job)
+            background.lanes = lanes if job.is_one_call else 1
+            while in_network.must_wait(job, background):
+                yield from background.write_next(in_network.first())
             yield from background.make_way(job, following)
             if cancel.is_set():
                 break
             tally.tell_step(job)
+            if background.lanes > 1:
+                in_network.begin(job, lanes)
+                continue
             # Closed here, not when it is collected: its threads read what `discard` closes.
             with closing(job.restore(network, cancel)) as frames:
                 for _ in frames:
                     tally.tell_step(job)
                     yield from background.written()  # a long video keeps no result back
-            # No more than one waits to be written, and what went wrong there shows.
-            written = background.written(wait=True)
-            background.write(job)
-            yield from written
+            yield from background.write_next(job)
+        while in_network.count:
+            yield from background.write_next(in_network.first())
         yield from background.written(wait=True)
+
+
+class _SideBySide:
+    """The images that are in the network, each in a thread of its own."""
+
+    def __init__(self, network: Network, cancel: threading.Event) -> None:
+        self._network, self._cancel = network, cancel
+        self._threads: ThreadPoolExecutor | None = None
+        self._jobs: deque[tuple[Job, Future[None]]] = deque()
+
+    @property
+    def count(self) -> int:
+        """Of images that have not been taken out."""
+        return len(self._jobs)
+
+    def must_wait(self, job: Job, background: _Background) -> bool:
+        """Whether the first must be taken out before the next job begins."""
+        if not self._jobs:
+            return False
+        is_done = self._jobs[0][1].done()
+        is_full = background.lanes == 1 or self.count > background.lanes
+        return is_done or is_full or not background.fits_beside(job, self.count)
+
+    def begin(self, job: Job, lanes: int) -> None:
+        """Put a job into the network."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(lanes + 1, "maxim-deploy-network")
+        self._jobs.append((job, self._threads.submit(self._restore, job)))
+
+    def first(self) -> Job:
+        """Wait for the first and take it out."""
+        job, restoring = self._jobs.popleft()
+        restoring.result()
+        return job
+
+    def _restore(self, job: Job) -> None:
+        for _ in job.restore(self._network, self._cancel):
+            pass
+
+    def __enter__(self) -> _SideBySide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
 
 
 class _Background:
     """Reads the next file and writes the one before, in a single thread.
 
-    So two files wait at most, one before the network and one behind it: three images in memory.
+    So two files wait at most, one before the network and one behind it: three images in memory, or
+    as many more as are in the network.
+
+    Attributes:
+        lanes: runs of the network at a time.
     """
 
     def __init__(self, thread: Executor, tally: Tally, has_room: HasRoom) -> None:
         self._thread, self._tally, self._has_room = thread, tally, has_room
         self._reading: Future[Job] | None = None
         self._writing: tuple[Job, Future[FileResult]] | None = None
+        self.lanes = 1
+
+    def fits_beside(self, job: Job, count: int) -> bool:
+        """Whether there is memory for a job beside so many others in the network."""
+        # The last one of them need not fit: it waits for a lane, and is only read.
+        return self._has_room(job, 0, min(count + 1, self.lanes))
 
     def read(self, job: Job) -> None:
         """Wait until a file has been read; it may have been read ahead."""
@@ -83,21 +156,25 @@ class _Background:
 
         If it does not, the file before is written now, and its result returned.
         """
-        if job.waiting_bytes and not self._has_room(job, job.waiting_bytes):
+        if job.waiting_bytes and not self._has_room(job, job.waiting_bytes, job.lanes):
             job.keep_little()
         to_write = self._writing[0].write_bytes if self._writing else 0
         to_read = job.waiting_bytes + (following.read_bytes if following else 0)
         written = []
-        if self._writing and not self._has_room(job, to_write + to_read):
+        runs = self.lanes if job.is_one_call else job.lanes
+        if self._writing and not self._has_room(job, to_write + to_read, runs):
             written, to_write = self.written(wait=True), 0
             trim()
-        if following and self._has_room(job, to_write + to_read):
+        if following and self._has_room(job, to_write + to_read, runs):
             self._reading = self._thread.submit(following.read)
         return written
 
-    def write(self, job: Job) -> None:
-        """Begin to write what was restored; the file before has been written."""
+    def write_next(self, job: Job) -> list[FileResult]:
+        """Begin to write what was restored, once the file before is written; its result."""
+        # No more than one waits to be written, and what went wrong there shows.
+        written = self.written(wait=True)
         self._writing = job, self._thread.submit(self._finish, job)
+        return written
 
     def written(self, *, wait: bool = False) -> list[FileResult]:
         """The result of the file that was being written, if it is whole, or after waiting."""

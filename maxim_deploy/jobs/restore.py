@@ -34,6 +34,9 @@ from maxim_deploy.jobs.result_names import comparison_beside
 from maxim_deploy.jobs.video import VideoJob
 from maxim_deploy.runtime.info import result_settings
 
+MANY = 8
+"""Images from which on it pays to measure first how many should be in the network at a time."""
+
 
 def restore_file(
     restorer: runtime.Restorer,
@@ -133,10 +136,14 @@ def restore_files(
     that were restored are kept in STEM.incomplete.SUFFIX, and its result is "failed".
 
     Names are planned and folders made before this returns. The rest happens while the caller
-    iterates, and the network runs in the caller's thread. Another thread reads the next file and
-    writes the one before; each video has two more, for decoding and encoding. Closing the iterator
-    early ends these threads and leaves no file half written. Several threads may restore files
-    with one `Restorer` at once.
+    iterates, and the network runs in the caller's thread; where the restorer has several lanes,
+    that many images or frames are in the network, in threads of their own. Another thread reads the
+    next file and writes the one before; each video has two more, for decoding and encoding. Closing
+    the iterator early ends these threads and leaves no file half written. Several threads may
+    restore files with one `Restorer` at once.
+
+    With eight images or more, or a video, and `lanes="auto"`, it is measured first how many should
+    run at a time, unless that is known: see `Restorer.choose_lanes`.
 
     Args:
         restorer: a restorer, or a bundle, which is loaded once there is something to restore.
@@ -158,8 +165,8 @@ def restore_files(
         progress: called with each step, one call at a time: in the caller's thread as a file
             enters the network and after each frame of a video; with the result of a file as soon
             as there is one, in the thread that wrote it. Its exceptions end the run.
-        cancel: once it is set (by any thread, or by `progress`), the current image is finished, a
-            video stops after the current frame, and no other file begins.
+        cancel: once it is set (by any thread, or by `progress`), images in the network are
+            finished, a video stops after the current frame, and no other file begins.
         load_options: of `load`, if `restorer` is a bundle.
 
     Returns:
@@ -223,13 +230,22 @@ def restore_files(
                         _made_by(loaded, left)
                 call = functools.partial(loaded, rounding=rounding, self_ensemble=self_ensemble)
 
-                def has_room(job: Job, size: int) -> bool:
+                def has_room(job: Job, size: int, runs: int) -> bool:
                     height, width = job.result.height, job.result.width
                     if height is None or width is None:  # it was not read
                         return True
-                    return loaded.has_room(size, height, width, self_ensemble=self_ensemble)
+                    return loaded.has_room(
+                        size, height, width, self_ensemble=self_ensemble, runs=runs
+                    )
 
-                yield from run_jobs(left, call, tally, stop, has_room)
+                def choose_lanes(job: Job) -> int:
+                    height, width = job.result.height, job.result.width
+                    is_much = len(left) >= MANY or not all(one.is_one_call for one in left)
+                    if is_much and height and width:
+                        return loaded.choose_lanes(height, width)
+                    return loaded.info.lanes
+
+                yield from run_jobs(left, call, tally, stop, has_room, choose_lanes)
 
     return results()
 

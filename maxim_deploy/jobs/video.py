@@ -2,6 +2,8 @@
 
     decoding thread  -> 2 frames ->  network  -> 2 frames ->  encoding thread
 
+With several lanes as many frames and one more are in the network; they leave it in order.
+
 What is written has a hidden name until it is whole. If restoring ends early, because the input is
 damaged, the network fails or the caller cancels, the frames up to there are kept, playable, as
 STEM.incomplete.SUFFIX, and the job has failed.
@@ -12,8 +14,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from maxim_deploy._files import Partial
 from maxim_deploy.errors import CancelledError, MaximDeployError, VideoError, quoted
 from maxim_deploy.imaging.picture import Pixels
 from maxim_deploy.imaging.video import Frame, VideoEncoding, VideoReader, VideoWriter
-from maxim_deploy.jobs.background import consume_behind, produce_ahead
+from maxim_deploy.jobs.background import consume_behind, in_order, produce_ahead
 from maxim_deploy.jobs.job import Job, Network
 from maxim_deploy.jobs.result_names import incomplete_beside
 
@@ -63,10 +65,15 @@ class VideoJob(Job):
 
     @property
     def waiting_bytes(self) -> int:
-        """As of a `Job`: each side holds one frame more, at work; behind, before and after."""
+        """As of a `Job`: each side holds one frame more, at work; behind, before and after.
+
+        Of the frames in the network one is that of its run; of others there are both, too.
+        """
         if self.reader is None:
             return 0
-        return 3 * (self._room + 1) * BYTES_PER_PIXEL * self.reader.height * self.reader.width
+        in_network = 2 * self.lanes if self.lanes > 1 else 0
+        frames = 3 * (self._room + 1) + in_network
+        return frames * BYTES_PER_PIXEL * self.reader.height * self.reader.width
 
     def keep_little(self) -> None:
         """No frame waits but the one at work on either side."""
@@ -188,17 +195,32 @@ class VideoJob(Job):
                 rgb = restored if is_result else np.concatenate([frame.rgb, restored], axis=1)
                 writer.write(rgb, frame)
 
+        def restored_in(frame: Frame) -> tuple[Pixels, float]:
+            started = time.perf_counter()
+            return network(frame.rgb), time.perf_counter() - started
+
+        was_cancelled = False
+
+        def until_cancelled(frames: Iterator[Frame]) -> Iterator[Frame]:
+            nonlocal was_cancelled
+            for frame in frames:
+                if cancel.is_set():
+                    was_cancelled = True
+                    return
+                yield frame
+
         # One thread at a time decodes and one encodes: libav's contexts are not thread-safe.
         with (
             produce_ahead(reader, self._room) as frames,
             consume_behind(encode, self._room) as give,
         ):
-            for frame in frames:
-                if cancel.is_set():
-                    raise CancelledError("interrupted")
-                started = time.perf_counter()
-                restored = network(frame.rgb)
-                self.result.network_seconds += time.perf_counter() - started
-                give((frame, restored))
-                self.result.frames = (self.result.frames or 0) + 1
-                yield
+            # Closed here, for its threads read what `discard` closes.
+            with closing(in_order(until_cancelled(frames), restored_in, self.lanes)) as done:
+                for frame, (restored, seconds) in done:
+                    self.result.network_seconds += seconds
+                    give((frame, restored))
+                    self.result.frames = (self.result.frames or 0) + 1
+                    yield
+            # What was in the network is kept.
+            if was_cancelled:
+                raise CancelledError("interrupted")

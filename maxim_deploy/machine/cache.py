@@ -1,4 +1,4 @@
-"""Where downloads are kept, and what was made for measurements."""
+"""Where downloads are kept, what was made for measurements, and what they found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cache_folder() -> Path:
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return not_for_everybody(Path(chosen).expanduser())
-    platformdirs = require("platformdirs", "export")
+    platformdirs = require("platformdirs", "cpu")
     return not_for_everybody(Path(platformdirs.user_cache_dir("maxim-deploy", appauthor=False)))
 
 

@@ -9,12 +9,13 @@ tensor needs, and that is emptied before a run larger than those that it has gro
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,7 +38,13 @@ _YES = ("1", "true", "yes", "y", "on")
 """Values that ONNX Runtime takes for yes; any other is a no."""
 
 
-def cpu_session(graph: Path, threads: int | None = None, *, in_file_order: bool = False) -> Any:
+def cpu_session(
+    graph: Path,
+    threads: int | None = None,
+    *,
+    in_file_order: bool = False,
+    spinning: bool = True,
+) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU.
 
     Args:
@@ -45,13 +52,15 @@ def cpu_session(graph: Path, threads: int | None = None, *, in_file_order: bool 
             removed when this returns.
         threads: threads within one operator, or None for one per usable processor.
         in_file_order: run the nodes as the file has them, rather than in ONNX Runtime's own order.
+        spinning: whether threads wait for each other in a loop, which is fast, or asleep, which
+            leaves the processor to others.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
         Exception: ONNX Runtime cannot load the graph; it raises a dozen unrelated classes.
     """
     ort = require("onnxruntime", "cpu")
-    options = session_options(ort, threads)
+    options = session_options(ort, threads, spinning=spinning)
     if in_file_order:
         # Products and their sums are nodes of their own. ONNX Runtime's order computes products
         # long before their sums, and keeps them all: 27 % more memory for the demo model.
@@ -82,12 +91,13 @@ def telemetry(version: str, environment: Mapping[str, str] = os.environ) -> str 
     )
 
 
-def session_options(ort: ModuleType, threads: int | None = None) -> Any:
+def session_options(ort: ModuleType, threads: int | None = None, *, spinning: bool = True) -> Any:
     """The `onnxruntime.SessionOptions` of every session on the CPU; they join the arena.
 
     Args:
         ort: the module `onnxruntime`.
         threads: as of `cpu_session`.
+        spinning: as of `cpu_session`.
     """
     options = ort.SessionOptions()
     # The buffer-reuse planner chains buffers that then live to the end of a run: 9.2 kB per pixel
@@ -97,6 +107,7 @@ def session_options(ort: ModuleType, threads: int | None = None) -> Any:
     # next one of the same shape: twice the memory, for no speed.
     options.enable_mem_pattern = False
     options.intra_op_num_threads = threads_to_ask_for(threads)
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     options.log_severity_level = FATAL_ONLY
     arena_of_this_process().join(options)
     return options
@@ -115,6 +126,7 @@ class Arena:
     def __init__(self, ort: ModuleType) -> None:
         self.held_bytes = 0
         self._ort, self._users, self._is_registered = ort, 0, False
+        self._running = 0
         # The garbage collector may call `_leave` in a thread that is in here already.
         self._lock = threading.RLock()
         self._releaser: Any = None
@@ -135,7 +147,7 @@ class Arena:
 
     def after_fork(self) -> None:
         """The child has the arena, and none of the threads of the session that empties it."""
-        self._lock = threading.RLock()
+        self._lock, self._running = threading.RLock(), 0
         never_destroy(self._releaser)
         self._releaser = None
 
@@ -148,8 +160,21 @@ class Arena:
         leave.atexit = False
         return leave
 
+    @contextlib.contextmanager
+    def room_for(self, size: int) -> Iterator[None]:
+        """Run in the block what takes about `size` bytes; others may run beside it."""
+        with self._lock:
+            self._running += size
+            # All together: what the arena keeps afterwards is as much as they took side by side.
+            self.make_room(self._running)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= size
+
     def make_room(self, size: int) -> None:
-        """Call before a run of about `size` bytes. Blocks of smaller runs are too small for it."""
+        """Call before runs of about `size` bytes. Blocks of smaller runs are too small for them."""
         with self._lock:
             # The arena's blocks are as large as earlier tensors. A larger run fits into none of
             # them, and would take its memory on top of theirs.
@@ -161,7 +186,7 @@ class Arena:
         """Give back what no run uses; also after one that ran out of memory, and took who knows."""
         with self._lock:
             self._release()
-            self.held_bytes = 0
+            self.held_bytes = self._running
 
     def _leave(self) -> None:
         with self._lock:

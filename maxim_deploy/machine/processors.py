@@ -10,7 +10,7 @@ from maxim_deploy.machine.cgroup import processors_in_group
 def usable_processors() -> int:
     """The least of the machine's processors, the process's affinity and the container's quota."""
     quota = processors_in_group()
-    return _visible() if quota is None else min(_visible(), quota)
+    return visible_processors() if quota is None else min(visible_processors(), quota)
 
 
 def threads_to_ask_for(chosen: int | None = None) -> int:
@@ -25,10 +25,11 @@ def threads_to_ask_for(chosen: int | None = None) -> int:
     """
     usable = usable_processors()
     # Without a quota the library's own choice stays: it knows physical cores, and pins threads.
-    return chosen or (usable if usable < _visible() else 0)
+    return chosen or (usable if usable < visible_processors() else 0)
 
 
-def _visible() -> int:
+def visible_processors() -> int:
+    """Those that the process may run on, whatever a quota lets it use of them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -16,13 +16,16 @@ End = Callable[[BaseException], object]
 class Admission:
     """Counts calls from when they are made, or submitted, until they have ended. Thread-safe.
 
-    Args:
+    Attributes:
         lanes: that run at a time.
+
+    Args:
+        lanes: as above, for now.
         queue: how many may wait beside those; None for any number.
     """
 
     def __init__(self, lanes: int, queue: int | None) -> None:
-        self._lanes, self._queue = lanes, queue
+        self.lanes, self._queue = lanes, queue
         self._lock = threading.Lock()
         self._ends: dict[Hashable, End] = {}
 
@@ -33,10 +36,10 @@ class Admission:
             QueueFullError: as many wait as may.
         """
         with self._lock:
-            if self._queue is not None and len(self._ends) >= self._lanes + self._queue:
-                waiting = len(self._ends) - self._lanes
+            if self._queue is not None and len(self._ends) >= self.lanes + self._queue:
+                waiting = len(self._ends) - self.lanes
                 raise QueueFullError(
-                    f"this Restorer is busy | {self._lanes} run and {waiting} wait | it was loaded "
+                    f"this Restorer is busy | {self.lanes} run and {waiting} wait | it was loaded "
                     f"with queue={self._queue} | try again later, or load it with a longer queue"
                 )
             self._ends[call] = end

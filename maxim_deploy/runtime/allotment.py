@@ -52,7 +52,9 @@ class Allotment:
         largest_side = self._planner.largest_side(replace(bounds, max_pixels=None))
         return replace(plan, largest_side=largest_side)
 
-    def has_room(self, size: int, height: int, width: int, self_ensemble: bool = False) -> bool:
+    def has_room(
+        self, size: int, height: int, width: int, self_ensemble: bool = False, runs: int = 1
+    ) -> bool:
         """As `Restorer.has_room`."""
         if not self._backend.uses_host_memory:
             return True
@@ -60,7 +62,7 @@ class Allotment:
             plan = self._planned(height, width, self._bounds(self_ensemble))
         except UsageError:  # the run itself says why
             return False
-        return plan.limit is None or plan.bytes + size <= plan.limit
+        return plan.limit is None or runs * plan.bytes + size <= plan.limit
 
     def plan_in_turn(
         self, turn: Turn, height: int, width: int, self_ensemble: bool, images: int

@@ -113,6 +113,15 @@ class Backend(Protocol):
         return self.io == "image" or not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
 
     @property
+    def max_lanes(self) -> int:
+        """As many lanes as `use_lanes` takes; 1 if their number cannot be chosen."""
+        return 1
+
+    def use_lanes(self, count: int) -> None:
+        """Have so many runs under way at a time from now on; called while nobody runs."""
+        raise UsageError(f"{self.name} has {self.lanes} lanes, not {count}; leave lanes at 'auto'")
+
+    @property
     def sizes(self) -> str:
         """What it runs whole, in words."""
         return ", ".join(map(str, self.profiles)) or "any"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Planner
 from maxim_deploy.runtime.progress import RunProgress
 from maxim_deploy.runtime.restoration import Deferred
-from maxim_deploy.runtime.turns import LARGE_PIXELS, Stop, Turn, Turns
+from maxim_deploy.runtime.turns import LARGE_PIXELS, Policy, Stop, Turn, Turns
 
 CLOSED = "this Restorer is closed; load the bundle again"
 
@@ -72,18 +71,12 @@ class Executor:
         self._backend: Backend | None = backend
         self._planner = planner
         self._memory = Allotment(backend, planner, max_memory)
-        self._new_turns = partial(
-            Turns,
-            backend.lanes,
-            # A CPU's threads can all work on one picture; a GPU's lanes overlap with transfers.
-            prefers_alone=backend.uses_host_memory and backend.lanes > 1,
-            lets_pass=backend.lets_pass,
-        )
         self._why_closed = CLOSED
         self._begin_turns()
 
     def _begin_turns(self) -> None:
-        self._turns = self._new_turns()
+        self._turns = Turns()
+        self._allow_lanes()
         # One picture of many runs at a time: each keeps its blend in memory while others run.
         self._long_turns = Turns()
 
@@ -98,14 +91,43 @@ class Executor:
         """As `Backend.notes`; none when it is closed."""
         return self._backend.notes if self._backend else ()
 
+    @property
+    def lanes(self) -> int:
+        """As `Backend.lanes`; 1 when it is closed."""
+        return self._backend.lanes if self._backend else 1
+
+    def _allow_lanes(self) -> None:
+        backend = self._backend
+        if backend is None:
+            return
+        policy = Policy(
+            backend.lanes,
+            # A CPU's threads can all work on one picture; a GPU's lanes overlap with transfers.
+            prefers_alone=backend.uses_host_memory and backend.lanes > 1,
+            lets_pass=backend.lets_pass,
+        )
+        self._turns.follow(policy)
+
+    def choose_lanes(self, choose: Callable[[], int]) -> None:
+        """Have as many runs at a time as `choose` says, which is called while nobody runs."""
+        with self._turns.all():
+            backend, lanes = self.require_open(), choose()
+            if lanes != backend.lanes:
+                backend.use_lanes(lanes)
+                self._allow_lanes()
+
     def plan(self, height: int, width: int, self_ensemble: bool = False) -> Plan:
         """How an image of a size would be run now. Raises as `Restorer.plan`."""
         self.require_open()
         return self._memory.plan(height, width, self_ensemble)
 
-    def has_room(self, size: int, height: int, width: int, self_ensemble: bool = False) -> bool:
+    def has_room(
+        self, size: int, height: int, width: int, self_ensemble: bool = False, runs: int = 1
+    ) -> bool:
         """As `Restorer.has_room`."""
-        return self._backend is None or self._memory.has_room(size, height, width, self_ensemble)
+        if self._backend is None:
+            return True
+        return self._memory.has_room(size, height, width, self_ensemble, runs)
 
     def restore(self, images: Sequence[NDArray[Any]], call: Call) -> list[NDArray[Any]]:
         """Restore images that are one group of `group_by_size`, checked before.

@@ -31,6 +31,8 @@ class RestorerInfo:
         backend: "onnxruntime" and so on.
         device: "cpu", or the GPU.
         library: the backend library and its version.
+        lanes: of several images, how many run at a time; of `lanes="auto"` it may change once they
+            are there. A single call on a CPU has all threads, whatever this is.
         sizes: what it runs whole, in words; everything else it runs in tiles.
         notes: what is to be known of how it runs, such as why TensorRT captures no CUDA graphs, or
             that ONNX Runtime reports to its maker because it was imported before maxim-deploy;
@@ -48,6 +50,7 @@ class RestorerInfo:
     backend: str
     device: str
     library: str
+    lanes: int = 1
     sizes: str = "any"
     notes: tuple[str, ...] = ()
     not_taken: dict[str, str] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class RestorerInfo:
             f"{self.precision} {self.io} graph on {self.library}, {self.device}",
             f"sizes that run whole: {self.sizes}; sides are padded to multiples of "
             f"{self.multiple_of}",
+            *([f"of several images {self.lanes} run at a time"] if self.lanes > 1 else []),
             *(f"note: {note}" for note in self.notes),
             *(f"not taken: {name}: {why}" for name, why in self.not_taken.items()),
         ]

@@ -9,12 +9,14 @@ from typing import Any
 from maxim_deploy._folders import read_whole
 from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.runtime.info import RestorerInfo, result_settings
+from maxim_deploy.runtime.lanes import LaneChoice, LaneOption
 from maxim_deploy.runtime.names import BackendName, PrecisionName
 from maxim_deploy.runtime.planning import Planner, TileOption
 from maxim_deploy.runtime.registry import backend_named
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.selection import open_backend
+from maxim_deploy.runtime.speeds import Speeds, identity_of
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import PRECISIONS
 from maxim_deploy.spec.quantities import bytes_from
@@ -29,6 +31,8 @@ def load(
     precision: PrecisionName = "auto",
     device: int = 0,
     threads: int | None = None,
+    lanes: LaneOption = "auto",
+    spinning: bool | None = None,
     tile: TileOption = "auto",
     overlap: int | None = None,
     max_memory: int | str | None = None,
@@ -53,6 +57,13 @@ def load(
             are refused.
         threads: CPU threads for one image; None for one per core, or as many as fill the quota of a
             container.
+        lanes: of several images on a CPU, how many run at a time, with a share of the threads each.
+            A single call has all threads. "auto" measures that once per machine and network, where
+            there are several images to restore (folders, videos, `Restorer.warmup`), and keeps it
+            in the cache folder; until it is known one runs at a time.
+        spinning: whether threads of the CPU wait for each other in a loop, which is up to 7 %
+            faster on an idle machine, and up to 1.6 times slower beside other busy processes. None
+            for yes unless others use the processors while this loads; `info.notes` says so.
         tile: "auto" runs an image whole if it fits the memory, and in tiles if not; "off" always
             whole; a multiple of 64 in tiles of that side whatever is larger.
         overlap: pixels that tiles share at least; None for the default, 64.
@@ -98,16 +109,28 @@ def load(
     def open_restorer() -> Restorer:
         opened = Bundle.open(bundle)
         request = Request(
-            opened, precision, device, threads, stream, cuda, allow_host_code=allow_host_code
+            opened,
+            precision,
+            device,
+            threads,
+            stream,
+            cuda,
+            allow_host_code=allow_host_code,
+            spinning=spinning,
         )
         options = {"tile": tile, "overlap": overlap, "max_memory": max_memory}
-        return _open(request, backend, limit, queue, **options)
+        return _open(request, backend, limit, queue, lanes, **options)
 
     return read_whole(Path(bundle), open_restorer, Restorer.close)
 
 
 def _open(
-    request: Request, backend: str, limit: int | None, queue: int | None, **options: Any
+    request: Request,
+    backend: str,
+    limit: int | None,
+    queue: int | None,
+    lanes: LaneOption,
+    **options: Any,
 ) -> Restorer:
     """A restorer of the bundle as it is now; `options` as of `load`, for tiles and memory."""
     opened = request.bundle
@@ -133,7 +156,8 @@ def _open(
     )
     try:
         planner = Planner(running, options["tile"], options["overlap"])
-        return Restorer(running, info, planner, limit, queue)
-    except BaseException:  # a tile that cannot be, found when the backend is open
+        speeds = Speeds(identity_of(running, settings["bundle"]))
+        return Restorer(running, info, planner, limit, queue, LaneChoice(running, lanes, speeds))
+    except BaseException:  # tiles or lanes that cannot be, found when the backend is open
         running.close()
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from maxim_deploy.spec.quantities import readable_bytes
+from maxim_deploy.spec.quantities import readable_bytes, readable_seconds
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,12 @@ class Plan:
         backend: "onnxruntime" and so on.
         precision: inside the graph.
         largest_side: of the largest square image that would run whole within the limit.
+        lanes: of several such images, how many run at a time on a CPU: as many as were chosen, and
+            as `bytes` of each fit the limit. A single one runs alone.
+        self_ensemble: whether it runs in eight orientations.
+        seconds: that a single one is expected to take in the network, from what was measured on
+            this machine; None if nothing was.
+        lane_seconds: likewise for each of several, side by side.
     """
 
     height: int
@@ -39,6 +45,10 @@ class Plan:
     backend: str
     precision: str
     largest_side: int = 0
+    lanes: int = 1
+    self_ensemble: bool = False
+    seconds: float | None = None
+    lane_seconds: float | None = None
 
     @property
     def images(self) -> int:
@@ -62,6 +72,23 @@ class Plan:
         limit = "" if self.limit is None else f" of {readable_bytes(self.limit)}"
         return (
             f"{self.height}x{self.width}: {self.how}, {readable_bytes(self.bytes)}{limit} "
-            f"({self.backend}, {self.precision}); the largest square image that runs whole: "
-            f"{self.largest_side}x{self.largest_side}"
+            f"({self.backend}, {self.precision}), {self._how_long}; the largest square image that "
+            f"runs whole: {self.largest_side}x{self.largest_side}"
         )
+
+    @property
+    def _how_long(self) -> str:
+        """The expected time, in words, and how several images are run."""
+        words = "time not measured yet: run maxim-bench --recommend"
+        if self.seconds is not None:
+            words = f"about {readable_seconds(self.seconds)}"
+        if self.lanes > 1:
+            words += f"; of several {self.lanes} at a time in {readable_bytes(self.lanes_bytes)}"
+            if self.lane_seconds is not None:
+                words += f", {readable_seconds(self.lane_seconds)} each"
+        return words
+
+    @property
+    def lanes_bytes(self) -> int:
+        """Memory of as many such images as run at a time."""
+        return self.lanes * self.bytes

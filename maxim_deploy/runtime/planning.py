@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from maxim_deploy.errors import ImageTooLargeError, UsageError
@@ -142,7 +142,9 @@ class Planner:
             limit=None if bounds.max_bytes is None else max(0, bounds.max_bytes),
             backend=self.backend.name,
             precision=self.backend.precision,
+            self_ensemble=bounds.self_ensemble,
         )
+        plan = replace(plan, lanes=self._lanes(plan))
         if bounds.is_promised and not bounds.allow(plan.bytes):
             raise ImageTooLargeError(
                 f"image of {height}x{width} | {plan.how}, in {readable_bytes(plan.bytes)} | "
@@ -167,6 +169,13 @@ class Planner:
                 side = larger
             step //= 2
         return side
+
+    def _lanes(self, plan: Plan) -> int:
+        """How many such runs fit the limit side by side."""
+        # What lanes of a device hold is theirs before and after a run.
+        if not self.backend.uses_host_memory or plan.limit is None:
+            return 1 if plan.limit is not None else self.backend.lanes
+        return max(1, min(self.backend.lanes, plan.limit // plan.bytes))
 
     def _batch(self, one: Shape, count: int, covered: int, bounds: Bounds) -> int:
         """How many of `count` shapes a run takes: so that runs are few, and about equally large."""

@@ -32,6 +32,7 @@ class Request:
         cuda: provider of CUDA, "cuda-bindings" or "pycuda".
         backend: name of the backend that is asked.
         allow_host_code: whether code for the CPU that an engine brings may run.
+        spinning: whether threads of the CPU wait in a loop; None to choose.
         runtime: what the runtime of an engine is to choose instead of the engine's own `runtime`.
     """
 
@@ -43,6 +44,7 @@ class Request:
     cuda: str = "cuda-bindings"
     backend: str = ""
     allow_host_code: bool = False
+    spinning: bool | None = None
     runtime: Mapping[str, Any] = field(default_factory=dict)
 
     def best_graph(self, best_first: tuple[str, ...]) -> tuple[GraphEntry, Path]:

@@ -39,6 +39,7 @@ from maxim_deploy.runtime.deadlines import Deadline, Deadlines
 from maxim_deploy.runtime.executor import CLOSED, Call, Executor, group_by_size
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.interrupts import Interruptible
+from maxim_deploy.runtime.lanes import LaneChoice
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Planner
 from maxim_deploy.runtime.progress import RunProgress
@@ -87,16 +88,20 @@ class Restorer:
         planner: Planner | None = None,
         max_memory: int | None = None,
         queue: int | None = None,
+        lanes: LaneChoice | None = None,
     ) -> None:
+        self._lane_choice = lanes
+        if lanes and (known := lanes.look_up()):
+            backend.use_lanes(known)
         self._work = Executor(backend, planner or Planner(backend), max_memory)
         self._is_closing = self._has_warned = False
-        self._info, self._lanes, self._queue = info, backend.lanes, queue
+        self._info, self._queue = info, queue
         self._is_interruptible = backend.takes_turns
         self._begin_without_threads()
         tell_children_of(self)
 
     def _begin_without_threads(self) -> None:
-        self._admission = Admission(self._lanes, self._queue)
+        self._admission = Admission(self._work.lanes, self._queue)
         self._main, self._deadlines = Interruptible(), Deadlines()
         self._due: dict[object, Deadline] = {}
         self._pool_lock = threading.RLock()
@@ -123,7 +128,9 @@ class Restorer:
     @property
     def info(self) -> RestorerInfo:
         """What it runs, and on what, as far as is known now."""
-        return replace(self._info, notes=self._work.notes)
+        chosen = self._lane_choice.note if self._lane_choice else None
+        notes = (*self._work.notes, *filter(None, [chosen]))
+        return replace(self._info, lanes=self._work.lanes, notes=notes)
 
     @overload
     def __call__(
@@ -319,6 +326,7 @@ class Restorer:
         with self._pool_lock:
             if self._is_closing:
                 raise BackendError(CLOSED)
+            backend = self._work.require_open()
             # Taken here: the streams of torch, in one of which it is written, are this thread's.
             image, out = self._taken(image), self._taken(out)
             self._admission.enter(restoration, restoration.end)
@@ -327,7 +335,8 @@ class Restorer:
                     self._end_at(due, restoration, stop, timeout)
                 if self._workers is None:
                     # Two more than lanes: one picture is prepared, and one finished, meanwhile.
-                    self._workers = self._new_workers(self._lanes + 2)
+                    # There may be more lanes later; threads begin as they are needed.
+                    self._workers = self._new_workers(max(backend.lanes, backend.max_lanes) + 2)
                 work = partial(self._work_on, restoration, image, out, call)
                 self._workers.put(restoration, work)
             except BaseException:
@@ -338,6 +347,7 @@ class Restorer:
     def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
         """Run on each (height, width), so that the first call is as fast as the others.
 
+        On a CPU this measures first how many run at a time, unless that is known: `choose_lanes`.
         As often in each lane as the backend needs: TensorRT captures CUDA graphs in a second run.
         TensorRT for RTX goes on compiling in the background, unless the engine was built with
         `specialization = "eager"` or an earlier process has kept the kernels.
@@ -349,10 +359,44 @@ class Restorer:
         """
         backend = self._work.require_open()
         for height, width in sizes:
+            self.choose_lanes(height, width)
             black = np.zeros((height, width, 3), np.uint8)
             for _ in range(backend.warmup_runs):
                 for future in [self.submit(black) for _ in range(backend.lanes)]:
                     future.result()
+
+    def choose_lanes(self, height: int, width: int) -> int:
+        """How many of several images of about a size run at a time, if it has not been told.
+
+        Measured now unless it is known, which takes about as long as ten calls and at most some
+        seconds; kept for later processes. `restore_files` and `warmup` do this.
+
+        Args:
+            height: of the images.
+            width: likewise.
+
+        Returns:
+            The number, which is in `info` from now on.
+
+        Raises:
+            BackendError: the backend failed, or this restorer is closed.
+
+        Example:
+            >>> import maxim_deploy
+            >>> with maxim_deploy.load("build/demo", lanes=2) as restorer:
+            ...     restorer.choose_lanes(48, 64), restorer.info.lanes
+            (2, 2)
+        """
+        choice = self._lane_choice
+        if choice and choice.is_open:
+            try:
+                plan = self.plan(height, width)
+            except UsageError:  # of this size; whoever runs it is told
+                return self._work.lanes
+            fits = choice.backend.max_lanes if plan.limit is None else plan.limit // plan.bytes
+            self._work.choose_lanes(lambda: choice.measure((height, width), fits))
+            self._admission.lanes = self._work.lanes
+        return self._work.lanes
 
     def plan(self, height: int, width: int, *, self_ensemble: bool = False) -> Plan:
         """How an image of this size would be run now, and in how much memory.
@@ -379,9 +423,12 @@ class Restorer:
         self._work.require_open()
         if height < 1 or width < 1:
             raise UsageError(f"an image has at least 1x1 pixels, not {height}x{width}")
-        return self._work.plan(height, width, self_ensemble)
+        plan = self._work.plan(height, width, self_ensemble)
+        return plan if self._lane_choice is None else self._lane_choice.with_times(plan)
 
-    def has_room(self, size: int, height: int, width: int, *, self_ensemble: bool = False) -> bool:
+    def has_room(
+        self, size: int, height: int, width: int, *, self_ensemble: bool = False, runs: int = 1
+    ) -> bool:
         """Whether there is memory for other work, such as reading the next image, beside a run.
 
         Args:
@@ -389,6 +436,7 @@ class Restorer:
             height: of the image that runs.
             width: likewise.
             self_ensemble: as in a call.
+            runs: so many of them, side by side.
 
         Returns:
             False if both together exceed `max_memory`, or the memory there is, or if there is no
@@ -400,7 +448,7 @@ class Restorer:
             ...     restorer.has_room(1_000_000, 48, 64), restorer.has_room(2**31, 48, 64)
             (True, False)
         """
-        return self._work.has_room(size, height, width, self_ensemble)
+        return self._work.has_room(size, height, width, self_ensemble, runs)
 
     def trim(self) -> None:
         """Give back the memory that earlier runs have left, which the next ones would use again.

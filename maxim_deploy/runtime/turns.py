@@ -182,6 +182,12 @@ class Turns:
         finally:
             self._leave(turn)
 
+    def follow(self, policy: Policy) -> None:
+        """Let turns begin by another policy from now on; those under way stay."""
+        with self._lock:
+            self._policy = policy
+            self._grant()
+
     def share(self, turn: Turn) -> bool:
         """Between two runs: let others begin beside this turn.
 

@@ -43,6 +43,15 @@ def readable_bytes(number: int) -> str:
     return f"{number} bytes"
 
 
+def readable_seconds(number: float) -> str:
+    """A duration for people: "45 ms", "3.2 s", "90 s", "4.5 min", "2.5 h"."""
+    # Minutes begin at two, and hours likewise: "90 s" reads better than "1.5 min".
+    units = (("h", 3600, 7200), ("min", 60, 120), ("s", 1, 1), ("ms", 1e-3, 0))
+    unit, size = next((unit, size) for unit, size, least in units if number >= least)
+    amount = number / size
+    return f"{amount:.0f} {unit}" if amount >= 9.95 else f"{amount:.1f} {unit}"
+
+
 def _scaled(amount: float | str, units: dict[str, int], what: str, examples: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(amount))
     known = {unit.lower(): size for unit, size in units.items()}

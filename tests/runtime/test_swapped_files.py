@@ -46,9 +46,9 @@ def swap_all(folder: Path, way: str) -> None:
 def test_a_swap_between_hash_and_library(folder: Path, monkeypatch, way: str) -> None:
     open_session = onnxruntime_backend.cpu_session
 
-    def swapped_before(*arguments: object) -> object:
+    def swapped_before(*arguments: object, **options: object) -> object:
         swap_all(folder, way)
-        return open_session(*arguments)
+        return open_session(*arguments, **options)
 
     monkeypatch.setattr(onnxruntime_backend, "cpu_session", swapped_before)
     if way == "write":

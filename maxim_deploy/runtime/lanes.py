@@ -1,0 +1,222 @@
+"""How many runs at a time a CPU does best: one with all threads, or several with few each.
+
+Several wait less for each other, within an operator and for its end: on two idle cores two runs
+give 1.1 to 1.2 times the pictures per second of one, and beside another busy process 1.7 times. One
+run gives each picture sooner. So a single call runs alone, whatever is chosen here, and lanes are
+for those who have several pictures. On which machine that pays is measured rather than guessed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import UsageError
+from maxim_deploy.imaging.padding import Padding
+from maxim_deploy.machine.other_load import LoadWatch
+from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.runtime.expected import seconds_of
+from maxim_deploy.runtime.plan import Plan
+from maxim_deploy.runtime.speeds import Speed, Speeds
+from maxim_deploy.runtime.turns import Turn
+
+LaneOption = int | Literal["auto"]
+
+SIDES = (256, 128)
+"""Of the pictures to measure with, at most: the second one for a network that is slow. Larger ones
+take longer and say the same, but where tensors outgrow the processor's cache."""
+
+SLOW_S = 0.25
+"""Of a run of the first side, beyond which the second is measured."""
+
+MIN_TURNS, BUDGET_S = 2, 1.0
+"""Turns of each number of lanes, and seconds after which there are no more."""
+
+MIN_GAIN = 1.05
+"""Of several lanes over one, below which the memory of several is not worth it."""
+
+SIMILAR = 4
+"""Times the pixels: so much smaller or larger may be what was measured before."""
+
+
+@dataclass
+class LaneChoice:
+    """Chooses a number of lanes for a backend, at most once per kind of work.
+
+    Attributes:
+        backend: on a CPU.
+        asked: "auto", or the number.
+        speeds: what is known, and where to keep more.
+
+    Raises:
+        UsageError: the number is none, or the backend's lanes cannot be chosen.
+    """
+
+    backend: Backend
+    asked: LaneOption
+    speeds: Speeds
+
+    def __post_init__(self) -> None:
+        self._watch = LoadWatch()
+        self._chosen_by: list[Speed] = []
+        if self.asked == "auto":
+            return
+        if type(self.asked) is not int or self.asked < 1:
+            raise UsageError(f"lanes must be 'auto' or a number from 1 on, not {self.asked!r}")
+        if self.asked != self.backend.lanes:
+            self.backend.use_lanes(self.asked)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to choose."""
+        return self.asked == "auto" and self.backend.max_lanes > 1
+
+    def look_up(self) -> int | None:
+        """The best number of an earlier measurement while the processors were ours alone."""
+        if not self.is_open:
+            return None
+        side = SIDES[0]
+        return self._best_of(self._known(side, side, self._numbers(), is_shared=False))
+
+    def measure(self, size: tuple[int, int], most: int) -> int:
+        """The best number for images of about a size; measured now unless it is known.
+
+        Nobody else may run meanwhile. It takes about as long as a few runs.
+
+        Args:
+            size: height and width of the images.
+            most: lanes that the memory allows.
+        """
+        numbers, is_shared = self._numbers(most), self._watch.is_shared()
+        if numbers == (1,):
+            return 1
+        known = self._known(*_part(size, SIDES[0]), numbers, is_shared=is_shared)
+        if not known:
+            known = measured(self.backend, size, numbers, is_shared=is_shared)
+            self.speeds.add(known)
+        # What follows is seen anew: others may come and go.
+        self._watch = LoadWatch()
+        return self._best_of(known) or 1
+
+    def _best_of(self, known: list[Speed]) -> int | None:
+        """The number of lanes of the fastest; None if nothing is known."""
+        if not known:
+            return None
+        self._chosen_by = known
+        return best_of(known)
+
+    def with_times(self, plan: Plan) -> Plan:
+        """A plan with the times that are to be expected, as far as any were measured."""
+        known, threads = self.speeds.known, self.backend.max_lanes
+        alone = seconds_of(plan, known, threads)
+        beside = seconds_of(plan, known, threads, lanes=plan.lanes) if plan.lanes > 1 else None
+        return replace(plan, seconds=alone, lane_seconds=beside)
+
+    def _numbers(self, most: int | None = None) -> tuple[int, ...]:
+        """Of lanes to choose from, the smallest first: up to one for each thread."""
+        threads = self.backend.max_lanes
+        numbers = {1, threads, *(threads // part for part in (2, 4) if threads > part)}
+        return tuple(sorted(n for n in numbers if most is None or n <= max(1, most)))
+
+    def _known(
+        self, height: int, width: int, numbers: Sequence[int], *, is_shared: bool
+    ) -> list[Speed]:
+        """The newest measurement of each number; none unless of all, at about this size."""
+        found: dict[int, Speed] = {}
+        for speed in self.speeds.known:
+            ratio = speed.pixels / (height * width)
+            if (speed.threads, speed.is_shared) == (self.backend.max_lanes, is_shared) and (
+                1 / SIMILAR <= ratio <= SIMILAR and speed.lanes in numbers
+            ):
+                found[speed.lanes] = speed
+        return [*found.values()] if len(found) == len(numbers) else []
+
+    @property
+    def note(self) -> str | None:
+        """What was chosen and why, in words."""
+        if not self.is_open or self.backend.lanes == 1:
+            return None
+        by_lanes = {one.lanes: one for one in self._chosen_by}
+        one, several = by_lanes.get(1), by_lanes.get(self.backend.lanes)
+        if one is None or several is None:
+            return None
+        return (
+            f"of several images {several.lanes} run at a time: "
+            f"{one.seconds / several.seconds:.2f} times as many per second as one at a time, as "
+            f"measured at {several.height}x{several.width}"
+            f"{' beside other busy processes' if several.is_shared else ''}"
+        )
+
+
+def best_of(speeds: Sequence[Speed]) -> int:
+    """The number of lanes of the fastest; one unless more are worth it."""
+    one = next(speed for speed in speeds if speed.lanes == 1)
+    best = min(speeds, key=lambda speed: speed.seconds)
+    return best.lanes if one.seconds >= MIN_GAIN * best.seconds else 1
+
+
+def measured(
+    backend: Backend, size: tuple[int, int], numbers: Sequence[int], *, is_shared: bool
+) -> list[Speed]:
+    """Time per image with each number of lanes, in turn.
+
+    Args:
+        backend: whose lanes can be chosen; nobody else runs it. It keeps those it has.
+        size: of the images to come; of larger ones a part is measured.
+        numbers: of lanes.
+        is_shared: whether others use the processors.
+    """
+    before = backend.lanes
+    taken: dict[int, list[float]] = {number: [] for number in numbers}
+    try:
+        image = _image(backend, _part(size, SIDES[0]))
+        if _seconds(backend, image, 1) > SLOW_S:
+            image = _image(backend, _part(size, SIDES[1]))
+        began, turns = time.perf_counter(), 0
+        while turns < MIN_TURNS or time.perf_counter() - began < BUDGET_S:
+            # Over two turns a steady drift of the machine falls on all alike.
+            for number in reversed(numbers) if turns % 2 else numbers:
+                taken[number].append(_seconds(backend, image, number))
+            turns += 1
+    finally:
+        backend.use_lanes(before)
+    height, width = image.shape[1:3] if backend.io == "image" else image.shape[2:]
+    spinning = getattr(backend, "spinning", True)
+    return [
+        Speed(height, width, number, backend.max_lanes, is_shared, median(times), spinning)
+        for number, times in taken.items()
+    ]
+
+
+def _seconds(backend: Backend, image: NDArray[Any], lanes: int) -> float:
+    """Per image, of as many runs side by side."""
+    turn = Turn(is_alone=lanes == 1)
+    if backend.lanes != lanes:
+        backend.use_lanes(lanes)
+        # Opens a session and takes memory, perhaps.
+        backend.run_in_turn(image, turn)
+    with ThreadPoolExecutor(lanes) as pool:
+        began = time.perf_counter()
+        for run in [pool.submit(backend.run_in_turn, image, turn) for _ in range(lanes)]:
+            run.result()
+        return (time.perf_counter() - began) / lanes
+
+
+def _image(backend: Backend, sides: tuple[int, int]) -> NDArray[Any]:
+    random = np.random.default_rng(0)
+    if backend.io == "image":
+        return random.integers(0, 256, (1, *sides, 3), np.uint8)
+    return random.random((1, 3, *sides), np.float32)
+
+
+def _part(size: tuple[int, int], most: int) -> tuple[int, int]:
+    """Padded sides of an image, or of the part of it to measure."""
+    padding = Padding(*(min(side, most) for side in size))
+    return padding.padded_height, padding.padded_width
