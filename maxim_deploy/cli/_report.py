@@ -110,3 +110,10 @@ def show_plans(
             shell.emit(json.dumps(record) if as_json else f"{printable(str(source))} {how}")
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def show_status(counts: tuple[int, int], as_json: bool) -> None:
+    """How many files are finished, of how many."""
+    finished, files = counts
+    record = {"finished": finished, "files": files}
+    shell.emit(json.dumps(record) if as_json else f"{finished:,} of {files:,} files are finished")

@@ -117,6 +117,10 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
 )
 @click.option("--compare", is_flag=True, help="Write STEM.before-after beside each result.")
 @click.option("--resume", is_flag=True, help="Leave alone what an earlier run has finished.")
+@click.option(
+    "--shard", metavar="I/N", help="Restore one of N equal parts of the files, I from 0 to N-1."
+)
+@click.option("--status", is_flag=True, help="Say how many files are finished; restore none.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @shell.common_options
 def run(
@@ -134,6 +138,8 @@ def run(
     max_pixels: int | None,
     compare: bool,
     resume: bool,
+    shard: str | None,
+    status: bool,
     as_json: bool,
     **load_options: Any,
 ) -> None:
@@ -156,20 +162,41 @@ def run(
     later run with --resume leaves alone what is whole and was made from the same input by the
     same bundle and options; use it from the first run on.
 
+    With --shard several runs, on any number of machines, share the files: each takes those whose
+    path has its number as hash. Each keeps a record of its own, and --resume reads all of them.
+    --status, with the options of the runs, says how many files the records have.
+
     Prints the path of each result as soon as it is written. A file that fails does not stop the
     others; the exit code is then 1. Ctrl-C finishes the current image, or frame of a video; a
     second Ctrl-C stops at once. SIGTERM and SIGHUP do what Ctrl-C does.
     """
-    from maxim_deploy.cli._report import RunReport, show_plans
+    from maxim_deploy.cli._report import RunReport, show_plans, show_status
     from maxim_deploy.imaging.video import VideoEncoding
     from maxim_deploy.jobs.naming import and_skipped, plan_files
-    from maxim_deploy.jobs.restore import restore_files
+    from maxim_deploy.jobs.restore import count_finished, restore_files
+    from maxim_deploy.jobs.shards import Shard
 
     load_options = {name: value for name, value in load_options.items() if value is not None}
     encoding = VideoEncoding(codec, crf)
     if output is None and not only_plan:
         raise UsageError("name the file or folder to write with -o OUT")
-    plan = plan_files(inputs, output, recursive=recursive, compare=compare, strict=strict)
+    plan = plan_files(
+        inputs,
+        output,
+        recursive=recursive,
+        compare=compare,
+        strict=strict,
+        shard=None if shard is None else Shard.parse(shard),
+    )
+    what_results_need: dict[str, Any] = {
+        "rounding": rounding,
+        "self_ensemble": ensemble,
+        "encoding": encoding,
+        "drop": [kind.strip() for kind in drop.split(",") if kind.strip()],
+    }
+    if status:
+        show_status(count_finished(bundle, plan, **what_results_need, **load_options), as_json)
+        return
     if only_plan:
         show_plans(bundle, plan, load_options, ensemble, as_json, max_pixels)
         return
@@ -181,13 +208,10 @@ def run(
                 bundle,
                 plan,
                 resume=resume,
-                rounding=rounding,
-                self_ensemble=ensemble,
-                encoding=encoding,
                 max_pixels=max_pixels,
-                drop=[kind.strip() for kind in drop.split(",") if kind.strip()],
                 progress=report.follow,
                 cancel=cancel,
+                **what_results_need,
                 **load_options,
             )
             for _ in results:  # shown as they come, by `report`

@@ -20,6 +20,7 @@ from maxim_deploy.imaging.video.names import (
 from maxim_deploy.jobs.job import FileResult
 from maxim_deploy.jobs.record import EarlierResults
 from maxim_deploy.jobs.result_names import is_beside, result_name, why_too_long, written
+from maxim_deploy.jobs.shards import Shard
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class FilePlan:
         earlier: results of an earlier run into the same folder, which are no inputs.
         skipped_pictures: those of them that look like pictures, with what they are.
         strict: whether those are failures.
+        shard: the part of the files that `targets` and `failures` are of; None for all.
+        of_all: files in all parts together, failures included.
     """
 
     output: str | None = None
@@ -49,6 +52,8 @@ class FilePlan:
     earlier: int = 0
     skipped_pictures: dict[Path, str] = field(default_factory=dict)
     strict: bool = False
+    shard: Shard | None = None
+    of_all: int = 0
 
     def refuse(self, source: Path, why: Exception) -> None:
         """Note that `source` will not be restored."""
@@ -78,6 +83,24 @@ class FilePlan:
             else:
                 self.targets[source] = target
 
+    def keep(self, shard: Shard | None, inside: dict[Path, Path]) -> None:
+        """Leave out the files of other parts.
+
+        Args:
+            shard: the part; None for all.
+            inside: the path of each file below the folder that was named.
+        """
+        self.shard, self.of_all = shard, len(self.targets) + len(self.failures)
+        if shard is None:
+            return
+
+        def is_ours(source: Path) -> bool:
+            # What no folder lists, such as an input that is missing, each part says.
+            return source not in inside or shard.takes(inside[source])
+
+        self.targets = {one: target for one, target in self.targets.items() if is_ours(one)}
+        self.failures = [one for one in self.failures if is_ours(Path(one.input))]
+
 
 def plan_files(
     inputs: str | Path | Iterable[str | Path],
@@ -86,6 +109,7 @@ def plan_files(
     recursive: bool = False,
     compare: bool = False,
     strict: bool = False,
+    shard: Shard | None = None,
 ) -> FilePlan:
     """Give each input its target; refuse those that would overwrite each other or an input.
 
@@ -101,12 +125,14 @@ def plan_files(
         compare: each file also becomes a before/after, STEM.before-after, beside its target.
         strict: files of folders and patterns that look like pictures and are not read, such as
             HEIC, are failures. Otherwise the log names them.
+        shard: plan one part of the files only. Names are checked against those of all parts.
 
     Returns:
         The targets, and the inputs that cannot be restored with the reason.
 
     Raises:
-        UsageError: there is nothing to do, or `output` is a file of an unknown suffix.
+        UsageError: there is nothing to do in any part, `output` is a file of an unknown suffix, or
+            a part of a folder is to be restored into itself.
 
     Example:
         >>> import maxim_deploy
@@ -122,12 +148,19 @@ def plan_files(
     plan.into_folder = plan.output is not None and not _means_file(sources, plan.output)
     wishes: dict[tuple[Path, str], Path] = {}
     named: set[Path] = set()
-    earlier = EarlierResults()
+    earlier, inside = EarlierResults(), dict[Path, Path]()
     for given in dict.fromkeys(sources):
         for source, folder in _sources(given, plan, recursive):
             if source in named:
                 continue
             target = _target(source, folder, plan)
+            inside[source] = folder / source.name
+            if shard and plan.into_folder and is_beside(target, source):
+                # The other runs could not tell its results, which have no record yet, from inputs.
+                raise UsageError(
+                    f"output {quoted(target.parent)} | has the inputs in it, which several runs "
+                    "cannot share with their results | name another folder with -o"
+                )
             if plan.into_folder and is_beside(target, source) and source in earlier:
                 plan.earlier += 1
                 continue
@@ -141,6 +174,7 @@ def plan_files(
     if not plan.targets and not plan.failures:
         listed = ", ".join(map(quoted, sources))
         raise UsageError(f"inputs {listed} | no image or video files in there{and_skipped(plan)}")
+    plan.keep(shard, inside)
     return plan
 
 

@@ -8,6 +8,9 @@ Frames that are kept of a video that ended early have a line of their own. The f
 `resume`, which leaves finished results alone, and wherever results lie among the inputs, so that
 the next run does not take them for inputs.
 
+A run of one shard writes `.maxim-run.I-of-N.jsonl` instead: hosts that share a folder over NFS
+cannot append to one file safely. Every run reads the records of all, whatever their N.
+
 A line is appended in one write once its files are whole under their final names, so that several
 processes may share a folder, and a process that is killed leaves a line too few or a torn one,
 which is passed over: a file is then restored again, and never left out.
@@ -18,14 +21,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from maxim_deploy._files import sha256_of
 from maxim_deploy._records import append_lines, read_intact_lines
+from maxim_deploy.jobs.shards import Shard
 
 NAME = ".maxim-run.jsonl"
+_OF_SHARDS = ".maxim-run.*-of-*.jsonl"
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,13 @@ class ResumeRecord:
 
     Args:
         settings: everything that a result depends on besides its input, ready for JSON.
+        shard: that this run restores; None for all files.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], shard: Shard | None = None) -> None:
         self._all_settings, self._settings = settings, digest_of(settings)
-        self._folders: dict[Path, dict[str, dict[str, Any]]] = {}
+        self._name = f".maxim-run.{shard}.jsonl" if shard else NAME
+        self._folders: dict[Path, dict[str, list[dict[str, Any]]]] = {}
 
     def made_by(self, settings: dict[str, Any]) -> None:
         """Results that are noted from now on are made with these in place of the first ones."""
@@ -83,11 +91,26 @@ class ResumeRecord:
         Raises:
             OSError: the input or the record cannot be read.
         """
-        line = self._lines(outputs[0].parent).get(outputs[0].name)
-        if line is None or line["settings"] != self._settings:
-            return False
-        if set(line["outputs"]) != {path.name for path in outputs}:
-            return False
+        return any(self._fits(line, source, outputs) for line in self._lines_of(outputs))
+
+    def names(self, outputs: list[Path]) -> bool:
+        """Whether a record says that these settings made `outputs`, which are there.
+
+        For an overview: neither they nor the input are read, so either may have changed.
+
+        Raises:
+            OSError: the record cannot be read.
+        """
+        return bool(self._lines_of(outputs)) and all(path.exists() for path in outputs)
+
+    def _lines_of(self, outputs: list[Path]) -> list[dict[str, Any]]:
+        """The lines about these very files, made with these settings."""
+        names = {path.name for path in outputs}
+        lines = self._lines(outputs[0].parent).get(outputs[0].name, [])
+        return [x for x in lines if x["settings"] == self._settings and set(x["outputs"]) == names]
+
+    @staticmethod
+    def _fits(line: dict[str, Any], source: Path, outputs: list[Path]) -> bool:
         try:
             whole = all(sha256_of(path) == line["outputs"][path.name] for path in outputs)
         except FileNotFoundError:
@@ -105,13 +128,15 @@ class ResumeRecord:
             "input": asdict(fingerprint),
             "outputs": {path.name: sha256_of(path) for path in outputs},
         }
-        append_lines(outputs[0].parent / NAME, [line], follow=False)
+        append_lines(outputs[0].parent / self._name, [line], follow=False)
 
-    def _lines(self, folder: Path) -> dict[str, dict[str, Any]]:
-        """The lines of a folder's record, by the name of the result."""
+    def _lines(self, folder: Path) -> dict[str, list[dict[str, Any]]]:
+        """The lines of a folder's records, by the name of the result."""
         if folder not in self._folders:
-            lines = read_intact_lines(folder / NAME, _checked, follow=False)
-            self._folders[folder] = {next(iter(line["outputs"])): line for line in lines}
+            found: dict[str, list[dict[str, Any]]] = {}
+            for line in _lines_in(folder):
+                found.setdefault(next(iter(line["outputs"])), []).append(line)
+            self._folders[folder] = found
         return self._folders[folder]
 
 
@@ -134,10 +159,18 @@ class EarlierResults:
     def _digests(self, folder: Path) -> dict[str, str]:
         if folder not in self._folders:
             digests: dict[str, str] = {}
-            for line in read_intact_lines(folder / NAME, _checked, follow=False):
+            for line in _lines_in(folder):
                 digests |= line["outputs"]
             self._folders[folder] = digests
         return self._folders[folder]
+
+
+def _lines_in(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of all records of a folder, those of shards included."""
+    # The record of all files is read also where the folder's list says nothing of it: a link
+    # there is refused.
+    for path in (folder / NAME, *sorted(folder.glob(_OF_SHARDS))):
+        yield from read_intact_lines(path, _checked, follow=False)
 
 
 def _checked(line: Any) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from maxim_deploy.jobs.pipeline import run_jobs
 from maxim_deploy.jobs.progress import FileProgress, Tally
 from maxim_deploy.jobs.record import ResumeRecord
 from maxim_deploy.jobs.result_names import comparison_beside
+from maxim_deploy.jobs.shards import Shard
 from maxim_deploy.jobs.video import VideoJob
 from maxim_deploy.runtime.info import result_settings
 
@@ -119,6 +120,7 @@ def restore_files(
     recursive: bool = False,
     compare: bool = False,
     strict: bool = False,
+    shard: Shard | None = None,
     resume: bool = False,
     rounding: Rounding = "nearest",
     self_ensemble: bool = False,
@@ -148,11 +150,14 @@ def restore_files(
     Args:
         restorer: a restorer, or a bundle, which is loaded once there is something to restore.
         inputs: files, folders and patterns as `plan_files` takes them; or the plan that it
-            returned, and then `output`, `recursive`, `compare` and `strict` are those of the plan.
+            returned, and then `output`, `recursive`, `compare`, `strict` and `shard` are those of
+            the plan.
         output: the file or folder to write.
         recursive: as in `plan_files`.
         compare: as in `plan_files`.
         strict: as in `plan_files`.
+        shard: as in `plan_files`. What is finished is then recorded in `.maxim-run.I-of-N.jsonl`
+            beside the results, also without `resume`.
         resume: leave alone what an earlier run has finished and recorded, if it is whole and was
             made from the same input by the same bundle and options. A run with `resume` records
             what is finished in `.maxim-run.jsonl` beside the results, as `maxim-run --resume` does;
@@ -189,9 +194,13 @@ def restore_files(
     check_max_pixels(max_pixels)
     plan = inputs
     if not isinstance(plan, FilePlan):
-        plan = plan_files(plan, output, recursive=recursive, compare=compare, strict=strict)
-    elif output is not None or recursive or compare or strict:
-        raise UsageError("output, recursive, compare and strict are the plan's; give them to it")
+        plan = plan_files(
+            plan, output, recursive=recursive, compare=compare, strict=strict, shard=shard
+        )
+    elif output is not None or recursive or compare or strict or shard:
+        raise UsageError(
+            "output, recursive, compare, strict and shard are the plan's; give them to it"
+        )
     if plan.output is None:
         raise UsageError("name the file or folder to write as output")
     if isinstance(restorer, str | Path):
@@ -205,7 +214,8 @@ def restore_files(
     dropped = frozenset(drop)
     for kind in dropped:
         check_known("kind of streams to drop", kind, KINDS)
-    jobs = _jobs(plan, encoding or VideoEncoding(), max_pixels, dropped, settings, resume)
+    keeps = resume or plan.shard is not None
+    jobs = _jobs(plan, encoding or VideoEncoding(), max_pixels, dropped, settings, keeps)
     _make_writable(plan)
     stop = cancel or threading.Event()
 
@@ -250,6 +260,43 @@ def restore_files(
     return results()
 
 
+def count_finished(
+    bundle: str | Path,
+    plan: FilePlan,
+    *,
+    rounding: Rounding = "nearest",
+    self_ensemble: bool = False,
+    encoding: VideoEncoding | None = None,
+    drop: Collection[str] = (),
+    **load_options: Any,
+) -> tuple[int, int]:
+    """How far runs with `resume` or of shards have come, while they run or afterwards.
+
+    Their records count, and whether the results are there. What a file has inside is not read, so
+    this is quick; a run with `resume` looks closer.
+
+    Args:
+        bundle: as the runs have it.
+        plan: of the files, with their output; of one shard, or of all.
+        rounding: as in the runs, and so are the other options: with others nothing is finished.
+        self_ensemble: likewise.
+        encoding: likewise.
+        drop: likewise.
+        load_options: likewise.
+
+    Returns:
+        (finished files, files of the plan); inputs that cannot be restored count as not finished.
+
+    Raises:
+        OSError: a record cannot be read.
+    """
+    of_network = result_settings(Path(bundle), load_options)
+    settings = {**of_network, "rounding": rounding, "ensemble": self_ensemble}
+    jobs = _jobs(plan, encoding or VideoEncoding(), None, frozenset(drop), settings, True)
+    finished = sum(job.record is not None and job.record.names(job.outputs) for job in jobs)
+    return finished, len(jobs) + len(plan.failures)
+
+
 def read_size(path: str | Path, *, max_pixels: int | None = None) -> tuple[int, int]:
     """Height and width of an image, or of the frames of a video, upright; no pixels are decoded.
 
@@ -280,21 +327,21 @@ def _jobs(
     max_pixels: int | None,
     drop: frozenset[str],
     settings: dict[str, Any],
-    resume: bool,
+    keeps_records: bool,
 ) -> list[Job]:
     """A job for each file; `settings` are what results depend on."""
     # Images do not depend on the encoding: with another CRF only videos are restored again.
-    for_images = ResumeRecord(settings)
+    for_images = ResumeRecord(settings, plan.shard)
     # Absent if there is nothing to drop, as in records of older versions.
     dropped = {"drop": sorted(drop)} if drop else {}
-    for_videos = ResumeRecord({**settings, **asdict(encoding), **dropped})
+    for_videos = ResumeRecord({**settings, **asdict(encoding), **dropped}, plan.shard)
     inputs_from = {os.path.realpath(source.parent) for source in plan.targets}
     jobs: list[Job] = []
     for source, target in plan.targets.items():
         comparison = comparison_beside(target) if plan.compare else None
         # What lies among inputs would be an input of the next run.
         is_among = plan.into_folder and os.path.realpath(target.parent) in inputs_from
-        keeps = resume or is_among
+        keeps = keeps_records or is_among
         if is_video(source):
             record = for_videos if keeps else None
             job = VideoJob(source, target, comparison, record, encoding=encoding, drop=drop)
