@@ -13,6 +13,7 @@ from maxim_deploy.errors import MissingDependencyError
 
 EXTRAS = {
     "cpu": ("onnxruntime",),
+    "openvino": ("openvino", "platformdirs"),
     "bench": ("jinja2", "matplotlib", "onnx", "onnx_ir", "platformdirs", "psutil", "pynvml"),
     "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "platformdirs"),
     "video": ("av",),

@@ -6,7 +6,7 @@ import functools
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from maxim_deploy import runtime
 from maxim_deploy._files import make_folder, remove_abandoned
+from maxim_deploy._optional import installed_version
 from maxim_deploy.errors import CancelledError, ImageError, UsageError, check_known, quoted
 from maxim_deploy.imaging import Rounding, check_rounding
 from maxim_deploy.imaging.files import check_output_suffix, read_image_size
@@ -25,6 +26,7 @@ from maxim_deploy.imaging.video import (
     check_video_output,
     is_video,
 )
+from maxim_deploy.jobs.expected import expected_work
 from maxim_deploy.jobs.job import FileResult, ImageJob, Job
 from maxim_deploy.jobs.naming import FilePlan, plan_files
 from maxim_deploy.jobs.pipeline import run_jobs
@@ -217,7 +219,8 @@ def restore_files(
                 loaded = restorer
                 if isinstance(loaded, str | Path):  # a caller's restorer stays open
                     bundle = Path(loaded)
-                    loaded = stack.enter_context(runtime.load(bundle, **load_options))
+                    options = {**_expected(plan, load_options), **load_options}
+                    loaded = stack.enter_context(runtime.load(bundle, **options))
                     if result_settings(bundle, load_options) != of_network:
                         # The bundle was replaced after the jobs were made.
                         _made_by(loaded, left)
@@ -287,6 +290,16 @@ def _jobs(
             record = for_images if keeps else None
             jobs.append(ImageJob(source, target, comparison, record, max_pixels=max_pixels))
     return jobs
+
+
+def _expected(plan: FilePlan, load_options: Mapping[str, Any]) -> dict[str, Any]:
+    """What "auto" is told of the work, where there is something to choose.
+
+    Of the whole plan rather than of what is left, so that a job that is resumed runs as it began.
+    """
+    if load_options.get("backend", "auto") != "auto" or installed_version("openvino") is None:
+        return {}
+    return {"expected": expected_work([*plan.targets])}
 
 
 def _made_by(restorer: runtime.Restorer, jobs: list[Job]) -> None:
