@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from types import ModuleType
 
@@ -32,10 +34,19 @@ maker. It decides on import: `disable_telemetry_events()` afterwards is too late
 """
 
 
+COMPANIONS = {"openvino": "openvino_telemetry"}
+"""A package that a module imports, that reports to their maker, and that it can do without.
+
+`import openvino` (2026.4) stores an identifier in the home folder and sends an event to its maker,
+unless its companion is missing.
+"""
+
+
 def require(module: str, extra: str) -> ModuleType:
     """The imported `module`. Its variable of `ENVIRONMENT` is set first, unless it is set.
 
-    Nothing is set for a module that an application has imported already.
+    Its companion of `COMPANIONS` is missing while it is imported. Neither has an effect on a module
+    that an application has imported already.
 
     Raises:
         MissingDependencyError: it is not installed, or cannot be imported; the message is the pip
@@ -45,7 +56,8 @@ def require(module: str, extra: str) -> ModuleType:
     if library in ENVIRONMENT and library not in sys.modules:
         os.environ.setdefault(*ENVIRONMENT[library])
     try:
-        return importlib.import_module(module)
+        with _without(COMPANIONS.get(library)):
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         # A module that is there but misses one of its own is a broken install, not a missing extra.
         if error.name is None or error.name.split(".")[0] != library:
@@ -57,6 +69,19 @@ def require(module: str, extra: str) -> ModuleType:
             f"{module} is installed, and importing it fails ({type(error).__name__}: {error}); "
             f"run: pip install --force-reinstall 'maxim-deploy[{extra}]'"
         ) from error
+
+
+@contextmanager
+def _without(companion: str | None) -> Iterator[None]:
+    """Let a package be missing for the block, unless it is imported already."""
+    if companion is None or companion in sys.modules:
+        yield
+        return
+    sys.modules[companion] = None  # type: ignore[assignment]  # what Python takes for missing
+    try:
+        yield
+    finally:
+        del sys.modules[companion]
 
 
 def require_extra(extra: str) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from maxim_deploy import runtime
 from maxim_deploy._files import make_folder, remove_abandoned
-from maxim_deploy._optional import installed_version
 from maxim_deploy.errors import CancelledError, ImageError, UsageError, check_known, quoted
 from maxim_deploy.imaging import Rounding, check_rounding
 from maxim_deploy.imaging.files import check_output_suffix, read_image_size
@@ -35,6 +34,7 @@ from maxim_deploy.jobs.record import ResumeRecord
 from maxim_deploy.jobs.result_names import comparison_beside
 from maxim_deploy.jobs.video import VideoJob
 from maxim_deploy.runtime.info import result_settings
+from maxim_deploy.runtime.registry import chooses_by_work
 
 
 def restore_file(
@@ -297,7 +297,7 @@ def _expected(plan: FilePlan, load_options: Mapping[str, Any]) -> dict[str, Any]
 
     Of the whole plan rather than of what is left, so that a job that is resumed runs as it began.
     """
-    if load_options.get("backend", "auto") != "auto" or installed_version("openvino") is None:
+    if load_options.get("backend", "auto") != "auto" or not chooses_by_work():
         return {}
     return {"expected": expected_work([*plan.targets])}
 

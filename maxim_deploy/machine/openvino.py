@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from maxim_deploy._optional import require
+from maxim_deploy._optional import COMPANIONS, require
 from maxim_deploy.errors import BackendError, OutOfMemoryError
 from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.spec.precision import PRECISIONS
@@ -22,6 +23,17 @@ _NO_MEMORY = ("bad_alloc", "bad alloc", "Cannot allocate memory", "Failed to all
 def openvino() -> ModuleType:
     """The module. Raises MissingDependencyError; the message is the pip line."""
     return require("openvino", "openvino")
+
+
+def telemetry() -> str:
+    """What OpenVINO tells its maker about this process, in words; empty for nothing."""
+    if COMPANIONS["openvino"] not in sys.modules:
+        return ""
+    return (
+        "OpenVINO stores an identifier in the home folder and sends events to its maker: it was "
+        "imported before maxim-deploy; load the bundle before the first import of openvino, or "
+        "run: opt_in_out --opt_out"
+    )
 
 
 def version_of(ov: ModuleType) -> str:

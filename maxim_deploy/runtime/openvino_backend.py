@@ -118,10 +118,10 @@ class OpenVinoCpu(Backend):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `Backend.notes`: the precision as OpenVINO says it, and the comparison."""
+        """As `Backend.notes`: the precision as OpenVINO says it, the comparison, telemetry."""
         hint = self._settings["INFERENCE_PRECISION_HINT"]
         said = f"OpenVINO says that it computes in {hint}; {self._comparison}"
-        return tuple(filter(None, [said, self._why]))
+        return tuple(filter(None, [said, self._why, library.telemetry()]))
 
     def held_bytes(self) -> int:
         """Memory of the compiled forms and of the last run."""

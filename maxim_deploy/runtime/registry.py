@@ -233,6 +233,11 @@ def compared_backends() -> tuple[BackendSpec, ...]:
     )
 
 
+def chooses_by_work() -> bool:
+    """Whether it matters to "auto" here how many pictures of which size there will be."""
+    return any(spec.compiles_sizes for spec in compared_backends())
+
+
 def graph_backend(*, on_gpu: bool) -> BackendSpec:
     """The backend that runs graphs which are in no bundle, on a GPU or on the CPU."""
     return next(s for s in BACKENDS if s.graph_opener and s.is_on_gpu == on_gpu)
