@@ -95,6 +95,11 @@ def require_extra(extra: str) -> None:
             raise not_installed(module, extra)
 
 
+def has_extra(extra: str) -> bool:
+    """Whether every module of an extra is installed; nothing is imported."""
+    return all(importlib.util.find_spec(module) for module in EXTRAS[extra])
+
+
 def missing_dependency(error: ModuleNotFoundError) -> MissingDependencyError | None:
     """The pip line for a failed import, or None if no extra brings the module that is missing."""
     module = (error.name or "").partition(".")[0]

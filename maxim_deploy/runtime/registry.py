@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from maxim_deploy._optional import installed_version, not_installed
+from maxim_deploy._optional import has_extra, not_installed
 from maxim_deploy.errors import (
     BackendError,
     MaximDeployError,
@@ -229,7 +229,7 @@ def compared_backends() -> tuple[BackendSpec, ...]:
     return tuple(
         spec
         for spec in automatic_backends()
-        if not spec.compiles_sizes or (spec.package and installed_version(spec.package))
+        if not spec.compiles_sizes or (spec.extra and has_extra(spec.extra))
     )
 
 
