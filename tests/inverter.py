@@ -17,6 +17,7 @@ class Inverter:
 
     def __init__(self) -> None:
         self.loaded: list[tuple[object, dict[str, object]]] = []
+        self.expected: list[object] = []
         self.calls: list[str] = []
         self.room = 10**9
         self.on_call: Callable[[int], object] = lambda _: None
@@ -24,6 +25,8 @@ class Inverter:
         self.info = SimpleNamespace(settings={"bundle": "inverting"})
 
     def load(self, bundle: object, **options: object) -> Inverter:
+        # Apart from the others: `maxim-run` adds it where "auto" has something to choose.
+        self.expected.append(options.pop("expected", None))
         self.loaded.append((bundle, options))
         return self
 

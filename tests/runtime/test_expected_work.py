@@ -87,4 +87,4 @@ def test_a_job_tells_auto_of_all_its_files(network, folder: Path) -> None:
         Image.fromarray(np.zeros((50, 70, 3), np.uint8)).save(folder / "in" / f"{k}.png")
     [*maxim_deploy.restore_files("bundle", "in", "out")]
     [*maxim_deploy.restore_files("bundle", "in", "out", backend="onnxruntime")]
-    assert [options.get("expected") for _, options in network.loaded] == [{(50, 70): 3}, None]
+    assert network.expected == [{(50, 70): 3}, None]
