@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from types import ModuleType
 
@@ -13,6 +15,7 @@ from maxim_deploy.errors import MissingDependencyError
 
 EXTRAS = {
     "cpu": ("onnxruntime", "platformdirs"),
+    "openvino": ("openvino", "platformdirs"),
     "bench": ("jinja2", "matplotlib", "onnx", "onnx_ir", "platformdirs", "psutil", "pynvml"),
     "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "platformdirs"),
     "video": ("av",),
@@ -31,10 +34,19 @@ maker. It decides on import: `disable_telemetry_events()` afterwards is too late
 """
 
 
+COMPANIONS = {"openvino": "openvino_telemetry"}
+"""A package that a module imports, that reports to their maker, and that it can do without.
+
+`import openvino` (2026.4) stores an identifier in the home folder and sends an event to its maker,
+unless its companion is missing.
+"""
+
+
 def require(module: str, extra: str) -> ModuleType:
     """The imported `module`. Its variable of `ENVIRONMENT` is set first, unless it is set.
 
-    Nothing is set for a module that an application has imported already.
+    Its companion of `COMPANIONS` is missing while it is imported. Neither has an effect on a module
+    that an application has imported already.
 
     Raises:
         MissingDependencyError: it is not installed, or cannot be imported; the message is the pip
@@ -44,7 +56,8 @@ def require(module: str, extra: str) -> ModuleType:
     if library in ENVIRONMENT and library not in sys.modules:
         os.environ.setdefault(*ENVIRONMENT[library])
     try:
-        return importlib.import_module(module)
+        with _without(COMPANIONS.get(library)):
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         # A module that is there but misses one of its own is a broken install, not a missing extra.
         if error.name is None or error.name.split(".")[0] != library:
@@ -58,6 +71,19 @@ def require(module: str, extra: str) -> ModuleType:
         ) from error
 
 
+@contextmanager
+def _without(companion: str | None) -> Iterator[None]:
+    """Let a package be missing for the block, unless it is imported already."""
+    if companion is None or companion in sys.modules:
+        yield
+        return
+    sys.modules[companion] = None  # type: ignore[assignment]  # what Python takes for missing
+    try:
+        yield
+    finally:
+        del sys.modules[companion]
+
+
 def require_extra(extra: str) -> None:
     """Refuse to go on unless every module of an extra is installed; nothing is imported.
 
@@ -67,6 +93,11 @@ def require_extra(extra: str) -> None:
     for module in EXTRAS[extra]:
         if importlib.util.find_spec(module) is None:
             raise not_installed(module, extra)
+
+
+def has_extra(extra: str) -> bool:
+    """Whether every module of an extra is installed; nothing is imported."""
+    return all(importlib.util.find_spec(module) for module in EXTRAS[extra])
 
 
 def missing_dependency(error: ModuleNotFoundError) -> MissingDependencyError | None:

@@ -17,6 +17,7 @@ class Inverter:
 
     def __init__(self) -> None:
         self.loaded: list[tuple[object, dict[str, object]]] = []
+        self.expected: list[object] = []
         self.calls: list[str] = []
         self.room, self.runs_room = 10**9, 10**9
         self.on_call: Callable[[int], object] = lambda _: None
@@ -25,6 +26,8 @@ class Inverter:
         self.chosen_for: list[tuple[int, int]] = []
 
     def load(self, bundle: object, **options: object) -> Inverter:
+        # Apart from the others: `maxim-run` adds it where "auto" has something to choose.
+        self.expected.append(options.pop("expected", None))
         self.loaded.append((bundle, options))
         return self
 

@@ -22,7 +22,7 @@ from maxim_deploy.benchmarks.workload import input_shape
 from maxim_deploy.errors import BackendError, EngineError, MaximDeployError, UsageError
 from maxim_deploy.machine.facts import machine_of
 from maxim_deploy.machine.gpu import find_gpu, no_gpu
-from maxim_deploy.runtime.registry import automatic_backends, backend_named
+from maxim_deploy.runtime.registry import backend_named, compared_backends
 from maxim_deploy.runtime.request import FORMS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
 from maxim_deploy.spec.engine_settings import engine_settings_from
@@ -243,7 +243,7 @@ def backends_here(bundles: Sequence[Bundle]) -> tuple[str, ...]:
     libraries = {engine.library for bundle in bundles for engine in bundle.manifest.engines}
     return tuple(
         spec.name
-        for spec in automatic_backends()
+        for spec in compared_backends()
         if spec.is_on_gpu == on_gpu and (spec.runs != "engines" or spec.name in libraries)
     )
 

@@ -37,7 +37,7 @@ class LibraryFile:
         path: the file; it need not exist.
         what: it is, such as "timing cache".
         library: the library and its version.
-        gpu: name of the GPU.
+        gpu: name of the GPU, or of another processor that the bytes are for.
         progress: told when a file is set aside.
         key: secret of the only user whose files are read; None for files of anybody.
     """
@@ -55,14 +55,16 @@ class LibraryFile:
         self._format = f"maxim-deploy {what} 1"
         self._made_for = {"library": library, "gpu": gpu}
 
-    def write(self, payload: bytes) -> None:
+    def write(self, payload: bytes | memoryview) -> None:
         """Replace the file; raises OSError."""
         digest = hashlib.sha256(payload).hexdigest()
         record = {"sha256": digest, "bytes": len(payload)}
         header = {"format": self._format, **self._made_for, **record, **self._mac(payload)}
         # A link in a bundle may lead anywhere; one that a user names is meant.
         with atomic_file(self.path, follow=self._key is None) as file:
-            file.write(json.dumps(header).encode() + b"\n" + payload)
+            # Not joined: a network of 60 MB would be copied.
+            file.write(json.dumps(header).encode() + b"\n")
+            file.write(payload)
 
     def read(self) -> bytes:
         """The library's bytes, or nothing if the file is not there or was set aside.
@@ -104,9 +106,10 @@ class LibraryFile:
             return "is not one of ours"
         return ""
 
-    def _mac(self, payload: bytes) -> dict[str, str]:
+    def _mac(self, payload: bytes | memoryview) -> dict[str, str]:
         """What the header says beyond the hash; nothing without a key."""
         if self._key is None:
             return {}
-        facts = json.dumps([self._format, self._made_for]).encode()
-        return {"mac": hmac.new(self._key, facts + payload, hashlib.sha256).hexdigest()}
+        mac = hmac.new(self._key, json.dumps([self._format, self._made_for]).encode(), "sha256")
+        mac.update(payload)
+        return {"mac": mac.hexdigest()}

@@ -14,7 +14,7 @@ from maxim_deploy.checkpoints import Checkpoint
 from maxim_deploy.export.deployment import FORMS, DeploymentMaxim
 from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE, onnx_from_module
-from maxim_deploy.export.verify import verify_image_form, verify_tensor_form
+from maxim_deploy.export.verify import known_result, verify_image_form, verify_tensor_form
 from maxim_deploy.graph.checks import check_graph, check_no_example_sizes, operator_counts
 from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.image_form import image_form
@@ -99,6 +99,7 @@ class GraphWriter:
         elif self.settings.verify:
             self.progress("comparing ONNX Runtime with PyTorch")
             measured = GraphRecord(verify_tensor_form(against, tensor))
+            measured = measured.with_result(known_result(tensor))
         if self.settings.verify and precision in CPU_PRECISIONS:
             self.progress(f"measuring the memory of {precision}")
             measured = measured.with_run_memory(measured_run_memory(tensor))

@@ -14,6 +14,7 @@ from torch import nn
 from maxim_deploy._optional import require
 from maxim_deploy.errors import ExportError
 from maxim_deploy.imaging import Padding, from_unit, to_unit
+from maxim_deploy.imaging.known_picture import known_picture
 from maxim_deploy.imaging.pixels import to_batch
 from maxim_deploy.machine.processors import threads_to_ask_for
 
@@ -62,6 +63,16 @@ def verify_tensor_form(module: nn.Module, graph: Path) -> list[dict[str, Any]]:
         found = session.run(None, {"image": image})[0]
         records.append(_difference(found, expected, rounding, graph.name))
     return records
+
+
+def known_result(graph: Path) -> bytes:
+    """What ONNX Runtime (CPU) makes of the known picture, for other libraries to be held against.
+
+    Returns:
+        Float32 `[1, 3, 64, 64]`, little-endian.
+    """
+    restored = _session(graph).run(None, {"image": known_picture()})[0]
+    return bytes(restored.astype("<f4").tobytes())
 
 
 def verify_image_form(tensor: Path, image: Path) -> list[dict[str, Any]]:

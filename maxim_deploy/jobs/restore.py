@@ -6,7 +6,7 @@ import functools
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +25,7 @@ from maxim_deploy.imaging.video import (
     check_video_output,
     is_video,
 )
+from maxim_deploy.jobs.expected import expected_work
 from maxim_deploy.jobs.job import FileResult, ImageJob, Job
 from maxim_deploy.jobs.naming import FilePlan, plan_files
 from maxim_deploy.jobs.pipeline import run_jobs
@@ -34,6 +35,7 @@ from maxim_deploy.jobs.result_names import comparison_beside
 from maxim_deploy.jobs.shards import Shard
 from maxim_deploy.jobs.video import VideoJob
 from maxim_deploy.runtime.info import result_settings
+from maxim_deploy.runtime.registry import chooses_by_work
 
 MANY = 8
 """Images from which on it pays to measure first how many should be in the network at a time."""
@@ -234,7 +236,8 @@ def restore_files(
                 loaded = restorer
                 if isinstance(loaded, str | Path):  # a caller's restorer stays open
                     bundle = Path(loaded)
-                    loaded = stack.enter_context(runtime.load(bundle, **load_options))
+                    options = {**_expected(plan, load_options), **load_options}
+                    loaded = stack.enter_context(runtime.load(bundle, **options))
                     if result_settings(bundle, load_options) != of_network:
                         # The bundle was replaced after the jobs were made.
                         _made_by(loaded, left)
@@ -350,6 +353,16 @@ def _jobs(
             record = for_images if keeps else None
             jobs.append(ImageJob(source, target, comparison, record, max_pixels=max_pixels))
     return jobs
+
+
+def _expected(plan: FilePlan, load_options: Mapping[str, Any]) -> dict[str, Any]:
+    """What "auto" is told of the work, where there is something to choose.
+
+    Of the whole plan rather than of what is left, so that a job that is resumed runs as it began.
+    """
+    if load_options.get("backend", "auto") != "auto" or not chooses_by_work():
+        return {}
+    return {"expected": expected_work([*plan.targets])}
 
 
 def _made_by(restorer: runtime.Restorer, jobs: list[Job]) -> None:

@@ -25,6 +25,7 @@ LIBRARIES = (
     "torch",
     "onnx",
     "onnxruntime",
+    "openvino",
     "onnxruntime-gpu",
     "tensorrt",
     "tensorrt-rtx",

@@ -26,7 +26,7 @@ from maxim_deploy.parity.stages import (
 )
 from maxim_deploy.parity.stored import Folder
 from maxim_deploy.parity.thresholds import Threshold, threshold_for
-from maxim_deploy.runtime.registry import automatic_backends
+from maxim_deploy.runtime.registry import compared_backends
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, LOW
 
@@ -118,8 +118,8 @@ def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]
     steps = [("deployment", "literal"), (FULL, "deployment")]
     if bundle.manifest.settings.get("literal"):
         steps = [(FULL, "literal")]
-    on_cpu = [spec.name for spec in automatic_backends() if not spec.is_on_gpu]
-    on_gpu = [spec.name for spec in automatic_backends() if spec.is_on_gpu]
+    on_cpu = [spec.name for spec in compared_backends() if not spec.is_on_gpu]
+    on_gpu = [spec.name for spec in compared_backends() if spec.is_on_gpu]
     steps += [(f"{FULL}.image", FULL), *((f"{backend}.{FULL}", FULL) for backend in on_cpu)]
     for low in (name for name in LOW if name in precisions):
         steps += [(f"{low}.simulated", FULL)]
@@ -158,7 +158,7 @@ def _backends(bundle: Bundle) -> set[str]:
     has_gpu = find_gpu(0) is not None
     return {
         f"{spec.name}.{precision}"
-        for spec in automatic_backends()
+        for spec in compared_backends()
         for precision in spec.precisions
         if (has_gpu or not spec.is_on_gpu)
         and ((spec.name, precision) in engines if spec.runs == "engines" else precision in graphs)

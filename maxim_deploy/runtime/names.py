@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 BackendName = Literal[
-    "auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime", "torch"
+    "auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime", "torch"
 ]
 
 PrecisionName = Literal["auto", "fp32", "fp16", "bf16"]

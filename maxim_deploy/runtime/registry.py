@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from maxim_deploy._optional import not_installed
+from maxim_deploy._optional import has_extra, not_installed
 from maxim_deploy.errors import (
     BackendError,
     MaximDeployError,
@@ -52,6 +52,8 @@ class BackendSpec:
         device: "gpu" for an NVIDIA GPU by CUDA. Anything else is fed from host memory.
         runs: which part of a bundle.
         is_automatic: whether "auto" may take it; of our own rows, those before it are better.
+        compiles_sizes: whether it compiles the network for each size, so that "auto" takes it only
+            for work that repeats sizes.
         extra: of this package, that installs what it needs.
         package: that has its library, as pip knows it.
         probe: for `maxim-doctor`: runs `maxim_deploy.machine.tiny_graph.TINY_GRAPH` on float32
@@ -71,6 +73,7 @@ class BackendSpec:
     device: str = "cpu"
     runs: Literal["graphs", "engines", "weights"] = "graphs"
     is_automatic: bool = False
+    compiles_sizes: bool = False
     extra: str | None = None
     package: str | None = None
     probe: Probe | str | None = None
@@ -150,6 +153,12 @@ BACKENDS: tuple[BackendSpec, ...] = (
         no_profiler="its node times are those of the CPU that launches the kernels",
     ),
     BackendSpec(
+        "openvino", "maxim_deploy.runtime.openvino_backend:open_backend", "OpenVINO, CPU",
+        is_automatic=True, compiles_sizes=True, extra="openvino", package="openvino",
+        probe="maxim_deploy.runtime.openvino_backend:run_tiny_graph",
+        no_profiler="it runs several nodes as one",
+    ),
+    BackendSpec(
         "onnxruntime", "maxim_deploy.runtime.onnxruntime_backend:open_backend",
         "ONNX Runtime, CPU", is_automatic=True, extra="cpu", package="onnxruntime",
         probe="maxim_deploy.runtime.onnxruntime_backend:run_tiny_graph",
@@ -210,6 +219,23 @@ def offered_names() -> tuple[str, ...]:
 def automatic_backends() -> tuple[BackendSpec, ...]:
     """Those that "auto" may take, the best first. Others' backends are taken by name only."""
     return tuple(spec for spec in BACKENDS if spec.is_automatic)
+
+
+def compared_backends() -> tuple[BackendSpec, ...]:
+    """Those of `automatic_backends` that comparisons take unless told.
+
+    What "auto" takes for some work only is there if it is installed: not having it is no fault.
+    """
+    return tuple(
+        spec
+        for spec in automatic_backends()
+        if not spec.compiles_sizes or (spec.extra and has_extra(spec.extra))
+    )
+
+
+def chooses_by_work() -> bool:
+    """Whether it matters to "auto" here how many pictures of which size there will be."""
+    return any(spec.compiles_sizes for spec in compared_backends())
 
 
 def graph_backend(*, on_gpu: bool) -> BackendSpec:

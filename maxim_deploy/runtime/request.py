@@ -34,6 +34,8 @@ class Request:
         allow_host_code: whether code for the CPU that an engine brings may run.
         spinning: whether threads of the CPU wait in a loop; None to choose.
         runtime: what the runtime of an engine is to choose instead of the engine's own `runtime`.
+        max_memory: bytes: of the whole process on a CPU, of a run on a GPU; None for what is free.
+        expected: how many pictures of which (height, width) will be restored, as far as is known.
     """
 
     bundle: Bundle
@@ -46,6 +48,8 @@ class Request:
     allow_host_code: bool = False
     spinning: bool | None = None
     runtime: Mapping[str, Any] = field(default_factory=dict)
+    max_memory: int | None = None
+    expected: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     def best_graph(self, best_first: tuple[str, ...]) -> tuple[GraphEntry, Path]:
         """The graph to run and its file, whose hash and that of its weights were checked.

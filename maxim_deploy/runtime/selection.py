@@ -9,6 +9,7 @@ from maxim_deploy.errors import (
     MissingDependencyError,
 )
 from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.runtime.expected_work import compiling_pays, in_words
 from maxim_deploy.runtime.registry import automatic_backends, backend_named
 from maxim_deploy.runtime.request import Request
 
@@ -32,6 +33,13 @@ def open_backend(request: Request, name: str) -> tuple[Backend, dict[str, str]]:
     not_taken: dict[str, str] = {}
     *better, last = automatic_backends()
     for candidate in better:
+        if candidate.compiles_sizes and not compiling_pays(request.expected):
+            not_taken[candidate.name] = (
+                "it compiles the network for each size, which pays where many pictures have one; "
+                f"expected here: {in_words(request.expected)} | take it by name, or say what to "
+                "expect"
+            )
+            continue
         try:
             return candidate.open(request), not_taken
         except (BackendError, BundleError, MissingDependencyError) as error:

@@ -22,6 +22,7 @@ checked: whether a number is what was measured.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
@@ -51,6 +52,8 @@ MOST_BYTES = 16 * 1024**2
 _MOST_MEMORY = 2**50
 """No run takes a petabyte."""
 
+_RESULT_BYTES = 3 * 64 * 64 * 4
+
 _PARITY_NUMBERS = ("psnr", "max_levels", "max_error")
 
 
@@ -66,6 +69,8 @@ class GraphRecord:
         run_bytes_per_pixel: bytes for each pixel beyond the last of them; None likewise.
         magnitudes: largest magnitude that each node of the precision table reads or writes on
             pictures, by node; None where it was not measured.
+        result: what ONNX Runtime on a CPU made of `maxim_deploy.imaging.known_picture`: float32
+            `[1, 3, 64, 64]`, little-endian, in base64; None where it was not computed.
         unknown: what only newer versions say of it, kept on rewriting.
     """
 
@@ -73,6 +78,7 @@ class GraphRecord:
     run_bytes: list[list[int]] | None = None
     run_bytes_per_pixel: float | None = None
     magnitudes: dict[str, float | None] = field(default_factory=dict)
+    result: str | None = None
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,6 +86,19 @@ class GraphRecord:
         if self.run_bytes is not None:
             _check_runs(self.run_bytes)
         _check_range("run_bytes_per_pixel", self.run_bytes_per_pixel or 0, 0, _MOST_MEMORY)
+        if self.result is not None and len(self.known_result or b"") != _RESULT_BYTES:
+            raise ValueError(f"result must be {_RESULT_BYTES} bytes, not {len(self.result)}")
+
+    @property
+    def known_result(self) -> bytes | None:
+        """The bytes of `result`; raises ValueError if they are no base64."""
+        return None if self.result is None else base64.b64decode(self.result, validate=True)
+
+    def with_result(self, result: bytes | None) -> GraphRecord:
+        """This record with what was made of the known picture, if that was computed."""
+        if result is None:
+            return self
+        return replace(self, result=base64.b64encode(result).decode("ascii"))
 
     @property
     def run_memory(self) -> RunMemory | None:

@@ -45,17 +45,17 @@ def weights_files(graph: Path) -> set[str]:
 
 
 def _locations(content: mmap.mmap, start: int, end: int, message: str) -> Iterator[str]:
-    for number, begin, stop in _fields(content, start, end):
+    for number, begin, stop in fields(content, start, end):
         inside = _INSIDE[message].get(number)
         if inside == "entry":
-            entry = {key: content[a:b] for key, a, b in _fields(content, begin, stop)}
+            entry = {key: content[a:b] for key, a, b in fields(content, begin, stop)}
             if entry.get(1) == b"location":
                 yield entry.get(2, b"").decode("utf-8")
         elif inside:
             yield from _locations(content, begin, stop, inside)
 
 
-def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(number, begin, end) of the fields with a length; numbers are passed over."""
     at = start
     while at < end:

@@ -195,10 +195,10 @@ def test_a_failure_stops_nothing(bundle, results) -> None:
     records: list[Record] = []
     record = recorded([Model("tiny", lambda: bundle)], tell=records.append)
     told = [one.outcomes[-1] for one in records]
-    assert record.counts()[FAILED] == 2  # ONNX Runtime on the CPU, and PyTorch
+    assert record.counts()[FAILED] == 3  # OpenVINO and ONNX Runtime on the CPU, and PyTorch
     assert record.outcomes == told and told[0].step == EXPORT and records[-1] == record
     assert results["calls"][-1] == ("torch", "kill_and_start_again")
-    (failed, _) = [one for one in told if one.outcome == FAILED]
+    (failed, *_) = [one for one in told if one.outcome == FAILED]
     assert (failed.reason, failed.numbers) == ("no", {"load_s": 1.0})
     assert "host" not in record.environment and record.gpus == 0
 
@@ -227,7 +227,7 @@ def test_steps_that_were_asked_for(bundle, results) -> None:
     recorded([Model("tiny", lambda: bundle)], only=["close", "load"])
     assert results["calls"] == [
         (backend, name)
-        for backend in ("onnxruntime", "torch")
+        for backend in ("openvino", "onnxruntime", "torch")
         for name in ("load_and_run", "close_at_once")
     ]
 

@@ -36,6 +36,7 @@ MEASURE = ("bench", "B", *SMALL, "--precision", "fp32", "--rounds", "1")
 NEEDS: dict[tuple[str, ...], set[str]] = {
     ("run", "B", "set/input", "-o", "OUT/run"): RUNTIME,
     ("run", "B", "set/input", "-o", "OUT/torch", "--backend", "torch"): TORCH,
+    ("run", "B", "set/input", "-o", "OUT/openvino", "--backend", "openvino"): {"openvino"},
     ("export", "--inspect", "B"): set(),
     ("export", "demo-denoise", "-o", "OUT/bundle"): TORCH | GRAPHS | RUNTIME | {"onnxscript"},
     ("demo", "-o", "OUT/demo"): TORCH | GRAPHS | RUNTIME | {"onnxscript"},
@@ -98,7 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "extras",
     [
-        "", "cpu", "gpu", "bench", "rtx", "tensorrt", "pycuda", "cpu+video", "cpu+hdr",
+        "", "cpu", "openvino", "gpu", "bench", "rtx", "tensorrt", "pycuda", "cpu+video", "cpu+hdr",
         *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
     ],
 )  # fmt: skip
@@ -122,7 +123,7 @@ def test_every_command_works_or_says_the_pip_line(
         advice = set(re.findall(r"([\w.]+) is not installed; run: pip install '", ended.err))
         command = tuple(ended.args)
         if command == ("doctor",):
-            assert ended.code == (1 if "onnxruntime" in blocked else 0), shown
+            assert ended.code == (1 if {"onnxruntime", "openvino"} <= blocked else 0), shown
         elif command in files:
             assert advice == files[command] and (ended.code == 1 or not advice), shown
         elif not needs[command]:

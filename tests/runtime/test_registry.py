@@ -30,6 +30,8 @@ NO_BACKENDS = {
     "graph/tensorrt_parse.py": "the engine library that parses",
     "machine/facts.py": "pip packages whose versions a record has",
     "machine/onnxruntime.py": "the Python module whose environment matters",
+    "machine/openvino.py": "the Python module, and the package that reports to its maker",
+    "runtime/openvino_cache.py": "a folder of the cache",
     "runtime/doctor.py": "pip packages that must not stand side by side",
     "cli/export.py": "Python modules that an export needs",
     "benchmarks/ceilings.py": "pip packages, in the name of the library that was measured",

@@ -55,7 +55,7 @@ def test_auto_on_a_machine_without_a_gpu(no_gpu, bundle: Path) -> None:
     assert (info.backend, info.precision, info.device, info.sizes) == (
         "onnxruntime", "fp32", "cpu", "any",
     )  # fmt: skip
-    assert list(info.not_taken) == ["tensorrt", RTX, "onnxruntime-cuda"]
+    assert list(info.not_taken) == ["tensorrt", RTX, "onnxruntime-cuda", "openvino"]
     assert (
         "has no engine of tensorrt (it has: none); build one: maxim-export -o"
         in (info.not_taken["tensorrt"])

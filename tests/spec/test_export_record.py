@@ -78,6 +78,8 @@ def test_a_record_of_another_bundle_says_nothing(bundle: Bundle, tmp_path: Path)
         ({"graphs": {"g.onnx": {"run_bytes": [[1, -2]]}}}, "run_bytes must be 0 to"),
         ({"graphs": {"g.onnx": {"run_bytes_per_pixel": 1e300}}}, "run_bytes_per_pixel must be 0"),
         ({"graphs": {"g.onnx": {"parity": [{"max_error": "x"}]}}}, "each record of parity must"),
+        ({"graphs": {"g.onnx": {"result": "AAAA"}}}, "result must be 49152 bytes"),
+        ({"graphs": {"g.onnx": {"result": "no base64"}}}, "is damaged"),
         ({"engines": {"e": {"build_seconds": -1}}}, "build_seconds must be 0 to"),
     ],
 )  # fmt: skip
@@ -190,3 +192,9 @@ def test_a_damaged_manifest_of_format_1(old: dict[str, Any], bundle: Bundle) -> 
         (bundle.path / "manifest.json").write_text(json.dumps(old | {"command": command}))
         with pytest.raises(BundleError, match="manifest.json is damaged"):
             Bundle.open(bundle.path)
+
+
+def test_a_result_comes_back_as_it_was() -> None:
+    result = bytes(range(256)) * 192
+    assert GraphRecord().with_result(result).known_result == result
+    assert GraphRecord().with_result(None) == GraphRecord() and GraphRecord().known_result is None
