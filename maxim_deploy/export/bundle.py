@@ -24,10 +24,8 @@ from maxim_deploy.machine.facts import library_versions, machine_facts
 from maxim_deploy.spec.descriptor import LICENCE
 from maxim_deploy.spec.engines import ENGINE_FOLDER
 from maxim_deploy.spec.export_record import EXPORT_RECORD, ExportRecord
-from maxim_deploy.spec.manifest import MANIFEST, Bundle, Manifest
+from maxim_deploy.spec.manifest import LICENCE_FILE, MANIFEST, SOURCE, Bundle, Manifest
 from maxim_deploy.spec.precision import AUTO, AUTO_RANGE
-
-SOURCE, LICENCE_FILE = "source.safetensors", "LICENSE"
 
 
 def export_bundle(

@@ -72,6 +72,9 @@ from maxim_deploy.spec.integrity import RecordedFile, private_folder, weights_in
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+SOURCE, LICENCE_FILE = "source.safetensors", "LICENSE"
+"""Names of the literal weights and of the text of their licence, where a bundle has them."""
+
 _EXPORT_AGAIN = "export the bundle again, with --force"
 
 
