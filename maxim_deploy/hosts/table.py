@@ -13,6 +13,7 @@ from typing import Literal
 
 from maxim_deploy.errors import UsageError, check_known
 from maxim_deploy.hosts.order import Order, Wishes
+from maxim_deploy.hosts.web_runtime import runtime_files
 from maxim_deploy.spec.precision import FULL
 
 
@@ -29,7 +30,7 @@ class Host:
             form, which is made from it. None for weights only: then nothing is traced.
         io_types: types of input and output of the planar form that it takes, the default first.
         needs_source: whether it takes the literal weights.
-        takes_web_runtime: whether it takes the files of onnxruntime-web.
+        takes_web_runtime: whether it takes the files of onnxruntime-web, and needs them.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Host:
         importlib.import_module(f"maxim_deploy.hosts.{self.name}").write(order, folder)
 
     def check(self, wishes: Wishes) -> None:
-        """Refuse what the host cannot take.
+        """Refuse what the host cannot take, or lacks.
 
         Raises:
             UsageError: the message names what it can take.
@@ -62,6 +63,8 @@ class Host:
         if wishes.web_runtime is not None and not self.takes_web_runtime:
             able = ", ".join(host.name for host in _ROWS if host.takes_web_runtime)
             raise UsageError(f"--for {self.name} cannot take --web-runtime; these can: {able}")
+        if self.takes_web_runtime:  # better now than after an export
+            runtime_files(wishes.web_runtime)
 
     def _check_taken(self, option: str, asked: str, taken: tuple[str, ...]) -> None:
         if asked not in taken:

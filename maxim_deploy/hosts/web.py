@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from maxim_deploy._files import write_text
@@ -33,7 +34,7 @@ from maxim_deploy.spec.manifest import LICENCE_FILE
 from maxim_deploy.spec.run_memory import RunMemory, typical_run_memory
 
 PAGE = Path(__file__).with_name("web_page")
-GRAPH, SAMPLE, RUNTIME = "model.onnx", "sample.png", "runtime"
+GRAPH, SAMPLE, RUNTIME, README = "model.onnx", "sample.png", "runtime", "README.md"
 
 ADDRESSABLE_BYTES = 4 * 1024**3
 """WebAssembly's pointers have 32 bits."""
@@ -70,7 +71,7 @@ def write(order: Order, folder: Path) -> None:
     most = most_pixels(memory, (folder / GRAPH).stat().st_size)
     site = site_facts(order, folder, most)
     write_text(folder / "site.json", json.dumps(site, indent=2) + "\n")
-    write_text(folder / "README.md", _readme(site))
+    write_text(folder / README, _readme(site))
     if order.licence is not None:
         write_text(folder / LICENCE_FILE, order.licence)
 
@@ -128,30 +129,12 @@ def most_pixels(memory: RunMemory, graph_bytes: int) -> int:
 
 
 def _readme(site: dict[str, Any]) -> str:
-    model, megapixels = site["model"], site["most_pixels"] / 1e6
-    return f"""# Restore pictures in the browser: {model["name"]}
-
-Serve this folder and open it:
-
-    python -m http.server
-
-Then open <http://localhost:8000>. Any static web server will do: the page needs no Node and asks no
-other server. Pictures never leave the browser. The page cannot be opened as a file, because
-browsers then refuse to load its modules.
-
-- **Network**: MAXIM {model["name"]}, {model["architecture"]}, float32. Licence of the weights:
-  {model["licence"] or f"see `{LICENCE_FILE}`, if it is there"}.
-- **Size**: pictures of up to {megapixels:.1f} megapixels, padded to multiples of {MULTIPLE_OF}; the limit is the 4 GiB
-  that WebAssembly can address.
-- **Colours**: the result is sRGB with 8 bits per channel. Transparency is kept.
-- **Threads**: one, unless the server sends both of these headers. With them, up to four:
-
-      Cross-Origin-Opener-Policy: same-origin
-      Cross-Origin-Embedder-Policy: require-corp
-
-- **WebGPU** is an experiment that the user turns on. The page first restores the sample with WebGPU
-  and with WebAssembly, and refuses WebGPU if a value differs by more than one of 255 levels.
-- **Runtime**: onnxruntime-web {site["runtime"]["version"]} in `{RUNTIME}/`, MIT licence. Its files are unchanged.
-
-Made with {site["made_with"]}.
-"""
+    model = site["model"]
+    return Template((PAGE / README).read_text("utf-8")).substitute(
+        name=model["name"],
+        architecture=model["architecture"],
+        licence=model["licence"] or "not known",
+        megapixels=f"{site['most_pixels'] / 1e6:.1f}",
+        version=site["runtime"]["version"],
+        made_with=site["made_with"],
+    )
