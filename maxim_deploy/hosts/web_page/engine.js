@@ -73,11 +73,12 @@ export class Engine {
 }
 
 /**
- * A worker that starts from a blob inherits the page's Content-Security-Policy. One that starts
- * from a file would have none, and code in it that holds the picture could reach other servers.
+ * Start a worker that the page's Content-Security-Policy binds: one that starts from a blob inherits
+ * the policy. One that starts from a file has none, and code in it that holds the picture could
+ * reach other servers.
  */
-function startWorker() {
-  const file = JSON.stringify(new URL("worker.js", import.meta.url).href);
-  const url = URL.createObjectURL(new Blob([`import ${file};`], { type: "text/javascript" }));
+export function startWorker(file = "worker.js") {
+  const address = JSON.stringify(new URL(file, import.meta.url).href);
+  const url = URL.createObjectURL(new Blob([`import ${address};`], { type: "text/javascript" }));
   return new Worker(url, { type: "module" });
 }
