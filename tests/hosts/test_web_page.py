@@ -20,6 +20,7 @@ from PIL import Image
 import maxim_deploy
 from maxim_deploy.hosts.sample import noisy_photograph
 from maxim_deploy.imaging.files import read_image
+from maxim_deploy.imaging.transparency import filled, put_back_hidden
 
 pytestmark = pytest.mark.slow
 
@@ -179,16 +180,27 @@ def test_the_keyboard_suffices(page: Page, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_transparency_is_kept(page: Page, tmp_path: Path) -> None:
+def test_transparency_is_kept(page: Page, restorer: maxim_deploy.Restorer, tmp_path: Path) -> None:
+    """And what is seen is what `maxim-run` makes of it, whatever the hidden pixels are."""
     alpha = np.full((64, 80, 1), 255, np.uint8)
-    alpha[:, :20], alpha[:, 20:30] = 0, 128
-    rgba = np.concatenate([picture(64, 80), alpha], axis=2)
-    page.restore(saved(tmp_path / "cut.out.png", rgba))
+    alpha[:, :20] = alpha[10:50, 60:63] = alpha[60:] = 0
+    rgb = np.where(alpha == 0, 0, picture(64, 80))
+    page.restore(saved(tmp_path / "cut.out.png", np.concatenate([rgb, alpha], axis=2)))
     result = page.save()
     assert result.name == "cut.out.restored.png"
     found = np.asarray(Image.open(result))
-    assert found.shape == rgba.shape
     assert (found[..., 3:] == alpha).all()
+    expected = restorer(filled(rgb, alpha[..., 0]))
+    put_back_hidden(expected, rgb, alpha[..., 0])
+    assert levels(found[..., :3], expected) <= 1
+
+
+def test_half_transparent_pixels(page: Page, tmp_path: Path) -> None:
+    rgba = np.concatenate([picture(64, 80), np.full((64, 80, 1), 128, np.uint8)], axis=2)
+    page.restore(saved(tmp_path / "half.png", rgba))
+    found = np.asarray(Image.open(page.save()))
+    assert found.shape == rgba.shape
+    assert (found[..., 3] == 128).all()
 
 
 def test_the_picture_is_turned_as_its_camera_says(

@@ -2,6 +2,7 @@
  * Runs the network, one request at a time. A run blocks this thread until it ends, so a request is
  * cancelled by ending the worker.
  */
+import { fillHidden } from "./hidden.js";
 import { bytesOf } from "./loading.js";
 import { pixelsOf, rgbOf, withRgb } from "./pixels.js";
 import { pngOf } from "./png.js";
@@ -67,6 +68,7 @@ async function restore({ file }) {
   tell("reading");
   const pixels = await pixelsOf(file, (width, height) => checkSize(width, height));
   const picture = rgbOf(pixels);
+  fillHidden(picture, pixels.data);
   const { width, height } = picture;
   tell("restoring", { width, height, expectedMs: msPerPixel * paddedPixels(picture) });
   const { rgb, ms } = await run(picture);
