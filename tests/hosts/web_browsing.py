@@ -123,7 +123,8 @@ class Page:
         self.wait(path.exists)
         return path
 
-    def problems(self) -> list[str]:
-        """What the browser's console has complained of since the last call."""
-        log = self.browser.get_log("browser")
-        return [entry["message"] for entry in log if entry["level"] != "INFO"]
+
+def problems(browser: Any) -> list[str]:
+    """What a browser's console has complained of since the last call."""
+    log = browser.get_log("browser")
+    return [entry["message"] for entry in log if entry["level"] != "INFO"]

@@ -11,6 +11,7 @@ const clock = new Clock($("progress"), $("clock"));
 let site = null;
 let engine = null;
 let candidate = null;
+let busy = false;
 
 start().catch((error) => say(`The page could not start: ${error.message}`, "bad"));
 
@@ -34,8 +35,8 @@ function listen() {
   }
   $("sample").addEventListener("click", () => work(restoreSample));
   $("cancel").addEventListener("click", cancel);
-  $("webgpu").addEventListener("change", () => work(changeBackend));
-  offerWebgpu();
+  $("webgpu").addEventListener("change", () => work(changeBackend) ?? switchBack());
+  if (!navigator.gpu) refuseWebgpu();
   document.addEventListener("paste", ({ clipboardData }) => restore(clipboardData.files[0]));
   for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
     document.addEventListener(kind, (event) => {
@@ -47,35 +48,42 @@ function listen() {
   }
 }
 
-function offerWebgpu() {
-  if (navigator.gpu) return;
+function refuseWebgpu() {
   $("webgpu").disabled = true;
   $("webgpu-note").textContent =
     "WebGPU is not available: this browser lacks it, or the page came neither from https nor from localhost.";
 }
 
-/** Do one thing at a time, with the controls off meanwhile, and say how it failed if it did. */
-async function work(task) {
-  for (const control of CONTROLS) control.disabled = true;
-  $("working").hidden = false;
+/** Do one thing at a time, and say how it failed if it did; null if something is being done. */
+function work(task) {
+  if (busy) {
+    say("Still working. Wait, or cancel first.");
+    return null;
+  }
+  return working(task);
+}
+
+async function working(task) {
+  show(true);
   try {
     await task();
   } catch (error) {
-    await recover(error);
+    recover(error);
   } finally {
     clock.stop();
-    $("working").hidden = true;
-    for (const control of CONTROLS) control.disabled = false;
-    offerWebgpu();
+    show(false);
   }
+}
+
+function show(now) {
+  busy = now;
+  $("working").hidden = !now;
+  // Not `disabled`: the control that was pressed would lose the keyboard's focus.
+  for (const control of CONTROLS) control.setAttribute("aria-disabled", now);
 }
 
 function restore(file) {
   if (!file) return; // text was pasted or dropped
-  if (!$("working").hidden) {
-    say("Still working. Wait, or cancel first.");
-    return;
-  }
   work(() => restoreNamed(file, file.name || "picture"));
 }
 
@@ -126,7 +134,7 @@ function cancel() {
   engine.stop();
 }
 
-async function recover(error) {
+function recover(error) {
   if (error instanceof Refused) {
     say(error.message, "bad");
     return;
@@ -149,9 +157,14 @@ async function changeBackend() {
     engine = next;
     await ready(engine);
   } catch (error) {
-    $("webgpu").checked = engine.backend === "webgpu";
+    switchBack();
     throw error;
   }
+}
+
+/** Let the switch show what is in use. */
+function switchBack() {
+  $("webgpu").checked = engine.backend === "webgpu";
 }
 
 /** Refuse WebGPU unless it restores the sample as WebAssembly does, to within one level. */

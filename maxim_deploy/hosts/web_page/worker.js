@@ -108,7 +108,7 @@ function checkSize(width, height) {
   if (paddedPixels({ width, height }) <= site.most_pixels) return;
   const megapixels = (n) => (n / 1e6).toFixed(1);
   const error = new Error(
-    `too large: ${width} x ${height} (${megapixels(width * height)} megapixels). ` +
+    `is too large: ${width} x ${height} (${megapixels(width * height)} megapixels). ` +
       `This page restores up to ${megapixels(site.most_pixels)} megapixels. ` +
       "Choose a smaller picture, or use maxim-run.",
   );
