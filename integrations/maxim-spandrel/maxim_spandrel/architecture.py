@@ -11,9 +11,9 @@ from spandrel import (
     Architecture,
     ArchSupport,
     ImageModelDescriptor,
-    KeyCondition,
     ModelTiling,
 )
+from spandrel.util import KeyCondition
 from torch import Tensor
 
 from maxim_deploy.checkpoints import architecture_from_shapes
@@ -76,5 +76,5 @@ def restore(model: Maxim, image: Tensor) -> Tensor:
 
 def register() -> None:
     """Add MAXIM to spandrel's registry; again does nothing."""
-    if ID not in {support.architecture.id for support in MAIN_REGISTRY}:
+    if ID not in MAIN_REGISTRY:
         MAIN_REGISTRY.add(ArchSupport.from_architecture(MaximArchitecture()))
