@@ -19,6 +19,7 @@ from maxim_deploy.spec.descriptor import LICENCE
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.models import MODEL_NAMES
 from maxim_deploy.spec.precision import FULL
+from maxim_deploy.spec.recipes import IO_TYPES
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints import Checkpoint
@@ -33,7 +34,7 @@ _OPTIONS = (
     ),
     click.option(
         "--io-type",
-        type=click.Choice((FULL, "fp16")),
+        type=click.Choice(IO_TYPES),
         default=FULL,
         help="Type of input and output of the planar form.",
         show_default=True,

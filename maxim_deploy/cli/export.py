@@ -38,7 +38,13 @@ from maxim_deploy.spec.precision import (
     FULL,
     PRECISIONS,
 )
-from maxim_deploy.spec.recipes import IO_FORMS, ExportRecipe, chosen, read_export_recipe
+from maxim_deploy.spec.recipes import (
+    IO_FORMS,
+    RUNTIME_FORMS,
+    ExportRecipe,
+    chosen,
+    read_export_recipe,
+)
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints import Checkpoint
@@ -82,7 +88,11 @@ if TYPE_CHECKING:
     metavar="LIST",
     help=f"Of {', '.join(PRECISIONS)}, with commas.  [default: {','.join(DEFAULT_PRECISIONS)}]",
 )
-@click.option("--io", metavar="LIST", help="Of image, tensor.  [default: image,tensor]")
+@click.option(
+    "--io",
+    metavar="LIST",
+    help=f"Of {', '.join(IO_FORMS)}.  [default: {','.join(RUNTIME_FORMS)}]",
+)
 @click.option(
     "--literal", is_flag=True, help=f"Export the network unchanged; {FULL}, for comparison."
 )
@@ -171,7 +181,15 @@ def export(
         asked = asked.over(read_export_recipe(recipe))
     engine_asked = engine_settings(engine, recipes, cli.precision, cli.io)
     options = _ExportOptions(
-        asked, literal, form, single_file, precision_table, licence_file, no_source, no_verify
+        asked,
+        literal,
+        form,
+        single_file,
+        precision_table,
+        licence_file,
+        no_source,
+        no_verify,
+        FULL if host else io_type,
     )
     if host is not None:
         for_bundles = {"--io": io, "--engine": engine_asked, "--force": force, "--json": as_json}
@@ -179,8 +197,7 @@ def export(
         _write_for(host_named(host), Wishes(asked.precision, io_type, web_runtime), options, output)
         shell.emit(str(output))
         return
-    if io_type != FULL or web_runtime:
-        raise UsageError("--io-type, --web-runtime: for a host; name it with --for")
+    _refuse_all({"--web-runtime": web_runtime}, "for a host; name it with --for")
     if engine_asked and not (asked.model or asked.checkpoint or force):
         _refuse_all(options.given(), "for an export; name a MODEL or a --checkpoint")
         bundle = Bundle.open(output)
@@ -209,6 +226,7 @@ class _ExportOptions:
     licence_file: Path | None
     no_source: bool
     no_verify: bool
+    io_type: str
 
     def given(self) -> dict[str, Any]:
         """Their values by name, those left out being false."""
@@ -222,6 +240,7 @@ class _ExportOptions:
             "--license": self.licence_file,
             "--no-source": self.no_source,
             "--no-verify": self.no_verify,
+            "--io-type": self.io_type != FULL,
         }
 
 
@@ -351,7 +370,7 @@ def _settings(options: _ExportOptions, default_form: str = AUTO) -> BundleSettin
     default = (FULL,) if options.literal else DEFAULT_PRECISIONS
     precision = default if asked.precision is None else asked.precision
     precision = chosen("precision", precision, PRECISIONS)
-    io = chosen("I/O form", IO_FORMS if asked.io is None else asked.io, IO_FORMS)
+    io = chosen("I/O form", RUNTIME_FORMS if asked.io is None else asked.io, IO_FORMS)
     verify = not options.no_verify
     require_extra("export")
     if verify or precision != (FULL,):
@@ -367,6 +386,7 @@ def _settings(options: _ExportOptions, default_form: str = AUTO) -> BundleSettin
         not options.no_source,
         verify,
         form=options.form or default_form,
+        io_type=options.io_type,
     )
 
 
@@ -417,4 +437,5 @@ def _measured(graph: GraphEntry) -> str:
     if "max_levels" in parity[0]:
         worst = max(record["max_levels"] for record in parity)
         return f", within {worst} of 255 levels of the tensor form"
-    return f", within {max(record['max_error'] for record in parity):.1e} of PyTorch"
+    what = "the tensor form" if graph.io == "planar" else "PyTorch"
+    return f", within {max(record['max_error'] for record in parity):.1e} of {what}"

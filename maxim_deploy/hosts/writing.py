@@ -11,6 +11,7 @@ from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.hosts.order import Order, Wishes
 from maxim_deploy.hosts.table import Host
 from maxim_deploy.spec.manifest import LICENCE_FILE, Bundle
+from maxim_deploy.spec.precision import FULL
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints import Checkpoint
@@ -93,12 +94,19 @@ def order_from_weights(
 def _precisions(bundle: Bundle, host: Host, wishes: Wishes) -> tuple[str, ...]:
     if host.io is None:
         return wishes.precisions or host.precisions[:1]
-    have = {entry.precision for entry in bundle.manifest.graphs if entry.io == host.io}
+    forms = _forms_that_serve(bundle, host, wishes)
+    have = {entry.precision for entry in bundle.manifest.graphs if entry.io in forms}
     wanted = wishes.precisions or tuple(name for name in host.precisions if name in have)
     missing = [name for name in wanted or host.precisions[:1] if name not in have]
     if missing:
         raise _lacks(bundle, host, missing)
     return wanted if host.many else wanted[:1]
+
+
+def _forms_that_serve(bundle: Bundle, host: Host, wishes: Wishes) -> tuple[str | None, ...]:
+    """The host's form; a planar graph serves as it is where its type is the one asked for."""
+    there = bundle.manifest.settings.get("io_type", FULL)
+    return (host.io, "planar") if host.io == "tensor" and there == wishes.io_type else (host.io,)
 
 
 def _lacks(bundle: Bundle, host: Host, missing: list[str]) -> BundleError:
