@@ -88,15 +88,18 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions: Path) -> No
     metadata = f"maxim_deploy-{maxim_deploy.__version__}.dist-info/"
     assert {name.split("/")[0] + "/" for name in names} == {"maxim_deploy/", metadata}
     packaged = {name for name in names if name.startswith("maxim_deploy/")}
+    # What `maxim-export --for comfyui` writes is a package of its own in a checkout.
+    spandrel, assets = "integrations/maxim-spandrel/", "maxim_deploy/assets/maxim-spandrel/"
     tracked = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "maxim_deploy"],
+        ["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "maxim_deploy", spandrel],
         capture_output=True,
         text=True,
         check=False,
     ).stdout.split()
     if tracked:  # a source archive is no checkout
-        assert packaged == set(tracked)
+        assert packaged == {name.replace(spandrel, assets) for name in tracked}
     assert {"maxim_deploy/py.typed", "maxim_deploy/assets/demo-denoise.safetensors"} <= packaged
+    assert f"{assets}maxim_spandrel/architecture.py" in packaged
 
 
 def test_the_source_archive_is_complete(distributions: Path) -> None:

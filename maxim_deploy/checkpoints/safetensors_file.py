@@ -48,17 +48,26 @@ def write_safetensors(path: Path | str, checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: the file cannot be written.
     """
-    header = _header(checkpoint)
+    write_arrays(Path(path), checkpoint.arrays, checkpoint)
+
+
+def write_arrays(path: Path, arrays: Arrays, checkpoint: Checkpoint) -> None:
+    """Write named float32 arrays with the metadata of the checkpoint that they are made from.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    header = _header(arrays, checkpoint)
     try:
-        with atomic_file(Path(path)) as file:
+        with atomic_file(path) as file:
             file.write(len(header).to_bytes(8, "little") + header)
-            for _, array in sorted(checkpoint.arrays.items()):
+            for _, array in sorted(arrays.items()):
                 file.write(array.astype("<f4", order="C", copy=False).data)
     except OSError as error:
         raise CheckpointError(f"cannot write the weights to {str(path)!r}: {error}") from error
 
 
-def _header(checkpoint: Checkpoint) -> bytes:
+def _header(arrays: Arrays, checkpoint: Checkpoint) -> bytes:
     metadata = {
         FORMAT_KEY: FORMAT,
         "architecture": json.dumps(checkpoint.architecture.to_json()),
@@ -66,7 +75,7 @@ def _header(checkpoint: Checkpoint) -> bytes:
     }
     entries: dict[str, Any] = {"__metadata__": metadata}
     start = 0
-    for path, array in sorted(checkpoint.arrays.items()):
+    for path, array in sorted(arrays.items()):
         end = start + array.size * 4
         entries[path] = {"dtype": "F32", "shape": array.shape, "data_offsets": [start, end]}
         start = end

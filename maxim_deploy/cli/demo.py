@@ -8,9 +8,6 @@ import click
 
 from maxim_deploy.cli import shell
 
-SIGMA = 25
-"""Standard deviation of the added noise, in levels of 255: the middle of the trained range."""
-
 
 @click.command("maxim-deploy demo")
 @click.option(
@@ -36,9 +33,10 @@ def demo(output: Path) -> None:
     import numpy as np
 
     from maxim_deploy import runtime
-    from maxim_deploy.checkpoints import demo_weights, open_model
+    from maxim_deploy.checkpoints import open_model
     from maxim_deploy.export import export_bundle
-    from maxim_deploy.imaging.files import read_image, write_image
+    from maxim_deploy.hosts.sample import noisy_photograph
+    from maxim_deploy.imaging.files import write_image
     from maxim_deploy.parity import psnr
     from maxim_deploy.spec.models import DEMO
 
@@ -46,9 +44,7 @@ def demo(output: Path) -> None:
     with shell.report_progress() as progress:
         export_bundle(open_model(DEMO), bundle, command="maxim-deploy demo", progress=progress)
 
-    clean = read_image(demo_weights().with_name("chelsea.png")).rgb
-    noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)
-    noisy = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
+    clean, noisy = noisy_photograph()
     with runtime.load(bundle) as restorer:
         restored = restorer(noisy)
 

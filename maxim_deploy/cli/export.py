@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,16 @@ from maxim_deploy._optional import require, require_extra
 from maxim_deploy._progress import Progress
 from maxim_deploy.cli import shell
 from maxim_deploy.cli._engine import build, check_build, engine_options, engine_settings, split_list
+from maxim_deploy.cli._hosts import (
+    folder_named,
+    host_options,
+    write_from_bundle,
+    write_from_weights,
+)
 from maxim_deploy.errors import BundleError, UsageError
+from maxim_deploy.hosts.order import Wishes
+from maxim_deploy.hosts.table import Host, host_named
+from maxim_deploy.hosts.writing import check_free
 from maxim_deploy.spec.architecture import architecture_of
 from maxim_deploy.spec.decoding import read_sha256
 from maxim_deploy.spec.descriptor import LICENCE
@@ -27,7 +38,13 @@ from maxim_deploy.spec.precision import (
     FULL,
     PRECISIONS,
 )
-from maxim_deploy.spec.recipes import IO_FORMS, ExportRecipe, chosen, read_export_recipe
+from maxim_deploy.spec.recipes import (
+    IO_FORMS,
+    RUNTIME_FORMS,
+    ExportRecipe,
+    chosen,
+    read_export_recipe,
+)
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints import Checkpoint
@@ -71,7 +88,11 @@ if TYPE_CHECKING:
     metavar="LIST",
     help=f"Of {', '.join(PRECISIONS)}, with commas.  [default: {','.join(DEFAULT_PRECISIONS)}]",
 )
-@click.option("--io", metavar="LIST", help="Of image, tensor.  [default: image,tensor]")
+@click.option(
+    "--io",
+    metavar="LIST",
+    help=f"Of {', '.join(IO_FORMS)}.  [default: {','.join(RUNTIME_FORMS)}]",
+)
 @click.option(
     "--literal", is_flag=True, help=f"Export the network unchanged; {FULL}, for comparison."
 )
@@ -101,6 +122,7 @@ if TYPE_CHECKING:
 @click.option("--no-source", is_flag=True, help="Leave the literal weights out of the bundle.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the graph with PyTorch.")
 @click.option("--force", is_flag=True, help="Export anew and replace a bundle that is there.")
+@host_options
 @engine_options
 @click.option(
     "--inspect",
@@ -127,11 +149,16 @@ def export(
     no_source: bool,
     no_verify: bool,
     force: bool,
+    host: str | None,
+    io_type: str,
+    web_runtime: Path | None,
     inspect: Path | None,
     as_json: bool,
     **engine: Any,
 ) -> None:
     """Export MODEL into a bundle: an ONNX graph for every size, its weights and a manifest.
+
+    With --for, the output is what another program takes, made from MODEL or from a bundle.
 
     With --engine, an engine is built from one of its graphs: fp16 and image, unless --precision and
     --io say otherwise. On a bundle that is there, nothing is exported again, and MODEL is optional.
@@ -153,41 +180,94 @@ def export(
     for recipe in reversed(recipes):  # the last one overrides those before it
         asked = asked.over(read_export_recipe(recipe))
     engine_asked = engine_settings(engine, recipes, cli.precision, cli.io)
+    options = _ExportOptions(
+        asked,
+        literal,
+        form,
+        single_file,
+        precision_table,
+        licence_file,
+        no_source,
+        no_verify,
+        FULL if host else io_type,
+    )
+    if host is not None:
+        for_bundles = {"--io": io, "--engine": engine_asked, "--force": force, "--json": as_json}
+        _refuse_all(for_bundles, "for a bundle; omit it with --for")
+        _write_for(host_named(host), Wishes(asked.precision, io_type, web_runtime), options, output)
+        shell.emit(str(output))
+        return
+    _refuse_all({"--web-runtime": web_runtime}, "for a host; name it with --for")
     if engine_asked and not (asked.model or asked.checkpoint or force):
-        _refuse_all(
-            {
-                "--variant": asked.variant,
-                "--sha256": asked.sha256,
-                "--literal": literal,
-                "--form": form,
-                "--single-file": single_file,
-                "--precision-table": precision_table,
-                "--license": licence_file,
-                "--no-source": no_source,
-                "--no-verify": no_verify,
-            }
-        )
+        _refuse_all(options.given(), "for an export; name a MODEL or a --checkpoint")
         bundle = Bundle.open(output)
     else:
-        licence = _read_licence(asked, licence_file) if licence_file else None
-        settings = _settings(
-            asked,
-            literal=literal,
-            form=form or (AUTO_RANGE if _takes_range(engine_asked) else AUTO),
-            single_file=single_file,
-            source=not no_source,
-            verify=not no_verify,
-        )
+        range_form = AUTO_RANGE if _takes_range(engine_asked) else AUTO
+        settings = _settings(options, default_form=range_form)
         if engine_asked:  # better now than after the export
             _check_engine_has_graph(engine_asked, settings)
             check_build(engine_asked, engine)
-        bundle = _export(
-            asked, output, settings, precision_table, licence, force, bool(engine_asked)
-        )
+        bundle = _export(options, output, settings, force=force, for_engine=bool(engine_asked))
     if engine_asked:
         build(bundle.path, engine_asked, engine)
         bundle = Bundle.open(bundle.path)
     shell.emit(bundle.manifest.to_json().rstrip() if as_json else str(output))
+
+
+@dataclass(frozen=True)
+class _ExportOptions:
+    """The options that only an export takes; `asked` is what recipes and command line name."""
+
+    asked: ExportRecipe
+    literal: bool
+    form: str | None
+    single_file: bool
+    precision_table: Path | None
+    licence_file: Path | None
+    no_source: bool
+    no_verify: bool
+    io_type: str
+
+    def given(self) -> dict[str, Any]:
+        """Their values by name, those left out being false."""
+        return {
+            "--variant": self.asked.variant,
+            "--sha256": self.asked.sha256,
+            "--literal": self.literal,
+            "--form": self.form,
+            "--single-file": self.single_file,
+            "--precision-table": self.precision_table,
+            "--license": self.licence_file,
+            "--no-source": self.no_source,
+            "--no-verify": self.no_verify,
+            "--io-type": self.io_type != FULL,
+        }
+
+
+def _write_for(host: Host, wishes: Wishes, options: _ExportOptions, output: Path) -> None:
+    """Write what a host takes, from a bundle that is named in place of a model, or from a model."""
+    host.check(wishes)
+    check_free(output)
+    asked, given = options.asked, options.given()
+    if bundle := None if asked.checkpoint else folder_named(asked.model):
+        _refuse_all(given, "for an export; a bundle is there")
+        write_from_bundle(host, wishes, bundle, output)
+        return
+    for_bundles = ("--literal", "--single-file", "--no-source")
+    _refuse_all({name: given[name] for name in for_bundles}, "for a bundle; omit it with --for")
+    if host.io is None:
+        _check_model(asked)
+        licence = _read_licence(options)
+        write_from_weights(host, wishes, lambda tell: _read_weights(asked, tell), licence, output)
+        return
+    usual = tuple(name for name in host.precisions if name in DEFAULT_PRECISIONS)
+    precision = asked.precision or (usual if host.many else usual[:1])
+    asked = replace(asked, precision=precision, io=(host.io,))
+    options = replace(options, asked=asked, no_source=not host.needs_source)
+    settings = _settings(options)
+    with tempfile.TemporaryDirectory(prefix="maxim-export-") as folder:
+        exported = _export(options, Path(folder, "bundle"), settings)
+        write_from_bundle(host, wishes, exported.path, output)
 
 
 def _inspect(folder: Path, as_json: bool) -> None:
@@ -201,10 +281,10 @@ def _inspect(folder: Path, as_json: bool) -> None:
         raise BundleError(f"bundle {str(folder)!r}: {problem}")
 
 
-def _refuse_all(for_an_export: dict[str, Any]) -> None:
-    """Refuse options that would do nothing, because only an engine is built."""
-    if given := [name for name, value in for_an_export.items() if value]:
-        raise UsageError(f"{', '.join(given)}: for an export; name a MODEL or a --checkpoint")
+def _refuse_all(options: dict[str, Any], why: str) -> None:
+    """Refuse options that would do nothing, and say what they are for."""
+    if given := [name for name, value in options.items() if value]:
+        raise UsageError(f"{', '.join(given)}: {why}")
 
 
 def _takes_range(engine: EngineSettings | None) -> bool:
@@ -220,20 +300,21 @@ def _check_engine_has_graph(engine: EngineSettings, settings: BundleSettings) ->
 
 
 def _export(
-    asked: ExportRecipe,
+    options: _ExportOptions,
     output: Path,
     settings: BundleSettings,
-    precision_table: Path | None,
-    licence: str | None,
-    force: bool,
-    for_engine: bool,
+    *,
+    force: bool = False,
+    for_engine: bool = False,
 ) -> Bundle:
     from maxim_deploy.export import export_bundle
     from maxim_deploy.graph.precision.lowering import read_precision_table
 
-    table = read_precision_table(precision_table) if precision_table else None
+    path = options.precision_table
+    table = read_precision_table(path) if path else None
+    licence = _read_licence(options)
     with shell.report_progress() as progress:
-        weights = _read_weights(asked, progress)
+        weights = _read_weights(options.asked, progress)
         bundle, is_new = export_bundle(
             weights,
             output,
@@ -251,8 +332,11 @@ def _export(
     return bundle
 
 
-def _read_licence(asked: ExportRecipe, path: Path) -> str:
-    """The text of the licence of own weights."""
+def _read_licence(options: _ExportOptions) -> str | None:
+    """The text of the licence of own weights, or None."""
+    path, asked = options.licence_file, options.asked
+    if path is None:
+        return None
     if asked.checkpoint is None:
         raise UsageError(
             f"--license: {asked.model} brings its own, {LICENCE}; it is for a --checkpoint"
@@ -266,10 +350,8 @@ def _read_licence(asked: ExportRecipe, path: Path) -> str:
     return text
 
 
-def _settings(
-    asked: ExportRecipe, *, literal: bool, form: str, single_file: bool, source: bool, verify: bool
-) -> BundleSettings:
-    """Check everything that was asked for before anything slow starts."""
+def _check_model(asked: ExportRecipe) -> None:
+    """Check what names the weights before anything slow starts."""
     if asked.checkpoint is None:
         if asked.model is None:
             raise UsageError(
@@ -278,17 +360,34 @@ def _settings(
         check_model_name(asked.model)
     if asked.variant is not None:
         architecture_of(asked.variant)
-    default = (FULL,) if literal else DEFAULT_PRECISIONS
+
+
+def _settings(options: _ExportOptions, default_form: str = AUTO) -> BundleSettings:
+    """Check everything that was asked for before anything slow starts."""
+    asked = options.asked
+    _check_model(asked)
+    _read_licence(options)
+    default = (FULL,) if options.literal else DEFAULT_PRECISIONS
     precision = default if asked.precision is None else asked.precision
     precision = chosen("precision", precision, PRECISIONS)
-    io = chosen("I/O form", IO_FORMS if asked.io is None else asked.io, IO_FORMS)
+    io = chosen("I/O form", RUNTIME_FORMS if asked.io is None else asked.io, IO_FORMS)
+    verify = not options.no_verify
     require_extra("export")
     if verify or precision != (FULL,):
         require("onnxruntime", "cpu")
 
     from maxim_deploy.export import BundleSettings
 
-    return BundleSettings(precision, io, literal, single_file, source, verify, form=form)
+    return BundleSettings(
+        precision,
+        io,
+        options.literal,
+        options.single_file,
+        not options.no_source,
+        verify,
+        form=options.form or default_form,
+        io_type=options.io_type,
+    )
 
 
 def _read_weights(asked: ExportRecipe, progress: Progress) -> Checkpoint:
@@ -342,4 +441,5 @@ def _measured(graph: GraphEntry) -> str:
     if "max_levels" in parity[0]:
         worst = max(record["max_levels"] for record in parity)
         return f", within {worst} of 255 levels of the tensor form"
-    return f", within {max(record['max_error'] for record in parity):.1e} of PyTorch"
+    what = "the tensor form" if graph.io == "planar" else "PyTorch"
+    return f", within {max(record['max_error'] for record in parity):.1e} of {what}"

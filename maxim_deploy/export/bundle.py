@@ -25,10 +25,8 @@ from maxim_deploy.machine.facts import library_versions, machine_facts
 from maxim_deploy.spec.descriptor import LICENCE
 from maxim_deploy.spec.engines import ENGINE_FOLDER
 from maxim_deploy.spec.export_record import EXPORT_RECORD, ExportRecord
-from maxim_deploy.spec.manifest import MANIFEST, Bundle, Manifest
-from maxim_deploy.spec.precision import AUTO, AUTO_RANGE
-
-SOURCE, LICENCE_FILE = "source.safetensors", "LICENSE"
+from maxim_deploy.spec.manifest import LICENCE_FILE, MANIFEST, SOURCE, Bundle, Manifest
+from maxim_deploy.spec.precision import AUTO, AUTO_RANGE, FULL
 
 
 def export_bundle(
@@ -180,8 +178,8 @@ def _check_same(
             f"{str(existing.path)!r} was made from another checkpoint: it has SHA-256 {old}, this "
             f"one {new}. Choose another name, or pass --force to export anew"
         )
-    # Older versions knew the CPU's form only, and did not say so.
-    there = {"form": "cpu", **existing.manifest.settings}
+    # Older versions knew the CPU's form and float32 only, and did not say so.
+    there = {"form": "cpu", "io_type": FULL, **existing.manifest.settings}
     before, after = map(_in_any_order, (there, settings.to_json()))
     if allow_more:
         after |= {

@@ -14,11 +14,17 @@ from maxim_deploy.checkpoints import Checkpoint
 from maxim_deploy.export.deployment import FORMS, DeploymentMaxim
 from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.export.tracing import EXAMPLE_SHAPE, onnx_from_module
-from maxim_deploy.export.verify import known_result, verify_image_form, verify_tensor_form
+from maxim_deploy.export.verify import (
+    known_result,
+    verify_image_form,
+    verify_planar_form,
+    verify_tensor_form,
+)
 from maxim_deploy.graph.checks import check_graph, check_no_example_sizes, operator_counts
 from maxim_deploy.graph.files import save_graph
 from maxim_deploy.graph.image_form import image_form
 from maxim_deploy.graph.operators import check_operators
+from maxim_deploy.graph.planar_form import planar_form
 from maxim_deploy.graph.precision.lowering import Lowered, Lowering
 from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
@@ -87,7 +93,7 @@ class GraphWriter:
     def _write_forms(
         self, model: ir.Model, precision: str, against: Maxim | Lowered
     ) -> Iterator[GraphEntry]:
-        """Both I/O forms of one precision; they share the weights file.
+        """The I/O forms of one precision; they share the weights file.
 
         `against` is the network to compare the tensor form with, or what was measured already.
         """
@@ -110,10 +116,23 @@ class GraphWriter:
                 self.progress(f"comparing the {precision} image form with the tensor form")
                 agreement = verify_image_form(tensor, image)
             yield self._entry(image, precision, "image", replace(measured, parity=agreement))
+        if "planar" in self.settings.io:
+            yield self._planar(model, tensor, measured)
         if "tensor" in self.settings.io:
             yield self._entry(tensor, precision, "tensor", measured)
         else:
             tensor.unlink()
+
+    def _planar(self, model: ir.Model, tensor: Path, measured: GraphRecord) -> GraphEntry:
+        """Write and check the planar form of a graph, whose tensor form is `tensor`."""
+        precision = tensor.name.split(".")[0]
+        io_type = self.settings.io_type
+        planar = self._write_form(planar_form(model, io_type), precision, "planar")
+        agreement = []
+        if self.settings.verify and precision in CPU_PRECISIONS:
+            self.progress(f"comparing the {precision} planar form with the tensor form")
+            agreement = verify_planar_form(tensor, planar, io_type)
+        return self._entry(planar, precision, "planar", replace(measured, parity=agreement))
 
     def _write_form(self, model: ir.Model, precision: str, io: str) -> Path:
         path = self.folder / f"{precision}.{io}.onnx"
@@ -126,9 +145,10 @@ class GraphWriter:
             "deployment_form": self.settings.form_of(precision),
             "precision": precision,
             "io": io,
+            **({"io_type": self.settings.io_type} if io == "planar" else {}),
         }
         save_graph(model, path, self._weights(precision), metadata)
-        check_graph(path, io)
+        check_graph(path, io, self.settings.io_type)
         # The literal form shrinks with antialias, which TensorRT does not have.
         if not self.settings.literal:
             check_operators(model)

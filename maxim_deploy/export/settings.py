@@ -17,7 +17,7 @@ from maxim_deploy.spec.precision import (
     PRECISIONS,
     TRACED_OPSET,
 )
-from maxim_deploy.spec.recipes import IO_FORMS, chosen
+from maxim_deploy.spec.recipes import IO_FORMS, IO_TYPES, RUNTIME_FORMS, chosen
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class BundleSettings:
 
     Attributes:
         precision: of `PRECISIONS`.
-        io: of "image", "tensor".
+        io: of `IO_FORMS`.
         literal: export the literal network, for comparison; float32 only.
         single_file: embed the weights in each graph rather than share one file per precision.
         source: keep the literal weights in the bundle.
@@ -34,13 +34,15 @@ class BundleSettings:
         table: SHA-256 of the precision table that replaces the default one, or None.
         form: of `FORM_CHOICES`; one of `DEPLOYMENT_FORMS` is for every precision.
         licence: SHA-256 of the text that the user gave as the weights' licence, or None.
+        io_type: of `IO_TYPES`: input and output of the planar form.
 
     Raises:
-        UsageError: a name is unknown, or `literal` is asked for in low precision.
+        UsageError: a name is unknown, `literal` is asked for in low precision, or a type for a
+            planar form that is not asked for.
     """
 
     precision: tuple[str, ...] = DEFAULT_PRECISIONS
-    io: tuple[str, ...] = IO_FORMS
+    io: tuple[str, ...] = RUNTIME_FORMS
     literal: bool = False
     single_file: bool = False
     source: bool = True
@@ -48,11 +50,18 @@ class BundleSettings:
     table: str | None = None
     form: str = AUTO
     licence: str | None = None
+    io_type: str = FULL
 
     def __post_init__(self) -> None:
         chosen("precision", self.precision, PRECISIONS)
         chosen("I/O form", self.io, IO_FORMS)
         check_known("deployment form", self.form, FORM_CHOICES)
+        check_known("I/O type", self.io_type, IO_TYPES)
+        if self.io_type != FULL and "planar" not in self.io:
+            raise UsageError(
+                f"--io-type {self.io_type} is for the planar form, and --io is "
+                f"{','.join(self.io)}; add planar, or omit --io-type"
+            )
         if self.literal and self.form not in (AUTO, AUTO_RANGE):
             raise UsageError(f"the literal form has no deployment form {self.form}; omit --form")
         if self.literal and self.precision != (FULL,):

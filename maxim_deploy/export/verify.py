@@ -17,6 +17,7 @@ from maxim_deploy.imaging import Padding, from_unit, to_unit
 from maxim_deploy.imaging.known_picture import known_picture
 from maxim_deploy.imaging.pixels import to_batch
 from maxim_deploy.machine.processors import threads_to_ask_for
+from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 UNSEEN_SHAPES = ((1, 3, 64, 64), (3, 3, 128, 64), (1, 3, 64, 256))
 """Smallest, batched and tall, wide. None has the tracing example's batch, height or width."""
@@ -138,6 +139,51 @@ def verify_tuned_form(plain: Path, tuned: Path, io: str, rounding: float) -> lis
         kept = int(error) if io == "image" else error
         records.append({"shape": list(shape), measure: kept})
     return records
+
+
+def verify_planar_form(tensor: Path, planar: Path, io_type: str) -> list[dict[str, Any]]:
+    """Compare a graph's planar form with its tensor form inside the published padding in NumPy.
+
+    Args:
+        tensor: the graph of the tensor form.
+        planar: the graph of the planar form.
+        io_type: type of its input and output, a precision's name.
+
+    Returns:
+        Per size `shape` and `max_error`, absolute, of values in [0, 1].
+
+    Raises:
+        ExportError: a value differs by more than `MAX_ERROR`, or, of float16, by more than its
+            rounding on top.
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    sessions = [_session(path) for path in (tensor, planar)]
+    precision = PRECISIONS[io_type]
+    allowed = MAX_ERROR + (0.0 if io_type == FULL else precision.half_step)
+    records = []
+    for batch, height, width, _ in IMAGE_SHAPES:
+        image = np.random.default_rng(0).random((batch, height, width, 3), np.float32)
+        image = image.astype(precision.type)
+        found = sessions[1].run(None, {"input": np.stack([to_batch(one)[0] for one in image])})[0]
+        expected = np.stack([_planes(sessions[0], one.astype(np.float32)) for one in image])
+        if found.shape != expected.shape or found.dtype != image.dtype:
+            raise ExportError(f"{planar.name} gives {found.dtype} {found.shape} for {image.shape}")
+        error = float(np.abs(found.astype(np.float32) - expected).max())
+        if not error <= allowed:  # also true for NaN
+            raise ExportError(
+                f"{planar.name} differs from {tensor.name} by {error:.2g} at {image.shape}; at "
+                f"most {allowed:.2g} is allowed"
+            )
+        records.append({"shape": [batch, 3, height, width], "max_error": error})
+    return records
+
+
+def _planes(session: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A picture `[H, W, 3]` through the tensor form to `[3, H, W]`, clipped to [0, 1]."""
+    padding = Padding(*image.shape[:2])
+    restored = session.run(None, {"image": to_batch(padding.apply(image))})[0]
+    planes: NDArray[np.float32] = restored[0][:, *padding.crop].clip(0, 1)
+    return planes
 
 
 def _restored(session: Any, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,18 @@ from onnx import ValueInfoProto
 
 from maxim_deploy.errors import ExportError
 from maxim_deploy.spec.architecture import MULTIPLE_OF
+from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 TENSOR_SHAPE = f"[N, 3, {MULTIPLE_OF}h, {MULTIPLE_OF}w]"
 
 
-def check_graph(path: Path, io: str) -> None:
+def check_graph(path: Path, io: str, io_type: str = FULL) -> None:
     """Check a graph as it lies on disk with its weights.
 
     Args:
         path: the ONNX file.
-        io: the form it should have, "tensor" or "image"; see `spec.manifest.GraphEntry`.
+        io: the form it should have; see `spec.manifest.GraphEntry`.
+        io_type: type of input and output of the planar form, a precision's name.
 
     Raises:
         ExportError: not valid ONNX by the full checker (which infers every shape), or its input and
@@ -34,23 +37,44 @@ def check_graph(path: Path, io: str) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{path.name} is not valid ONNX: {error}") from error
     graph = onnx.load(str(path), load_external_data=False).graph
-    signature = {value.name: _typed_shape(value) for value in (*graph.input, *graph.output)}
-    if set(signature) != {"image", "restored"} or signature["restored"] != signature["image"]:
-        raise ExportError(f"{path.name} must take `image` to a `restored` like it: {signature}")
-    kind, shape = signature["image"]
-    wanted = ("uint8", "[N, H, W, 3]", 3) if io == "image" else ("float32", TENSOR_SHAPE, 1)
-    free = [dim for axis, dim in enumerate(shape) if axis != wanted[2]]
-    multiples = io == "image" or all(str(MULTIPLE_OF) in str(side) for side in shape[2:])
+    wanted = _FORMS[io](PRECISIONS[io_type].type)
+    values = [*graph.input, *graph.output]
+    found = {value.name: _typed_shape(value) for value in values}
+    source, result = wanted.names
+    if len(values) != 2 or set(found) != {source, result} or found[source] != found[result]:
+        raise ExportError(f"{path.name} must take `{source}` to a `{result}` like it: {found}")
+    kind, shape = found[source]
+    free = [dim for axis, dim in enumerate(shape) if axis != wanted.channel_axis]
+    sides = shape[2:] if wanted.channel_axis == 1 else shape[1:3]
     if (
-        (kind, len(shape)) != (wanted[0], 4)
-        or shape[wanted[2]] != 3
+        (kind, len(shape)) != (wanted.type, 4)
+        or shape[wanted.channel_axis] != 3
         or not all(isinstance(dim, str) for dim in free)
-        or not multiples
+        or (wanted.multiples and not all(str(MULTIPLE_OF) in str(side) for side in sides))
     ):
         raise ExportError(
-            f"{path.name} must take {wanted[0]} {wanted[1]} with N and both sides free, "
+            f"{path.name} must take {wanted.type} {wanted.shape} with N and both sides free, "
             f"not {kind} {shape}"
         )
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a form's input and output are; both have the same type and shape."""
+
+    names: tuple[str, str]
+    type: str
+    shape: str
+    channel_axis: int = 1
+    multiples: bool = False
+
+
+_FORMS: dict[str, Callable[[str], _Form]] = {
+    "tensor": lambda _: _Form(("image", "restored"), "float32", TENSOR_SHAPE, multiples=True),
+    "image": lambda _: _Form(("image", "restored"), "uint8", "[N, H, W, 3]", channel_axis=3),
+    "planar": lambda kind: _Form(("input", "output"), kind, "[N, 3, H, W]"),
+}
+"""By name; of the type of the planar form."""
 
 
 def check_no_example_sizes(model: ir.Model, example: tuple[int, int, int, int]) -> None:

@@ -2,22 +2,6 @@
 
     image uint8 [N, H, W, 3] -> scale -> pad -> network -> crop -> quantise -> restored, the same
 
-The padding is the one of the published evaluation (`imaging.Padding`), for every size from 1x1 on.
-ONNX `Pad` in reflect mode refuses a side that is shorter than its padding, so it is written as a
-gather: each padded row shows one row of the image, whose index has a closed form. For a side of
-`size` pixels,
-
-    even   = size + size % 2                     an odd side first gets one more row
-    padded = size, up to the next multiple of 64
-    before = (padded - size) / 2, rounded down   rows in front of the first one
-    away   = |i - before|                        for padded row i; a reflection is symmetric
-    turn   = away % (2 even - 2)                 forth over the even side and back ...
-    row    = min(turn, 2 even - 2 - turn)        ... is a triangle wave over 0 .. even - 1
-    source = max(min(row, 2 size - 2 - row), 0)
-
-where the last line is about the row that an odd side got: row `size` shows `size - 2`, and next to
-a single row, row 0.
-
 TensorRT takes uint8 only between a graph's input or output and a cast, so the casts stand at the
 very ends. Columns are gathered while a pixel's channels are neighbours in memory, rows when whole
 rows are: on a CPU, other orders take ONNX Runtime several times as long.
@@ -25,13 +9,16 @@ rows are: on a CPU, other orders take ONNX Runtime several times as long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import onnx_ir as ir
 
-from maxim_deploy.errors import ExportError
-from maxim_deploy.spec.architecture import MULTIPLE_OF
+from maxim_deploy.graph.any_size import (
+    Nodes,
+    Side,
+    check_tensor_form,
+    cropped,
+    put_around,
+    side_of,
+)
 
 WHITE = 255.0
 """The 8-bit level that stands for 1.0."""
@@ -52,111 +39,22 @@ def image_form(core: ir.Model) -> ir.Model:
     Raises:
         ExportError: the core is not of the `tensor` form.
     """
-    _check_tensor_form(core)
+    check_tensor_form(core, "image")
     model = core.clone()
-    graph = model.graph
-    network_input, network_output = graph.inputs[0], graph.outputs[0]
+    network = model.graph.outputs[0]
     image = ir.val("image", ir.DataType.UINT8, ("N", "H", "W", 3))
-    front, back = _Nodes(), _Nodes()
-    height, width = (_side(front, image, axis) for axis in ("height", "width"))
+    front, back = Nodes(), Nodes()
+    height = side_of(front, image, "height", axis=1)
+    width = side_of(front, image, "width", axis=2)
     padded = _scaled_and_padded(front, image, height, width)
-    padded.type, padded.shape = network_input.type, network_input.shape
-    network_input.replace_all_uses_with(padded)
-    network_output.name = "network/restored"
-    restored = _cropped_and_quantised(back, network_output, height, width)
+    network.name = "network/restored"
+    restored = _quantised(back, cropped(back, network, height, width))
     restored.name, restored.type, restored.shape = "restored", image.type, image.shape
-
-    graph.insert_before(graph[0], front.made)
-    graph.extend(back.made)
-    graph.inputs[0], graph.outputs[0] = image, restored
+    put_around(model, front, back, padded, image, restored)
     return model
 
 
-def _check_tensor_form(core: ir.Model) -> None:
-    """Refuse a graph that `image_form` would not fit around."""
-    found = [*core.graph.inputs, *core.graph.outputs]
-    fits = all(
-        value.dtype == ir.DataType.FLOAT
-        and value.shape is not None
-        and value.shape.rank() == 4
-        and value.shape[1] == 3
-        for value in found
-    )
-    if [value.name for value in found] != ["image", "restored"] or not fits:
-        signature = ", ".join(f"{value.name} {value.dtype} {value.shape}" for value in found)
-        raise ExportError(
-            "the image form is made from the tensor form, a graph from `image` to `restored`, "
-            f"both float32 [N, 3, H, W]; this one has: {signature}"
-        )
-
-
-class _Nodes:
-    """Makes nodes, each under a name that says what it computes, and keeps them in order."""
-
-    def __init__(self) -> None:
-        self.made: list[ir.Node] = []
-
-    def __call__(
-        self,
-        name: str,
-        operator: str,
-        *inputs: ir.Value | float | list[int],
-        **attributes: int | list[int] | ir.TensorProtocol,
-    ) -> ir.Value:
-        """The output of a new node, named like it. Inputs that are numbers become constants."""
-        values = [self._value(f"{name}/constant_{k}", entry) for k, entry in enumerate(inputs)]
-        output = ir.Value(name=name)
-        self.made.append(ir.node(operator, values, attributes, outputs=[output], name=name))
-        return output
-
-    def _value(self, name: str, entry: ir.Value | float | list[int]) -> ir.Value:
-        if isinstance(entry, ir.Value):
-            return entry
-        # A node and not an initializer: those are the weights, the same ones in both forms.
-        array = np.asarray(entry, np.float32 if isinstance(entry, float) else np.int64)
-        return self(name, "Constant", value=ir.tensor(array))
-
-
-@dataclass(frozen=True)
-class _Side:
-    """The height or the width in a graph; int64, named as in the module's formulas.
-
-    Attributes:
-        size: `[1]`, pixels of the image.
-        before: `[1]`, pixels of padding in front of it.
-        source: `[padded]`, the row or column of the image that each padded one shows.
-    """
-
-    size: ir.Value
-    before: ir.Value
-    source: ir.Value
-
-
-def _side(nodes: _Nodes, image: ir.Value, side: str) -> _Side:
-    """The module's formulas for one side, "height" or "width", of `image` `[N, H, W, 3]`."""
-
-    def make(what: str, operator: str, *inputs: ir.Value | float, **attributes: int) -> ir.Value:
-        return nodes(f"pad/{side}/{what}", operator, *inputs, **attributes)
-
-    axis = {"height": 1, "width": 2}[side]
-    size = make("size", "Shape", image, start=axis, end=axis + 1)
-    even = make("even", "Add", size, make("odd", "Mod", size, 2))
-    above = make("above", "Add", size, MULTIPLE_OF - 1)
-    multiples = make("multiples", "Div", above, MULTIPLE_OF)  # of integers: rounds down
-    padded = make("padded", "Mul", multiples, MULTIPLE_OF)
-    before = make("before", "Div", make("missing", "Sub", padded, size), 2)
-
-    index = make("index", "Range", 0, make("count", "Squeeze", padded), 1)
-    away = make("away", "Abs", make("offset", "Sub", index, before))
-    period = make("period", "Sub", make("twice_even", "Mul", even, 2), 2)
-    turn = make("turn", "Mod", away, period)
-    row = make("row", "Min", turn, make("turn_back", "Sub", period, turn))
-    twice_last = make("twice_last", "Sub", make("twice_size", "Mul", size, 2), 2)
-    mirrored = make("mirrored", "Min", row, make("row_back", "Sub", twice_last, row))
-    return _Side(size, before, make("source", "Max", mirrored, 0))
-
-
-def _scaled_and_padded(nodes: _Nodes, image: ir.Value, height: _Side, width: _Side) -> ir.Value:
+def _scaled_and_padded(nodes: Nodes, image: ir.Value, height: Side, width: Side) -> ir.Value:
     """Float32 `[N, 3, padded height, padded width]` in [0, 1]."""
     levels = nodes("scale/levels", "Cast", image, to=ir.DataType.FLOAT)
     unit = nodes("scale/unit", "Div", levels, WHITE)
@@ -165,15 +63,9 @@ def _scaled_and_padded(nodes: _Nodes, image: ir.Value, height: _Side, width: _Si
     return nodes("pad/rows", "Gather", planes, height.source, axis=2)
 
 
-def _cropped_and_quantised(
-    nodes: _Nodes, network: ir.Value, height: _Side, width: _Side
-) -> ir.Value:
-    """From the network's float32 `[N, 3, padded height, padded width]` to 8-bit `[N, H, W, 3]`."""
-    cropped = network
-    for axis, name, side in ((2, "crop/rows", height), (3, "crop/columns", width)):
-        end = nodes(f"{name}/end", "Add", side.before, side.size)
-        cropped = nodes(name, "Slice", cropped, side.before, end, [axis])
-    unit = nodes("quantise/clip", "Clip", cropped, 0.0, 1.0)
+def _quantised(nodes: Nodes, restored: ir.Value) -> ir.Value:
+    """From float32 `[N, 3, H, W]` to 8-bit `[N, H, W, 3]`."""
+    unit = nodes("quantise/clip", "Clip", restored, 0.0, 1.0)
     levels = nodes("quantise/levels", "Mul", unit, WHITE)
     rounded = nodes("quantise/round", "Round", levels)
     pixels = nodes("quantise/pixels", "Transpose", rounded, perm=[0, 2, 3, 1])

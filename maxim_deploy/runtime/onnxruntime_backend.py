@@ -38,15 +38,7 @@ from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.precision import CPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
-from maxim_deploy.spec.run_memory import RunMemory
-
-BYTES_PER_PIXEL = 60
-BYTES_PER_FEATURE = (46.1, 66.3)
-"""Memory of a run per padded pixel where none was measured at export: so much, and so much for each
-feature of a network of one stage and of more. From measurements on the demo model, S-1 and S-2."""
-
-FIXED_BYTES = 4_000_000
-"""What it takes whatever its size, likewise: code and tables that are first touched in it."""
+from maxim_deploy.spec.run_memory import RunMemory, typical_run_memory
 
 GraphSource = Callable[[], AbstractContextManager[Path]]
 
@@ -55,12 +47,6 @@ NOT_KNOWN = RunMemory([(0, 0)], 0.0)
 BATCH_PIXELS = 2 * 128 * 128
 """Two cores, demo model: eight images of 64x64 in one run take 6.6 ms each, alone 9.2; two of
 128x128 24 and 27. Four of 128x128, and anything from 192x192, take no less than alone, or more."""
-
-
-def typical_bytes_per_pixel(architecture: Architecture) -> float:
-    """Memory that a run in float32 takes per padded pixel, for a graph that nobody measured."""
-    per_feature = BYTES_PER_FEATURE[min(architecture.stages, 2) - 1]
-    return BYTES_PER_PIXEL + architecture.features * per_feature
 
 
 class OnnxRuntimeCpu(Backend):
@@ -276,5 +262,4 @@ def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
 
 def _run_memory(entry: GraphEntry, architecture: Architecture) -> RunMemory:
     """As measured at export; without a measurement, typical values of the architecture."""
-    typical = RunMemory([(0, FIXED_BYTES)], typical_bytes_per_pixel(architecture))
-    return entry.measured.run_memory or typical
+    return entry.measured.run_memory or typical_run_memory(architecture)

@@ -28,7 +28,6 @@ from maxim_deploy.runtime.cuda import (
     device_array_from,
     open_cuda,
 )
-from maxim_deploy.runtime.onnxruntime_backend import typical_bytes_per_pixel
 from maxim_deploy.runtime.onnxruntime_session import (
     CUDA,
     check_result,
@@ -42,6 +41,7 @@ from maxim_deploy.runtime.verdict import PIP_LINE, Verdict
 from maxim_deploy.spec.architecture import Architecture
 from maxim_deploy.spec.precision import FULL, GPU_PRECISIONS, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
+from maxim_deploy.spec.run_memory import typical_bytes_per_pixel
 
 
 class OnnxRuntimeCuda(Backend):

@@ -32,7 +32,7 @@ from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES, is_portable
 from maxim_deploy.spec.precision import GPU_PRECISIONS, PRECISIONS
 from maxim_deploy.spec.profiles import Profile, profiles_from_specs
 from maxim_deploy.spec.quantities import bytes_from
-from maxim_deploy.spec.recipes import IO_FORMS
+from maxim_deploy.spec.recipes import RUNTIME_FORMS
 
 HARDWARE_COMPATIBILITY = ("none", "same-compute-capability", "ampere-plus")
 VERBOSITIES = ("none", "names", "detailed")
@@ -95,7 +95,7 @@ class EngineSettings:
     def __post_init__(self) -> None:
         check_known("engine library", self.library, ENGINE_LIBRARIES)
         check_known("precision", self.precision, PRECISIONS)
-        check_known("I/O form", self.io, IO_FORMS)
+        check_known("I/O form", self.io, RUNTIME_FORMS)
         check_known("hardware_compatibility", self.hardware_compatibility, HARDWARE_COMPATIBILITY)
         check_known("profiling_verbosity", self.profiling_verbosity, VERBOSITIES)
         check_known("cuda_graphs", self.cuda_graphs, CUDA_GRAPHS)
@@ -157,7 +157,7 @@ def engine_settings_from(options: Mapping[str, Any]) -> EngineSettings:
     if "library" not in values:
         raise UsageError(f"name the engine library: {', '.join(ENGINE_LIBRARIES)}")
     io = values.get("io", "image")
-    check_known("I/O form", io, IO_FORMS)
+    check_known("I/O form", io, RUNTIME_FORMS)
     return EngineSettings(
         **{**values, "profiles": profiles_from_specs(values.get("profiles", ()), io)}
     )

@@ -74,6 +74,9 @@ from maxim_deploy.spec.tuned_graphs import TunedGraph
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+SOURCE, LICENCE_FILE = "source.safetensors", "LICENSE"
+"""Names of the literal weights and of the text of their licence, where a bundle has them."""
+
 _EXPORT_AGAIN = "export the bundle again, with --force"
 
 
@@ -87,7 +90,9 @@ class GraphEntry:
         io: "tensor": `image` float32 [N, 3, H, W] in [0, 1], H and W multiples of 64, to `restored`
             of the same shape and type, not clipped. "image": `image` uint8 [N, H, W, 3] RGB, any H
             and W, to `restored` of the same shape and type; scaling, padding, cropping, clipping
-            and rounding are in the graph.
+            and rounding are in the graph. "planar": `input` float32 [N, 3, H, W] in [0, 1], any H
+            and W, to `output` of the same shape and type, clipped; padding and cropping are in the
+            graph; float16 instead where `settings` says `io_type` fp16.
         weights: the external-data file it shares with others of its precision, or None if embedded.
         opset: version of the ONNX operator set.
         nodes: number of nodes.

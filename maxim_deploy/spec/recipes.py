@@ -28,10 +28,17 @@ from maxim_deploy.spec.decoding import (
     read_texts,
     read_toml,
 )
-from maxim_deploy.spec.precision import PRECISIONS
+from maxim_deploy.spec.precision import FULL, PRECISIONS
 
-IO_FORMS = ("image", "tensor")
+IO_FORMS = ("image", "tensor", "planar")
 """Forms of input and output that can be exported; see `GraphEntry.io`."""
+
+RUNTIME_FORMS = ("image", "tensor")
+"""Those that engines and the runtime take, which an export makes unless told otherwise. The planar
+form is for other programs."""
+
+IO_TYPES = (FULL, "fp16")
+"""Types of input and output of the planar form, by the names of precisions, the default first."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks.samples import BOUND, TRAFFIC
+from browsers import open_chromium, show_as
 
 from maxim_deploy.benchmarks.profile.profile import Group, LayerProfile
 from maxim_deploy.benchmarks.records import Record, read_records
@@ -410,23 +410,7 @@ def test_numbers_have_three_digits() -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
-
-    driver = shutil.which("chromedriver")
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    if driver is None or binary is None:
-        pytest.skip("no Chromium with its driver; on Debian: apt install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=Service(driver))
+    opened = open_chromium(tmp_path_factory.mktemp("profile"))
     yield opened
     opened.quit()
 
@@ -456,10 +440,7 @@ def test_in_a_browser(browser: Any, tmp_path: Path, width: int, scheme: str) -> 
 
     path = tmp_path / "report.html"
     write_report(path=path, **everything())
-    narrow = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    show_as(browser, width, scheme)
     browser.get(path.as_uri())
     for folded in browser.find_elements(By.CSS_SELECTOR, "details"):
         browser.execute_script("arguments[0].open = true", folded)

@@ -18,7 +18,7 @@ import torch
 
 import maxim_deploy
 from maxim_deploy._files import sha256_of
-from maxim_deploy.checkpoints import demo_weights, open_model, read_checkpoint
+from maxim_deploy.checkpoints import Checkpoint, demo_weights, open_model, read_checkpoint
 from maxim_deploy.engines.inspection import inspect_bundle, inspection_text
 from maxim_deploy.errors import BundleError, ExportError, UsageError
 from maxim_deploy.export import (
@@ -47,6 +47,8 @@ from maxim_deploy.model import Maxim, module_from_checkpoint
 from maxim_deploy.parity import psnr
 from maxim_deploy.runtime.info import result_settings
 from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
+from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import LOW
 
@@ -631,3 +633,34 @@ def test_a_malformed_graph_is_refused(demo_bundle: Path, tmp_path: Path, fault: 
     onnx.save(model, tmp_path / "graph.onnx")
     with pytest.raises(ExportError, match=r"graph\.onnx"):
         check_graph(tmp_path / "graph.onnx", "tensor")
+
+
+def test_the_planar_form_shares_the_weights(tmp_path: Path) -> None:
+    architecture = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
+    checkpoint = Checkpoint(reference.parameters(architecture), architecture, Descriptor("tiny"))
+    settings = BundleSettings(("fp32",), ("tensor", "planar"))
+    bundle, _ = export_bundle(checkpoint, tmp_path / "shared", settings)
+    entry = bundle.graph("fp32", "planar")
+    assert (entry.file, entry.weights) == ("fp32.planar.onnx", "fp32.weights")
+    assert max(record["max_error"] for record in entry.measured.parity) <= MAX_ERROR
+    metadata = ir.load(bundle.path / entry.file).metadata_props
+    assert (metadata["io"], metadata["io_type"]) == ("planar", "fp32")
+
+    # With float16 outside, on its own and embedded: another bundle, which an export says.
+    half = dataclasses.replace(settings, io=("planar",), io_type="fp16", single_file=True)
+    with pytest.raises(BundleError, match="io_type: fp32 there, fp16 now"):
+        export_bundle(checkpoint, bundle.path, half)
+    bundle, _ = export_bundle(checkpoint, tmp_path / "half", half)
+    (entry,) = bundle.manifest.graphs
+    running = onnxruntime.InferenceSession(bundle.path / entry.file)
+    image = np.random.default_rng(0).random((2, 3, 5, 7)).astype(np.float16)
+    (output,) = running.run(None, {"input": image})
+    assert output.dtype == np.float16 and output.shape == image.shape and entry.weights is None
+    assert not (bundle.path / "fp32.weights").exists()
+
+
+def test_a_type_is_for_the_planar_form() -> None:
+    with pytest.raises(UsageError, match="--io-type fp16 is for the planar form"):
+        BundleSettings(io_type="fp16")
+    with pytest.raises(UsageError, match="unknown I/O type 'bf16'"):
+        BundleSettings(io=("planar",), io_type="bf16")

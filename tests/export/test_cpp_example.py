@@ -14,27 +14,64 @@ import pytest
 import maxim_deploy
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "export" / "cpp" / "restore.cpp"
 STAND_IN = Path(__file__).with_name("cpp")
 """Declarations for where ONNX Runtime's own headers are not: its wheel has none."""
 
 
 @pytest.fixture(scope="module")
-def restore(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, of ONNX Runtime's headers in $ONNXRUNTIME_ROOT/include or of the stand-in."""
-    compiler = shutil.which("c++")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a release unpacks: $ONNXRUNTIME_ROOT, or the wheel's library and the stand-in."""
+    if given := os.environ.get("ONNXRUNTIME_ROOT"):
+        return Path(given)
     libraries = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
-    if compiler is None or not libraries:
-        pytest.skip("needs a C++ compiler and an onnxruntime with its shared library")
-    folder = tmp_path_factory.mktemp("cpp")
-    library = folder / "libonnxruntime.so.1"  # the name that the program will look for
-    library.symlink_to(libraries[-1])
-    root = os.environ.get("ONNXRUNTIME_ROOT")
-    headers = f"{root}/include" if root else STAND_IN
-    warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-    files = [SOURCE, library, f"-I{headers}", f"-Wl,-rpath,{folder}", "-o", folder / "restore"]
-    subprocess.run([compiler, "-std=c++17", *warnings, *files], check=True)
-    return folder / "restore"
+    if shutil.which("c++") is None or shutil.which("cmake") is None or not libraries:
+        pytest.skip("needs CMake, a C++ compiler, and an onnxruntime with its shared library")
+    folder = tmp_path_factory.mktemp("onnxruntime")
+    (folder / "include").symlink_to(STAND_IN)
+    (folder / "lib").mkdir()
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # to link with, and to run with
+        (folder / "lib" / name).symlink_to(libraries[-1])
+    (folder / "VERSION_NUMBER").write_text(f"{onnxruntime.__version__}\n")
+    return folder
+
+
+def configure(build: Path, root: Path | None, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = ["cmake", "-S", ROOT / "export" / "cpp", "-B", build]
+    command += [f"-D{name}={value}" for name, value in variables.items()]
+    environment = {name: text for name, text in os.environ.items() if name != "ONNXRUNTIME_ROOT"}
+    if root is not None:
+        environment["ONNXRUNTIME_ROOT"] = str(root)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def restore(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, built as its CMake file says, with $ONNXRUNTIME_ROOT set."""
+    build = tmp_path_factory.mktemp("cpp")
+    flags = "-Wall -Wextra -Wpedantic -Werror"
+    configured = configure(build, root, CMAKE_CXX_FLAGS=flags)
+    assert configured.returncode == 0, configured.stderr
+    built = subprocess.run(["cmake", "--build", build], capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return build / "restore"
+
+
+def test_an_older_onnxruntime_is_refused(root: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    for name in ("include", "lib"):
+        (old / name).symlink_to(root / name)
+    (old / "VERSION_NUMBER").write_text("1.24.0\n")
+    refused = configure(tmp_path / "build", None, ONNXRUNTIME_ROOT=str(old))
+    said = " ".join(refused.stderr.split())
+    assert refused.returncode and "ONNX Runtime 1.24.0 is in" in said
+    assert "install 1.24.1 or newer" in said
+
+
+def test_a_missing_onnxruntime_is_said(root: Path, tmp_path: Path) -> None:
+    paths = {"CMAKE_FIND_ROOT_PATH_MODE_INCLUDE": "ONLY", "CMAKE_FIND_ROOT_PATH": str(tmp_path)}
+    refused = configure(tmp_path / "build", tmp_path, **paths)
+    assert refused.returncode and "-DONNXRUNTIME_ROOT=FOLDER" in " ".join(refused.stderr.split())
 
 
 def test_example_restores_as_the_runtime_does(
