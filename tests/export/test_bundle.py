@@ -635,6 +635,7 @@ def test_a_malformed_graph_is_refused(demo_bundle: Path, tmp_path: Path, fault: 
         check_graph(tmp_path / "graph.onnx", "tensor")
 
 
+@pytest.mark.slow
 def test_the_planar_form_shares_the_weights(tmp_path: Path) -> None:
     architecture = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
     checkpoint = Checkpoint(reference.parameters(architecture), architecture, Descriptor("tiny"))
