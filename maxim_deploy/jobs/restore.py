@@ -253,8 +253,10 @@ def restore_files(
 
                 def choose_lanes(job: Job) -> int:
                     height, width = job.result.height, job.result.width
+                    if not height or not width:  # it was not read
+                        return loaded.info.lanes
                     is_much = len(left) >= MANY or not all(one.is_one_call for one in left)
-                    if is_much and height and width:
+                    if is_much or _takes_many_tiles(loaded, height, width):
                         return loaded.choose_lanes(height, width)
                     return loaded.info.lanes
 
@@ -298,6 +300,13 @@ def count_finished(
     jobs = _jobs(plan, encoding or VideoEncoding(), None, frozenset(drop), settings, True)
     finished = sum(job.record is not None and job.record.names(job.outputs) for job in jobs)
     return finished, len(jobs) + len(plan.failures)
+
+
+def _takes_many_tiles(restorer: runtime.Restorer, height: int, width: int) -> bool:
+    try:
+        return restorer.plan(height, width).tiles >= MANY
+    except UsageError:  # the run itself says why
+        return False
 
 
 def read_size(path: str | Path, *, max_pixels: int | None = None) -> tuple[int, int]:

@@ -7,13 +7,14 @@ import logging
 import threading
 from dataclasses import replace
 
-from maxim_deploy.errors import BackendError, OutOfMemoryError, UsageError
+from maxim_deploy.errors import BackendError, ImageTooLargeError, OutOfMemoryError, UsageError
 from maxim_deploy.machine.memory import resident_bytes
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Bounds, Planner
 from maxim_deploy.runtime.turns import Turn
 from maxim_deploy.spec.profiles import Shape
+from maxim_deploy.spec.quantities import readable_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,33 @@ class Allotment:
         """Reserve the memory of a plan again, after `release`; False if it does not fit now."""
         with self._lock:
             return self._reserve(turn, plan)
+
+    def widen(self, turn: Turn, plan: Plan, runs: int) -> bool:
+        """Reserve the memory of so many runs of a plan side by side; False if it does not fit now.
+
+        One run always has its memory.
+        """
+        with self._lock:
+            others = sum(size for one, size in self._reserved.items() if one is not turn)
+            limit, size = self._idle.max_bytes, runs * plan.bytes
+            fits = runs == 1 or limit is None or size + others <= limit
+            self._reserved[turn] = size if fits else plan.bytes
+            return fits
+
+    def check_on_device(self, dims: tuple[int, ...]) -> None:
+        """Refuse an array in device memory whose run would take more than `max_memory`.
+
+        Raises:
+            ImageTooLargeError: it would.
+        """
+        if self._max_memory is None:
+            return
+        size = self._backend.bytes_for(Shape.from_dims(dims, self._backend.io))
+        if size > self._max_memory:
+            raise ImageTooLargeError(
+                f"array of {'x'.join(map(str, dims))} | takes {readable_bytes(size)} | max_memory "
+                f"is {readable_bytes(self._max_memory)} | allow more, or give a smaller array"
+            )
 
     def release(self, turn: Turn) -> None:
         """The turn runs nothing; what it holds between two runs is the process's."""

@@ -22,8 +22,14 @@ Pixels = NDArray[np.float32]
 
 Network = Callable[[Pixels], Pixels]
 
-Run = Callable[[NDArray[Any]], NDArray[Any]]
-"""Of a backend, in the form of its graph."""
+Networks = Callable[[Sequence[Stack]], list[Stack]]
+"""The network on several stacks, side by side."""
+
+Runner = Callable[[Sequence[NDArray[Any]]], list[NDArray[Any]]]
+"""Likewise of a backend, in the form of its graph."""
+
+Window = tuple[slice, slice]
+"""Rows and columns of a tile."""
 
 ORIENTATIONS = 8
 """Of a self-ensemble."""
@@ -54,8 +60,8 @@ def images_from_stack(
     return restored
 
 
-def network_from_run(run: Run, io: str) -> Network:
-    """A backend's run as a function on padded images, whatever the form of its graph.
+def networks_from_runs(run: Runner, io: str) -> Networks:
+    """A backend's runs as a function on padded images, whatever the form of its graph.
 
     A graph of the image form takes and gives 8 bits, so what goes through it is rounded.
 
@@ -64,37 +70,51 @@ def network_from_run(run: Run, io: str) -> Network:
         io: that form.
     """
 
-    def on_tensors(stack: Stack) -> Stack:
-        restored: Stack = run(np.ascontiguousarray(stack))
-        return restored
+    def on_tensors(stacks: Sequence[Stack]) -> list[Stack]:
+        return run([np.ascontiguousarray(stack) for stack in stacks])
 
-    def on_images(stack: Stack) -> Stack:
-        pixels = from_unit(stack.transpose(0, 2, 3, 1), np.dtype(np.uint8))
-        restored = run(np.ascontiguousarray(pixels))
-        return to_unit(restored).transpose(0, 3, 1, 2)
+    def on_images(stacks: Sequence[Stack]) -> list[Stack]:
+        pixels = [from_unit(stack.transpose(0, 2, 3, 1), np.dtype(np.uint8)) for stack in stacks]
+        restored = run([np.ascontiguousarray(one) for one in pixels])
+        return [to_unit(one).transpose(0, 3, 1, 2) for one in restored]
 
     return on_images if io == "image" else on_tensors
 
 
-def restore_in_tiles(network: Network, stack: Stack, tiling: Tiling, batch: int = 1) -> Stack:
+def restore_in_tiles(
+    networks: Networks,
+    stack: Stack,
+    tiling: Tiling,
+    batch: int = 1,
+    width: Callable[[], int] = lambda: 1,
+) -> Stack:
     """Restore tile by tile and blend; nothing is returned unless every tile was restored.
 
     Args:
-        network: takes several tiles of one size.
+        networks: takes stacks of several tiles of one size, and runs them side by side.
         stack: one padded image.
         tiling: of its size.
-        batch: how many tiles the network takes at a time.
+        batch: how many tiles are in a stack.
+        width: asked before each time for how many stacks it takes.
     """
     # The weights of all tiles over a pixel add up to one, so blending is a plain sum. `zeros_like`
     # writes to its memory at once: between two tiles others plan with what the process has.
     blended = np.zeros_like(stack)
     rest = iter(tiling)
-    while tiles := list(islice(rest, batch)):
-        windows = [(slice(None), *window) for window, _ in tiles]
-        restored = network(np.stack([stack[0][window] for window in windows]))
-        for window, (_, weights), tile in zip(windows, tiles, restored, strict=True):
-            blended[0][window] += tile * weights
+    while first := list(islice(rest, batch)):
+        more = (list(islice(rest, batch)) for _ in range(width() - 1))
+        rounds = [first, *(tiles for tiles in more if tiles)]
+        restored = networks([_cut(stack, tiles) for tiles in rounds])
+        # In the order of the tiles, whoever was first: sums of floats depend on their order.
+        for tiles, several in zip(rounds, restored, strict=True):
+            for (window, weights), tile in zip(tiles, several, strict=True):
+                blended[0][(slice(None), *window)] += tile * weights
     return blended
+
+
+def _cut(stack: Stack, tiles: Sequence[tuple[Window, NDArray[np.float32]]]) -> Stack:
+    """`[N, 3, H, W]`: the parts of the only image in `stack` that N tiles are of."""
+    return np.stack([stack[0][(slice(None), *window)] for window, _ in tiles])
 
 
 def restore_by_self_ensemble(

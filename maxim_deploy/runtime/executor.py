@@ -4,58 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import BackendError, OutOfMemoryError
-from maxim_deploy.imaging import Padding, Rounding
+from maxim_deploy.imaging import Padding
 from maxim_deploy.machine.forks import never_destroy
 from maxim_deploy.machine.memory import trim
 from maxim_deploy.runtime.allotment import Allotment
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.batching import (
-    ORIENTATIONS,
     Network,
-    Run,
     Stack,
     images_from_stack,
-    network_from_run,
+    networks_from_runs,
     restore_by_self_ensemble,
     restore_in_tiles,
     stack_from_images,
 )
+from maxim_deploy.runtime.call import Call
 from maxim_deploy.runtime.cuda import DeviceArray
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Planner
-from maxim_deploy.runtime.progress import RunProgress
 from maxim_deploy.runtime.restoration import Deferred
-from maxim_deploy.runtime.turns import LARGE_PIXELS, Policy, Stop, Turn, Turns
+from maxim_deploy.runtime.runs import Runs, is_long, run_pixels
+from maxim_deploy.runtime.turns import Policy, Turn, Turns
 
 CLOSED = "this Restorer is closed; load the bundle again"
 
 FORKED = "CUDA does not survive a fork; load the bundle in the child process"
-
-
-@dataclass(frozen=True)
-class Call:
-    """What a caller wants, besides the images.
-
-    Attributes:
-        rounding: of integers.
-        self_ensemble: whether images run in eight orientations.
-        stop: ends it early.
-        progress: told of each run, in the thread that runs it; its exceptions end the call.
-        defers: raise `Deferred` rather than wait for another picture of many runs.
-    """
-
-    rounding: Rounding = "nearest"
-    self_ensemble: bool = False
-    stop: Stop = field(default_factory=Stop)
-    progress: Callable[[RunProgress], object] | None = None
-    defers: bool = False
 
 
 class Executor:
@@ -147,10 +126,10 @@ class Executor:
         height, width, _ = images[0].shape
         padding = Padding(height, width)
         pixels = len(images) * padding.padded_height * padding.padded_width
-        only = is_long = False
+        only = is_many = False
         while True:
             with ExitStack() as held:
-                if is_long:
+                if is_many:
                     held.enter_context(self._long_turns.one(call.stop))
                 turn = held.enter_context(self._turns.one(call.stop, pixels, only=only))
                 self.require_open()
@@ -161,12 +140,12 @@ class Executor:
                     only = True
                     continue
                 held.callback(self._memory.release, turn)
-                if not is_long and _is_long(plan, call):
+                if not is_many and is_long(plan, call.self_ensemble):
                     if call.defers:
                         raise Deferred
-                    is_long = True
+                    is_many = True
                     continue
-                turn.pixels = _run_pixels(plan)
+                turn.pixels = run_pixels(plan)
                 try:
                     finish = self._run(plan, images[: plan.images], call, turn)
                 except OutOfMemoryError as error:
@@ -184,10 +163,12 @@ class Executor:
             call: of which only `stop` has a meaning here.
 
         Raises:
+            ImageTooLargeError: the run would take more than `max_memory`.
             UsageError: this is no backend on a GPU, or it cannot take an array.
             BackendError: the backend failed, or is closed.
         """
         taken = self.require_open().device_array(image)
+        self._memory.check_on_device(taken.shape)
         target = None if out is None else self.require_open().device_array(out)
         with self._turns.one(call.stop):
             return self.require_open().run_on_device(taken, target)
@@ -221,15 +202,14 @@ class Executor:
         self, plan: Plan, images: Sequence[NDArray[Any]], call: Call, turn: Turn
     ) -> Callable[[], list[NDArray[Any]]]:
         """The network's work; what it returns does the rest, for which nobody need wait."""
-        backend, run = self.require_open(), self._runs(plan, call, turn)
+        backend = self.require_open()
+        runs = Runs(backend, plan, call, turn, self._turns, self._memory)
         if plan.tile is None and backend.io == "image":
             pixels = np.stack(images) if len(images) > 1 else np.ascontiguousarray(images[0][None])
-            restored = run(pixels)
+            (restored,) = runs.several([pixels])
             return lambda: list(restored)
         stack = stack_from_images(images, plan.padded)
-        network = network_from_run(run, backend.io)
-        if plan.tile and plan.tiles > 1:
-            network = self._tiled(network, plan, plan.tile)
+        network = self._network(runs, plan)
         stack = (
             restore_by_self_ensemble(network, stack, (-2, -1))
             if call.self_ensemble
@@ -237,64 +217,24 @@ class Executor:
         )
         return lambda: images_from_stack(stack, images, call.rounding)
 
-    def _runs(self, plan: Plan, call: Call, turn: Turn) -> Run:
-        """Runs the network, each time for one call; between two runs others have their turn."""
-        backend, is_long = self.require_open(), _is_long(plan, call)
-        done, total = 0, _runs_in(plan, call)
+    def _network(self, runs: Runs, plan: Plan) -> Network:
+        """The network as a plan runs it; of an image that lies on its side, so do the tiles."""
+        networks, tile = networks_from_runs(runs.several, self.require_open().io), plan.tile
+        if tile is None or plan.tiles == 1:
 
-        def run(image: NDArray[Any]) -> NDArray[Any]:
-            nonlocal done
-            if done and is_long:
-                self._make_way(turn, plan)
-            restored = backend.run_in_turn(image, turn)
-            done += 1
-            if call.progress:
-                call.progress(RunProgress(done, total))
-            return restored
+            def whole(stack: Stack) -> Stack:
+                runs.width()
+                return networks([stack])[0]
 
-        return run
+            return whole
 
-    def _make_way(self, turn: Turn, plan: Plan) -> None:
-        """Between two runs: let those run who wait. What the call holds is in what they plan with.
-
-        Raises:
-            BaseException: the reason of the turn's `stop`.
-        """
-        if not self._turns.share(turn):
-            return
-        self._memory.release(turn)
-        self._turns.again(turn)
-        if not self._memory.reserve(turn, plan):
-            # Beside others there is no room for what was planned alone.
-            self._turns.again(turn, only=True)
-            self._memory.reserve(turn, plan)
-
-    def _tiled(self, network: Network, plan: Plan, tile: tuple[int, int]) -> Network:
-        """The network on tiles; of an image that lies on its side, so do the tiles."""
-
-        def run(stack: Stack) -> Stack:
+        def tiled(stack: Stack) -> Stack:
             height, width = stack.shape[2:]
             sides = tile if (height, width) == plan.padded else tile[::-1]
             tiling = self._planner.tiling(height, width, sides)
-            return restore_in_tiles(network, stack, tiling, plan.batch)
+            return restore_in_tiles(networks, stack, tiling, plan.batch, runs.width)
 
-        return run
-
-
-def _runs_in(plan: Plan, call: Call) -> int:
-    runs = -(-plan.tiles // plan.batch) if plan.tiles > 1 else 1
-    return runs * (ORIENTATIONS if call.self_ensemble else 1)
-
-
-def _run_pixels(plan: Plan) -> int:
-    height, width = plan.tile or plan.padded
-    return plan.batch * height * width
-
-
-def _is_long(plan: Plan, call: Call) -> bool:
-    """Whether nobody should wait for all of its runs."""
-    runs = _runs_in(plan, call)
-    return runs > 1 and runs * _run_pixels(plan) > LARGE_PIXELS
+        return tiled
 
 
 def group_by_size(images: Iterable[NDArray[Any]], io: str) -> list[list[int]]:

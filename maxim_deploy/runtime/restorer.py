@@ -34,9 +34,10 @@ from maxim_deploy.runtime.arguments import (
     seconds_from,
 )
 from maxim_deploy.runtime.backend import Backend
+from maxim_deploy.runtime.call import Call
 from maxim_deploy.runtime.cuda import DeviceArray, is_device_array
 from maxim_deploy.runtime.deadlines import Deadline, Deadlines
-from maxim_deploy.runtime.executor import CLOSED, Call, Executor, group_by_size
+from maxim_deploy.runtime.executor import CLOSED, Executor, group_by_size
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.interrupts import Interruptible
 from maxim_deploy.runtime.lanes import LaneChoice

@@ -105,3 +105,26 @@ class Stoppable(Doubling):
     def has_begun(self, height: int = 64, width: int = 64) -> None:
         """Wait until a run of one picture of this size has begun."""
         assert self.begun.get(timeout=20) == (1, 3, height, width)
+
+
+class Laned(Stoppable):
+    """Has as many lanes as it is told; counts the runs side by side.
+
+    Attributes:
+        most: runs that there were at a time.
+    """
+
+    def __init__(self, lanes: int, **options) -> None:
+        super().__init__(let_go=True, lanes=lanes, **options)
+        self.most = self._running = 0
+        self._count = threading.Lock()
+
+    def run(self, image: np.ndarray, turn: Turn | None = None) -> np.ndarray:
+        with self._count:
+            self._running += 1
+            self.most = max(self.most, self._running)
+        time.sleep(0.002)  # or the first would have ended before the second begins
+        result = super().run(image, turn)
+        with self._count:
+            self._running -= 1
+        return result

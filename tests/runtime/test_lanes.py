@@ -206,9 +206,9 @@ def test_threads_are_shared_out(demo_bundle: Path, monkeypatch) -> None:
     asked = []
     real = onnxruntime_backend.cpu_session
 
-    def session(graph: Path, threads: int | None, *, spinning: bool) -> object:
+    def session(graph: Path, threads: int | None, *, spinning: bool, **options: bool) -> object:
         asked.append((threads, spinning))
-        return real(graph, 1, spinning=spinning)
+        return real(graph, 1, spinning=spinning, **options)
 
     monkeypatch.setattr(onnxruntime_backend, "cpu_session", session)
     backend = onnxruntime_backend.OnnxRuntimeCpu(

@@ -368,7 +368,7 @@ def test_seams_of_tiles_that_share_nothing_do_show() -> None:
     """The measure above is one that fails: a network whose tiles differ by a constant."""
     image = np.zeros((1, 3, 64, 256), np.float32)
     count = iter(range(100))
-    blended = restore_in_tiles(lambda x: x + next(count), image, Tiling(64, 256, (64, 128), 0))
+    blended = restore_in_tiles(lambda x: [x[0] + next(count)], image, Tiling(64, 256, (64, 128), 0))
     assert np.abs(np.diff(blended)).max() == 1
-    smooth = restore_in_tiles(lambda x: x + next(count), image, Tiling(64, 256, (64, 128), 64))
+    smooth = restore_in_tiles(lambda x: [x[0] + next(count)], image, Tiling(64, 256, (64, 128), 64))
     assert np.abs(np.diff(smooth)).max() < 0.03

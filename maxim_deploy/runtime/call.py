@@ -1,0 +1,29 @@
+"""What a caller of a `Restorer` wants, besides the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from maxim_deploy.imaging import Rounding
+from maxim_deploy.runtime.progress import RunProgress
+from maxim_deploy.runtime.turns import Stop
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a caller wants, besides the images.
+
+    Attributes:
+        rounding: of integers.
+        self_ensemble: whether images run in eight orientations.
+        stop: ends it early.
+        progress: told of each run, in the thread that runs it; its exceptions end the call.
+        defers: raise `Deferred` rather than wait for another picture of many runs.
+    """
+
+    rounding: Rounding = "nearest"
+    self_ensemble: bool = False
+    stop: Stop = field(default_factory=Stop)
+    progress: Callable[[RunProgress], object] | None = None
+    defers: bool = False
