@@ -19,7 +19,7 @@ from maxim_deploy.checkpoints import Checkpoint, licence_text, read_checkpoint, 
 from maxim_deploy.errors import BundleError
 from maxim_deploy.export.graphs import GraphWriter
 from maxim_deploy.export.settings import BundleSettings
-from maxim_deploy.export.tuned import tuned_graphs
+from maxim_deploy.export.tuned import MIN_FEATURES, tuned_graphs
 from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.machine.facts import library_versions, machine_facts
 from maxim_deploy.spec.descriptor import LICENCE
@@ -27,6 +27,7 @@ from maxim_deploy.spec.engines import ENGINE_FOLDER
 from maxim_deploy.spec.export_record import EXPORT_RECORD, ExportRecord
 from maxim_deploy.spec.manifest import LICENCE_FILE, MANIFEST, SOURCE, Bundle, Manifest
 from maxim_deploy.spec.precision import AUTO, AUTO_RANGE, FULL
+from maxim_deploy.spec.tuned_graphs import TunedGraph
 
 
 def export_bundle(
@@ -106,7 +107,9 @@ def _fill(
 ) -> None:
     """Write every file of a bundle, the manifest last."""
     graphs = GraphWriter(folder, checkpoint, settings, table, progress).write()
-    tuned = [*tuned_graphs(folder, graphs, verify=settings.verify, progress=progress)]
+    tuned: list[TunedGraph] = []
+    if checkpoint.architecture.features >= MIN_FEATURES:
+        tuned += tuned_graphs(folder, graphs, verify=settings.verify, progress=progress)
     if settings.source:
         write_safetensors(folder / SOURCE, checkpoint)
     if licence is None and checkpoint.descriptor.licence == LICENCE:

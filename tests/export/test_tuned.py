@@ -21,13 +21,33 @@ from maxim_deploy.benchmarks.subjects import PLAIN, RULES, baseline_subjects
 from maxim_deploy.engines.inspection import inspect_bundle, inspection_text
 from maxim_deploy.errors import BundleError, ExportError
 from maxim_deploy.export import tuned as tuned_module
-from maxim_deploy.export.tuned import tuned_graphs
+from maxim_deploy.export.tuned import MIN_FEATURES, tuned_graphs
 from maxim_deploy.export.verify import TUNED_ERROR, verify_tuned_form
+from maxim_deploy.spec.architecture import VARIANTS
 from maxim_deploy.spec.export_record import GraphRecord
 from maxim_deploy.spec.manifest import Bundle, GraphEntry
 
 FILE = "fp32.tensor.onnxruntime.onnx"
 PICTURE = np.random.default_rng(0).random((64, 90, 3), np.float32)
+
+
+@pytest.fixture(scope="module")
+def demo_bundle(demo_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model with a graph for ONNX Runtime, which an export leaves out: it is so small."""
+    assert Bundle.open(demo_bundle).manifest.tuned_graphs == []
+    folder = shutil.copytree(demo_bundle, tmp_path_factory.mktemp("tuned") / "demo")
+    bundle = Bundle.open(folder)
+    manifest = bundle.manifest
+    found = [*tuned_graphs(folder, manifest.graphs, verify=True, progress=lambda _: None)]
+    path = folder / FILE
+    record = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+    files = {**manifest.files, FILE: record}
+    Bundle(bundle.path, replace(manifest, tuned_graphs=found, files=files)).write()
+    return folder
+
+
+def test_networks_of_published_width_have_one() -> None:
+    assert min(one.features for one in VARIANTS.values()) == MIN_FEATURES
 
 
 @pytest.fixture
@@ -102,19 +122,21 @@ def test_the_runtime_takes_it(demo_bundle: Path, bundle: Path, monkeypatch) -> N
             session(graph, *rest, **options),
         )[1],
     )
-    with maxim_deploy.load(demo_bundle, precision="fp32", threads=1) as restorer:
+    with maxim_deploy.load(demo_bundle, precision="fp32", threads=2) as restorer:
         found = restorer(PICTURE)
-    with maxim_deploy.load(without_tuned_graphs(bundle), precision="fp32", threads=1) as restorer:
+    with maxim_deploy.load(without_tuned_graphs(bundle), precision="fp32", threads=2) as restorer:
         expected = restorer(PICTURE)
     with maxim_deploy.load(demo_bundle, precision="fp16", threads=1):
         pass
-    assert opened == [FILE, "fp32.tensor.onnx", "fp16.tensor.onnx"]
+    with maxim_deploy.load(demo_bundle, precision="fp32", threads=1):
+        pass  # which gains nothing from it
+    assert opened == [FILE, "fp32.tensor.onnx", "fp16.tensor.onnx", "fp32.tensor.onnx"]
     assert 0 < np.abs(found - expected).max() <= TUNED_ERROR
 
 
 def test_a_plan_follows_its_memory(bundle: Path) -> None:
     def planned() -> int:
-        with maxim_deploy.load(bundle, precision="fp32", threads=1) as restorer:
+        with maxim_deploy.load(bundle, precision="fp32", threads=2) as restorer:
             return restorer.plan(512, 512).bytes
 
     record = json.loads((bundle / "export.json").read_text())

@@ -133,7 +133,7 @@ def test_no_bundle(tmp_path) -> None:
         maxim_deploy.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["fp32.weights", "fp32.tensor.onnxruntime.onnx"])
+@pytest.mark.parametrize("name", ["fp32.weights", "fp32.tensor.onnx"])
 def test_changed_and_missing_files(bundle, name) -> None:
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 1
