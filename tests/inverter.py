@@ -43,6 +43,10 @@ class Inverter:
         """Of memory, beside a run; there are `room` bytes, and of others `runs_room` runs."""
         return size <= self.room and runs <= self.runs_room
 
+    def plan(self, height: int, width: int) -> SimpleNamespace:
+        """Whole, whatever the size."""
+        return SimpleNamespace(tiles=1)
+
     def choose_lanes(self, height: int, width: int) -> int:
         self.chosen_for.append((height, width))
         return self.info.lanes

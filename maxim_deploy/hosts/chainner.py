@@ -12,6 +12,7 @@ from pathlib import Path
 from maxim_deploy.hosts.card import write_readme
 from maxim_deploy.hosts.order import Order
 from maxim_deploy.hosts.planar import write_planar
+from maxim_deploy.spec.precision import FULL
 
 USE = """\
 1. In chaiNNer, open the dependency manager and install ONNX.
@@ -20,7 +21,7 @@ USE = """\
 4. Set its tile size to the largest that your memory takes, at best "No tiling": the network looks
    at the whole picture.
 
-Precisions: {precisions}. On a processor choose fp32.
+Precisions: {precisions}. On a processor choose {full}.
 """
 
 
@@ -30,6 +31,6 @@ def write(order: Order, folder: Path) -> None:
     for precision in order.precisions:
         write_planar(order, precision, folder / f"{name}.{precision}.onnx")
     use = USE.format(
-        name=name, precision=order.precisions[0], precisions=", ".join(order.precisions)
+        name=name, full=FULL, precision=order.precisions[0], precisions=", ".join(order.precisions)
     )
     write_readme(order, folder, "Restoration of pictures in chaiNNer.", use)

@@ -23,6 +23,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,10 @@ class ResumeRecord:
         """The lines of a folder's records, by the name of the result."""
         if folder not in self._folders:
             found: dict[str, list[dict[str, Any]]] = {}
-            for line in _lines_in(folder):
-                found.setdefault(next(iter(line["outputs"])), []).append(line)
+            for lines in _records_in(folder):
+                # The last line of each record. Those of several have no order.
+                for name, line in {next(iter(x["outputs"])): x for x in lines}.items():
+                    found.setdefault(name, []).append(line)
             self._folders[folder] = found
         return self._folders[folder]
 
@@ -159,18 +162,18 @@ class EarlierResults:
     def _digests(self, folder: Path) -> dict[str, str]:
         if folder not in self._folders:
             digests: dict[str, str] = {}
-            for line in _lines_in(folder):
+            for line in chain.from_iterable(_records_in(folder)):
                 digests |= line["outputs"]
             self._folders[folder] = digests
         return self._folders[folder]
 
 
-def _lines_in(folder: Path) -> Iterator[dict[str, Any]]:
-    """The lines of all records of a folder, those of shards included."""
+def _records_in(folder: Path) -> Iterator[list[dict[str, Any]]]:
+    """The lines of each record of a folder, those of shards included."""
     # The record of all files is read also where the folder's list says nothing of it: a link
     # there is refused.
     for path in (folder / NAME, *sorted(folder.glob(_OF_SHARDS))):
-        yield from read_intact_lines(path, _checked, follow=False)
+        yield read_intact_lines(path, _checked, follow=False)
 
 
 def _checked(line: Any) -> dict[str, Any]:

@@ -13,9 +13,9 @@ BYTES_PER_FEATURE = (45.0, 57.9)
 """Of a run per padded pixel, for each feature of a network of one stage and of more: 360 bytes
 (demo model), 1850 (S-2), the same from 64x64 to 256x256."""
 
-FORM = (18_000_000, 2.85)
+FORM = (20_000_000, 2.85)
 """Of a form: kernels and tables, and the weights with their packed copies, in bytes and as a share
-of the file of weights: 24 to 35 MB (demo model, 4.9 MB of weights), 155 to 190 (S-2, 55). A form
+of the file of weights: 24 to 42 MB (demo model, 4.9 MB of weights), 155 to 190 (S-2, 55). A form
 that was read from a file is the smaller one of the demo model, and the larger one of S-2."""
 
 MAKING = (33_000_000, 5.0)

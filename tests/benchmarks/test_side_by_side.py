@@ -343,6 +343,6 @@ def test_what_is_measured_if_nobody_says(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suite_run, "find_gpu", lambda: None)
-    assert backends_here([tiny_bundle]) == ("onnxruntime",)
+    assert backends_here([tiny_bundle]) == ("openvino", "onnxruntime")
     monkeypatch.setattr(suite_run, "find_gpu", lambda: "some GPU")
     assert backends_here([tiny_bundle]) == ("onnxruntime-cuda",)

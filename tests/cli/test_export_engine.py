@@ -190,7 +190,7 @@ def test_export_and_engine_in_one_call(kept_traces: None, tmp_path: Path) -> Non
 def test_an_engine_for_a_range_has_its_own_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], form: str
 ) -> None:
-    def stop(asked: object, output: object, settings: BundleSettings, *more: object) -> None:
+    def stop(asked: object, output: object, settings: BundleSettings, **more: object) -> None:
         forms.append(settings.form)
         raise UsageError("far enough")
 

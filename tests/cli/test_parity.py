@@ -66,7 +66,7 @@ def test_the_line_of_a_bundle(demo_bundle: Path) -> None:
     assert arrows == {
         ("deployment", "literal"), ("fp32", "deployment"), ("fp32.image", "fp32"),
         ("onnxruntime.fp32", "fp32"), ("fp16.simulated", "fp32"), ("fp16", "fp32"),
-        ("fp16.image", "fp16"),
+        ("fp16.image", "fp16"), ("openvino.fp32", "fp32"),
     }  # fmt: skip
     keys = {
         "a", "b", "image", "max_error_levels", "mean_error_levels", "p999_error_levels",

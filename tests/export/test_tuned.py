@@ -149,7 +149,7 @@ def test_a_plan_follows_its_memory(bundle: Path) -> None:
 def test_a_changed_file_is_refused(bundle: Path) -> None:
     (bundle / FILE).write_bytes((bundle / FILE).read_bytes() + b"\0")
     with pytest.raises(BundleError, match=rf"{FILE}.*has changed since the export"):
-        maxim_deploy.load(bundle, precision="fp32")
+        maxim_deploy.load(bundle, precision="fp32", threads=2)
 
 
 def test_a_manifest_without_the_key_is_written_without_it(bundle: Path) -> None:

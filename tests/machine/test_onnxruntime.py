@@ -41,7 +41,7 @@ print(json.dumps(dict(small=small, large=large, peak=peak, later=later, peak_lat
 
 def test_memory_of_a_larger_image_replaces_that_of_a_smaller_one(demo_bundle: Path) -> None:
     memory = run(MIXED, demo_bundle)
-    assert memory["small"] > 25e6
+    assert memory["small"] > 20e6  # 24.6 MB on a Zen 3, 25.5 on a Zen 5
     assert memory["peak"] <= 1.1 * memory["planned"]  # not the sum of both
     assert memory["peak_later"] <= 1.03 * memory["peak"]  # nor does it grow any more
     assert memory["closed"] < 0.25 * memory["large"]

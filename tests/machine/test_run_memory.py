@@ -37,8 +37,8 @@ LOADED_IN_MORE = """
 import pathlib, sys, numpy
 import maxim_deploy.machine.run_memory as measuring
 session_of = measuring.cpu_session
-def costly(graph):
-    session = session_of(graph)
+def costly(graph, **options):
+    session = session_of(graph, **options)
     numpy.ones(8_000_000)
     return session
 measuring.cpu_session = costly

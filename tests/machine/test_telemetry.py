@@ -62,7 +62,7 @@ def test_an_import_of_the_application_stays_and_info_says_so(monkeypatch) -> Non
     require("onnxruntime", "cpu")
     assert VARIABLE not in os.environ
     backend = object.__new__(OnnxRuntimeCpu)
-    backend._version = "1.32.0"
+    backend._version, backend.spinning = "1.32.0", True
     (note,) = backend.notes
     assert "imported before maxim-deploy" in note and f"set {VARIABLE}={OFF} before" in note
 

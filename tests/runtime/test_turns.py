@@ -125,6 +125,7 @@ def test_auto_goes_on_where_an_engine_does_not_fit(monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def arena() -> Iterator[Arena]:
     arena = arena_of_this_process()
+    arena.forget()  # what other tests of this process have left
     yield arena
     arena.forget()
 

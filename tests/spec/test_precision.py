@@ -32,6 +32,12 @@ ROWS = pytest.mark.parametrize("row", PRECISIONS.values(), ids=PRECISIONS)
 OWN_WORDS = {
     "spec/precision.py": "the table itself",
     "checkpoints/entries.py": "element types that files of weights may have, float64 among them",
+    "spec/recipes.py": "types that the input and output of a planar graph may have",
+    "runtime/names.py": "the names for type checkers, which a test compares with the table",
+    "machine/openvino.py": "what OpenVINO calls the two that a processor may compute in",
+    "hosts/table.py": "what each host takes",
+    "hosts/hub.py": "the names of the files that the Hub's libraries look for",
+    "hosts/vapoursynth.py": "a README and a script for VapourSynth",
 }
 """Modules that may quote a precision or its type, and why."""
 
