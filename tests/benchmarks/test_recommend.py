@@ -59,7 +59,7 @@ def test_what_is_measured_is_recommended_and_kept_for_plans(demo_bundle: Path, t
         if row["photo"] == "whole" and row["photo_s"]:
             assert row["photo_s"] == pytest.approx(per_pixel * 3008 * 4032)
     after = CliRunner().invoke(run, [*plan, "--json"])
-    (one,) = [r for r in rows if (r["threads"], r["lanes"]) == (2, 1)]
+    (one,) = [r for r in rows if (r["backend"], r["threads"], r["lanes"]) == ("onnxruntime", 2, 1)]
     assert json.loads(after.stdout)["seconds"] == pytest.approx(one["seconds"])
 
 
