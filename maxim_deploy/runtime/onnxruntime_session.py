@@ -177,7 +177,7 @@ _NUMPY_NAMES = {"float": "float32"}
 def stoppable(ort: Any, turn: Turn | None) -> Iterator[Any]:
     """An `onnxruntime.RunOptions` for a run in a turn, which ends it once the turn is stopped.
 
-    ONNX Runtime looks at it before each operator: within 0.1 s, also on large pictures.
+    ONNX Runtime looks at it before each operator: S-2 at 1024x1024 ended within 0.26 s.
     """
     options = ort.RunOptions()
     if turn is None:
