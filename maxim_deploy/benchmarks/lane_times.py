@@ -14,7 +14,7 @@ from maxim_deploy.errors import UsageError
 from maxim_deploy.imaging.padding import Padding
 from maxim_deploy.machine.other_load import LoadWatch
 from maxim_deploy.runtime import Restorer
-from maxim_deploy.runtime.expected import seconds_of
+from maxim_deploy.runtime.run_times import seconds_of
 from maxim_deploy.runtime.speeds import Speed
 
 PHOTO = (3000, 4000)

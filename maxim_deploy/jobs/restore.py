@@ -283,11 +283,11 @@ def count_finished(
     Args:
         bundle: as the runs have it.
         plan: of the files, with their output; of one shard, or of all.
-        rounding: as in the runs, and so are the other options: with others nothing is finished.
-        self_ensemble: likewise.
-        encoding: likewise.
-        drop: likewise.
-        load_options: likewise.
+        rounding: as in the runs. With other options no file counts as finished.
+        self_ensemble: as in the runs.
+        encoding: as in the runs.
+        drop: as in the runs.
+        load_options: as in the runs.
 
     Returns:
         (finished files, files of the plan); inputs that cannot be restored count as not finished.

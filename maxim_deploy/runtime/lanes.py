@@ -22,8 +22,8 @@ from maxim_deploy.errors import UsageError
 from maxim_deploy.imaging.padding import Padding
 from maxim_deploy.machine.other_load import LoadWatch
 from maxim_deploy.runtime.backend import Backend
-from maxim_deploy.runtime.expected import seconds_of
 from maxim_deploy.runtime.plan import Plan
+from maxim_deploy.runtime.run_times import seconds_of
 from maxim_deploy.runtime.speeds import Speed, Speeds
 from maxim_deploy.runtime.turns import Turn
 

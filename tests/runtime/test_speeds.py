@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from maxim_deploy.machine.cache import CACHE_VARIABLE
-from maxim_deploy.runtime.expected import seconds_of, seconds_per_run
 from maxim_deploy.runtime.plan import Plan
+from maxim_deploy.runtime.run_times import seconds_of, seconds_per_run
 from maxim_deploy.runtime.speeds import Speed, Speeds
 
 ONE = Speed(256, 256, 1, 2, False, 0.2)

@@ -6,11 +6,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from maxim_deploy.runtime.batching import ORIENTATIONS
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.speeds import Speed
-
-ORIENTATIONS = 8
-"""Runs of a self-ensemble."""
 
 
 def seconds_of(
@@ -40,7 +38,7 @@ def seconds_per_run(
     grows by a third from 256x256 to 1024x1024, as tensors outgrow the processor's cache.
     """
     of_these = [one for one in speeds if (one.lanes, one.threads) == (lanes, threads)]
-    # An idle machine's, if there are such: what others will do when it runs nobody knows.
+    # Those of an idle machine, where there are any: the load at the time of the run is not known.
     chosen = [one for one in of_these if not one.is_shared] or of_these
     # The last one of each size counts.
     rates = {one.pixels: one.seconds / one.pixels for one in chosen}
