@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,6 +51,15 @@ class Inverter:
     def choose_lanes(self, height: int, width: int) -> int:
         self.chosen_for.append((height, width))
         return self.info.lanes
+
+    def submit(self, image: np.ndarray, **options: object) -> Future[np.ndarray]:
+        """The result is there when this returns."""
+        done: Future[np.ndarray] = Future()
+        try:
+            done.set_result(self(image, **options))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
     def __call__(
         self, image: np.ndarray, *, rounding: str, self_ensemble: bool = False

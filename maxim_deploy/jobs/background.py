@@ -82,7 +82,12 @@ def consume_behind(take: Callable[[T], object], room: int) -> Iterator[Callable[
             future.result()
 
 
-def in_order(items: Iterable[T], call: Callable[[T], R], lanes: int) -> Generator[tuple[T, R]]:
+def in_order(
+    items: Iterable[T],
+    call: Callable[[T], R],
+    lanes: int,
+    abandon: Callable[[], object] = lambda: None,
+) -> Generator[tuple[T, R]]:
     """Each item and what `call` makes of it, in the order of the items.
 
     Args:
@@ -90,9 +95,9 @@ def in_order(items: Iterable[T], call: Callable[[T], R], lanes: int) -> Generato
         call: with one lane it is called in that thread too; else in others, one more than lanes,
             so that an item is ready when a lane becomes free.
         lanes: for how many calls at a time there is something to gain.
+        abandon: ends the calls under way. Called if this is closed early or interrupted.
 
-    An error of a call is raised where its result would have come. Closed early, this waits for the
-    calls under way.
+    An error of a call is raised where its result would have come.
     """
     if lanes == 1:
         for item in items:
@@ -100,10 +105,17 @@ def in_order(items: Iterable[T], call: Callable[[T], R], lanes: int) -> Generato
         return
     waiting: deque[tuple[T, Future[R]]] = deque()
     with ThreadPoolExecutor(lanes + 1, "maxim-deploy-network") as pool:
-        for item in items:
-            waiting.append((item, pool.submit(call, item)))
-            if len(waiting) > lanes:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for item, future in waiting:
-            yield item, future.result()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(call, item)))
+                if len(waiting) > lanes:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for item, future in waiting:
+                yield item, future.result()
+        except BaseException:
+            # Before the pool is left, which waits for what it has begun.
+            for _, future in waiting:
+                future.cancel()
+            abandon()
+            raise

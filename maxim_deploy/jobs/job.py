@@ -93,6 +93,7 @@ class Job(ABC):
         record: records results, or None.
         fingerprint: of the input as it was read, if there is a record.
         lanes: calls of the network that a video has under way at a time.
+        abandon: ends those calls.
     """
 
     source: Path
@@ -104,6 +105,7 @@ class Job(ABC):
     def __post_init__(self) -> None:
         self.result = FileResult(str(self.source))
         self.lanes = 1
+        self.abandon: Callable[[], object] = lambda: None
 
     @property
     def outputs(self) -> list[Path]:

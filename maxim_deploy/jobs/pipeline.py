@@ -29,11 +29,12 @@ def run_jobs(
     cancel: threading.Event,
     has_room: HasRoom = lambda *_: True,
     choose_lanes: Callable[[Job], int] = lambda _: 1,
+    abandon: Callable[[], object] = lambda: None,
 ) -> Iterator[FileResult]:
     """Restore in order; one thread reads the next file and writes the one before.
 
     If the iterator is closed early, a file that is being written is still written, and nothing
-    remains of the others; what is in the network is waited for.
+    remains of the others.
 
     Args:
         jobs: the files.
@@ -45,11 +46,15 @@ def run_jobs(
             and fewer images are in the network.
         choose_lanes: asked once, about the first file when it has been read, how many calls the
             network takes at a time.
+        abandon: ends what other threads have in the network. Called if this is closed early or
+            interrupted.
     """
     with (
         ExitStack() as at_end,  # before the thread, so that it has ended when this cleans up
         ThreadPoolExecutor(1, "maxim-deploy-files") as thread,
-        _SideBySide(network, cancel) as in_network,  # the first to end: it reads what others close
+        _SideBySide(
+            network, cancel, abandon
+        ) as in_network,  # the first to end: it reads what others close
     ):
         # However the block ends, what was read or restored and not written is discarded.
         for job in jobs:
@@ -59,6 +64,7 @@ def run_jobs(
         for job, following in zip_longest(jobs, jobs[1:]):
             background.read(job)
             lanes = job.lanes = lanes or choose_lanes(job)
+            job.abandon = abandon
             background.lanes = lanes if job.is_one_call else 1
             while in_network.must_wait(job, background):
                 yield from background.write_next(in_network.first())
@@ -83,8 +89,10 @@ def run_jobs(
 class _SideBySide:
     """The images that are in the network, each in a thread of its own."""
 
-    def __init__(self, network: Network, cancel: threading.Event) -> None:
-        self._network, self._cancel = network, cancel
+    def __init__(
+        self, network: Network, cancel: threading.Event, abandon: Callable[[], object]
+    ) -> None:
+        self._network, self._cancel, self._abandon = network, cancel, abandon
         self._threads: ThreadPoolExecutor | None = None
         self._jobs: deque[tuple[Job, Future[None]]] = deque()
 
@@ -120,8 +128,11 @@ class _SideBySide:
     def __enter__(self) -> _SideBySide:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._threads is not None:
+            if kind is not None:
+                # A second Ctrl-C stops at once: a picture may have a minute to go.
+                self._abandon()
             self._threads.shutdown(cancel_futures=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from maxim_deploy.imaging.video import (
     check_video_output,
     is_video,
 )
+from maxim_deploy.jobs.calls import Calls
 from maxim_deploy.jobs.expected import expected_work
 from maxim_deploy.jobs.job import FileResult, ImageJob, Job
 from maxim_deploy.jobs.naming import FilePlan, plan_files
@@ -241,7 +241,7 @@ def restore_files(
                     if result_settings(bundle, load_options) != of_network:
                         # The bundle was replaced after the jobs were made.
                         _made_by(loaded, left)
-                call = functools.partial(loaded, rounding=rounding, self_ensemble=self_ensemble)
+                calls = Calls(loaded, rounding=rounding, self_ensemble=self_ensemble)
 
                 def has_room(job: Job, size: int, runs: int) -> bool:
                     height, width = job.result.height, job.result.width
@@ -260,7 +260,7 @@ def restore_files(
                         return loaded.choose_lanes(height, width)
                     return loaded.info.lanes
 
-                yield from run_jobs(left, call, tally, stop, has_room, choose_lanes)
+                yield from run_jobs(left, calls, tally, stop, has_room, choose_lanes, calls.abandon)
 
     return results()
 

@@ -215,7 +215,9 @@ class VideoJob(Job):
             consume_behind(encode, self._room) as give,
         ):
             # Closed here, for its threads read what `discard` closes.
-            with closing(in_order(until_cancelled(frames), restored_in, self.lanes)) as done:
+            with closing(
+                in_order(until_cancelled(frames), restored_in, self.lanes, self.abandon)
+            ) as done:
                 for frame, (restored, seconds) in done:
                     self.result.network_seconds += seconds
                     give((frame, restored))
