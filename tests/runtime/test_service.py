@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import sys
 import threading
 import warnings
 import weakref
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from machine.children import measure
 from runtime.fakes import Doubling, Stoppable, image_of, restorer_of
 
 import maxim_deploy
@@ -27,7 +29,6 @@ from maxim_deploy import (
     RunProgress,
     UsageError,
 )
-from maxim_deploy.machine.memory import resident_bytes
 
 IMAGE = image_of(64, 64)
 
@@ -361,14 +362,28 @@ def test_trim_gives_back_what_is_held(restorer, backend, monkeypatch) -> None:
         restorer.trim()
 
 
+TRIMMED = """
+import json, sys
+import maxim_deploy, numpy
+from maxim_deploy.machine.memory import resident_bytes
+with maxim_deploy.load(sys.argv[1], backend="onnxruntime") as restorer:
+    restorer(numpy.zeros((256, 256, 3), numpy.uint8))
+    held, before = restorer._work.require_open().held_bytes(), resident_bytes()
+    restorer.trim()
+    left = restorer._work.require_open().held_bytes()
+    print(json.dumps(dict(held=held, given_back=before - resident_bytes(), left=left)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep what is freed")
 def test_trim_gives_memory_back_to_the_system(demo_bundle) -> None:
-    with maxim_deploy.load(demo_bundle, backend="onnxruntime") as restorer:
-        restorer(np.zeros((256, 256, 3), np.uint8))
-        held = restorer._work.require_open().held_bytes()
-        before = resident_bytes()
-        restorer.trim()
-        assert held > 10**7 and restorer._work.require_open().held_bytes() == 0
-        assert before - resident_bytes() > held / 2
+    """In a process of its own: what other tests hold of the shared arena is not given back."""
+
+    def holds(memory: dict) -> bool:
+        assert memory["held"] > 10**7 and memory["left"] == 0
+        return memory["given_back"] > memory["held"] / 2
+
+    measure(holds, TRIMMED, demo_bundle)
 
 
 # ------------------------------------------------------------------ progress
