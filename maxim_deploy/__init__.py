@@ -30,6 +30,7 @@ from maxim_deploy.errors import (
     MissingDependencyError,
     PixelRangeWarning,
     QueueFullError,
+    StoreError,
     UsageError,
     VideoError,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "Restorer",
     "RestorerInfo",
     "RunProgress",
+    "StoreError",
     "UsageError",
     "VideoEncoding",
     "VideoError",

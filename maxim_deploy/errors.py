@@ -57,6 +57,10 @@ class VideoError(MaximDeployError):
     """A video cannot be read, ends too early, would lose data, or cannot be written."""
 
 
+class StoreError(MaximDeployError):
+    """An object store cannot be reached, or an object cannot be listed, read or written."""
+
+
 class CancelledError(MaximDeployError, concurrent.futures.CancelledError):
     """The caller cancelled before an image or a file was finished."""
 

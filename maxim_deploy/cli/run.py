@@ -166,21 +166,25 @@ def run(
     path has its number as hash. Each keeps a record of its own, and --resume reads all of them.
     --status, with the options of the runs, says how many files the records have.
 
+    INPUT and OUT may be URLs: of objects and prefixes as in s3://bucket/photos, and, as INPUT, of
+    pictures as in https://host/a.jpg. Credentials come from the environment, as for other programs.
+    Objects appear whole or not at all. Their records are objects below OUT/.maxim-run/.
+
     Prints the path of each result as soon as it is written. A file that fails does not stop the
     others; the exit code is then 1. Ctrl-C finishes the current image, or frame of a video; a
     second Ctrl-C stops at once. SIGTERM and SIGHUP do what Ctrl-C does.
     """
     from maxim_deploy.cli._report import RunReport, show_plans, show_status
     from maxim_deploy.imaging.video import VideoEncoding
-    from maxim_deploy.jobs.naming import and_skipped, plan_files
-    from maxim_deploy.jobs.restore import count_finished, restore_files
+    from maxim_deploy.jobs.naming import and_skipped
+    from maxim_deploy.jobs.restore import count_finished, plan_any, restore_files
     from maxim_deploy.jobs.shards import Shard
 
     load_options = {name: value for name, value in load_options.items() if value is not None}
     encoding = VideoEncoding(codec, crf)
     if output is None and not only_plan:
         raise UsageError("name the file or folder to write with -o OUT")
-    plan = plan_files(
+    plan = plan_any(
         inputs,
         output,
         recursive=recursive,
@@ -198,6 +202,8 @@ def run(
         show_status(count_finished(bundle, plan, **what_results_need, **load_options), as_json)
         return
     if only_plan:
+        if plan.carrier:
+            raise UsageError("--plan reads sizes of files on this machine | leave out URLs")
         show_plans(bundle, plan, load_options, ensemble, as_json, max_pixels)
         return
     with shell.progress_bar() as bar:

@@ -109,15 +109,20 @@ def skipped_picture(path: Path) -> str | None:
     None if it does not look like one, or cannot be read.
     """
     head = _head(path)
-    suffix = path.suffix.lower()
     name, advice = _other_format(head) or ("", "")
     if name and name not in _NO_PICTURES:
         return f"{name} is not read | {advice}"
-    if suffix in _PICTURE_SUFFIXES:
-        return f"a {suffix} file is not read | {_EXPORT}"
+    if of_suffix := other_picture(path.suffix):
+        return of_suffix
     name = _read_format(head) or ""
     # "BM" and "P1" are the beginning of many a text.
     return f"holds {name} under another suffix | name the file itself" if name in _CERTAIN else None
+
+
+def other_picture(suffix: str) -> str | None:
+    """What a file of a suffix is by its name alone, and what to do; None if no such picture."""
+    suffix = suffix.lower()
+    return f"a {suffix} file is not read | {_EXPORT}" if suffix in _PICTURE_SUFFIXES else None
 
 
 def _head(path: Path) -> bytes:

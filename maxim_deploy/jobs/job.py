@@ -7,7 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -64,8 +64,8 @@ class FileResult:
     cause: Exception | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def failure(cls, source: Path, cause: Exception) -> FileResult:
-        """The result of a file that failed."""
+    def failure(cls, source: object, cause: Exception) -> FileResult:
+        """The result of a file, or of what a URL names, that failed."""
         result = cls(str(source))
         result.fail(cause)
         return result
@@ -94,6 +94,7 @@ class Job(ABC):
         fingerprint: of the input as it was read, if there is a record.
         lanes: calls of the network that a video has under way at a time.
         abandon: ends those calls.
+        bring: waits until the input is there, where it has to be brought first.
     """
 
     source: Path
@@ -106,6 +107,7 @@ class Job(ABC):
         self.result = FileResult(str(self.source))
         self.lanes = 1
         self.abandon: Callable[[], object] = lambda: None
+        self.bring: Callable[[], object] = lambda: None
 
     @property
     def outputs(self) -> list[Path]:
@@ -152,9 +154,10 @@ class Job(ABC):
     def read(self) -> Self:
         """Read the input, or open it, and check what can be checked before the network works."""
         with self._step():
+            self.bring()
             if self.record:
                 # Before the pixels: a file that changes while it is read will be restored again.
-                self.fingerprint = Fingerprint.of(self.source)
+                self.fingerprint = self.record.fingerprint(self.source)
             self._read()
         return self
 
@@ -217,6 +220,8 @@ class ImageJob(Job):
     @property
     def read_bytes(self) -> int:
         """As of a `Job`; a file whose size nobody can tell counts by its length."""
+        with suppress(MaximDeployError, OSError):  # `read` says why
+            self.bring()
         return files.bytes_to_read(self.source)
 
     @property

@@ -17,6 +17,7 @@ from maxim_deploy.imaging.video.names import (
     has_video_suffix,
     is_video,
 )
+from maxim_deploy.jobs.carrying import Carrier
 from maxim_deploy.jobs.job import FileResult
 from maxim_deploy.jobs.record import EarlierResults
 from maxim_deploy.jobs.result_names import is_beside, result_name, why_too_long, written
@@ -41,6 +42,7 @@ class FilePlan:
         strict: whether those are failures.
         shard: the part of the files that `targets` and `failures` are of; None for all.
         of_all: files in all parts together, failures included.
+        carrier: of a plan with URLs, whose files are temporaries; None of any other.
     """
 
     output: str | None = None
@@ -54,8 +56,9 @@ class FilePlan:
     strict: bool = False
     shard: Shard | None = None
     of_all: int = 0
+    carrier: Carrier | None = None
 
-    def refuse(self, source: Path, why: Exception) -> None:
+    def refuse(self, source: object, why: Exception) -> None:
         """Note that `source` will not be restored."""
         self.failures.append(FileResult.failure(source, why))
 
@@ -150,7 +153,7 @@ def plan_files(
     named: set[Path] = set()
     earlier, inside = EarlierResults(), dict[Path, Path]()
     for given in dict.fromkeys(sources):
-        for source, folder in _sources(given, plan, recursive):
+        for source, folder in sources_of(given, plan, recursive):
             if source in named:
                 continue
             target = _target(source, folder, plan)
@@ -208,7 +211,7 @@ def _means_file(inputs: list[Path], output: str) -> bool:
     return True
 
 
-def _sources(given: Path, plan: FilePlan, recursive: bool) -> Iterator[tuple[Path, Path]]:
+def sources_of(given: Path, plan: FilePlan, recursive: bool) -> Iterator[tuple[Path, Path]]:
     """The files that an input stands for, and the folder below the output that each belongs in.
 
     Those that cannot be read go to `plan.failures`, and others are counted in `plan.skipped`.

@@ -46,8 +46,8 @@ def run_jobs(
             and fewer images are in the network.
         choose_lanes: asked once, about the first file when it has been read, how many calls the
             network takes at a time.
-        abandon: ends what other threads have in the network. Called if this is closed early or
-            interrupted.
+        abandon: ends what other threads have in the network, or wait for before it. Called if
+            this is closed early or interrupted.
     """
     with (
         ExitStack() as at_end,  # before the thread, so that it has ended when this cleans up
@@ -129,10 +129,10 @@ class _SideBySide:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            # A second Ctrl-C stops at once: a picture, or a download, may have a minute to go.
+            self._abandon()
         if self._threads is not None:
-            if kind is not None:
-                # A second Ctrl-C stops at once: a picture may have a minute to go.
-                self._abandon()
             self._threads.shutdown(cancel_futures=True)
 
 

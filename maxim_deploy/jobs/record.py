@@ -94,6 +94,10 @@ class ResumeRecord:
         """
         return any(self._fits(line, source, outputs) for line in self._lines_of(outputs))
 
+    def fingerprint(self, source: Path) -> Fingerprint | None:
+        """An input as it is now; None if nobody can tell whether it will have changed."""
+        return Fingerprint.of(source)
+
     def names(self, outputs: list[Path]) -> bool:
         """Whether a record says that these settings made `outputs`, which are there.
 
@@ -108,15 +112,23 @@ class ResumeRecord:
         """The lines about these very files, made with these settings."""
         names = {path.name for path in outputs}
         lines = self._lines(outputs[0].parent).get(outputs[0].name, [])
-        return [x for x in lines if x["settings"] == self._settings and set(x["outputs"]) == names]
+        return [x for x in lines if self._is_ours(x, names)]
 
-    @staticmethod
-    def _fits(line: dict[str, Any], source: Path, outputs: list[Path]) -> bool:
+    def _is_ours(self, line: dict[str, Any], names: set[str]) -> bool:
+        return line["settings"] == self._settings and set(line["outputs"]) == names
+
+    def _fits(self, line: dict[str, Any], source: Path, outputs: list[Path]) -> bool:
+        is_whole = self._are_whole(line, outputs)
+        return is_whole and self._still_fits(Fingerprint.from_json(line["input"]), source)
+
+    def _are_whole(self, line: dict[str, Any], outputs: list[Path]) -> bool:
         try:
-            whole = all(sha256_of(path) == line["outputs"][path.name] for path in outputs)
+            return all(sha256_of(path) == line["outputs"][path.name] for path in outputs)
         except FileNotFoundError:
             return False
-        return whole and Fingerprint.from_json(line["input"]).still_fits(source)
+
+    def _still_fits(self, recorded: Fingerprint, source: Path) -> bool:
+        return recorded.still_fits(source)
 
     def note(self, fingerprint: Fingerprint, outputs: list[Path]) -> None:
         """Remember that `outputs`, all of one folder, were made of an input as it was.
@@ -124,12 +136,11 @@ class ResumeRecord:
         Raises:
             OSError: the record cannot be written.
         """
-        line = {
-            "settings": self._settings,
-            "input": asdict(fingerprint),
-            "outputs": {path.name: sha256_of(path) for path in outputs},
-        }
+        line = self._line(fingerprint, {path.name: sha256_of(path) for path in outputs})
         append_lines(outputs[0].parent / self._name, [line], follow=False)
+
+    def _line(self, fingerprint: Fingerprint, outputs: dict[str, str]) -> dict[str, Any]:
+        return {"settings": self._settings, "input": asdict(fingerprint), "outputs": outputs}
 
     def _lines(self, folder: Path) -> dict[str, list[dict[str, Any]]]:
         """The lines of a folder's records, by the name of the result."""
@@ -173,11 +184,15 @@ def _records_in(folder: Path) -> Iterator[list[dict[str, Any]]]:
     # The record of all files is read also where the folder's list says nothing of it: a link
     # there is refused.
     for path in (folder / NAME, *sorted(folder.glob(_OF_SHARDS))):
-        yield read_intact_lines(path, _checked, follow=False)
+        yield read_intact_lines(path, checked_line, follow=False)
 
 
-def _checked(line: Any) -> dict[str, Any]:
-    """A line's content; raises ValueError, TypeError or KeyError if it is not one of ours."""
+def checked_line(line: Any) -> dict[str, Any]:
+    """A line's content.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is not one of ours.
+    """
     Fingerprint.from_json(line["input"])
     if not isinstance(line["outputs"], dict) or not line["outputs"] or not line["settings"]:
         raise ValueError("this is no line of a finished result")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from maxim_deploy.jobs.progress import FileProgress, Tally
 from maxim_deploy.jobs.record import ResumeRecord
 from maxim_deploy.jobs.result_names import comparison_beside
 from maxim_deploy.jobs.shards import Shard
+from maxim_deploy.jobs.urls import is_url
 from maxim_deploy.jobs.video import VideoJob
 from maxim_deploy.runtime.info import result_settings
 from maxim_deploy.runtime.registry import chooses_by_work
@@ -90,6 +92,8 @@ def restore_file(
         >>> result.output, result.status, (result.height, result.width)
         ('restored/a.webp', 'restored', (48, 64))
     """
+    if is_url(source) or is_url(target):
+        raise UsageError("restore_file takes paths of this machine | pass URLs to restore_files")
     source, target = Path(source), Path(target)
     (check_video_output if is_video(source) else check_output_suffix)(target)
     plan = FilePlan(str(target), compare)
@@ -196,7 +200,7 @@ def restore_files(
     check_max_pixels(max_pixels)
     plan = inputs
     if not isinstance(plan, FilePlan):
-        plan = plan_files(
+        plan = plan_any(
             plan, output, recursive=recursive, compare=compare, strict=strict, shard=shard
         )
     elif output is not None or recursive or compare or strict or shard:
@@ -219,10 +223,14 @@ def restore_files(
     keeps = resume or plan.shard is not None
     jobs = _jobs(plan, encoding or VideoEncoding(), max_pixels, dropped, settings, keeps)
     _make_writable(plan)
+    carrier = plan.carrier
+    if carrier:
+        carrier.begin(progress)
+        progress = carrier.follow
     stop = cancel or threading.Event()
 
     # What is above runs now, so that wrong arguments are raised where the call is.
-    def results() -> Iterator[FileResult]:
+    def results() -> Generator[FileResult]:
         tally = Tally(progress, len(plan.failures) + len(jobs))
         yield from map(tally.tell_result, plan.failures)
         left = []
@@ -260,9 +268,37 @@ def restore_files(
                         return loaded.choose_lanes(height, width)
                     return loaded.info.lanes
 
-                yield from run_jobs(left, calls, tally, stop, has_room, choose_lanes, calls.abandon)
+                def abandon() -> None:
+                    calls.abandon()
+                    if carrier:
+                        carrier.abandon()
 
-    return results()
+                yield from run_jobs(left, calls, tally, stop, has_room, choose_lanes, abandon)
+
+    return carrier.deliver(results()) if carrier else results()
+
+
+def plan_any(
+    inputs: str | Path | Iterable[str | Path], output: str | Path | None, **options: Any
+) -> FilePlan:
+    """As `plan_files`; inputs and output may also be URLs of objects in stores.
+
+    Args:
+        inputs: as of `plan_files`, and URLs such as "s3://bucket/photos" or "https://host/a.jpg".
+        output: as of `plan_files`, or a URL such as "s3://bucket/restored".
+        options: of `plan_files`.
+
+    Raises:
+        UsageError: as of `plan_files`; or a URL is of a kind that is not taken, or not written.
+        MissingDependencyError: a URL, and the extra `cloud` is not installed.
+    """
+    listed = [inputs] if isinstance(inputs, str | Path) else [*inputs]
+    if not any(map(is_url, [*listed, output])):
+        return plan_files(listed, output, **options)
+    # Here alone: whoever has no URL needs none of it.
+    from maxim_deploy.jobs.places import plan_places
+
+    return plan_places(listed, output, **options)
 
 
 def count_finished(
@@ -342,11 +378,13 @@ def _jobs(
     keeps_records: bool,
 ) -> list[Job]:
     """A job for each file; `settings` are what results depend on."""
+    carrier = plan.carrier
+    record = carrier.record if carrier else ResumeRecord
     # Images do not depend on the encoding: with another CRF only videos are restored again.
-    for_images = ResumeRecord(settings, plan.shard)
+    for_images = record(settings, plan.shard)
     # Absent if there is nothing to drop, as in records of older versions.
     dropped = {"drop": sorted(drop)} if drop else {}
-    for_videos = ResumeRecord({**settings, **asdict(encoding), **dropped}, plan.shard)
+    for_videos = record({**settings, **asdict(encoding), **dropped}, plan.shard)
     inputs_from = {os.path.realpath(source.parent) for source in plan.targets}
     jobs: list[Job] = []
     for source, target in plan.targets.items():
@@ -355,12 +393,14 @@ def _jobs(
         is_among = plan.into_folder and os.path.realpath(target.parent) in inputs_from
         keeps = keeps_records or is_among
         if is_video(source):
-            record = for_videos if keeps else None
-            job = VideoJob(source, target, comparison, record, encoding=encoding, drop=drop)
-            jobs.append(job)
+            kept = for_videos if keeps else None
+            job: Job = VideoJob(source, target, comparison, kept, encoding=encoding, drop=drop)
         else:
-            record = for_images if keeps else None
-            jobs.append(ImageJob(source, target, comparison, record, max_pixels=max_pixels))
+            kept = for_images if keeps else None
+            job = ImageJob(source, target, comparison, kept, max_pixels=max_pixels)
+        if carrier:
+            job.bring = partial(carrier.bring, source)
+        jobs.append(job)
     return jobs
 
 

@@ -147,6 +147,17 @@ def script(name: str, *arguments: str) -> list[dict[str, Any]]:
 KINDS = [argument for kind in LIGHT for argument in ("--kind", kind)]
 
 
+def test_a_few_kills_of_shards() -> None:
+    (counts,) = script("shards", "--seed", "1", "--kills", "4", "--pictures", "60")
+    assert counts["kills"] >= 4
+
+
+@pytest.mark.extended
+def test_kills_of_shards() -> None:
+    (counts,) = script("shards", "--seed", "1", "--kills", "50")
+    assert counts["kills"] >= 50 and counts["lost"] == 0
+
+
 @pytest.mark.extended
 def test_kills() -> None:
     pytest.importorskip("tensorrt_rtx", reason="pip install 'maxim-deploy[rtx]'")

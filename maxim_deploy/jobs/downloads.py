@@ -1,0 +1,108 @@
+"""Inputs brought to temporary files, a few ahead of the one that is asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError as FutureCancelledError
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+from maxim_deploy.errors import CancelledError
+
+AHEAD = 4
+"""Files that are brought before they are asked for: a store answers late rather than slowly."""
+
+AHEAD_BYTES = 2**30
+"""Of those files together, on the disk. A larger one is brought when it is asked for."""
+
+
+_UNKNOWN_BYTES = 64 * 2**20
+"""What a file counts for whose size the store does not tell."""
+
+
+class Downloads:
+    """Brings files in the order of a run; any number of threads may ask for them.
+
+    On the disk are the files that have been asked for and not released, and those ahead.
+
+    Args:
+        fetch: writes a file, until the event is set.
+        sizes: of each file in bytes, in the order of the run; None where nobody knows.
+    """
+
+    def __init__(
+        self, fetch: Callable[[Path, threading.Event], object], sizes: Mapping[Path, int | None]
+    ) -> None:
+        self._fetch, self._sizes = fetch, sizes
+        self._order: list[Path] = []
+        self._at: dict[Path, int] = {}
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._threads = ThreadPoolExecutor(AHEAD, "maxim-deploy-download")
+        self._under_way: dict[Path, Future[object]] = {}
+        self._ahead, self._released = set[Path](), set[Path]()
+
+    def bring(self, path: Path) -> None:
+        """Wait until a file is there; one that is not brought at all is there already.
+
+        Raises:
+            MaximDeployError: it cannot be fetched, or `stop` was called.
+            OSError: the disk failed.
+        """
+        if path not in self._sizes:
+            return
+        with self._lock:
+            if not self._at:
+                # Only now: an earlier run may have finished nearly all of them.
+                self._order = [one for one in self._sizes if one not in self._released]
+                self._at = {one: at for at, one in enumerate(self._order)}
+            brought = self._begun(path)
+            self._ahead.discard(path)
+            self._begin_ahead(self._at[path] + 1)
+        try:
+            brought.result()
+        except FutureCancelledError:  # ours too, which is a subclass
+            raise CancelledError("interrupted") from None
+
+    def release(self, path: Path) -> None:
+        """Remove a file that is not needed any more, or will not be."""
+        with self._lock:
+            self._released.add(path)
+            self._ahead.discard(path)
+            if self._under_way.pop(path, None):
+                path.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Bring nothing more, and end what is under way; does not wait for that."""
+        with self._lock:
+            self._stop.set()
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Stop, and wait for it."""
+        self.stop()
+        self._threads.shutdown()
+
+    def _begun(self, path: Path) -> Future[object]:
+        if path not in self._under_way:
+            if self._stop.is_set():
+                raise CancelledError("interrupted")
+            self._under_way[path] = self._threads.submit(self._fetch, path, self._stop)
+        return self._under_way[path]
+
+    def _begin_ahead(self, at: int) -> None:
+        """Begin what comes next, as far as the bounds go."""
+        bytes_ahead = sum(self._size(path) for path in self._ahead)
+        for path in islice(self._order, at, at + AHEAD):
+            if path in self._under_way:
+                continue
+            bytes_ahead += self._size(path)
+            if bytes_ahead > AHEAD_BYTES or self._stop.is_set():
+                return
+            self._ahead.add(path)
+            self._begun(path)
+
+    def _size(self, path: Path) -> int:
+        size = self._sizes[path]
+        return _UNKNOWN_BYTES if size is None else size

@@ -1,0 +1,198 @@
+"""Objects restored as files: brought to temporaries ahead of the network, results put behind it.
+
+    download, 4 ahead -> temporary -> a run of files -> temporary -> upload, 4 behind
+
+An upload is one request, or parts that become an object with the last: an object is whole or as it
+was. A result is told of once it and its record are stored.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from maxim_deploy.errors import MaximDeployError, StoreError, UsageError, quoted
+from maxim_deploy.imaging.video.names import has_video_suffix
+from maxim_deploy.jobs.downloads import Downloads
+from maxim_deploy.jobs.job import FileResult
+from maxim_deploy.jobs.object_record import CarriedRecord, ObjectRecords
+from maxim_deploy.jobs.progress import FileProgress
+from maxim_deploy.jobs.result_names import incomplete_beside
+from maxim_deploy.jobs.shards import Shard
+from maxim_deploy.jobs.stage import Place, Stage
+from maxim_deploy.jobs.stores import StoredObject
+
+BEHIND = 4
+"""Results that are put at a time, or wait for it, while the network goes on."""
+
+logger = logging.getLogger(__name__)
+
+
+class ObjectCarrier:
+    """The `Carrier` of a plan with objects; for one run.
+
+    Args:
+        root: the prefix that records are kept below; None if results are files.
+        shard: of the run.
+
+    Attributes:
+        records: of results that are objects.
+    """
+
+    def __init__(self, root: StoredObject | None, shard: Shard | None) -> None:
+        self.records = ObjectRecords(root, shard) if root else None
+        self._stage = Stage()
+        self._downloads: Downloads | None = None
+        self._targets: dict[Path, Path] = {}
+        self._lines: dict[Path, dict[str, Any]] = {}
+        self._uploads = ThreadPoolExecutor(BEHIND, "maxim-deploy-upload")
+        self._ends: dict[int, Future[FileResult]] = {}
+        self._interrupted, self._telling = threading.Event(), threading.Lock()
+        self._tell: Callable[[FileProgress], object] | None = None
+        self._done = self._total = 0
+        self._is_new = self._keeps_records = True
+
+    def stage(self, source: Place, target: Place) -> tuple[Path, Path]:
+        """Take a file into the plan; the temporary files that stand for its objects."""
+        staged, result = self._stage.add(source, target)
+        self._targets[staged] = result
+        return staged, result
+
+    def object_of(self, path: Path) -> StoredObject | None:
+        """The object that a temporary file stands for; None for a file that is itself meant."""
+        return self._stage.object_of(path)
+
+    def remember(self, line: dict[str, Any], outputs: list[Path]) -> None:
+        """Take a line that is to be recorded once its outputs are stored."""
+        self._lines[outputs[0]] = line
+
+    def begin(self, progress: Callable[[FileProgress], object] | None) -> None:
+        """As of a `Carrier`."""
+        if not self._is_new:
+            raise UsageError("a plan with URLs is for one run | plan the files again")
+        self._is_new, self._tell = False, progress
+        if self.records:
+            self.records.check_writable()
+        sizes = {path: one.size for path, one in self._stage.inputs.items()}
+        self._downloads = Downloads(self._fetch, sizes)
+
+    def record(self, settings: dict[str, Any], shard: Shard | None) -> CarriedRecord:
+        """As of a `Carrier`."""
+        return CarriedRecord(settings, shard, self)
+
+    def bring(self, source: Path) -> None:
+        """As of a `Carrier`."""
+        assert self._downloads
+        self._downloads.bring(source)
+
+    def _fetch(self, path: Path, stop: threading.Event) -> None:
+        one = self._stage.inputs[path]
+        one.store.download(one, path, stop)
+
+    def follow(self, step: FileProgress) -> None:
+        """As of a `Carrier`."""
+        self._total = step.files_total
+        if step.result is None:
+            one = self.object_of(step.file)
+            file = Path(one.name) if one else step.file
+            with self._telling:
+                if self._tell:
+                    self._tell(replace(step, file=file, files_done=self._done))
+            return
+        # In a thread of its own: this one reads and writes the other files.
+        self._ends[id(step.result)] = self._uploads.submit(self._end, step.result)
+
+    def _end(self, result: FileResult) -> FileResult:
+        """Put what there is of a result, and tell of it."""
+        assert self._downloads
+        source = Path(result.input)
+        if source in self._targets:
+            self._downloads.release(source)
+            target = self._targets.pop(source)
+            self._name(result, source, target)
+            try:
+                self._put(target)
+            except (MaximDeployError, OSError) as error:
+                result.status, result.output = "failed", None
+                result.fail(error)
+            finally:
+                for path in self._stage.results_of(target):
+                    path.unlink(missing_ok=True)
+        with self._telling:
+            self._done += 1
+            if self._tell:
+                self._tell(FileProgress(Path(result.input), self._done, self._total, result=result))
+        return result
+
+    def _name(self, result: FileResult, source: Path, target: Path) -> None:
+        """Let a result speak of objects."""
+        result.input = str(self.object_of(source) or source)
+        if result.output:
+            result.output = str(self.object_of(target) or target)
+        if result.error:
+            result.error = self._stage.in_words(result.error, source, target)
+            if os.strerror(errno.ENOSPC) in result.error:
+                folder = quoted(tempfile.gettempdir())
+                result.error += f" | temporary files are in {folder}; set TMPDIR to another folder"
+
+    def _put(self, target: Path) -> None:
+        paths = self._stage.results_of(target)
+        stored = []
+        for path in paths:
+            one = self.object_of(path)
+            assert one
+            stored.append(one.store.upload(path, one, self._interrupted))
+        line = self._lines.pop(target, None)
+        if self.records and line and target in paths:
+            names = {self.records.name_of(one): one.version for one in stored[::-1]}
+            if None not in names.values():
+                self.records.add({**line, "outputs": names})
+        if target in paths and has_video_suffix(target):
+            self._remove_incomplete(target)
+
+    def _remove_incomplete(self, target: Path) -> None:
+        """What an earlier run kept of this video is of no use beside the whole."""
+        one = self.object_of(incomplete_beside(target))
+        assert one
+        try:
+            one.store.remove(one)
+        except StoreError as error:
+            logger.warning("%s", error)
+
+    def abandon(self) -> None:
+        """As of a `Carrier`."""
+        assert self._downloads
+        self._downloads.stop()
+
+    def deliver(self, results: Generator[FileResult]) -> Generator[FileResult]:
+        """As of a `Carrier`; if it is closed early, what is being put is still put."""
+        assert self._downloads
+        waiting: deque[Future[FileResult]] = deque()
+        try:
+            with closing(results):
+                for result in results:
+                    waiting.append(self._ends.pop(id(result)))
+                    while waiting and (len(waiting) > BEHIND or waiting[0].done()):
+                        yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            # A second Ctrl-C: a large upload may have minutes to go.
+            self._interrupted.set()
+            raise
+        finally:
+            self._downloads.close()
+            self._uploads.shutdown()
+            self._stage.remove()

@@ -1,0 +1,201 @@
+"""What runs have finished below a prefix of a store: objects of JSON lines, never appended to.
+
+A store has no way to append. So each run has objects of its own, `.maxim-run/SHARD.RUN.K.jsonl`,
+and replaces the last one whole, with a line more, whenever a result has been stored. Results that
+are stored meanwhile share the next write. After `_MOST_LINES` lines the run begins another object.
+So a result that a run has told of is recorded, and a resumed run reads few objects.
+
+A line is as in `record`. An object's "sha256" is of what its store says of its version, and results
+have that version itself, so that nothing is downloaded to find out what is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+from maxim_deploy._reading import load_json
+from maxim_deploy.errors import StoreError
+from maxim_deploy.jobs.record import Fingerprint, ResumeRecord, checked_line
+from maxim_deploy.jobs.shards import Shard
+from maxim_deploy.jobs.stores import StoredObject
+
+_FOLDER = ".maxim-run"
+
+_MOST_LINES = 500
+"""Of an object: about 150 kB, which each result of a slow run writes again."""
+
+
+class ObjectRecords:
+    """The records below one prefix: those of all runs to read, and one's own to write.
+
+    Any number of threads may use it.
+
+    Args:
+        root: the prefix that the results are below.
+        shard: of this run; None for all files.
+    """
+
+    def __init__(self, root: StoredObject, shard: Shard | None) -> None:
+        self._root = root
+        self._name = f"{shard or 'all'}.{uuid.uuid4().hex[:12]}"
+        self._number, self._lines = 0, list[str]()
+        self._added = self._stored = 0
+        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._found: dict[str, list[dict[str, Any]]] | None = None
+        self._versions: dict[str, str | None] | None = None
+
+    def name_of(self, one: StoredObject) -> str:
+        """An object's key below the prefix, as lines have it."""
+        return one.key[len(self._root.key.rstrip("/")) + 1 :]
+
+    def check_writable(self) -> None:
+        """Prove that objects can be written, before the network is loaded.
+
+        Raises:
+            StoreError: they cannot.
+        """
+        probe = self._root.below(f"{_FOLDER}/{self._name}.probe")
+        probe.store.write(probe, b"")
+        try:
+            probe.store.remove(probe)
+        except StoreError:  # whoever may write need not be allowed to remove
+            return
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Record a result; the record is stored when this returns.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        with self._lock:
+            self._lines.append(f"{json.dumps(line)}\n")
+            self._added += 1
+            mine = self._added
+        # One write at a time. Whoever waited for it finds all lines of that time in the next one.
+        with self._writing:
+            with self._lock:
+                if self._stored >= mine:
+                    return
+                lines, added = [*self._lines], self._added
+            own = self._root.below(f"{_FOLDER}/{self._name}.{self._number}.jsonl")
+            own.store.write(own, "".join(lines).encode())
+            with self._lock:
+                self._stored = added
+                if len(lines) >= _MOST_LINES:
+                    self._lines, self._number = self._lines[len(lines) :], self._number + 1
+
+    def lines_of(self, name: str) -> list[dict[str, Any]]:
+        """What runs have recorded of a result.
+
+        Raises:
+            StoreError: the records cannot be read.
+        """
+        if self._found is None:
+            found: dict[str, list[dict[str, Any]]] = {}
+            for line in self._read_all():
+                found.setdefault(next(iter(line["outputs"])), []).append(line)
+            self._found = found
+        return self._found.get(name, [])
+
+    def version_of(self, name: str) -> str | None:
+        """The version of a result that is there; None if it is not, or the store does not say.
+
+        Raises:
+            StoreError: the results cannot be listed.
+        """
+        if self._versions is None:
+            objects = self._root.store.objects_below(self._root, recursive=True)
+            self._versions = {self.name_of(one): one.version for one in objects}
+        return self._versions.get(name)
+
+    def _read_all(self) -> list[dict[str, Any]]:
+        store = self._root.store
+        objects = store.objects_below(self._root.below(_FOLDER), recursive=False)
+        lines = []
+        for content in store.read([one for one in objects if one.name.endswith(".jsonl")]):
+            for text in content.splitlines():
+                try:
+                    lines.append(checked_line(load_json(text)))
+                except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+                    continue  # of another program, or a later version
+        return lines
+
+
+class Places(Protocol):
+    """What a record asks about the temporary files of a plan."""
+
+    records: ObjectRecords | None
+    """Of results that are objects."""
+
+    def object_of(self, path: Path) -> StoredObject | None:
+        """The object that a temporary file stands for; None for a file that is itself meant."""
+
+    def remember(self, line: dict[str, Any], outputs: list[Path]) -> None:
+        """Take a line that is to be recorded once its outputs are stored."""
+
+
+class CarriedRecord(ResumeRecord):
+    """A record of files, some of which are temporaries in place of objects.
+
+    Args:
+        settings: as of `ResumeRecord`.
+        shard: likewise.
+        places: knows the objects.
+    """
+
+    def __init__(self, settings: dict[str, Any], shard: Shard | None, places: Places) -> None:
+        super().__init__(settings, shard)
+        self._places = places
+
+    def fingerprint(self, source: Path) -> Fingerprint | None:
+        """As of `ResumeRecord`; None for an object whose store tells no version."""
+        one = self._places.object_of(source)
+        if one is None:
+            return super().fingerprint(source)
+        if one.version is None:
+            return None
+        version = hashlib.sha256(one.version.encode()).hexdigest()
+        return Fingerprint(str(one), one.size or 0, version)
+
+    def note(self, fingerprint: Fingerprint, outputs: list[Path]) -> None:
+        """As of `ResumeRecord`; of objects it is stored behind them."""
+        if self._places.object_of(outputs[0]) is None:
+            super().note(fingerprint, outputs)
+        else:
+            self._places.remember(self._line(fingerprint, {}), outputs)
+
+    def names(self, outputs: list[Path]) -> bool:
+        """As of `ResumeRecord`."""
+        if self._places.object_of(outputs[0]) is None:
+            return super().names(outputs)
+        return any(self._are_whole(line, outputs) for line in self._lines_of(outputs))
+
+    def _lines_of(self, outputs: list[Path]) -> list[dict[str, Any]]:
+        records, names = self._places.records, self._names(outputs)
+        if records is None or not names:
+            return super()._lines_of(outputs)
+        lines = records.lines_of(names[0])
+        return [x for x in lines if self._is_ours(x, set(names))]
+
+    def _are_whole(self, line: dict[str, Any], outputs: list[Path]) -> bool:
+        records, names = self._places.records, self._names(outputs)
+        if records is None or not names:
+            return super()._are_whole(line, outputs)
+        versions = {name: records.version_of(name) for name in names}
+        return None not in versions.values() and versions == line["outputs"]
+
+    def _still_fits(self, recorded: Fingerprint, source: Path) -> bool:
+        if self._places.object_of(source) is None:
+            return super()._still_fits(recorded, source)
+        return recorded == self.fingerprint(source)
+
+    def _names(self, outputs: list[Path]) -> list[str]:
+        """Of the objects in the record; empty for files."""
+        objects = [self._places.object_of(path) for path in outputs]
+        records = self._places.records
+        return [records.name_of(one) for one in objects if one and records]

@@ -1,0 +1,71 @@
+"""Temporary files in place of objects: which stands for which, and the folder that they are in."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from pathlib import Path
+
+from maxim_deploy._files import Partial
+from maxim_deploy.jobs.result_names import comparison_beside, incomplete_beside
+from maxim_deploy.jobs.stores import StoredObject
+
+Place = Path | StoredObject
+"""A file of this machine, or an object."""
+
+_MOST_OF_A_NAME = 100
+"""Characters of an object's name that its temporary file keeps, so that a log tells them apart."""
+
+
+class Stage:
+    """A folder for the temporary files of one run, below `TMPDIR`.
+
+    Only its user may read it. It is removed with this object; if the process is killed, the next
+    one that makes a stage removes it.
+    """
+
+    def __init__(self) -> None:
+        folder = Partial(Path(tempfile.gettempdir()) / "maxim-run", is_directory=True)
+        folder.path.chmod(0o700)
+        self.remove = weakref.finalize(self, folder.discard)
+        self._inputs, self._results = folder.path / "in", folder.path / "out"
+        self._inputs.mkdir()
+        self._count = 0
+        self.inputs: dict[Path, StoredObject] = {}
+        self._targets: dict[str, StoredObject] = {}
+
+    def add(self, source: Place, target: Place) -> tuple[Path, Path]:
+        """Where the input and the result of a file are; a path of this machine stays as it is."""
+        self._count += 1
+        if isinstance(source, StoredObject):
+            stem, suffix = Path(source.name).stem, Path(source.name).suffix
+            name = f"{self._count}-{stem[:_MOST_OF_A_NAME]}{suffix}"
+            self.inputs[self._inputs / name] = source
+            source = self._inputs / name
+        if isinstance(target, StoredObject):
+            self._targets[str(self._count)] = target
+            target = self._results / f"{self._count}{Path(target.name).suffix}"
+        return source, target
+
+    def object_of(self, path: Path) -> StoredObject | None:
+        """What a temporary file stands for; None for a path of this machine."""
+        if path in self.inputs or path.parent != self._results:
+            return self.inputs.get(path)
+        number, _, ending = path.name.partition(".")
+        target = self._targets[number]
+        # What lies beside a result has its name with another ending: .before-after, .incomplete.
+        name = f"{Path(target.name).stem}.{ending}"
+        return target if name == target.name else target.beside(name)
+
+    def results_of(self, target: Path) -> list[Path]:
+        """The temporary files that there are of a result, itself the last."""
+        paths = (comparison_beside(target), incomplete_beside(target), target)
+        return [path for path in paths if self.object_of(path) and path.exists()]
+
+    def in_words(self, text: str, source: Path, target: Path) -> str:
+        """A message with objects in place of their temporary files."""
+        # The longer names first: the others may be their beginnings.
+        for path in (source, comparison_beside(target), incomplete_beside(target), target):
+            if one := self.object_of(path):
+                text = text.replace(str(path), str(one))
+        return text

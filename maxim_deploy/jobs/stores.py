@@ -1,0 +1,315 @@
+"""The one door to fsspec: objects in stores, listed, read, and written whole or not at all.
+
+Its errors are `StoreError`; the errors of the libraries behind them are dropped, for their texts
+may hold a key or a signed URL.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from maxim_deploy._optional import require
+from maxim_deploy.errors import (
+    CancelledError,
+    MaximDeployError,
+    MissingDependencyError,
+    StoreError,
+    UsageError,
+    nearest,
+)
+from maxim_deploy.jobs.store_reasons import reason
+from maxim_deploy.jobs.urls import TESTED, WEB, name_of, protocol_of, shown
+
+_BLOCK = 8 * 2**20
+"""Bytes of a part of an upload, and so about the memory that an upload takes."""
+
+_MOST_PARTS = 9_000
+"""S3 takes 10,000."""
+
+_AT_A_TIME = 16
+"""Small objects that are read side by side: a store answers late rather than slowly."""
+
+_VERSIONS = (
+    *("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "generation"),
+    *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "modified", "created"),
+)
+"""What stores tell of an object that changes with its content, the surest first."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object, or the prefix of several.
+
+    Attributes:
+        store: where it is.
+        key: its name there, as fsspec has it; of the web, the URL in full.
+        size: in bytes; None if the store has not said it.
+        version: changes with the content; None likewise.
+    """
+
+    store: Store = field(repr=False)
+    key: str = field(repr=False)
+    size: int | None = field(default=None, compare=False)
+    version: str | None = field(default=None, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The last segment, as the name of a file."""
+        return name_of(
+            str(self.key) if self.store.is_web else f"{self.store.protocol}://{self.key}"
+        )
+
+    def beside(self, name: str) -> StoredObject:
+        """Another object of the same prefix."""
+        return StoredObject(self.store, f"{self.key.rpartition('/')[0]}/{name}")
+
+    def below(self, path: str) -> StoredObject:
+        """An object below this prefix."""
+        return StoredObject(self.store, f"{self.key.rstrip('/')}/{path}")
+
+    def __str__(self) -> str:
+        return self.store.shown(self.key)
+
+
+class Store:
+    """One file system of fsspec; any number of threads may use it.
+
+    Args:
+        protocol: of its URLs.
+        system: the file system.
+    """
+
+    def __init__(self, protocol: str, system: Any) -> None:
+        self.protocol, self._system = protocol, system
+        self.is_web = protocol in WEB
+
+    def shown(self, key: str) -> str:
+        """The URL of a key, without secrets."""
+        return shown(key if self.is_web else f"{self.protocol}://{key.lstrip('/')}")
+
+    def look_up(self, one: StoredObject) -> tuple[StoredObject, bool]:
+        """The object with its size and version, and whether it is a prefix with objects below.
+
+        Raises:
+            StoreError: there is neither, or the store does not answer.
+        """
+        with _told(one, "read"):
+            info = self._system.info(one.key)
+        return self._with(one.key, info), info.get("type") == "directory"
+
+    def is_prefix(self, one: StoredObject) -> bool:
+        """Whether there are objects below a prefix, and no object of that very name.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        with _told(one, "read"):
+            return bool(self._system.isdir(one.key))
+
+    def objects_below(self, prefix: StoredObject, *, recursive: bool) -> list[StoredObject]:
+        """All objects below a prefix, or those right below, by their keys.
+
+        Raises:
+            StoreError: they cannot be listed.
+        """
+        depth = None if recursive else 1
+        with _told(prefix, "listed"):
+            found = self._system.find(prefix.key, maxdepth=depth, detail=True)
+        return self._all_of(found)
+
+    def matches(self, pattern: StoredObject) -> list[StoredObject]:
+        """The objects whose keys match a pattern such as "bucket/photos/*.jpg".
+
+        Raises:
+            StoreError: they cannot be listed.
+        """
+        with _told(pattern, "listed"):
+            found = self._system.glob(pattern.key, detail=True)
+        return self._all_of(found)
+
+    def download(self, one: StoredObject, path: Path, stop: threading.Event) -> None:
+        """Bring an object to a file; what is there after an error is of no use.
+
+        Raises:
+            StoreError: it cannot be read, or has another size than before.
+            CancelledError: `stop` was set.
+        """
+        with _told(one, "read"):
+            self._system.get_file(one.key, str(path), callback=_stopping(stop))
+        size = path.stat().st_size
+        if one.size not in (None, size) and not self.is_web:
+            raise StoreError(f"'{one}' | changed while it was read | try again")
+
+    def upload(self, path: Path, one: StoredObject, stop: threading.Event) -> StoredObject:
+        """Put a file as an object, which is replaced whole or stays as it was.
+
+        Returns:
+            The object with its size and version.
+
+        Raises:
+            StoreError: it cannot be written.
+            CancelledError: `stop` was set.
+        """
+        size = path.stat().st_size
+        with _told(one, "written"):
+            if size <= _BLOCK:
+                self._system.pipe_file(one.key, path.read_bytes())
+            else:
+                self._upload_in_parts(path, one, size, stop)
+            return self._with(one.key, self._system.info(one.key))
+
+    def _upload_in_parts(
+        self, path: Path, one: StoredObject, size: int, stop: threading.Event
+    ) -> None:
+        block = max(_BLOCK, -(-size // _MOST_PARTS))
+        file = self._system.open(one.key, "wb", block_size=block)
+        try:
+            with path.open("rb") as source:
+                while part := source.read(block):
+                    if stop.is_set():
+                        raise CancelledError("interrupted")
+                    file.write(part)
+            file.close()
+        except BaseException:
+            # Otherwise its end of life would complete the upload: a half object would be there.
+            with suppress(Exception):
+                file.discard()
+            file.closed = True
+            raise
+
+    def read(self, objects: list[StoredObject]) -> list[bytes]:
+        """The contents of small objects; one that has gone meanwhile is left out.
+
+        Raises:
+            StoreError: one cannot be read.
+        """
+        with ThreadPoolExecutor(_AT_A_TIME, "maxim-deploy-records") as threads:
+            return [content for content in threads.map(self._content, objects) if content]
+
+    def _content(self, one: StoredObject) -> bytes | None:
+        with _told(one, "read"):
+            try:
+                content: bytes = self._system.cat_file(one.key)
+            except FileNotFoundError:
+                return None
+            return content
+
+    def write(self, one: StoredObject, content: bytes) -> None:
+        """Put a small object, whole or not at all.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        with _told(one, "written"):
+            self._system.pipe_file(one.key, content)
+
+    def remove(self, one: StoredObject) -> None:
+        """Remove an object; one that is not there is fine.
+
+        Raises:
+            StoreError: it cannot be removed.
+        """
+        with _told(one, "removed"):
+            if self._system.exists(one.key):
+                self._system.rm_file(one.key)
+
+    def _all_of(self, found: dict[str, dict[str, Any]]) -> list[StoredObject]:
+        # A key that ends in a slash stands for a folder in the views of some programs.
+        files = {k: v for k, v in found.items() if v["type"] == "file" and not k.endswith("/")}
+        return [self._with(key, files[key]) for key in sorted(files)]
+
+    def _with(self, key: str, info: dict[str, Any]) -> StoredObject:
+        name = next((name for name in _VERSIONS if info.get(name)), None)
+        value = info[name] if name else None
+        if isinstance(value, datetime):
+            value = value.timestamp()  # as the listings of some have it
+        return StoredObject(self, key, info.get("size"), f"{name} {value}" if name else None)
+
+
+def stored_object(url: str) -> StoredObject:
+    """The object or prefix that a URL names; nothing is asked of the store.
+
+    Raises:
+        UsageError: the protocol is not known, or the URL is no single place.
+        MissingDependencyError: the package of the protocol is not installed.
+    """
+    protocol = protocol_of(url)
+    fsspec = require("fsspec", "cloud")
+    if protocol == "s3":
+        require("s3fs", "cloud")
+    elif protocol in WEB:
+        # Encoded here and left alone there: a signature is of these very bytes.
+        url = quote(url, safe="%/:=&?~#+!$,;'@()*[]")
+    elif protocol not in fsspec.available_protocols():
+        hint = nearest(protocol, ("s3", "https", *fsspec.available_protocols()))
+        raise UsageError(
+            f"URL '{shown(url)}' | unknown protocol '{protocol}'{hint} | expected s3 or https"
+        )
+    with _told_of(shown(url), "opened"):
+        try:
+            system, key = fsspec.core.url_to_fs(url, **_options(protocol))
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"URL '{shown(url)}' | a package is missing: {error}"
+            ) from None
+    return StoredObject(_store(protocol, system), key)
+
+
+@functools.cache
+def _store(protocol: str, system: Any) -> Store:
+    """One for each file system, so that objects compare equal; fsspec keeps one for each host."""
+    if protocol not in TESTED:
+        logger.warning("%s:// is not tested with maxim-deploy; s3:// and https:// are", protocol)
+    return Store(protocol, system)
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    if protocol not in WEB:
+        # A listing that is kept would miss what other runs write meanwhile.
+        return {"use_listings_cache": False}
+    aiohttp = require("aiohttp", "cloud")
+    # No limit for the whole, which is five minutes otherwise: videos are large.
+    waits = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+    # `trust_env`: proxies of the environment, as every other program has them.
+    return {"encoded": True, "client_kwargs": {"timeout": waits, "trust_env": True}}
+
+
+@contextmanager
+def _told(one: StoredObject, what: str) -> Iterator[None]:
+    with _told_of(str(one), what):
+        yield
+
+
+@contextmanager
+def _told_of(name: str, what: str) -> Iterator[None]:
+    """Every error of a library, whatever its type, as a `StoreError` that names the object."""
+    try:
+        yield
+    except MaximDeployError:
+        raise
+    except Exception as error:
+        # The exception itself is dropped with its text, also from tracebacks.
+        raise StoreError(f"'{name}' | cannot be {what}: {reason(error)}") from None
+
+
+def _stopping(stop: threading.Event) -> Any:
+    """A callback of fsspec that ends a download between two of its pieces."""
+    callbacks = require("fsspec.callbacks", "cloud")
+
+    def check(*_: Any, **__: Any) -> None:
+        if stop.is_set():
+            raise CancelledError("interrupted")
+
+    return callbacks.Callback(hooks={"stop": check})
