@@ -105,7 +105,7 @@ class Job(ABC):
     def __post_init__(self) -> None:
         self.result = FileResult(str(self.source))
         self.lanes = 1
-        self.abandon: Callable[[], object] = lambda: None
+        self.abandon: Callable[[], object] = _nothing
 
     @property
     def outputs(self) -> list[Path]:
@@ -193,6 +193,10 @@ class Job(ABC):
             self.result.fail(error)
         finally:
             self.result.seconds += time.perf_counter() - started
+
+
+def _nothing() -> None:
+    """There is nothing to abandon. A function of the module, so that a job can be pickled."""
 
 
 @dataclass
