@@ -37,6 +37,7 @@ NEEDS: dict[tuple[str, ...], set[str]] = {
     ("run", "B", "set/input", "-o", "OUT/run"): RUNTIME,
     ("run", "B", "set/input", "-o", "OUT/torch", "--backend", "torch"): TORCH,
     ("run", "B", "set/input", "-o", "OUT/openvino", "--backend", "openvino"): {"openvino"},
+    ("run", "B", "set/input", "-o", "OUT/ray", "--ray", "local"): RUNTIME | {"ray"},
     ("export", "--inspect", "B"): set(),
     ("export", "demo-denoise", "-o", "OUT/bundle"): TORCH | GRAPHS | RUNTIME | {"onnxscript"},
     ("demo", "-o", "OUT/demo"): TORCH | GRAPHS | RUNTIME | {"onnxscript"},
