@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from maxim_deploy.machine.processors import usable_processors
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Of a cluster that is started here: paths and results are never put into it."""
+
+CONNECT_S = 10.0
+"""For the head node to accept a connection."""
 
 logger = logging.getLogger(__name__)
 
@@ -131,17 +135,20 @@ def _connect(ray: ModuleType, address: str) -> bool:
     """Whether a cluster of this machine alone was started for it."""
     # Ray's own lines, and those of workers on stdout, would be among the results.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Who has set the variable means that cluster and no other.
+    named = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
     try:
-        if address != "local":
+        if named != "local":
+            _check_somebody_listens(named)
             ray.init(address, **quiet)
             logger.info("connected to Ray at %s", ray.get_runtime_context().gcs_address)
             return False
     except ConnectionError as error:
-        # Who has set the variable means that cluster and no other.
-        if address != "auto" or "RAY_ADDRESS" in os.environ:
-            raise BackendError(f"Ray at {address!r} | cannot be reached: {error}") from error
+        if named != "auto":
+            advice = "" if "RAY_AUTH_MODE" in os.environ else f" | {_ADVICE}"
+            raise BackendError(f"Ray at {named!r} | cannot be reached: {error}{advice}") from error
     except (RuntimeError, ValueError) as error:
-        raise BackendError(f"Ray at {address!r} | {error}") from error
+        raise BackendError(f"Ray at {named!r} | {error}") from error
     logger.info("starting Ray on this machine alone")
     ray.init(
         "local",
@@ -151,6 +158,24 @@ def _connect(ray: ModuleType, address: str) -> bool:
         **quiet,
     )
     return True
+
+
+_ADVICE = "if the cluster has a token, set RAY_AUTH_MODE=token"
+
+
+def _check_somebody_listens(address: str) -> None:
+    """Refuse at once what Ray would try to reach for minutes.
+
+    Raises:
+        ConnectionError: nobody listens at this HOST:PORT.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(str(error)) from error
 
 
 @contextmanager

@@ -30,6 +30,11 @@ def place(folder: Path) -> Path:
     return folder
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Ray writes a token for its clusters into the home folder."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+
+
 def lines_of(text: str) -> list[str]:
     return text.splitlines()
 
@@ -39,7 +44,8 @@ def test_files_are_restored_on_this_machine(place: Path, every_processor: None):
     names = [str(picture(f"in/{k:02}.png", k, (70, 50))) for k in range(20)]
     Path("in/broken.png").write_bytes(b"no picture")
     arguments = ("bundle", "in", "-o", "out", "--resume")
-    done = command("run", *arguments, *LOCAL)
+    home = str(place)
+    done = command("run", *arguments, *LOCAL, HOME=home)
     assert done.returncode == 1, done.stderr
     expected = [name.replace("in/", "out/") for name in names]
     assert sorted(lines_of(done.stdout)) == expected
@@ -53,7 +59,7 @@ def test_files_are_restored_on_this_machine(place: Path, every_processor: None):
     # A record is that of an ordinary run: it leaves all of them alone.
     assert "0 restored, 20 finished before" in command("run", *arguments).stderr
     # What a worker warns of is shown here, once.
-    again = command("run", "bundle", "in/00.png", "-o", "x.png", "--ray", "local", "-vv")
+    again = command("run", "bundle", "in/00.png", "-o", "x.png", "--ray", "local", "-vv", HOME=home)
     assert again.returncode == 0 and "'in/00.png': " in again.stderr, again.stderr
 
 
@@ -66,7 +72,7 @@ def test_a_signal_finishes_what_is_in_the_network(place: Path, every_processor: 
     arguments = ["bundle", "in", "-o", "out", "--resume", *LOCAL]
     process = subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(place),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -95,7 +101,7 @@ def on_two_nodes(step: str, folder: Path) -> dict[str, object]:
     done = subprocess.run(
         ["unshare", "-n", "bash", "-c", script],
         cwd=TESTS / "endurance",
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"},
+        env={**environment(folder), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"},
         capture_output=True,
         text=True,
         check=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -274,12 +275,19 @@ def test_no_room_on_this_machine(pictures, ray: FakeRay):
 def test_which_cluster(pictures, ray: FakeRay, monkeypatch):
     run()
     assert ray.addresses == ["auto", "local"]
-    assert maxim_run("in", "-o", "out", "--ray", "1.2.3.4:5").exit_code == 1
-    assert ray.addresses[2:] == ["1.2.3.4:5"]
-    monkeypatch.setenv("RAY_ADDRESS", "1.2.3.4:5")
+    maxim_run("in", "-o", "out", "--ray", "local")
+    assert ray.addresses[2:] == ["local"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        result = maxim_run("in", "-o", "out", "--ray", address)
+        assert (result.exit_code, ray.addresses[3:]) == (1, [address])
+        assert f"Ray at {address!r} | cannot be reached: no cluster | if the" in result.stderr
+    # Ray itself would try for five minutes.
+    assert maxim_run("in", "-o", "out", "--ray", address).exit_code == 1
+    monkeypatch.setenv("RAY_ADDRESS", address)
     result = run()
-    assert (result.exit_code, ray.addresses[3:]) == (1, ["auto"])
-    assert "Ray at 'auto' | cannot be reached: no cluster" in result.stderr
+    assert (result.exit_code, ray.addresses[4:]) == (1, [])
+    assert f"Ray at {address!r} | cannot be reached: [Errno 111]" in result.stderr
 
 
 def test_at_least_so_many_workers(pictures, ray: FakeRay, network: Inverter):
