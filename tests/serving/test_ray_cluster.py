@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from bundles import write_identity_bundle
@@ -33,6 +34,34 @@ def place(folder: Path) -> Path:
 def environment(folder: Path) -> dict[str, str]:
     """Ray writes a token for its clusters into the home folder."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+
+
+class Popen(subprocess.Popen[str]):
+    """`maxim-run`, in a session of its own as in a terminal."""
+
+    def __init__(self, arguments: list[str], home: Path) -> None:
+        super().__init__(
+            [sys.executable, "-c", "from maxim_deploy.cli.main import run; run()", *arguments],
+            env=environment(home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+
+def wait_for_results(process: Popen) -> None:
+    while not (Path("out").is_dir() and len(list(Path("out").glob("*.png"))) > 3):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def is_worker_of(process: Popen, other: psutil.Process) -> bool:
+    command = other.info["cmdline"]
+    if not command or not command[0].startswith("ray::FileWorker"):
+        return False
+    return any(parent.pid == process.pid for parent in other.parents())
 
 
 def lines_of(text: str) -> list[str]:
@@ -64,24 +93,29 @@ def test_files_are_restored_on_this_machine(place: Path, every_processor: None):
 
 
 @pytest.mark.slow
+def test_a_killed_worker_costs_nothing_and_stdout_stays_data(place: Path, every_processor: None):
+    """Ray prints what it lost, unless a switch of its own is set that may go away."""
+    for k in range(300):
+        picture(f"in/{k:03}.png", k % 250, (600, 400))
+    with Popen(["bundle", "in", "-o", "out", "--resume", *LOCAL], place) as process:
+        wait_for_results(process)
+        (first, *_) = [p for p in psutil.process_iter(["cmdline"]) if is_worker_of(process, p)]
+        first.kill()
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert sorted(lines_of(out)) == [f"out/{k:03}.png" for k in range(300)]
+    assert err.count("was lost; what it was restoring is restored again") == 1
+    assert len(lines_of(err)) == 2, err
+    assert len(Path("out/.maxim-run.jsonl").read_text().splitlines()) == 300
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_finishes_what_is_in_the_network(place: Path, every_processor: None, name: str):
     for k in range(400):
         picture(f"in/{k:03}.png", k % 250, (600, 400))
-    script = "from maxim_deploy.cli.main import run; run()"
-    arguments = ["bundle", "in", "-o", "out", "--resume", *LOCAL]
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        env=environment(place),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    while not (Path("out").is_dir() and len(list(Path("out").glob("*.png"))) > 3):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    process = Popen(["bundle", "in", "-o", "out", "--resume", *LOCAL], place)
+    wait_for_results(process)
     # As a terminal does: to all processes of the group.
     os.killpg(process.pid, getattr(signal, name))
     out, err = process.communicate(timeout=60)
@@ -112,12 +146,13 @@ def on_two_nodes(step: str, folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.extended
-def test_actor_node_and_command_are_killed(
-    tmp_path: Path, demo_bundle: Path, every_processor: None
-):
-    shutil.copytree(demo_bundle, tmp_path / "bundle")
+def test_actor_node_and_command_are_killed(tmp_path: Path, every_processor: None):
+    write_identity_bundle(tmp_path / "bundle")
+    (tmp_path / "in").mkdir()
+    random = np.random.default_rng(0)
     for k in range(41):
-        picture(str(tmp_path / f"in/{k:02}.png"), k, (900, 700))
+        noise = random.integers(0, 256, (1500, 2000, 3), np.uint8)  # slow to read and write
+        Image.fromarray(noise).save(tmp_path / f"in/{k:02}.png", compress_level=1)
     told = on_two_nodes("faults", tmp_path)
     assert (told["code"], told["failed"]) == (0, [])
     assert told["results"] == told["recorded"] == told["files"] == 41
