@@ -24,14 +24,19 @@ EXTRAS = {
     "rtx": ("tensorrt_rtx", "cuda", "filelock"),
     "tensorrt": ("tensorrt", "cuda", "filelock"),
     "pycuda": ("pycuda",),
+    "ray": ("ray",),
 }
 """The modules of each extra. Of two extras with a module, the first one is smaller to install."""
 
-ENVIRONMENT = {"onnxruntime": ("ORT_DISABLE_TELEMETRY", "1")}
-"""A variable that a module reads as it is imported, and the value that we set.
+ENVIRONMENT = {
+    "onnxruntime": ("ORT_DISABLE_TELEMETRY", "1"),
+    "ray": ("RAY_USAGE_STATS_ENABLED", "0"),
+}
+"""A variable that a module reads as it is imported or later, and the value that we set.
 
 ONNX Runtime 1.32 stores a device identifier and events in the home folder and sends them to its
-maker. It decides on import: `disable_telemetry_events()` afterwards is too late.
+maker. It decides on import: `disable_telemetry_events()` afterwards is too late. A Ray cluster
+reports how it is used to Ray's maker unless it was started with this variable.
 """
 
 

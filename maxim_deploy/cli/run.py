@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._ray import check_ray_options, ray_options, ray_workers_of
 from maxim_deploy.cli._signals import Cancellation, Stopped, cancelled_by_signals
 from maxim_deploy.errors import UsageError, unknown
 from maxim_deploy.spec.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from maxim_deploy.imaging import Rounding
+    from maxim_deploy.serving.ray_workers import RayWorkers
 
 _CODECS = ("h264", "ffv1")
 
@@ -121,6 +123,7 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
     "--shard", metavar="I/N", help="Restore one of N equal parts of the files, I from 0 to N-1."
 )
 @click.option("--status", is_flag=True, help="Say how many files are finished; restore none.")
+@ray_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @shell.common_options
 def run(
@@ -140,6 +143,9 @@ def run(
     resume: bool,
     shard: str | None,
     status: bool,
+    ray: str | None,
+    workers: int | tuple[int, int] | None,
+    gpus_per_worker: float | None,
     as_json: bool,
     **load_options: Any,
 ) -> None:
@@ -170,6 +176,10 @@ def run(
     pictures as in https://host/a.jpg. Credentials come from the environment, as for other programs.
     Objects appear whole or not at all. Their records are objects below OUT/.maxim-run/.
 
+    With --ray the workers of a Ray cluster restore the files, each with a network of its own and
+    --threads processors, 1 unless it is given. All nodes must see the files and the bundle under
+    the same paths. A worker that is lost costs what it had under way, which is restored again.
+
     Prints the path of each result as soon as it is written. A file that fails does not stop the
     others; the exit code is then 1. Ctrl-C finishes the current image, or frame of a video; a
     second Ctrl-C stops at once. SIGTERM and SIGHUP do what Ctrl-C does.
@@ -181,6 +191,9 @@ def run(
     from maxim_deploy.jobs.shards import Shard
 
     load_options = {name: value for name, value in load_options.items() if value is not None}
+    of_ray = {"--workers": workers, "--gpus-per-worker": gpus_per_worker}
+    not_with_ray = {"--shard": shard, "--plan": only_plan, "--status": status}
+    check_ray_options(ray, {**of_ray, **not_with_ray})
     encoding = VideoEncoding(codec, crf)
     if output is None and not only_plan:
         raise UsageError("name the file or folder to write with -o OUT")
@@ -206,12 +219,16 @@ def run(
             raise UsageError("--plan reads sizes of files on this machine | leave out URLs")
         show_plans(bundle, plan, load_options, ensemble, as_json, max_pixels)
         return
+    restorer: Path | RayWorkers = bundle
+    if ray is not None:
+        restorer = ray_workers_of(bundle, load_options, ray, workers, gpus_per_worker)
+        load_options = {}
     with shell.progress_bar() as bar:
         cancel = Cancellation()
         report = RunReport(as_json, bar, cancel)
         with cancelled_by_signals(cancel, lambda: report.is_restoring, shell.complain):
             results = restore_files(
-                bundle,
+                restorer,
                 plan,
                 resume=resume,
                 max_pixels=max_pixels,

@@ -106,8 +106,8 @@ class Job(ABC):
     def __post_init__(self) -> None:
         self.result = FileResult(str(self.source))
         self.lanes = 1
-        self.abandon: Callable[[], object] = lambda: None
-        self.bring: Callable[[], object] = lambda: None
+        self.abandon: Callable[[], object] = _nothing
+        self.bring: Callable[[], object] = _nothing
 
     @property
     def outputs(self) -> list[Path]:
@@ -196,6 +196,10 @@ class Job(ABC):
             self.result.fail(error)
         finally:
             self.result.seconds += time.perf_counter() - started
+
+
+def _nothing() -> None:
+    """There is nothing to abandon. A function of the module, so that a job can be pickled."""
 
 
 @dataclass

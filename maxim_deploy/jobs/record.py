@@ -63,6 +63,26 @@ class Fingerprint:
         return path.stat().st_size == self.size and sha256_of(path) == self.sha256
 
 
+@dataclass(frozen=True)
+class FinishedFile:
+    """A result that is whole under its name: what a line of a record is made of.
+
+    Attributes:
+        made_of: the input as it was read.
+        folder: of all files of the result.
+        outputs: SHA-256 of each file, by its name.
+    """
+
+    made_of: Fingerprint
+    folder: Path
+    outputs: dict[str, str]
+
+    @classmethod
+    def of(cls, made_of: Fingerprint, outputs: list[Path]) -> FinishedFile:
+        """Take it now, of files that lie in one folder."""
+        return cls(made_of, outputs[0].parent, {path.name: sha256_of(path) for path in outputs})
+
+
 def digest_of(settings: dict[str, Any]) -> str:
     """SHA-256 of settings, whatever their order."""
     text = json.dumps(settings, sort_keys=True, default=str)
@@ -136,8 +156,16 @@ class ResumeRecord:
         Raises:
             OSError: the record cannot be written.
         """
-        line = self._line(fingerprint, {path.name: sha256_of(path) for path in outputs})
-        append_lines(outputs[0].parent / self._name, [line], follow=False)
+        self.add(FinishedFile.of(fingerprint, outputs))
+
+    def add(self, finished: FinishedFile) -> None:
+        """Remember a result that this process or another one has made.
+
+        Raises:
+            OSError: the record cannot be written.
+        """
+        line = self._line(finished.made_of, finished.outputs)
+        append_lines(finished.folder / self._name, [line], follow=False)
 
     def _line(self, fingerprint: Fingerprint, outputs: dict[str, str]) -> dict[str, Any]:
         return {"settings": self._settings, "input": asdict(fingerprint), "outputs": outputs}
@@ -152,6 +180,22 @@ class ResumeRecord:
                     found.setdefault(name, []).append(line)
             self._folders[folder] = found
         return self._folders[folder]
+
+
+class FinishedFiles(ResumeRecord):
+    """Keeps what is finished in memory, for the process that writes the record.
+
+    Attributes:
+        finished: what was noted, the oldest first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.finished: list[FinishedFile] = []
+
+    def add(self, finished: FinishedFile) -> None:
+        """Keep it."""
+        self.finished.append(finished)
 
 
 class EarlierResults:

@@ -33,6 +33,7 @@ from maxim_deploy.jobs.pipeline import run_jobs
 from maxim_deploy.jobs.progress import FileProgress, Tally
 from maxim_deploy.jobs.record import ResumeRecord
 from maxim_deploy.jobs.result_names import comparison_beside
+from maxim_deploy.jobs.runner import JobRunner
 from maxim_deploy.jobs.shards import Shard
 from maxim_deploy.jobs.urls import is_url
 from maxim_deploy.jobs.video import VideoJob
@@ -119,7 +120,7 @@ def restore_file(
 
 
 def restore_files(
-    restorer: runtime.Restorer | str | Path,
+    restorer: runtime.Restorer | str | Path | JobRunner,
     inputs: FilePlan | str | Path | Iterable[str | Path],
     output: str | Path | None = None,
     *,
@@ -154,7 +155,9 @@ def restore_files(
     run at a time, unless that is known: see `Restorer.choose_lanes`.
 
     Args:
-        restorer: a restorer, or a bundle, which is loaded once there is something to restore.
+        restorer: a restorer, or a bundle, which is loaded once there is something to restore; or a
+            `maxim_deploy.serving.ray_workers.RayWorkers`: other processes then restore the files,
+            and results come as they are finished.
         inputs: files, folders and patterns as `plan_files` takes them; or the plan that it
             returned, and then `output`, `recursive`, `compare`, `strict` and `shard` are those of
             the plan.
@@ -214,6 +217,10 @@ def restore_files(
     elif load_options:
         names = ", ".join(load_options)
         raise UsageError(f"options of `load` with a restorer that is loaded already: {names}")
+    elif isinstance(restorer, JobRunner):
+        if plan.carrier:
+            raise UsageError("workers read and write files that they all see | leave out URLs")
+        of_network = restorer.settings
     else:
         of_network = restorer.info.settings
     settings = {**of_network, "rounding": rounding, "ensemble": self_ensemble}
@@ -240,6 +247,16 @@ def restore_files(
             else:
                 left.append(job)
         if left and not stop.is_set():
+            if isinstance(restorer, JobRunner):
+                yield from restorer.run(
+                    left,
+                    tally,
+                    stop,
+                    rounding=rounding,
+                    self_ensemble=self_ensemble,
+                    **_expected(plan, restorer.load_options),
+                )
+                return
             with ExitStack() as stack:
                 loaded = restorer
                 if isinstance(loaded, str | Path):  # a caller's restorer stays open

@@ -39,6 +39,7 @@ NEEDS: dict[tuple[str, ...], set[str]] = {
     ("run", "B", "set/input", "-o", "OUT/openvino", "--backend", "openvino"): {"openvino"},
     ("run", "B", "s3://bucket/a.png", "-o", "OUT/objects"): {"fsspec", "s3fs"},
     ("run", "B", "https://host/a.png", "-o", "OUT/web"): {"fsspec", "aiohttp"},
+    ("run", "B", "set/input", "-o", "OUT/ray", "--ray", "local"): RUNTIME | {"ray"},
     ("export", "--inspect", "B"): set(),
     ("export", "demo-denoise", "-o", "OUT/bundle"): TORCH | GRAPHS | RUNTIME | {"onnxscript"},
     ("demo", "-o", "OUT/demo"): TORCH | GRAPHS | RUNTIME | {"onnxscript"},

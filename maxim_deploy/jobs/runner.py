@@ -1,0 +1,50 @@
+"""The seam to other processes: what runs the jobs of `restore_files` in place of a `Restorer`."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from maxim_deploy.imaging import Rounding
+from maxim_deploy.jobs.job import FileResult, Job
+from maxim_deploy.jobs.progress import Tally
+
+
+class JobRunner(ABC):
+    """Restores files in other processes, each of which loads the bundle.
+
+    Attributes:
+        settings: what results depend on besides their inputs, as `result_settings` says.
+        load_options: those of `load` that were given.
+    """
+
+    settings: dict[str, Any]
+    load_options: dict[str, Any]
+
+    @abstractmethod
+    def run(
+        self,
+        jobs: Sequence[Job],
+        tally: Tally,
+        cancel: threading.Event,
+        *,
+        rounding: Rounding,
+        self_ensemble: bool,
+        expected: Mapping[tuple[int, int], int] | None = None,
+    ) -> Iterator[FileResult]:
+        """Run each job to its end, or until `cancel` is set.
+
+        Args:
+            jobs: those that no earlier run has finished. What a job's record should hold is added
+                to it in this process.
+            tally: is told of each step and each result.
+            cancel: once it is set, what is in the network is finished, and no other file begins.
+            rounding: as in a call of `Restorer`.
+            self_ensemble: as in a call of `Restorer`.
+            expected: as of `load`.
+
+        Returns:
+            The results in the order in which they come.
+        """

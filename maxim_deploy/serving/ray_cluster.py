@@ -1,0 +1,195 @@
+"""A Ray cluster as this package sees it: being part of it, its room, actors and lost ones."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from maxim_deploy._optional import require
+from maxim_deploy.errors import BackendError, UsageError
+from maxim_deploy.machine.processors import usable_processors
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Of a cluster that is started here: paths and results are never put into it."""
+
+CONNECT_S = 10.0
+"""For the head node to accept a connection."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerNeeds:
+    """What each worker takes of a node.
+
+    Attributes:
+        cpus: processors.
+        gpus: GPUs, or a fraction of one.
+    """
+
+    cpus: int
+    gpus: float
+
+    def fit_into(self, resources: dict[str, float]) -> int:
+        """How many workers a node with such resources has room for."""
+        by_cpus = int(resources.get("CPU", 0) // self.cpus)
+        if not self.gpus:
+            return by_cpus
+        # Ray never gives one worker parts of two GPUs.
+        return min(by_cpus, int(resources.get("GPU", 0)) * int(1 // self.gpus))
+
+    def __str__(self) -> str:
+        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
+        return f"{self.cpus} CPU{gpus}"
+
+
+class RayCluster:
+    """A cluster that this process is connected to.
+
+    Args:
+        ray: the module.
+        needs: of each worker.
+    """
+
+    def __init__(self, ray: ModuleType, needs: WorkerNeeds) -> None:
+        self._ray, self._needs = ray, needs
+
+    def room(self) -> int:
+        """How many workers all nodes together have room for, if nothing else runs there."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return sum(map(self._needs.fit_into, nodes))
+
+    def describe_room(self) -> str:
+        """What a worker takes, and what the cluster has."""
+        free, all_of = self._ray.available_resources(), self._ray.cluster_resources()
+        has = ", ".join(
+            f"{free.get(kind, 0):g} of {all_of[kind]:g} {kind} free"
+            for kind in ("CPU", "GPU")
+            if kind in all_of
+        )
+        return f"each takes {self._needs} of one node, and the cluster has {has}"
+
+    def actor(self, kind: type, calls: int, *arguments: Any) -> Any:
+        """An actor that takes so many calls at a time; it lives where there is room for it."""
+        remote = self._ray.remote(kind).options(
+            num_cpus=self._needs.cpus,
+            num_gpus=self._needs.gpus,
+            max_concurrency=calls,
+            # A new one takes the place of a lost one: then every call has one worker, or none.
+            max_restarts=0,
+            max_task_retries=0,
+        )
+        return remote.remote(*arguments)
+
+    def end(self, handle: Any) -> None:
+        """End an actor at once, or before it has begun."""
+        self._ray.kill(handle)
+
+    def is_loss(self, error: BaseException) -> bool:
+        """Whether an error says that a worker, its node or its answer is gone.
+
+        Otherwise the worker's code has raised it.
+        """
+        errors = self._ray.exceptions
+        return isinstance(error, errors.RayError) and not isinstance(error, errors.RayTaskError)
+
+
+@contextmanager
+def connected(address: str, needs: WorkerNeeds) -> Iterator[RayCluster]:
+    """Take part in a cluster during the block; Ray that an application has begun goes on.
+
+    Args:
+        address: as `RayWorkers` takes it.
+        needs: of each worker.
+
+    Raises:
+        BackendError: there is no such cluster, or it has another version of Ray or Python.
+        UsageError: this machine alone has no room for a worker.
+    """
+    ray = require("ray", "ray")
+    if ray.is_initialized():
+        yield RayCluster(ray, needs)
+        return
+    try:
+        with _own_signal_handlers():
+            is_started_here = _connect(ray, address)
+        cluster = RayCluster(ray, needs)
+        if is_started_here and not cluster.room():
+            raise UsageError(
+                f"Ray on this machine | has no room for a worker | {cluster.describe_room()}"
+            )
+        yield cluster
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: ModuleType, address: str) -> bool:
+    """Whether a cluster of this machine alone was started for it."""
+    # Ray's own lines, and those of workers on stdout, would be among the results.
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Whatever `log_to_driver` is, Ray prints to stdout which workers were lost. This is the switch
+    # of Ray's own debugger; there is no public one.
+    require("ray._private.worker", "ray")._worker_logs_enabled = False
+    # Who has set the variable means that cluster and no other.
+    named = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
+    try:
+        if named != "local":
+            _check_somebody_listens(named)
+            ray.init(address, **quiet)
+            logger.info("connected to Ray at %s", ray.get_runtime_context().gcs_address)
+            return False
+    except ConnectionError as error:
+        if named != "auto":
+            advice = "" if "RAY_AUTH_MODE" in os.environ else f" | {_ADVICE}"
+            raise BackendError(f"Ray at {named!r} | cannot be reached: {error}{advice}") from error
+    except (RuntimeError, ValueError) as error:
+        raise BackendError(f"Ray at {named!r} | {error}") from error
+    logger.info("starting Ray on this machine alone")
+    ray.init(
+        "local",
+        num_cpus=usable_processors(),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        **quiet,
+    )
+    return True
+
+
+_ADVICE = "if the cluster has a token, set RAY_AUTH_MODE=token"
+
+
+def _check_somebody_listens(address: str) -> None:
+    """Refuse at once what Ray would try to reach for minutes.
+
+    Raises:
+        ConnectionError: nobody listens at this HOST:PORT.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(str(error)) from error
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Put back the handlers of signals, which Ray replaces by one that exits."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
