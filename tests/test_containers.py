@@ -102,7 +102,8 @@ def run(container: str, *command: object, mounts: dict[Path, str] | None = None)
 
 
 @pytest.mark.extended
-def test_the_image(container: str, demo_bundle: Path, tmp_path: Path) -> None:
+def test_the_image(container: str, tmp_path: Path) -> None:
+    from bundles import write_identity_bundle
     from serving.http_services import Client, content
 
     about = json.loads(buildah("inspect", "--type", "image", "maxim-deploy-test").stdout)
@@ -120,7 +121,8 @@ def test_the_image(container: str, demo_bundle: Path, tmp_path: Path) -> None:
 
     (tmp_path / "a.png").write_bytes(content((60, 80)))
     tmp_path.chmod(0o777)
-    mounts = {demo_bundle: "/bundle:ro", tmp_path: "/work"}
+    bundle = write_identity_bundle(tmp_path / "bundle")
+    mounts = {bundle: "/bundle:ro", tmp_path: "/work"}
     restored = ended("maxim-deploy", "run", "/bundle", "/work/a.png", "-o", "/work/b.png",
                      mounts=mounts)  # fmt: skip
     assert restored.returncode == 0, restored.stderr

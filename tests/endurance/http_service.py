@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--callers", type=int, default=16)
-    parser.add_argument("--queue", type=int, default=14)
+    parser.add_argument("--queue", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     faulthandler.dump_traceback_later(3600, exit=True)

@@ -36,4 +36,6 @@ def test_what_http_adds(demo_bundle: Path, every_processor: None, record_propert
     found = script("http_latency.py", demo_bundle)
     record_property("found", found.stdout)
     assert found.returncode == 0, found.stdout + found.stderr
-    assert float(re.search(r"ratio ([\d.]+)", found.stdout)[1]) < 1.25, "far off 1.05, at any load"
+    # Processor time, because it is about the same at any load.
+    ratio = re.search(r"processor: .* ratio ([\d.]+)", found.stdout)
+    assert ratio and float(ratio[1]) < 1.1
