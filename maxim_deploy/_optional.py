@@ -21,6 +21,7 @@ EXTRAS = {
     "video": ("av",),
     "cloud": ("fsspec", "s3fs", "aiohttp"),
     "hdr": ("imagecodecs", "tifffile"),
+    "serve": ("starlette", "uvicorn", "prometheus_client"),
     "rtx": ("tensorrt_rtx", "cuda", "filelock"),
     "tensorrt": ("tensorrt", "cuda", "filelock"),
     "pycuda": ("pycuda",),

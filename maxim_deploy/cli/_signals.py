@@ -104,7 +104,10 @@ class Cancellation(threading.Event):
 
 @contextmanager
 def cancelled_by_signals(
-    cancel: Cancellation, is_at_work: Callable[[], bool], tell: Callable[[str], object]
+    cancel: Cancellation,
+    is_at_work: Callable[[], bool],
+    tell: Callable[[str], object],
+    text: str = _CANCELLED,
 ) -> Iterator[None]:
     """While files are restored, the first signal only sets the event, and says so.
 
@@ -115,6 +118,7 @@ def cancelled_by_signals(
         cancel: to set.
         is_at_work: whether there is something to finish; if not, the first one stops at once.
         tell: shows a line of talk.
+        text: that line, at the first signal.
     """
     hang_up = getattr(signal, "SIGHUP", None)
 
@@ -128,7 +132,7 @@ def cancelled_by_signals(
             cancel.set()
             # A handler may run in the middle of a write to the same stream, which refuses another.
             with suppress(RuntimeError):
-                tell(_CANCELLED)
+                tell(text)
 
     before = {number: signal.signal(number, ask) for number in _handled_by(*_FREE, _stop)}
     try:

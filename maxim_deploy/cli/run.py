@@ -15,7 +15,8 @@ import click
 from maxim_deploy.cli import shell
 from maxim_deploy.cli._ray import check_ray_options, ray_options, ray_workers_of
 from maxim_deploy.cli._signals import Cancellation, Stopped, cancelled_by_signals
-from maxim_deploy.errors import UsageError, unknown
+from maxim_deploy.cli._values import known_backend, number_or_word
+from maxim_deploy.errors import UsageError
 from maxim_deploy.spec.precision import PRECISIONS
 
 if TYPE_CHECKING:
@@ -25,23 +26,13 @@ if TYPE_CHECKING:
 _CODECS = ("h264", "ffv1")
 
 
-def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> str:
-    """The names come from the table of backends, which is not imported for --help."""
-    from maxim_deploy.runtime.registry import backend_names
-
-    known = ("auto", *backend_names())
-    if name not in known:
-        raise click.BadParameter(unknown("backend", name, known))
-    return name
-
-
 @click.command("maxim-run")
 @click.argument("bundle", type=shell.PATH)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT", help="File or folder to write; --plan needs none.")
 @click.option(
     "--backend",
-    callback=_known_backend,
+    callback=known_backend,
     metavar="auto|NAME",
     default="auto",
     help="What runs the network; maxim-doctor lists the names.",
@@ -66,7 +57,7 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the backend.")
 @click.option(
     "--lanes",
-    callback=lambda _ctx, _param, lanes: int(lanes) if lanes and lanes.isdecimal() else lanes,
+    callback=number_or_word,
     metavar="auto|N",
     help="Images, or frames, that run at a time on a CPU, with a share of the threads each.",
 )
@@ -78,7 +69,7 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
 @click.option("--device", type=click.IntRange(min=0), help="Index of the GPU.  [default: 0]")
 @click.option(
     "--tile",
-    callback=lambda _ctx, _param, tile: int(tile) if tile and tile.isdecimal() else tile,
+    callback=number_or_word,
     metavar="auto|off|N",
     help="Run in tiles what does not fit the memory; never; or what is larger than N.",
 )

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import stat
 import struct
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -38,7 +38,7 @@ INPUT_SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".avif"}
 )
 
-_FORMAT_OF_SUFFIX = {
+FORMAT_OF_SUFFIX = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -47,6 +47,8 @@ _FORMAT_OF_SUFFIX = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+"""The formats that are written, by the suffix that asks for each."""
+
 _LARGEST_SIDE = {"JPEG": 65500, "WebP": 16383}  # of libjpeg, and of the WebP format
 
 logger = logging.getLogger(__name__)
@@ -81,10 +83,10 @@ def check_output_suffix(path: Path) -> None:
         UsageError: it does not; the message lists the suffixes it knows.
     """
     suffix = path.suffix.lower()
-    if suffix not in _FORMAT_OF_SUFFIX:
+    if suffix not in FORMAT_OF_SUFFIX:
         raise UsageError(
-            f"output {quoted(path)} | suffix {suffix!r}{nearest(suffix, _FORMAT_OF_SUFFIX)} | "
-            f"the formats written are {', '.join(_FORMAT_OF_SUFFIX)}"
+            f"output {quoted(path)} | suffix {suffix!r}{nearest(suffix, FORMAT_OF_SUFFIX)} | "
+            f"the formats written are {', '.join(FORMAT_OF_SUFFIX)}"
         )
 
 
@@ -96,24 +98,29 @@ def check_output_holds(path: Path, picture: Picture) -> None:
         UsageError: the suffix is not known.
     """
     check_output_suffix(path)
-    image_format = _FORMAT_OF_SUFFIX[path.suffix.lower()]
+    if why := why_not_held(FORMAT_OF_SUFFIX[path.suffix.lower()], picture):
+        raise ImageError(f"output {quoted(path)} | {why}")
+
+
+def why_not_held(image_format: str, picture: Picture) -> str | None:
+    """Why a format, such as "JPEG", cannot hold a picture, and what to do; None if it can."""
     if picture.rgb.dtype == np.uint16 and image_format not in WITH_16_BITS:
-        raise ImageError(
-            f"output {quoted(path)} | {image_format} cannot hold the 16 bits per channel of the "
-            "input | write .png or .tif"
+        return (
+            f"{image_format} cannot hold the 16 bits per channel of the input | write .png or .tif"
         )
     if picture.alpha is not None and image_format not in WITH_ALPHA:
-        raise ImageError(
-            f"output {quoted(path)} | {image_format} cannot hold the transparency of the input | "
+        return (
+            f"{image_format} cannot hold the transparency of the input | "
             "write .png, .webp or .tif, or remove the alpha channel from the input"
         )
     height, width = picture.rgb.shape[:2]
     largest = _LARGEST_SIDE.get(image_format, max(height, width))
     if max(height, width) > largest:
-        raise ImageError(
-            f"output {quoted(path)} | {height}x{width} pixels, and {image_format} has up to "
-            f"{largest} a side | write .png or .tif"
+        return (
+            f"{height}x{width} pixels, and {image_format} has up to {largest} a side | "
+            "write .png or .tif"
         )
+    return None
 
 
 def read_image(path: str | Path, *, max_pixels: int | None = None) -> Picture:
@@ -174,23 +181,25 @@ def _opened(path: Path, use: Callable[[Contents], T]) -> T:
     """What `use` makes of an open file; every error of a library becomes an `ImageError`."""
     check_input_file(path)
     try:
-        with path.open("rb") as file:
-            kind = read_format(path, file)
-            return use(contents_of(kind, file))
+        with reading_errors(), path.open("rb") as file:
+            return use(contents_of(read_format(file), file))
     except ImageError as error:
-        named = str(error).startswith(f"image {quoted(path)}")
-        raise (
-            error if named else ImageError(f"image {quoted(path)} | {error}")
-        ) from error.__cause__
-    except MemoryError:
+        raise ImageError(f"image {quoted(path)} | {error}") from error.__cause__
+
+
+@contextmanager
+def reading_errors() -> Iterator[None]:
+    """Raise every error of a library that reads as an `ImageError`, without the file's name."""
+    try:
+        yield
+    except (ImageError, MemoryError):
         raise
     except MissingDependencyError as error:
         raise ImageError(
-            f"image {quoted(path)} | has 16 bits per channel, and reading 8 would silently drop "
-            f"the rest | {error}"
+            f"has 16 bits per channel, and reading 8 would silently drop the rest | {error}"
         ) from error
     except Exception as error:  # damaged files make Pillow raise nearly any type
-        raise ImageError(f"image {quoted(path)} | cannot be read: {reason(error)}") from error
+        raise ImageError(f"cannot be read: {reason(error)}") from error
 
 
 def _picture(path: Path, found: Contents, max_pixels: int | None) -> Picture:
@@ -199,13 +208,29 @@ def _picture(path: Path, found: Contents, max_pixels: int | None) -> Picture:
     def complain(damage: str) -> None:
         logger.warning("image '%s': %s", path, damage)
 
+    def leave_out(thing: str) -> None:
+        # Every photograph of a camera has a thumbnail: a folder of them is no reason to warn.
+        level = logging.INFO if thing == THUMBNAIL else logging.WARNING
+        logger.log(level, "image '%s': left out: %s", path, thing)
+
+    return picture_from(found, complain, leave_out)
+
+
+def picture_from(
+    found: Contents, complain: Callable[[str], None], leave_out: Callable[[str], None]
+) -> Picture:
+    """Decode what a file holds, within `reading_errors`, and turn it upright.
+
+    Args:
+        found: of a file that is still open.
+        complain: is told of damage that does not matter to the pixels.
+        leave_out: is told of what the file carries and a picture does not.
+    """
     orientation, exif, metadata = _settled(found)
     for damage in found.damage:
         complain(damage)
     for thing in found.left_out:
-        # Every photograph of a camera has a thumbnail: a folder of them is no reason to warn.
-        level = logging.INFO if thing == THUMBNAIL else logging.WARNING
-        logger.log(level, "image '%s': left out: %s", path, thing)
+        leave_out(thing)
     decoded = found.decode(found.icc_profile, complain)
     turn = orientation_from_exif(orientation).upright
     alpha = None if decoded.alpha is None else turn(decoded.alpha)
@@ -252,7 +277,7 @@ def left_out_of(path: Path, picture: Picture) -> list[str]:
         UsageError: the suffix is not known.
     """
     check_output_suffix(path)
-    return list(left_out(_FORMAT_OF_SUFFIX[path.suffix.lower()], picture))
+    return list(left_out(FORMAT_OF_SUFFIX[path.suffix.lower()], picture))
 
 
 def write_image(path: str | Path, rgb: Pixels, like: Picture | None = None) -> None:
@@ -283,18 +308,31 @@ def write_image(path: str | Path, rgb: Pixels, like: Picture | None = None) -> N
     picture = replace(like, rgb=rgb) if like else Picture(rgb)
     _check_arrays(picture)
     check_output_holds(path, picture)
-    image_format = _FORMAT_OF_SUFFIX[path.suffix.lower()]
+    image_format = FORMAT_OF_SUFFIX[path.suffix.lower()]
     for thing in left_out_of(path, picture):
         logger.warning("output '%s': left out: %s", path, thing)
     try:
-        content = encoded(image_format, picture)
-    except (OSError, ValueError, RuntimeError, struct.error) as error:
-        raise ImageError(f"output {quoted(path)} | cannot be encoded: {reason(error)}") from error
+        content = encoded_picture(image_format, picture)
+    except ImageError as error:
+        raise ImageError(f"output {quoted(path)} | {error}") from error.__cause__
     try:
         with atomic_file(path) as file:
             file.writelines(content)
     except OSError as error:
         raise ImageError(f"output {quoted(path)} | cannot be written: {reason(error)}") from error
+
+
+def encoded_picture(image_format: str, picture: Picture) -> list[bytes | memoryview]:
+    """The content of a file in a format that can hold the picture, in pieces.
+
+    Raises:
+        ImageError: the picture cannot be encoded.
+        MissingDependencyError: a PNG of 16 bits, and the extra `hdr` is not installed.
+    """
+    try:
+        return encoded(image_format, picture)
+    except (OSError, ValueError, RuntimeError, struct.error) as error:
+        raise ImageError(f"cannot be encoded: {reason(error)}") from error
 
 
 def _check_arrays(picture: Picture) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from maxim_deploy.errors import ImageError, quoted
+from maxim_deploy.errors import ImageError
 
 _HEAD = 512
 """Bytes at the beginning of a file that tell its format."""
@@ -87,7 +87,7 @@ _PICTURE_SUFFIXES = frozenset(
 """Of pictures that are not read."""
 
 
-def read_format(path: Path, file: BinaryIO) -> str:
+def read_format(file: BinaryIO) -> str:
     """Which of `READ_FORMATS` a file is, by its content.
 
     Raises:
@@ -99,8 +99,8 @@ def read_format(path: Path, file: BinaryIO) -> str:
         return name
     what, advice = _other_format(head) or ("damaged or not an image", None)
     if advice:
-        raise ImageError(f"image {quoted(path)} | is {what}, which is not read | {advice}")
-    raise ImageError(f"image {quoted(path)} | is {what} | expected {', '.join(READ_FORMATS)}")
+        raise ImageError(f"is {what}, which is not read | {advice}")
+    raise ImageError(f"is {what} | expected {', '.join(READ_FORMATS)}")
 
 
 def skipped_picture(path: Path) -> str | None:

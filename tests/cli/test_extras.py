@@ -49,6 +49,7 @@ NEEDS: dict[tuple[str, ...], set[str]] = {
     ("bench", "--suite", "suite.toml"): RUNTIME | BENCH | TORCH | GRAPHS,
     ("bench", "--render", "records.jsonl"): set(),
     ("accept", "--list"): set(),
+    ("serve", "B", "--port", "0"): RUNTIME | {"starlette", "uvicorn", "prometheus_client"},
     ("bench", "--render", "records.jsonl", "--report", "OUT/b.html"): {"matplotlib", "jinja2"},
     ("parity", "B", *SMALL): RUNTIME | GRAPHS | TORCH,
     ("parity", "B:fp32", "B:fp16", *SMALL): RUNTIME | GRAPHS,
@@ -71,6 +72,7 @@ ONLY_REFUSED = (
     (*MEASURE, "--against"),
     ("bench", "--suite"),
     ("parity", "B", "--locate"),
+    ("serve",),
 )
 """Beginnings of commands that are not run where they have all that they need: other tests do."""
 
@@ -103,6 +105,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "extras",
     [
         "", "cpu", "openvino", "gpu", "bench", "rtx", "tensorrt", "pycuda", "cpu+video", "cpu+hdr",
+        "serve",
         *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
     ],
 )  # fmt: skip

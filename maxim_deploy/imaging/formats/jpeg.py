@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -51,7 +53,7 @@ def contents(file: BinaryIO) -> Contents:
         SyntaxError: it is damaged beyond reading.
         OSError: it ends before its pixels do.
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with _mapped(file) as data:
         segments = list(_segments(data))
         if not segments:
             raise SyntaxError("there is nothing behind the first marker")
@@ -76,7 +78,14 @@ def contents(file: BinaryIO) -> Contents:
     return found
 
 
-def _segments(data: mmap.mmap) -> Iterator[_Segment]:
+def _mapped(file: BinaryIO) -> AbstractContextManager[bytes | mmap.mmap]:
+    """The content of a file, which is not copied."""
+    if isinstance(file, io.BytesIO):
+        return nullcontext(file.getvalue())
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _segments(data: bytes | mmap.mmap) -> Iterator[_Segment]:
     """Segments up to the end marker; scans with their entropy-coded data."""
     at = 2
     while found := _MARKER.search(data, at):
