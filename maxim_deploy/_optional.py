@@ -19,6 +19,7 @@ EXTRAS = {
     "bench": ("jinja2", "matplotlib", "onnx", "onnx_ir", "platformdirs", "psutil", "pynvml"),
     "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "platformdirs"),
     "video": ("av",),
+    "triton": ("tritonclient", "geventhttpclient", "gevent", "google"),
     "hdr": ("imagecodecs", "tifffile"),
     "rtx": ("tensorrt_rtx", "cuda", "filelock"),
     "tensorrt": ("tensorrt", "cuda", "filelock"),

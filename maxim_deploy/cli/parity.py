@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._sizes import SIZE
 from maxim_deploy.errors import UsageError, quoted
 from maxim_deploy.spec.precision import LOW, PRECISIONS
 
@@ -30,24 +31,11 @@ _NOT_WITH = {
 """Uses of the command, with the options that belong to one alone, and that one makes nothing of."""
 
 
-class _Size(click.ParamType[tuple[int, int]]):
-    """`HxW`, both from 1."""
-
-    name = "HxW"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        """Height and width."""
-        sides = str(value).lower().split("x")
-        if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
-            self.fail(f"{value!r} is no size; write HxW, such as 256x256", param, ctx)
-        return int(sides[0]), int(sides[1])
-
-
 @click.command("maxim-parity")
 @click.argument("stages", metavar="A [B]", nargs=-1)
 @click.option("--images", type=shell.PATH, metavar="DIR", help="Compare on these pictures.")
 @click.option(
-    "--size", type=_Size(), help="Cut pictures to it.  [default: 256x256 for the built-in ones]"
+    "--size", type=SIZE, help="Cut pictures to it.  [default: 256x256 for the built-in ones]"
 )
 @click.option(
     "--precision",

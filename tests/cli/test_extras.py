@@ -46,6 +46,7 @@ NEEDS: dict[tuple[str, ...], set[str]] = {
     ("bench", "--suite", "suite.toml"): RUNTIME | BENCH | TORCH | GRAPHS,
     ("bench", "--render", "records.jsonl"): set(),
     ("accept", "--list"): set(),
+    ("triton", "B", "-o", "OUT/models"): RUNTIME | {"tritonclient"},
     ("bench", "--render", "records.jsonl", "--report", "OUT/b.html"): {"matplotlib", "jinja2"},
     ("parity", "B", *SMALL): RUNTIME | GRAPHS | TORCH,
     ("parity", "B:fp32", "B:fp16", *SMALL): RUNTIME | GRAPHS,

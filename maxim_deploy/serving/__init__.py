@@ -1,0 +1,1 @@
+"""Serving and scaling: Triton repositories, Ray, the small service."""
