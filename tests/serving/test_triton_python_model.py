@@ -16,9 +16,11 @@ from bundles import write_identity_bundle
 
 from maxim_deploy.errors import ImageTooLargeError
 from maxim_deploy.runtime import Restorer
-from maxim_deploy.serving.triton import python_model
-from maxim_deploy.serving.triton.python_model import PythonModel, Settings, shared_out
+from maxim_deploy.serving.triton import settings
+from maxim_deploy.serving.triton.python_model import PythonModel
+from maxim_deploy.serving.triton.settings import Settings
 from maxim_deploy.serving.triton.tensors import Tensors
+from maxim_deploy.serving.triton.together import shared_out
 
 CONFIG = {
     "instance_group": [{"kind": "KIND_CPU", "count": 1}],
@@ -218,9 +220,9 @@ def test_a_gpu_that_is_not_there(triton: Any, tmp_path: Path) -> None:
 class TestSettings:
     @pytest.fixture(autouse=True)
     def machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(python_model, "usable_processors", lambda: 8)
-        monkeypatch.setattr(python_model, "available_bytes", lambda: 10_000)
-        monkeypatch.setattr(python_model, "resident_bytes", lambda: 500)
+        monkeypatch.setattr(settings, "usable_processors", lambda: 8)
+        monkeypatch.setattr(settings, "available_bytes", lambda: 10_000)
+        monkeypatch.setattr(settings, "resident_bytes", lambda: 500)
 
     def settings(self, count: int = 1, **parameters: str) -> Settings:
         said = {key: {"string_value": value} for key, value in parameters.items()}
@@ -248,10 +250,10 @@ class TestSettings:
         assert (options["precision"], options["threads"], options["max_memory"]) == ("fp16", 3, 77)
 
     def test_on_a_gpu(self) -> None:
-        settings = Settings.from_arguments(
+        found = Settings.from_arguments(
             arguments(model_instance_kind="GPU", model_instance_device_id="3")
         )
-        assert settings.load_options() == {
+        assert found.load_options() == {
             "precision": "auto", "max_memory": None, "backend": "auto", "device": 3,
         }  # fmt: skip
 

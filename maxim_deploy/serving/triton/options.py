@@ -11,6 +11,9 @@ from maxim_deploy.runtime.names import PrecisionName
 
 TritonBackendName = Literal["python", "onnxruntime", "tensorrt"]
 
+Sizes = tuple[tuple[int, int], ...]
+"""(height, width) of pictures."""
+
 MAX_BATCH = 8
 """Requests in one execution at most, unless told otherwise. All of them are answered when the last
 one is done, so a larger number helps many small pictures and delays large ones."""
@@ -18,7 +21,7 @@ one is done, so a larger number helps many small pictures and delays large ones.
 QUEUE = 64
 """Requests that wait at most, unless told otherwise: those beyond are refused at once."""
 
-SIZES = ((256, 256),)
+SIZES: Sizes = ((256, 256),)
 """Heights and widths to warm up with, unless told otherwise. Of an engine those that it is tuned
 for."""
 
@@ -57,7 +60,7 @@ class ModelOptions:
     max_batch: int | None = None
     queue: int = QUEUE
     delay_us: int = 0
-    sizes: tuple[tuple[int, int], ...] | None = None
+    sizes: Sizes | None = None
     environment: str | None = None
 
     def __post_init__(self) -> None:

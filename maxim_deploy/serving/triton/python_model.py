@@ -7,10 +7,7 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy.errors import BackendError, MaximDeployError, UsageError
-from maxim_deploy.machine.memory import available_bytes, resident_bytes
-from maxim_deploy.machine.processors import usable_processors
 from maxim_deploy.runtime import Restorer, load
+from maxim_deploy.serving.triton.settings import Settings
 from maxim_deploy.serving.triton.tensors import Tensors
-
-Images = Sequence[NDArray[np.uint8]]
-"""Each `[H, W, 3]`, RGB."""
-
-MEMORY_SHARE = 0.8
-"""Of the memory that is free as an instance starts, for all instances together. The rest is for the
-server: pictures of requests that wait, and answers under way."""
-
-PRECISION, THREADS, MAX_MEMORY = "precision", "threads", "max_memory"
-"""Names of our parameters in `config.pbtxt`."""
+from maxim_deploy.serving.triton.together import restore_together
 
 
 class PythonModel:
@@ -119,64 +106,6 @@ class PythonModel:
         return self._triton.InferenceResponse([], error)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What `config.pbtxt` and Triton say of an instance.
-
-    Attributes:
-        gpu: index of its GPU; None on the CPU.
-        instances: of the model, on the CPU.
-        precision: as of `load`.
-        threads: of the instance; None for its share of the processors.
-        max_memory: bytes; None for its share of the memory.
-        sizes: (height, width) to warm up with.
-    """
-
-    gpu: int | None
-    instances: int
-    precision: str
-    threads: int | None
-    max_memory: int | None
-    sizes: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def from_arguments(cls, args: Mapping[str, str]) -> Settings:
-        """From what Triton calls `initialize` with."""
-        config = json.loads(args["model_config"])
-        said = {key: value["string_value"] for key, value in config["parameters"].items()}
-        groups = [one for one in config["instance_group"] if one["kind"] != "KIND_GPU"]
-        samples = [one["inputs"]["image"]["dims"] for one in config.get("model_warmup", ())]
-        return cls(
-            int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None,
-            sum(int(one["count"]) for one in groups) or 1,
-            said.get(PRECISION, "auto"),
-            int(said[THREADS]) if THREADS in said else None,
-            int(said[MAX_MEMORY]) if MAX_MEMORY in said else None,
-            # Numbers of 64 bits are text in the JSON of protocol buffers.
-            tuple((int(height), int(width)) for height, width, _ in samples),
-        )
-
-    def load_options(self) -> dict[str, Any]:
-        """Options of `load`, for the processors and the memory of this machine as they are now."""
-        options = {"precision": self.precision, "max_memory": self.max_memory}
-        if self.gpu is not None:
-            return {**options, "backend": "auto", "device": self.gpu}
-        threads, limit = self.threads, self.max_memory
-        if threads is None and self.instances > 1:
-            threads = max(1, usable_processors() // self.instances)
-        if limit is None:
-            limit = resident_bytes() + int(MEMORY_SHARE * available_bytes() / self.instances)
-        return {
-            **options,
-            "backend": "onnxruntime",
-            "threads": threads,
-            "max_memory": limit,
-            # One instance has lanes in it, as many as were measured to be best; several instances
-            # are lanes themselves.
-            "lanes": "auto" if self.instances == 1 else 1,
-        }
-
-
 def _check_device(restorer: Restorer, settings: Settings) -> None:
     """Refuse to run on the CPU what was configured for a GPU: nobody would notice."""
     info = restorer.info
@@ -200,36 +129,3 @@ def checked_stack(stack: NDArray[Any]) -> NDArray[np.uint8]:
             "and W from 1 on"
         )
     return stack
-
-
-def restore_together(restorer: Restorer, images: Images) -> list[NDArray[np.uint8]]:
-    """Restore pictures whose sizes may differ, as many at a time as the restorer has lanes.
-
-    Raises:
-        MaximDeployError: as `Restorer.batch` does; nothing is returned then.
-    """
-    if not images:
-        return []
-    info = restorer.info
-    # A GPU's lanes overlap transfers with arithmetic, and gain less than a larger batch does.
-    lanes = min(info.lanes if info.device == "cpu" else 1, len(images))
-    if lanes == 1:
-        return restorer.batch(images)
-    shares = shared_out(images, lanes)
-    restored: dict[int, NDArray[np.uint8]] = {}
-    with ThreadPoolExecutor(lanes, "maxim-deploy-triton") as pool:
-        done = pool.map(lambda share: restorer.batch([images[k] for k in share]), shares)
-        for share, results in zip(shares, done, strict=True):
-            restored |= dict(zip(share, results, strict=True))
-    return [restored[index] for index in range(len(images))]
-
-
-def shared_out(images: Images, count: int) -> list[list[int]]:
-    """Indices of pictures in shares of about as many pixels, the largest dealt first."""
-    shares: list[list[int]] = [[] for _ in range(count)]
-    sizes = [0] * count
-    for index in sorted(range(len(images)), key=lambda k: images[k].size, reverse=True):
-        least = sizes.index(min(sizes))
-        shares[least].append(index)
-        sizes[least] += images[index].size
-    return shares

@@ -21,7 +21,7 @@ from maxim_deploy._files import make_folder, real_path, remove_abandoned, sha256
 from maxim_deploy._folders import atomic_directory, tidy
 from maxim_deploy._locks import locked
 from maxim_deploy.errors import UsageError
-from maxim_deploy.serving.triton.version import Part
+from maxim_deploy.serving.triton.parts import Part
 from maxim_deploy.spec.export_record import EXPORT_RECORD
 
 CONFIG = "config.pbtxt"

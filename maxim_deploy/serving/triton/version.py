@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from maxim_deploy.errors import BundleError, UsageError
+from maxim_deploy.errors import UsageError
 from maxim_deploy.machine.processors import usable_processors
 from maxim_deploy.runtime import load
 from maxim_deploy.serving.triton.ends import IMAGE_ENDS, Ends, ends_of_graph
-from maxim_deploy.serving.triton.options import MAX_BATCH, SIZES, ModelOptions
-from maxim_deploy.serving.triton.python_model import MAX_MEMORY, PRECISION, THREADS
-from maxim_deploy.spec.engines import EngineEntry
+from maxim_deploy.serving.triton.engines import engine_for_triton, warmup_sizes
+from maxim_deploy.serving.triton.options import MAX_BATCH, SIZES, ModelOptions, Sizes
+from maxim_deploy.serving.triton.parts import (
+    Part,
+    bytes_part,
+    engine_part,
+    file_part,
+    graph_parts,
+)
+from maxim_deploy.serving.triton.settings import MAX_MEMORY, PRECISION, THREADS
 from maxim_deploy.spec.export_record import EXPORT_RECORD
 from maxim_deploy.spec.manifest import LICENCE_FILE, MANIFEST, Bundle, GraphEntry
 from maxim_deploy.spec.precision import CPU_PRECISIONS, GPU_PRECISIONS
-from maxim_deploy.spec.profiles import Shape
 
 MODEL_PY = '''\
 """A bundle of maxim-deploy in Triton's python backend."""
@@ -35,23 +39,8 @@ class TritonPythonModel(PythonModel):
 '''
 """The file that Triton's python backend looks for."""
 
-Sizes = tuple[tuple[int, int], ...]
-
 GPU_LANES = 2
 """Instances on each GPU that suffice: one computes while the pictures of the other travel."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file of a version.
-
-    Attributes:
-        sha256: of its content.
-        read: gives the content, compared with the hash.
-    """
-
-    sha256: str
-    read: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -102,14 +91,18 @@ def python_version(bundle: Bundle, options: ModelOptions) -> Version:
     names = [MANIFEST, EXPORT_RECORD, LICENCE_FILE]
     names += [name for one in manifest.graphs for name in (one.file, one.weights) if name]
     names += [one.file for one in manifest.tuned_graphs]
-    files = {f"bundle/{name}": part for name in names if (part := _part(bundle, name))}
+    files = {f"bundle/{name}": part for name in names if (part := file_part(bundle, name))}
     for engine in manifest.engines:
-        files[f"bundle/{engine.file}"] = _engine_part(bundle, engine)
-    parameters = {PRECISION: options.precision, THREADS: options.threads}
-    parameters |= {MAX_MEMORY: options.max_memory, "EXECUTION_ENV_PATH": options.environment}
+        files[f"bundle/{engine.file}"] = engine_part(bundle, engine)
+    parameters = {
+        PRECISION: options.precision,
+        THREADS: options.threads,
+        MAX_MEMORY: options.max_memory,
+        "EXECUTION_ENV_PATH": options.environment,
+    }
     images = [one for one in manifest.graphs if one.io == "image"]
     return Version(
-        {"model.py": _text_part(MODEL_PY), **files},
+        {"model.py": bytes_part(MODEL_PY.encode()), **files},
         {"backend": "python", "parameters": parameters},
         IMAGE_ENDS,
         # Pictures reach the tensor form by our own code, which is of the image form outside.
@@ -124,14 +117,11 @@ def python_version(bundle: Bundle, options: ModelOptions) -> Version:
 def onnxruntime_version(bundle: Bundle, options: ModelOptions) -> Version:
     """The graph of the image form, weights beside it in the folder that ONNX Runtime opens."""
     entry = _image_graph(bundle, options)
-    part = _part(bundle, entry.file)
-    assert part is not None
-    files = {"model.onnx": part}
-    if entry.weights:
-        weights = _part(bundle, entry.weights)
-        assert weights is not None
+    graph, weights = graph_parts(bundle, entry)
+    files = {"model.onnx": graph}
+    if weights:
         # With external weights the backend wants a folder of the file's name.
-        files = {"model.onnx/model.onnx": part, f"model.onnx/{entry.weights}": weights}
+        files = {"model.onnx/model.onnx": graph, f"model.onnx/{entry.weights}": weights}
     instances, threads = options.instances or 1, None
     if not options.is_on_gpu:
         instances, threads = _lanes_of(bundle, options)
@@ -152,7 +142,7 @@ def tensorrt_version(bundle: Bundle, options: ModelOptions) -> Version:
     Raises:
         BundleError: there is none of this precision that Triton can run.
     """
-    engine = _engine(bundle, options)
+    engine = engine_for_triton(bundle, options)
     most = max(profile.max.batch for profile in engine.profiles)
     if options.max_batch is not None and options.max_batch > most:
         raise UsageError(
@@ -161,58 +151,15 @@ def tensorrt_version(bundle: Bundle, options: ModelOptions) -> Version:
         )
     ends = ends_of_graph(bundle, bundle.graph(engine.precision, engine.io))
     return Version(
-        {"model.plan": _engine_part(bundle, engine)},
+        {"model.plan": engine_part(bundle, engine)},
         {"platform": "tensorrt_plan"},
         ends,
         ends,
         options.max_batch or most,
         options.instances or GPU_LANES,
-        _engine_sizes(engine, options),
+        warmup_sizes(engine, options),
         tuple(str(index) for index in range(len(engine.profiles))),
     )
-
-
-def _engine(bundle: Bundle, options: ModelOptions) -> EngineEntry:
-    wanted = GPU_PRECISIONS if options.precision == "auto" else (options.precision,)
-    engines = bundle.manifest.engines
-    of_tensorrt = [x for x in engines if x.library == "tensorrt" and x.precision in wanted]
-    reasons = [f"{one.file}: {why}" for one in of_tensorrt for why in _faults(bundle, one)]
-    for precision in wanted:
-        fit = [x for x in of_tensorrt if x.precision == precision and not _faults(bundle, x)]
-        if fit:
-            return fit[-1]
-    if any(one.library == "tensorrt-rtx" for one in engines):
-        reasons.append(
-            "Triton has no backend for engines of TensorRT for RTX: take --backend python for them"
-        )
-    raise BundleError(
-        f"bundle {str(bundle.path)!r} has no {' or '.join(wanted)} engine of TensorRT that Triton "
-        f"can run{''.join(f' | {reason}' for reason in reasons)} | build one: maxim-export "
-        f"-o {bundle.path} --engine tensorrt --profile photo"
-    )
-
-
-def _faults(bundle: Bundle, engine: EngineEntry) -> list[str]:
-    """Why Triton cannot run an engine of TensorRT."""
-    faults = bundle.mismatches(engine)
-    if engine.stripped:
-        faults.append("it has no weights in it, and Triton cannot add them")
-    if least := min(profile.min.batch for profile in engine.profiles) - 1:
-        faults.append(f"it takes batches of at least {least + 1}, and Triton gives it single ones")
-    return faults
-
-
-def _engine_sizes(engine: EngineEntry, options: ModelOptions) -> Sizes:
-    """Sizes to warm up with: those that its profiles are tuned for, unless told otherwise."""
-    if options.sizes is None:
-        return tuple(dict.fromkeys((one.opt.height, one.opt.width) for one in engine.profiles))
-    for height, width in options.sizes:
-        if engine.profile_for(Shape(1, height, width)) is None:
-            raise UsageError(
-                f"--size {height}x{width} | the engine {engine.file!r} takes "
-                f"{', '.join(map(str, engine.profiles))} | choose a size that it takes"
-            )
-    return options.sizes
 
 
 def _image_graph(bundle: Bundle, options: ModelOptions) -> GraphEntry:
@@ -234,24 +181,3 @@ def _lanes_of(bundle: Bundle, options: ModelOptions) -> tuple[int, int]:
         assert options.threads is not None
         return max(1, processors // options.threads), options.threads
     return options.instances, options.threads or max(1, processors // options.instances)
-
-
-def _part(bundle: Bundle, name: str) -> Part | None:
-    """A file of a bundle; None if it has none of this name."""
-    if name in (MANIFEST, EXPORT_RECORD):
-        path = bundle.path / name
-        return _bytes_part(path.read_bytes()) if path.exists() else None
-    record = bundle.manifest.files.get(name)
-    return Part(record["sha256"], partial(bundle.read, name)) if record else None
-
-
-def _engine_part(bundle: Bundle, engine: EngineEntry) -> Part:
-    return Part(engine.sha256, partial(bundle.read_engine, engine))
-
-
-def _text_part(text: str) -> Part:
-    return _bytes_part(text.encode())
-
-
-def _bytes_part(content: bytes) -> Part:
-    return Part(hashlib.sha256(content).hexdigest(), lambda: content)
