@@ -112,6 +112,11 @@ class TestPython:
             "EXECUTION_ENV_PATH": "/opt/venv",
         }  # fmt: skip
 
+    def test_engines_are_warmed_up_with_their_sizes(self, tmp_path: Path, repository: Path) -> None:
+        bundle = with_engines(tmp_path / "bundle")
+        config = config_of(written(bundle, repository, gpus=(0,)).folder)
+        assert [sample.name for sample in config.model_warmup] == ["96x128"]
+
     def test_gpus(self, bundle: Path, repository: Path) -> None:
         (group,) = config_of(written(bundle, repository, gpus=(0, 1)).folder).instance_group
         assert (group.kind, group.count, [*group.gpus]) == (group.KIND_GPU, 1, [0, 1])

@@ -84,6 +84,8 @@ class Server:
 
     def post(self, path: str, body: bytes = b"{}", **headers: str) -> tuple[int, str]:
         """(status, body of the answer)."""
+        # Python's own, of a form, crashes Triton 24.10 when the body is large.
+        headers["Content-Type"] = "application/octet-stream"
         request = urllib.request.Request(self.url + path, body, headers)
         try:
             with urllib.request.urlopen(request) as answer:

@@ -76,7 +76,7 @@ def check_model(
         timeout: seconds for each answer.
 
     Raises:
-        UsageError: the URL is none.
+        UsageError: the URL has another scheme.
         MissingDependencyError: tritonclient is not installed.
         BackendError: the server does not answer, has no such model, or its answer is an error, of
             another shape or too far from ours.

@@ -52,7 +52,7 @@ def warmup_sizes(engine: EngineEntry, options: ModelOptions) -> Sizes:
         UsageError: the engine does not take a size that was asked for.
     """
     if options.sizes is None:
-        return tuple(dict.fromkeys((one.opt.height, one.opt.width) for one in engine.profiles))
+        return tuned_sizes(engine)
     for height, width in options.sizes:
         if engine.profile_for(Shape(1, height, width)) is None:
             raise UsageError(
@@ -60,3 +60,8 @@ def warmup_sizes(engine: EngineEntry, options: ModelOptions) -> Sizes:
                 f"{', '.join(map(str, engine.profiles))} | choose a size that it takes"
             )
     return options.sizes
+
+
+def tuned_sizes(engine: EngineEntry) -> Sizes:
+    """The sizes that the profiles of an engine are tuned for."""
+    return tuple(dict.fromkeys((one.opt.height, one.opt.width) for one in engine.profiles))

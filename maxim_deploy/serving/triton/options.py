@@ -22,8 +22,8 @@ QUEUE = 64
 """Requests that wait at most, unless told otherwise: those beyond are refused at once."""
 
 SIZES: Sizes = ((256, 256),)
-"""Heights and widths to warm up with, unless told otherwise. Of an engine those that it is tuned
-for."""
+"""Heights and widths to warm up with, unless told otherwise. An engine is warmed up with the sizes
+that it is tuned for."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -47,7 +47,7 @@ class ModelOptions:
         environment: of Python, for the server: a folder with a virtual environment, or an archive.
 
     Raises:
-        UsageError: two options do not go together, or the name is none.
+        UsageError: two options do not go together, or the server would not take the name.
     """
 
     backend: TritonBackendName = "python"
@@ -72,11 +72,11 @@ class ModelOptions:
         for option, value in self._only_in_python().items():
             if value is not None and self.backend != "python":
                 raise UsageError(
-                    f"--{option} is for --backend python: Triton's {self.backend} backend has no "
-                    "such limit"
+                    f"--{option} is for --backend python; Triton's {self.backend} backend cannot "
+                    f"do that | omit --{option}, or take --backend python"
                 )
         if self.threads is not None and self.is_on_gpu:
-            raise UsageError("--threads is for instances on the CPU; leave out --gpus or --threads")
+            raise UsageError("--threads is for instances on the CPU; omit --gpus or --threads")
 
     @property
     def is_on_gpu(self) -> bool:

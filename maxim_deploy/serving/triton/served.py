@@ -94,7 +94,7 @@ def served_model(url: str, model: str, version: str, timeout: float) -> Iterator
         timeout: seconds for each answer.
 
     Raises:
-        UsageError: the URL is none.
+        UsageError: the URL has another scheme.
         MissingDependencyError: tritonclient is not installed.
     """
     scheme, _, place = url.partition("://") if "://" in url else ("http", "", url)

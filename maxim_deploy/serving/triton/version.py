@@ -10,7 +10,7 @@ from maxim_deploy.errors import UsageError
 from maxim_deploy.machine.processors import usable_processors
 from maxim_deploy.runtime import load
 from maxim_deploy.serving.triton.ends import IMAGE_ENDS, Ends, ends_of_graph
-from maxim_deploy.serving.triton.engines import engine_for_triton, warmup_sizes
+from maxim_deploy.serving.triton.engines import engine_for_triton, tuned_sizes, warmup_sizes
 from maxim_deploy.serving.triton.options import MAX_BATCH, SIZES, ModelOptions, Sizes
 from maxim_deploy.serving.triton.parts import (
     Part,
@@ -40,7 +40,7 @@ class TritonPythonModel(PythonModel):
 """The file that Triton's python backend looks for."""
 
 GPU_LANES = 2
-"""Instances on each GPU that suffice: one computes while the pictures of the other travel."""
+"""Instances on each GPU: one computes while the pictures of the other travel."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def python_version(bundle: Bundle, options: ModelOptions) -> Version:
         "EXECUTION_ENV_PATH": options.environment,
     }
     images = [one for one in manifest.graphs if one.io == "image"]
+    # Not every engine takes a picture of the usual size.
+    usual = tuned_sizes(manifest.engines[-1]) if options.gpus and manifest.engines else SIZES
     return Version(
         {"model.py": bytes_part(MODEL_PY.encode()), **files},
         {"backend": "python", "parameters": parameters},
@@ -109,7 +111,7 @@ def python_version(bundle: Bundle, options: ModelOptions) -> Version:
         ends_of_graph(bundle, images[0]) if images else IMAGE_ENDS,
         options.max_batch or MAX_BATCH,
         options.instances or 1,
-        options.sizes or SIZES,
+        options.sizes or usual,
         is_ragged=True,
     )
 
@@ -171,7 +173,7 @@ def _image_graph(bundle: Bundle, options: ModelOptions) -> GraphEntry:
 
 
 def _lanes_of(bundle: Bundle, options: ModelOptions) -> tuple[int, int]:
-    """Instances and threads of each: as many as runs side by side are fastest on this machine."""
+    """(instances, threads of each) that give the most pictures per second on this machine."""
     processors = usable_processors()
     if options.instances is None and options.threads is None:
         with load(bundle.path, backend="onnxruntime", precision=options.precision) as restorer:
