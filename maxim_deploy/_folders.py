@@ -32,7 +32,9 @@ T = TypeVar("T")
 
 
 @contextmanager
-def atomic_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
+def atomic_directory(
+    path: Path, *, replace: bool = True, beside: Path | None = None
+) -> Iterator[Path]:
     """A new directory, filled in the block, that takes the place of `path` if the block ends well.
 
     Everything in it reaches the disk before its name does. Of a symbolic link, what it points at is
@@ -41,13 +43,15 @@ def atomic_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Args:
         path: an empty directory there is replaced in any case.
         replace: whether to replace another one.
+        beside: a file or folder that the new directory is beside, hidden, until it is whole; None
+            for `path`. It must be on the same file system.
 
     Raises:
         FileExistsError: something is there by now and `replace` is false.
     """
     path = real_path(path)
     make_folder(path.parent)
-    partial = Partial(path, is_directory=True)
+    partial = Partial(beside or path, is_directory=True)
     try:
         yield partial.path
         _sync_tree(partial.path)

@@ -20,6 +20,7 @@ EXTRAS = {
     "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "platformdirs"),
     "video": ("av",),
     "cloud": ("fsspec", "s3fs", "aiohttp"),
+    "triton": ("tritonclient", "geventhttpclient", "gevent", "google"),
     "hdr": ("imagecodecs", "tifffile"),
     "serve": ("starlette", "uvicorn", "prometheus_client"),
     "rtx": ("tensorrt_rtx", "cuda", "filelock"),

@@ -43,6 +43,15 @@ def test_the_new_one_takes_the_place_of_the_old(folder: Path, either_way: None):
         assert files("up") == ["b"]
 
 
+def test_the_unfinished_one_may_be_elsewhere(folder: Path, either_way: None):
+    for text in ("old", "new"):
+        with atomic_directory(Path("up/b"), beside=Path("up")) as partial:
+            (partial / "a.txt").write_text(text)
+            # Whatever is in `up` counts there: nothing else may be, not for a moment.
+            assert files("up") == (["b"] if text == "new" else [])
+        assert content(Path("up/b")) == text and files(".") == ["up"]
+
+
 def test_two_names_are_exchanged(folder: Path):
     Path("a").write_text("a")
     Path("b").mkdir()

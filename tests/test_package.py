@@ -117,7 +117,7 @@ def test_extras_are_the_documented_ones(distributions: Path) -> None:
     extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra: ")}
     assert extras == {
         "cpu", "openvino", "gpu", "tensorrt", "rtx", "pycuda", "export", "hdr", "video", "cloud",
-        "ray", "serve",
+        "ray", "serve", "triton",
         "bench", "dev",
     }  # fmt: skip
     assert "License-Expression: Apache-2.0" in lines

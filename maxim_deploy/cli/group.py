@@ -8,7 +8,7 @@ import click
 
 from maxim_deploy.cli.shell import common_options
 
-_NAMES = ("export", "run", "bench", "parity", "doctor", "demo", "accept", "serve")
+_NAMES = ("export", "run", "bench", "parity", "doctor", "demo", "accept", "serve", "triton")
 """The commands, in the order of use."""
 
 

@@ -65,14 +65,18 @@ def distributions_of(requirements: Iterable[str]) -> set[str]:
     while waiting:
         wanted = waiting.pop()
         name = normal(wanted.name)
-        if name in found or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+        if name in found or (wanted.marker and not wanted.marker.evaluate()):
             continue
         try:
             requires = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
             continue  # a library for another machine
         found.add(name)
-        waiting += map(Requirement, requires)
+        for needed in map(Requirement, requires):
+            asked = ({"extra": extra} for extra in ("", *wanted.extras))
+            if needed.marker is None or any(map(needed.marker.evaluate, asked)):
+                needed.marker = None
+                waiting.append(needed)
     return found
 
 

@@ -50,6 +50,7 @@ NEEDS: dict[tuple[str, ...], set[str]] = {
     ("bench", "--render", "records.jsonl"): set(),
     ("accept", "--list"): set(),
     ("serve", "B", "--port", "0"): RUNTIME | {"starlette", "uvicorn", "prometheus_client"},
+    ("triton", "B", "-o", "OUT/models"): RUNTIME | {"tritonclient"},
     ("bench", "--render", "records.jsonl", "--report", "OUT/b.html"): {"matplotlib", "jinja2"},
     ("parity", "B", *SMALL): RUNTIME | GRAPHS | TORCH,
     ("parity", "B:fp32", "B:fp16", *SMALL): RUNTIME | GRAPHS,
@@ -144,10 +145,10 @@ def test_every_command_works_or_says_the_pip_line(
 def test_the_modules_of_extras() -> None:
     """The table that messages are made of says what pyproject.toml does, and knows every import."""
     for extra, known in _optional.EXTRAS.items():
-        requirements = [Requirement(text).name for text in EXTRAS[extra]]
+        names = [normal(Requirement(text).name) for text in EXTRAS[extra]]
         # Some are for other machines: nobody knows their modules here.
-        if all(normal(name) in modules_by_distribution() for name in requirements):
-            assert set(known) <= modules_of(requirements), extra
+        if all(name in modules_by_distribution() for name in names):
+            assert set(known) <= modules_of(EXTRAS[extra]), extra
     table = {module for known in _optional.EXTRAS.values() for module in known}
     known = table | modules_of(PROJECT["dependencies"]) | sys.stdlib_module_names
     for path in (ROOT / "maxim_deploy").rglob("*.py"):

@@ -1,0 +1,131 @@
+"""The model that Triton's python backend runs: a bundle through a `Restorer`.
+
+`model.py` of a version folder derives from `PythonModel` and says where the bundle is. Triton calls
+`initialize`, `execute` and `finalize` in a process of their own for each instance.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxim_deploy.errors import BackendError, MaximDeployError, UsageError
+from maxim_deploy.runtime import Restorer, load
+from maxim_deploy.serving.triton.settings import Settings
+from maxim_deploy.serving.triton.tensors import Tensors
+from maxim_deploy.serving.triton.together import restore_together
+
+
+class PythonModel:
+    """One instance of a model in Triton's python backend.
+
+    Attributes:
+        bundle: the folder of the bundle, set by `model.py`.
+    """
+
+    bundle: Path
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Open the bundle; called once, as the model is loaded.
+
+        Args:
+            args: as Triton gives them; of these the configuration, and the kind and the device of
+                the instance.
+
+        Raises:
+            TritonModelException: the bundle cannot be opened as configured.
+        """
+        # Only the server's own Python processes have this module.
+        self._triton = importlib.import_module("triton_python_backend_utils")
+        self._tensors = Tensors(self._triton)
+        try:
+            settings = Settings.from_arguments(args)
+            self._restorer = load(self.bundle, **settings.load_options())
+            _check_device(self._restorer, settings)
+            self._restorer.warmup(settings.sizes)
+        except MaximDeployError as error:
+            raise self._triton.TritonModelException(str(error)) from error
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Restore the pictures of some requests together.
+
+        Args:
+            requests: each with an `image`, uint8 `[N, H, W, 3]`. Sizes may differ.
+
+        Returns:
+            A response for each, in order: `restored` of the same shape and type, or an error.
+        """
+        answers: dict[int, Any] = {}
+        stacks: dict[int, NDArray[np.uint8]] = {}
+        for index, request in enumerate(requests):
+            if request.is_cancelled():
+                answers[index] = self._error("the request was cancelled", "CANCELLED")
+                continue
+            try:
+                stacks[index] = checked_stack(self._tensors.image(request))
+            except UsageError as error:
+                answers[index] = self._error(str(error), "INVALID_ARG")
+        for index, restored in self._restored(stacks).items():
+            answers[index] = self._answer(restored)
+        return [answers[index] for index in range(len(requests))]
+
+    def finalize(self) -> None:
+        """Give the memory back; called once, as the model is unloaded."""
+        self._restorer.close()
+
+    def _restored(
+        self, stacks: Mapping[int, NDArray[np.uint8]]
+    ) -> dict[int, NDArray[np.uint8] | MaximDeployError]:
+        try:
+            restored = iter(
+                restore_together(self._restorer, [x for s in stacks.values() for x in s])
+            )
+            return {
+                index: np.stack([next(restored) for _ in stack]) for index, stack in stacks.items()
+            }
+        except MaximDeployError as error:
+            if len(stacks) == 1:
+                return dict.fromkeys(stacks, error)
+        # One picture that cannot be restored must not take the others of its batch with it.
+        return {i: r for i, s in stacks.items() for r in self._restored({i: s}).values()}
+
+    def _answer(self, restored: NDArray[np.uint8] | MaximDeployError) -> Any:
+        if isinstance(restored, UsageError):
+            return self._error(str(restored), "INVALID_ARG")
+        if isinstance(restored, MaximDeployError):
+            return self._error(str(restored), "INTERNAL")
+        return self._triton.InferenceResponse([self._tensors.restored(restored)])
+
+    def _error(self, text: str, code: str) -> Any:
+        error = self._triton.TritonError(text, getattr(self._triton.TritonError, code))
+        return self._triton.InferenceResponse([], error)
+
+
+def _check_device(restorer: Restorer, settings: Settings) -> None:
+    """Refuse to run on the CPU what was configured for a GPU: nobody would notice."""
+    info = restorer.info
+    if settings.gpu is not None and info.device == "cpu":
+        reasons = "; ".join(f"{name}: {why}" for name, why in info.not_taken.items())
+        restorer.close()
+        raise BackendError(f"GPU {settings.gpu} cannot run the bundle: {reasons}")
+
+
+def checked_stack(stack: NDArray[Any]) -> NDArray[np.uint8]:
+    """An array `[N, H, W, 3]` of pictures that there is something to restore of.
+
+    Raises:
+        UsageError: it is empty. Triton itself refuses other types and another number of axes or
+            channels.
+    """
+    if 0 in stack.shape:
+        shape = "x".join(map(str, stack.shape))
+        raise UsageError(
+            f"input 'image' of {shape} | it has no pixels | expected uint8 [N, H, W, 3] with N, H "
+            "and W from 1 on"
+        )
+    return stack
