@@ -1,5 +1,6 @@
 # make demo   export the demo model, restore a real noisy photograph, show what was gained
 # make test   linters and the whole test suite, in two processes
+# make docs   build the documentation into site/; open site/index.html
 # make test-extended   only what takes minutes each: 2-megapixel frames, engines of large networks
 # Both make and keep a virtual environment; PYTHON=python3.12 chooses the interpreter.
 
@@ -7,9 +8,10 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 OUT := export/out
+SITE := site
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-extended lint format clean
+.PHONY: help install demo docs test test-extended lint format clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -19,13 +21,19 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "maxim-deploy needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,export,rtx,hdr,video,bench,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,export,rtx,hdr,video,bench,docs,dev]'
 	@touch $@
 
 install: $(VENV)/installed
 
 demo: install
 	@$(BIN)/maxim-deploy demo -o $(OUT)
+
+# Parts of the pages are made from code and records; a test finds those that are stale.
+docs: install
+	$(BIN)/python docs/tools/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir $(SITE)
+	@echo $(SITE)/index.html
 
 # The linters run beside the tests and are told of when they end; either one can fail.
 test: install
@@ -49,4 +57,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(OUT) dist
+	rm -rf $(VENV) $(OUT) $(SITE) dist

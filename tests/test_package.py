@@ -117,7 +117,7 @@ def test_extras_are_the_documented_ones(distributions: Path) -> None:
     extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra: ")}
     assert extras == {
         "cpu", "openvino", "gpu", "tensorrt", "rtx", "pycuda", "export", "hdr", "video", "bench",
-        "dev",
+        "docs", "dev",
     }  # fmt: skip
     assert "License-Expression: Apache-2.0" in lines
 
@@ -129,10 +129,10 @@ def test_no_test_module_imports_another() -> None:
     assert [str(path) for path in files if imports.search(path.read_text("utf-8"))] == []
 
 
-def test_the_readme_lists_every_room() -> None:
+def test_the_documentation_lists_every_room() -> None:
     """And none that is gone. `assets` holds data only."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    _, table = readme.split("| room | what is in it |")
+    page = (ROOT / "docs" / "reference" / "rooms.md").read_text("utf-8")
+    _, table = page.split("| room | what is in it |")
     cells = [line.split("|")[1] for line in table.partition("\n\n")[0].splitlines()[2:]]
     listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     rooms = {path.stem for path in (ROOT / "maxim_deploy").iterdir() if path.stem[:2] != "__"}
