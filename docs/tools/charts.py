@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from html import escape
 
@@ -18,8 +19,8 @@ text { fill: #f0f6fc } .paper { fill: #161b22 } .quiet { fill: #9198a1 }
 }
 </style>"""
 
-WIDTH, ROW, LABELS, MARGIN = 720, 30, 250, 16
-"""Pixels: the picture's width, a bar's row, the column of labels, and the margin."""
+WIDTH, ROW, MARGIN = 480, 46, 16
+"""Pixels. Narrow, so that words are still legible on a phone: a row is a line and a bar below."""
 
 Bar = tuple[str, float, str, bool]
 """What it is, its value, the value in words, and whether it is ours."""
@@ -30,7 +31,7 @@ def drawing(title: str, height: int, body: Sequence[str]) -> str:
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-            f'role="img" aria-label="{escape(title)}">',
+            f'width="{WIDTH}" height="{height}" role="img" aria-label="{escape(title)}">',
             STYLE,
             f'<rect class="paper" width="{WIDTH}" height="{height}" rx="8"/>',
             *body,
@@ -47,18 +48,19 @@ def words(x: float, y: float, text: str, kind: str = "", anchor: str = "start") 
 def bars(title: str, note: str, rows: Sequence[Bar]) -> str:
     """A chart of horizontal bars from zero."""
     most = max(value for _, value, _, _ in rows)
-    room = WIDTH - LABELS - 2 * MARGIN - 110  # for the value in words behind the longest bar
+    room = WIDTH - 2 * MARGIN
     body = [words(MARGIN, 28, title, "head")]
     for number, (label, value, said, is_ours) in enumerate(rows):
-        y = 46 + number * ROW
-        length = max(room * value / most, 1)
-        kind = "bar" if is_ours else "other"
+        y = 56 + number * ROW
+        kind, length = "bar" if is_ours else "other", max(room * value / most, 1)
         body += [
-            words(MARGIN + LABELS - 10, y + 16, label, anchor="end"),
-            f'<rect class="{kind}" x="{MARGIN + LABELS}" y="{y}" width="{length:.1f}" height="22" '
+            words(MARGIN, y, label),
+            words(WIDTH - MARGIN, y, said, anchor="end"),
+            f'<rect class="{kind}" x="{MARGIN}" y="{y + 7}" width="{length:.1f}" height="14" '
             'rx="3"/>',
-            words(MARGIN + LABELS + length + 8, y + 16, said),
         ]
-    height = 46 + len(rows) * ROW + 34
-    body.append(words(MARGIN, height - 14, note, "quiet"))
-    return drawing(title, height, body)
+    y = 56 + len(rows) * ROW
+    for line in textwrap.wrap(note.replace("`", ""), 66, break_on_hyphens=False):
+        body.append(words(MARGIN, y, line, "quiet"))
+        y += 17
+    return drawing(title, y, body)

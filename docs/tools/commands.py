@@ -30,7 +30,7 @@ def _section(name: str, command: click.Command | None) -> str:
     parts = [
         f"## {shown}",
         f"```text\n{shown} {usage}\n```",
-        angled(inspect.cleandoc(command.help or "")),
+        _as_code(angled(inspect.cleandoc(command.help or ""))),
         table(("option", "meaning"), rows),
     ]
     return "\n\n".join(parts)
@@ -40,4 +40,9 @@ def _row(option: click.Option, context: click.Context) -> tuple[str, str]:
     record = option.get_help_record(context)
     assert record is not None, option.name
     names, said = record
-    return f"`{names}`", angled(re.sub(r"\s+", " ", said)).replace("*", "\\*")
+    return f"`{names}`", _as_code(angled(re.sub(r"\s+", " ", said)).replace("*", "\\*"))
+
+
+def _as_code(text: str) -> str:
+    """Text with the options in it as code, so that none breaks at its hyphens."""
+    return re.sub(r"(?<![\w`-])(--[a-z][\w-]*)", r"`\1`", text)

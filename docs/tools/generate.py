@@ -37,6 +37,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "profiles": code_tables.profiles,
     "proof": measured.proof,
     "python": python_names.names,
+    "python reference": python_names.reference,
     "rewrites": code_tables.rewrites,
     "speed": measured.speed,
     "thresholds": code_tables.thresholds,

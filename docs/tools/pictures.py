@@ -24,19 +24,23 @@ def pipeline() -> str:
         ("engine", "profiles of sizes"),
         ("picture", "any size"),
     )
-    step = (WIDTH - 2 * MARGIN) / len(boxes)
+    step, across = (WIDTH - 2 * MARGIN + 20) / 3, 3
     body = [words(MARGIN, 28, "Each arrow is compared: the picture must stay the same", "head")]
     for number, (name, about) in enumerate(boxes):
-        x = MARGIN + number * step
-        middle = x + (step - 14) / 2
+        x, y = MARGIN + number % across * step, 46 + number // across * 80
+        middle = x + (step - 20) / 2
         body += [
-            f'<rect class="box" x="{x:.1f}" y="48" width="{step - 14:.1f}" height="56" rx="6"/>',
-            words(middle, 73, name, anchor="middle"),
-            words(middle, 92, about, "quiet", "middle"),
+            f'<rect class="box" x="{x:.1f}" y="{y}" width="{step - 20:.1f}" height="56" rx="6"/>',
+            words(middle, y + 25, name, anchor="middle"),
+            words(middle, y + 44, about, "quiet", "middle"),
         ]
-        if number:
-            body.append(f'<path class="line" d="M{x - 12:.1f} 76h8m-4 -4l4 4l-4 4"/>')
-    return drawing("From a checkpoint to a picture", 122, body)
+        if number % across:
+            body.append(f'<path class="line" d="M{x - 16:.1f} {y + 28}h12m-4 -4l4 4l-4 4"/>')
+        elif number:  # from the end of the row above
+            end = WIDTH - MARGIN - (step - 20) / 2
+            start = f"M{end:.1f} {y - 24}v12H{middle:.1f}"
+            body.append(f'<path class="line" d="{start}v10m-4 -4l4 4l4 -4"/>')
+    return drawing("From a checkpoint to a picture", 198, body)
 
 
 def rewrites() -> str:

@@ -11,9 +11,16 @@ import maxim_deploy
 
 def names() -> str:
     """A table of them: functions, then classes, then errors."""
-    public = [name for name in maxim_deploy.__all__ if name != "__version__"]
-    rows = [(f"`{name}`", _first_line(name)) for name in sorted(public, key=_order)]
-    return table(("name", "what it is"), rows)
+    return table(("name", "what it is"), [(f"`{name}`", _first_line(name)) for name in _public()])
+
+
+def reference() -> str:
+    """What lets the site show the docstring of each of them."""
+    return "\n\n".join(f"::: maxim_deploy.{name}" for name in _public())
+
+
+def _public() -> list[str]:
+    return sorted((name for name in maxim_deploy.__all__ if name != "__version__"), key=_order)
 
 
 def _order(name: str) -> tuple[int, str]:
