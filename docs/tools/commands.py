@@ -40,7 +40,9 @@ def _row(option: click.Option, context: click.Context) -> tuple[str, str]:
     record = option.get_help_record(context)
     assert record is not None, option.name
     names, said = record
-    return f"`{names}`", _as_code(angled(re.sub(r"\s+", " ", said)).replace("*", "\\*"))
+    # Readers of Markdown differ on `|` within code in a table.
+    shown = f"<code>{names.replace('|', '&#124;')}</code>" if "|" in names else f"`{names}`"
+    return shown, _as_code(angled(re.sub(r"\s+", " ", said)).replace("*", "\\*"))
 
 
 def _as_code(text: str) -> str:

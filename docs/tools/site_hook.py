@@ -21,6 +21,7 @@ OUTSIDE = {
     "benchmarks/README.md": "project/benchmarks.md",
     "benchmarks/RESULTS.md": "project/results.md",
     "engines/README.md": "project/engines.md",
+    "export/README.md": "project/recipes.md",
 }
 """Files of the repository that are pages of the site, as far as they exist."""
 
