@@ -1,7 +1,8 @@
 # make demo   export the demo model, restore a real noisy photograph, show what was gained
 # make test   linters and the whole test suite, in two processes
 # make test-extended   only what takes minutes each: 2-megapixel frames, engines of large networks
-# Both make and keep a virtual environment; PYTHON=python3.12 chooses the interpreter.
+# make release-check   build, check and install the wheel and the sdist; see RELEASING.md
+# All make and keep a virtual environment; PYTHON=python3.12 chooses the interpreter.
 
 VENV := .venv
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 OUT := export/out
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-extended lint format clean
+.PHONY: help install demo test test-extended lint format release-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -47,6 +48,9 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+release-check: install
+	$(BIN)/python .ci/release_check.py
 
 clean:
 	rm -rf $(VENV) $(OUT) dist
