@@ -2,7 +2,8 @@
 # make test   linters and the whole test suite, in two processes
 # make docs   build the documentation into site/; open site/index.html
 # make test-extended   only what takes minutes each: 2-megapixel frames, engines of large networks
-# Both make and keep a virtual environment; PYTHON=python3.12 chooses the interpreter.
+# make release-check   build, check and install the wheel and the sdist; see RELEASING.md
+# All make and keep a virtual environment; PYTHON=python3.12 chooses the interpreter.
 
 VENV := .venv
 PYTHON ?= python3
@@ -11,7 +12,7 @@ OUT := export/out
 SITE := site
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-extended lint format clean
+.PHONY: help install demo docs test test-extended lint format release-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -55,6 +56,9 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+release-check: install
+	$(BIN)/python .ci/release_check.py
 
 clean:
 	rm -rf $(VENV) $(OUT) $(SITE) dist

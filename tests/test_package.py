@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from releasing import release_check
 
 import maxim_deploy
 
@@ -107,6 +108,28 @@ def test_the_source_archive_is_complete(distributions: Path) -> None:
     with tarfile.open(archive) as file:
         names = {name.split("/", 1)[1] for name in file.getnames()}
     assert {"Makefile", "constraints.txt", "LICENSE", "README.md", "tests/reference.py"} <= names
+
+
+def test_the_release_check_accepts_both(distributions: Path) -> None:
+    (wheel,), (archive,) = distributions.glob("*.whl"), distributions.glob("*.tar.gz")
+    assert list(release_check.versions_differ(wheel, archive)) == []
+    assert list(release_check.wheel_problems(wheel)) == []
+    assert list(release_check.sdist_problems(archive)) == []
+
+
+def test_the_release_check_refuses_what_is_not_of_the_package(
+    distributions: Path, tmp_path: Path
+) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    spoilt = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(spoilt, "w") as target:
+        for name in source.namelist():
+            if not name.endswith("licenses/LICENSE"):
+                target.writestr(name, source.read(name))
+        target.writestr("tests/conftest.py", "")
+    foreign, licence = release_check.wheel_problems(spoilt)
+    assert foreign.startswith("the wheel holds tests | expected maxim_deploy")
+    assert licence == "the wheel has no LICENSE | add license-files to pyproject.toml"
 
 
 def test_extras_are_the_documented_ones(distributions: Path) -> None:
