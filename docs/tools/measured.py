@@ -126,24 +126,15 @@ def proof() -> str:
 
 
 def models() -> str:
-    """All models, with what they take."""
+    """All models, with what they take; a name begins with the task."""
     rows = [
-        (f"`{one.name}`", one.task, one.dataset, one.variant, f"{one.psnr:.2f}", f"{one.ssim:.3f}",
+        (f"`{one.name}`", one.dataset, one.variant, f"{one.psnr:.2f}", f"{one.ssim:.3f}",
          *_of_variant(one.variant))
         for one in PUBLISHED.values()
     ]  # fmt: skip
-    demo = (f"`{DEMO}`", "denoising", "synthetic", "small", "", "", "in the package", "")
-    heads = (
-        "name",
-        "task",
-        "data set",
-        "size",
-        "PSNR, dB",
-        "SSIM",
-        "weights",
-        "seconds per megapixel",
-    )
-    return f"{table(heads, [*rows, demo], 'llllrrrr')}\n\nTimes: {machine()}."
+    demo = (f"`{DEMO}`", "synthetic", "small", "", "", "in the package", "")
+    heads = ("name", "data set", "size", "PSNR, dB", "SSIM", "weights", "s per megapixel")
+    return f"{table(heads, [*rows, demo], 'lllrrrr')}\n\nTimes: {machine()}."
 
 
 def models_in_short() -> str:
