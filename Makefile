@@ -1,15 +1,18 @@
 # make demo   export the demo model, restore a real noisy photograph, show what was gained
 # make test   linters and the whole test suite, in two processes
+# make docs   build the documentation into site/; open site/index.html
 # make test-extended   only what takes minutes each: 2-megapixel frames, engines of large networks
-# Both make and keep a virtual environment; PYTHON=python3.12 chooses the interpreter.
+# make release-check   build, check and install the wheel and the sdist; see RELEASING.md
+# All make and keep a virtual environment; PYTHON=python3.12 chooses the interpreter.
 
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 OUT := export/out
+SITE := site
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-extended lint format clean
+.PHONY: help install demo docs test test-extended lint format release-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -19,13 +22,19 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "maxim-deploy needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,export,rtx,hdr,video,cloud,ray,serve,triton,bench,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,export,rtx,hdr,video,cloud,ray,serve,triton,bench,docs,dev]'
 	@touch $@
 
 install: $(VENV)/installed
 
 demo: install
 	@$(BIN)/maxim-deploy demo -o $(OUT)
+
+# Parts of the pages are made from code and records; a test finds those that are stale.
+docs: install
+	$(BIN)/python docs/tools/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir $(SITE)
+	@echo $(SITE)/index.html
 
 # The linters run beside the tests and are told of when they end; either one can fail.
 test: install
@@ -48,5 +57,8 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+release-check: install
+	$(BIN)/python .ci/release_check.py
+
 clean:
-	rm -rf $(VENV) $(OUT) dist
+	rm -rf $(VENV) $(OUT) $(SITE) dist

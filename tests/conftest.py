@@ -156,6 +156,22 @@ def demo_engine(demo_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
+def at_home(demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with the bundle and the photographs that examples name."""
+    from PIL import Image
+
+    from maxim_deploy.runtime import registry
+
+    shutil.copytree(demo_bundle, tmp_path / "build" / "demo")
+    (tmp_path / "photos").mkdir()
+    for name in ("photos/a.jpg", "photo.jpg"):
+        Image.new("RGB", (64, 48), (80, 90, 100)).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_registered", {})
+    return tmp_path
+
+
+@pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A network that only inverts, in place of what bundles hold."""
     from inverter import Inverter

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "onnxruntime-cpu.md"
+PAGE = Path(__file__).parents[1] / "docs" / "concepts" / "onnxruntime-cpu.md"
 
 
 def test_the_benchmark_runs() -> None:

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from releasing import release_check
 
 import maxim_deploy
 
@@ -109,6 +110,28 @@ def test_the_source_archive_is_complete(distributions: Path) -> None:
     assert {"Makefile", "constraints.txt", "LICENSE", "README.md", "tests/reference.py"} <= names
 
 
+def test_the_release_check_accepts_both(distributions: Path) -> None:
+    (wheel,), (archive,) = distributions.glob("*.whl"), distributions.glob("*.tar.gz")
+    assert list(release_check.versions_differ(wheel, archive)) == []
+    assert list(release_check.wheel_problems(wheel)) == []
+    assert list(release_check.sdist_problems(archive)) == []
+
+
+def test_the_release_check_refuses_what_is_not_of_the_package(
+    distributions: Path, tmp_path: Path
+) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    spoilt = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(spoilt, "w") as target:
+        for name in source.namelist():
+            if not name.endswith("licenses/LICENSE"):
+                target.writestr(name, source.read(name))
+        target.writestr("tests/conftest.py", "")
+    foreign, licence = release_check.wheel_problems(spoilt)
+    assert foreign.startswith("the wheel holds tests | expected maxim_deploy")
+    assert licence == "the wheel has no LICENSE | add license-files to pyproject.toml"
+
+
 def test_extras_are_the_documented_ones(distributions: Path) -> None:
     (wheel,) = distributions.glob("*.whl")
     file = zipfile.ZipFile(wheel)
@@ -118,7 +141,7 @@ def test_extras_are_the_documented_ones(distributions: Path) -> None:
     assert extras == {
         "cpu", "openvino", "gpu", "tensorrt", "rtx", "pycuda", "export", "hdr", "video", "cloud",
         "ray", "serve", "triton",
-        "bench", "dev",
+        "bench", "docs", "dev",
     }  # fmt: skip
     assert "License-Expression: Apache-2.0" in lines
 
@@ -130,10 +153,10 @@ def test_no_test_module_imports_another() -> None:
     assert [str(path) for path in files if imports.search(path.read_text("utf-8"))] == []
 
 
-def test_the_readme_lists_every_room() -> None:
+def test_the_documentation_lists_every_room() -> None:
     """And none that is gone. `assets` holds data only."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    _, table = readme.split("| room | what is in it |")
+    page = (ROOT / "docs" / "reference" / "rooms.md").read_text("utf-8")
+    _, table = page.split("| room | what is in it |")
     cells = [line.split("|")[1] for line in table.partition("\n\n")[0].splitlines()[2:]]
     listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     rooms = {path.stem for path in (ROOT / "maxim_deploy").iterdir() if path.stem[:2] != "__"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,11 +137,6 @@ def bench(
     pictures: Path | None,
     output: Path | None,
     cache: Path | None,
-    tiles: bool,
-    overhead: bool,
-    rewrites: bool,
-    recommend: bool,
-    lanes: bool,
     render: bool,
     as_json: bool,
     **options: Any,
@@ -177,64 +173,102 @@ def bench(
     With --render the arguments are files of records, which are shown, compared or reported again.
     """
     _check_study()
-    studies = {"tiles": tiles, "overhead": overhead, "rewrites": rewrites}
-    studies |= {"recommend": recommend, "lanes": lanes}
-    if name := next((name for name, is_asked in studies.items() if is_asked), None):
+    studies = [name for name in _STUDIES if options.pop(name)]
+    if studies:
         from maxim_deploy.cli import _bench_studies
 
-        getattr(_bench_studies, f"study_{name}")(bundles, options, as_json=as_json)
+        getattr(_bench_studies, f"study_{studies[0]}")(bundles, options, as_json=as_json)
         return
     options = {key: value for key, value in options.items() if key not in _STUDY_ONLY}
-    if report is None and (parity or pictures):
-        raise UsageError("--parity and --pictures are for a report: name it with --report")
-    if pictures and (render or not bundles):
-        raise UsageError("--pictures needs a BUNDLE to restore them with")
+    wanted = _Wanted(baseline, report, parity, pictures, output, layers, as_json)
+    wanted.check(has_bundles=bool(bundles), render=render)
     from maxim_deploy.cli import _bench_report
 
     extras: dict[str, Any] = {"parity": _bench_report.parity_lines(parity)} if parity else {}
     if render:
-        if layers:
-            raise UsageError("--layers measures, and --render does not: choose one of them")
-        _render(bundles, baseline, report, as_json, extras)
+        _render(bundles, wanted, extras)
         return
     for module in ("onnx", "psutil"):
         require(module, "bench")
-    from maxim_deploy.benchmarks.noise import busy
-    from maxim_deploy.benchmarks.records import append_records, line_of
-    from maxim_deploy.benchmarks.tables import table_of
     from maxim_deploy.cli._bench_runs import runs_asked_for
     from maxim_deploy.machine.facts import environment
 
     here = environment()
     runs = runs_asked_for(bundles, suites, plan_name, cache, options, here)
-    earlier = _earlier(baseline, here) if baseline else []
+    _measure(bundles, runs, here, wanted, extras)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is made of the records; the fields are the options."""
+
+    baseline: Path | None
+    report: Path | None
+    parity: Path | None
+    pictures: Path | None
+    output: Path | None
+    layers: bool
+    as_json: bool
+
+    def check(self, *, has_bundles: bool, render: bool) -> None:
+        """Refuse options that do not go together; raises UsageError."""
+        if self.report is None and (self.parity or self.pictures):
+            raise UsageError("--parity and --pictures are for a report: name it with --report")
+        if self.pictures and (render or not has_bundles):
+            raise UsageError("--pictures needs a BUNDLE to restore them with")
+        if render and self.layers:
+            raise UsageError("--layers measures, and --render does not: choose one of them")
+
+
+def _measure(
+    bundles: tuple[Path, ...],
+    runs: list[SuiteRun],
+    environment: dict[str, Any],
+    wanted: _Wanted,
+    extras: dict[str, Any],
+) -> None:
+    """Measure, show and record; `environment` is that of all records."""
+    from maxim_deploy.benchmarks.noise import busy
+    from maxim_deploy.benchmarks.records import append_records
+    from maxim_deploy.cli import _bench_report
+
+    earlier = _earlier(wanted.baseline, environment) if wanted.baseline else []
     # Better to fail now than after half an hour.
-    if output:
-        append_records(output, [])
-    if report:
-        _bench_report.check_writable(report)
-    if pictures:
-        _bench_report.check_pictures(pictures)
-    here["busy"] = busy()
+    if wanted.output:
+        append_records(wanted.output, [])
+    if wanted.report:
+        _bench_report.check_writable(wanted.report)
+    if wanted.pictures:
+        _bench_report.check_pictures(wanted.pictures)
+    environment["busy"] = busy()
+    records = _records(runs, wanted)
+    failed = any(record.failures for record in records)
+    if wanted.layers:
+        extras["profiles"] = _profiles(runs, wanted.as_json)
+        failed |= not extras["profiles"]
+    if wanted.pictures:
+        extras["pictures"] = _bench_report.restored_pictures(wanted.pictures, bundles[0])
+    _finish(records, earlier, wanted.report, extras, failed=failed)
+
+
+def _records(runs: list[SuiteRun], wanted: _Wanted) -> list[Record]:
+    """All records; each group is kept and shown as soon as it is complete."""
+    from maxim_deploy.benchmarks.records import append_records, line_of
+    from maxim_deploy.benchmarks.tables import table_of
+
     records: list[Record] = []
     for group in (group for run in runs for group in run.records()):
         records += group
-        if output:
-            append_records(output, group)
+        if wanted.output:
+            append_records(wanted.output, group)
         for record in group:
             for reason in record.failures:
                 shell.complain(f"failed: {record.model} {record.label} | {reason}")
-            if as_json:
+            if wanted.as_json:
                 shell.emit(line_of(record))
-    if not as_json:
+    if not wanted.as_json:
         shell.emit(table_of(records))
-    failed = any(record.failures for record in records)
-    if layers:
-        extras["profiles"] = _profiles(runs, as_json)
-        failed |= not extras["profiles"]
-    if pictures:
-        extras["pictures"] = _bench_report.restored_pictures(pictures, bundles[0])
-    _finish(records, earlier, report, extras, failed=failed)
+    return records
 
 
 def _check_study() -> None:
@@ -272,13 +306,7 @@ def _profiles(runs: list[SuiteRun], as_json: bool) -> list[LayerProfile]:
     return profiles
 
 
-def _render(
-    files: tuple[Path, ...],
-    baseline: Path | None,
-    report: Path | None,
-    as_json: bool,
-    extras: dict[str, Any],
-) -> None:
+def _render(files: tuple[Path, ...], wanted: _Wanted, extras: dict[str, Any]) -> None:
     from maxim_deploy.benchmarks.records import line_of, read_records
     from maxim_deploy.benchmarks.tables import results_of
 
@@ -287,13 +315,14 @@ def _render(
     records = [record for file in files for record in read_records(file)]
     if not records:
         raise UsageError(f"there is no record in {', '.join(map(str, files))}")
-    if as_json:
+    if wanted.as_json:
         for record in records:
             shell.emit(line_of(record))
     else:
         shell.emit(results_of(files))
-    earlier = _earlier(baseline, records[-1].environment) if baseline else []
-    _finish(records, earlier, report, extras)
+    here = records[-1].environment
+    earlier = _earlier(wanted.baseline, here) if wanted.baseline else []
+    _finish(records, earlier, wanted.report, extras)
 
 
 def _earlier(baseline: Path, environment: dict[str, Any]) -> list[Record]:

@@ -26,7 +26,7 @@ from maxim_deploy.spec.quantities import bytes_from
 _log = logging.getLogger(__name__)
 
 
-def load(
+def load(  # noqa: PLR0913  # public: an argument per choice, each by its keyword
     bundle: str | Path,
     *,
     backend: BackendName | str = "auto",

@@ -172,7 +172,7 @@ def test_text_from_outside_is_text() -> None:
 
 
 def test_claims_of_the_committed_records() -> None:
-    """The ratios that README quotes, worked out here from the raw lines."""
+    """The ratios that the documentation quotes, worked out here from the raw lines."""
     path = RESULTS / "deployment-cpu2.jsonl"
     lines = {}
     for line in path.read_text().splitlines():

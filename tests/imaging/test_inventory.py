@@ -385,5 +385,5 @@ def test_an_owner_that_cannot_be_kept_costs_a_warning(tmp_path: Path, caplog, mo
 
 
 def test_the_documentation_has_the_table() -> None:
-    readme = Path(__file__).parents[2] / "README.md"
-    assert table(IMAGES) in readme.read_text("utf-8")
+    page = Path(__file__).parents[2] / "docs" / "reference" / "what-files-keep.md"
+    assert table(IMAGES) in page.read_text("utf-8")

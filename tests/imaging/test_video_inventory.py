@@ -537,6 +537,6 @@ def further_video() -> Iterator[Case]:
 # The documentation
 
 
-def test_the_readme_has_the_table():
-    readme = Path(__file__).parents[2] / "README.md"
-    assert table(VIDEOS) in readme.read_text("utf-8")
+def test_the_documentation_has_the_table():
+    page = Path(__file__).parents[2] / "docs" / "reference" / "what-files-keep.md"
+    assert table(VIDEOS) in page.read_text("utf-8")
