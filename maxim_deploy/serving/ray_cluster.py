@@ -137,7 +137,8 @@ def _connect(ray: ModuleType, address: str) -> bool:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Whatever `log_to_driver` is, Ray prints to stdout which workers were lost. This is the switch
     # of Ray's own debugger; there is no public one.
-    require("ray._private.worker", "ray")._worker_logs_enabled = False
+    worker: Any = require("ray._private.worker", "ray")
+    worker._worker_logs_enabled = False
     # Who has set the variable means that cluster and no other.
     named = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
     try:
