@@ -41,7 +41,7 @@ IN_SDIST = (
     "benchmarks/README.md",
     "constraints.txt",
     "deploy/slurm-array.sh",
-    "docs/web-page.md",
+    "docs/guides/web-page.md",
     "engines/README.md",
     "export/README.md",
     "integrations/maxim-spandrel/pyproject.toml",

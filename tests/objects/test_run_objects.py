@@ -219,3 +219,9 @@ def test_a_video_that_ends_early_keeps_its_frames(bucket: Bucket, network: Inver
     assert result.exit_code == 1
     assert f"they are in '{bucket.url}/out/clip.incomplete.mp4'" in result.stderr
     assert bucket.keys("out") == ["out/clip.incomplete.mp4"]
+
+
+def test_workers_of_a_cluster_take_no_urls(full: Bucket, network: Inverter):
+    pytest.importorskip("ray", reason="pip install 'maxim-deploy[ray]'")
+    result = maxim_run(f"{full.url}/photos", "-o", f"{full.url}/restored", "--ray", "auto")
+    assert result.exit_code == 2 and "leave out URLs" in result.stderr
