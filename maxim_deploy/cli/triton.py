@@ -160,11 +160,18 @@ def _write(bundle: Path, output: Path, as_json: bool, given: dict[str, Any]) -> 
         queue=QUEUE if given["queue"] is None else given["queue"],
         delay_us=round(1000 * given["delay"]),
         sizes=given["sizes"] or None,
-        environment=given["environment"],
+        environment=_on_the_server(given["environment"]),
     )
     written = add_to_repository(bundle, output, options)
     shell.emit(json.dumps(written.to_json()) if as_json else str(written.folder))
     shell.say(str(written))
+
+
+def _on_the_server(environment: str | None) -> str | None:
+    """A path that is here in full: the server runs in another folder. Any other as it is."""
+    if environment is not None and Path(environment).exists():
+        return str(Path(environment).absolute())
+    return environment
 
 
 def _check(bundle: Path, url: str, as_json: bool, given: dict[str, Any]) -> None:

@@ -48,6 +48,13 @@ def test_a_version_and_then_nothing(bundle: Path, tmp_path: Path) -> None:
     assert "max_queue_delay_microseconds: 2500" in text and "max_queue_size" not in text
 
 
+def test_an_environment_that_is_here_or_on_the_server(bundle: Path, folder: Path) -> None:
+    Path("venv").mkdir()
+    for given, expected in (("venv", str(folder / "venv")), ("/opt/there", "/opt/there")):
+        assert triton(bundle, "-o", "models", "--environment", given).exit_code == 0
+        assert f'string_value: "{expected}"' in Path("models/tiny/config.pbtxt").read_text()
+
+
 @pytest.mark.parametrize(
     "args, why",
     [

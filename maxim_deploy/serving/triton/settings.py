@@ -42,7 +42,7 @@ class Settings:
     def from_arguments(cls, args: Mapping[str, str]) -> Settings:
         """From what Triton calls `initialize` with."""
         config = json.loads(args["model_config"])
-        said = {key: value["string_value"] for key, value in config["parameters"].items()}
+        said = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         groups = [one for one in config["instance_group"] if one["kind"] != "KIND_GPU"]
         samples = [one["inputs"]["image"]["dims"] for one in config.get("model_warmup", ())]
         return cls(
