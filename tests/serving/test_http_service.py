@@ -254,9 +254,12 @@ def test_a_network_that_fails_tells_no_path(error, status: int, words: str, capl
 
 
 def test_a_picture_beyond_the_memory_is_refused() -> None:
-    with restorer_of(Doubling(), limit=100 * 64 * 64) as restorer, served(restorer) as service:
+    limits = {"limit": 100 * 64 * 64, "tile": "off"}
+    with restorer_of(Doubling(), **limits) as restorer, served(restorer) as service:
         reply = service.post(content((65, 64)))
-        assert reply.status in (200, 413)
+        assert (reply.status, reply.error.startswith("picture | ")) == (413, True)
+        assert service.records[-1].outcome == "too_large"
+        assert service.post(content()).status == 200
 
 
 # ------------------------------------------------------------------ many clients
