@@ -95,6 +95,7 @@ from maxim_deploy.spec.quantities import bytes_from, seconds_from
     "--warmup",
     type=Size(),
     multiple=True,
+    metavar="HxW",
     help="Run on this size first, and choose the lanes for it; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per request on stdout.")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runtime.fakes import Doubling, Stoppable, restorer_of
+from runtime.fakes import Doubling, Laned, Stoppable, restorer_of
 
 pytest.importorskip("starlette", reason="pip install 'maxim-deploy[serve]'")
 
@@ -254,9 +254,12 @@ def test_a_network_that_fails_tells_no_path(error, status: int, words: str, capl
 
 
 def test_a_picture_beyond_the_memory_is_refused() -> None:
-    with restorer_of(Doubling(), limit=100 * 64 * 64) as restorer, served(restorer) as service:
+    limits = {"limit": 100 * 64 * 64, "tile": "off"}
+    with restorer_of(Doubling(), **limits) as restorer, served(restorer) as service:
         reply = service.post(content((65, 64)))
-        assert reply.status in (200, 413)
+        assert (reply.status, reply.error.startswith("picture | ")) == (413, True)
+        assert service.records[-1].outcome == "too_large"
+        assert service.post(content()).status == 200
 
 
 # ------------------------------------------------------------------ many clients
@@ -329,6 +332,15 @@ def test_few_pictures_are_decoded_at_a_time(held, backend: Stoppable) -> None:
         assert len(service.service._restorer._admission._ends) <= tables < 10
         backend.let_go.set()
         assert [one.result(20).status for one in waiting] == [200] * 10
+
+
+def test_lanes_run_side_by_side() -> None:
+    backend = Laned(lanes=3)
+    with restorer_of(backend) as restorer, served(restorer) as service:
+        with ThreadPoolExecutor(12) as pool:
+            replies = [pool.submit(service.post, content()) for _ in range(12)]
+            assert [reply.result(20).status for reply in replies] == [200] * 12
+        assert backend.most > 1
 
 
 def test_requests_under_way_are_answered_at_the_end(held, backend: Stoppable) -> None:
@@ -404,6 +416,16 @@ def test_a_network_that_hangs_is_busy_and_then_failing(held, backend, monkeypatc
     assert backend.begun.qsize() >= 1
     backend.let_go.set()
     until(lambda: service.get("/healthz").body == b'{"status":"ok"}')
+
+
+def test_probes_of_a_time_share_one_picture(held, backend: Stoppable, monkeypatch) -> None:
+    monkeypatch.setattr(health, "FRESH_S", 0)
+    service = held()
+    with ThreadPoolExecutor(5) as pool:
+        probes = [pool.submit(service.get, "/healthz") for _ in range(5)]
+        backend.has_begun()
+        assert [probe.result(20).body for probe in probes] == [b'{"status":"busy"}'] * 5
+    assert backend.begun.empty()
 
 
 def test_metrics(held, backend: Stoppable) -> None:

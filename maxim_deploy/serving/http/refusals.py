@@ -11,6 +11,7 @@ from maxim_deploy.errors import (
     DeadlineError,
     ImageError,
     ImageTooLargeError,
+    MaximDeployError,
     QueueFullError,
     UsageError,
 )
@@ -79,5 +80,6 @@ def refusal_from(error: BaseException) -> Refusal:
         return Refusal(503, NO_MEMORY)
     if isinstance(error, UsageError):
         return Refusal(422, f"picture | {error}")
-    _logger.error("the network failed on a picture: %s", error, exc_info=error)
+    is_ours = isinstance(error, MaximDeployError)
+    _logger.error("the network failed on a picture: %s", error, exc_info=None if is_ours else error)
     return Refusal(500, NETWORK_FAILED)
