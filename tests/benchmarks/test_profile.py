@@ -240,7 +240,7 @@ def test_what_cannot_be_profiled_is_refused(demo_bundle: Path) -> None:
         profile_bundle(bundle, "fp32", (64, 64), "onnxruntime-cuda")
     with pytest.raises(UsageError, match=r"unknown backend 'tensort' \(did you mean 'tensorrt'"):
         profile_bundle(bundle, "fp32", (64, 64), "tensort")
-    with pytest.raises(UsageError, match="a CPU runs no bf16"):
+    with pytest.raises(UsageError, match="a CPU does not run bf16"):
         profile_bundle(bundle, "bf16", (64, 64))
     with pytest.raises(BundleError, match="--engine tensorrt --precision fp16 --profile 64x80"):
         profile_bundle(bundle, "fp16", (64, 80), "tensorrt")

@@ -152,7 +152,7 @@ def test_more_pixels_than_allowed_are_one_files_failure(folder: Path, inverter: 
     picture("in/b.png", size=(6, 5))
     first, second = restore_files(inverter, "in", "out", max_pixels=24)
     assert (first.status, second.status) == ("restored", "failed")
-    assert "5x6, 30 pixels, and the limit is 24" in (second.error or "")
+    assert "5x6, 30 pixels, but the limit is 24" in (second.error or "")
     with pytest.raises(ImageError, match="the limit is 23"):
         restore_file(inverter, "in/a.png", "a.png", max_pixels=23)
     with pytest.raises(UsageError, match="max_pixels is 0"):

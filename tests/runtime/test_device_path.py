@@ -131,7 +131,7 @@ def test_out_is_for_device_arrays(trt, bundle) -> None:
             restorer(picture()[0], out=np.empty((64, 64, 3), np.uint8))
         image = on_device(open_cuda(), picture())
         for options in ({"rounding": "truncate"}, {"self_ensemble": True}):
-            with pytest.raises(UsageError, match="takes no rounding and no self-ensemble"):
+            with pytest.raises(UsageError, match="supports neither rounding nor self-ensemble"):
                 restorer(image, **options)
 
 

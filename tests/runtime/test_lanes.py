@@ -226,7 +226,7 @@ def test_spinning_is_as_asked_for_or_seen(demo_bundle: Path, monkeypatch) -> Non
     graph = demo_bundle / "fp32.tensor.onnx"
     for is_shared, asked, note in (
         (False, None, None),
-        (True, None, "others use the processors as well"),
+        (True, None, "other processes use the processors"),
         (True, True, None),
         (False, False, "as asked for"),
     ):

@@ -133,5 +133,5 @@ def test_tensorrt_builds_for_the_gpu_at_hand_only(gpu, monkeypatch) -> None:
     assert "there is no NVIDIA GPU 0" in str(verdict.reason) and not verdict.builds_engines
     gpu.trt.__version__ = "8.6.1"
     verdict = verdict_on("tensorrt")
-    assert verdict.reason == "tensorrt 8.6.1 is too old, it takes 10.12 or newer"
+    assert verdict.reason == "tensorrt 8.6.1 is too old, expected 10.12 or newer"
     assert verdict.install == "pip install --upgrade 'maxim-deploy[tensorrt]'"

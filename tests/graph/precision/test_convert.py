@@ -131,8 +131,16 @@ def retype(low: ir.Model, name: str, dtype: ir.DataType) -> None:
 @pytest.mark.parametrize(
     ("name", "dtype", "message"),
     [
-        ("attention_mean", LOW, "attention_mean should be float32, but not so: m, planted before"),
-        ("attention_gate", FLOAT, "attention_gate should be float16, but not so: g, planted bef"),
+        (
+            "attention_mean",
+            LOW,
+            "should be float32, but these are not: m, planted before",
+        ),
+        (
+            "attention_gate",
+            FLOAT,
+            "should be float16, but these are not: g, planted bef",
+        ),
     ],
 )
 def test_a_node_of_the_wrong_type_is_seen(small, name: str, dtype, message: str) -> None:
