@@ -173,7 +173,7 @@ def _unchanged(path: Path, expected: str | None) -> str:
         raise DownloadError(
             f"{str(path)!r} has changed since it was first used: its SHA-256 is {found}, recorded "
             f"is {recorded}. Delete both {FILE!r} and {record.name!r} there to download it again, "
-            "or only the latter to accept the file as it is"
+            "or only the second to accept the file as it is"
         )
     return found
 

@@ -150,7 +150,7 @@ def read_image_size(path: str | Path, *, max_pixels: int | None = None) -> tuple
 
     Args:
         path: as of `read_image`.
-        max_pixels: likewise.
+        max_pixels: as in `read_image`.
 
     Raises:
         ImageError: as `read_image`, for problems that show without decoding pixels.

@@ -50,7 +50,7 @@ def _check_build(ort: Any) -> None:
     if CUDA not in ort.get_available_providers():
         raise BackendError(
             f"onnxruntime {ort.__version__} is built for CPUs. The packages of the extras `cpu` "
-            "and `gpu` share a module name, so uninstall the former first; run: pip uninstall -y "
+            "and `gpu` share a module name, so uninstall the CPU's first; run: pip uninstall -y "
             "onnxruntime && pip install 'maxim-deploy[gpu]'"
         )
 

@@ -14,9 +14,8 @@ TRACED_OPSET = 20
 """The opset of tracing: the first one with Gelu as one operator."""
 
 DEPLOYMENT_FORMS = ("cpu", "gpu", "gpu-range")
-"""Sets of exact rewrites: those that save time on a CPU, those that save memory traffic on a GPU,
-and a variant of the latter for engines with a range of sizes. `export.deployment.rewrites` lists
-them."""
+"""Sets of exact rewrites: "cpu" saves time on a CPU, "gpu" saves memory traffic on a GPU, and
+"gpu-range" suits engines with a range of sizes. `export.deployment.rewrites` lists them."""
 
 AUTO, AUTO_RANGE = "auto", "auto-range"
 FORM_CHOICES = (AUTO, AUTO_RANGE, *DEPLOYMENT_FORMS)

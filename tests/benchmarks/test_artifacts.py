@@ -63,7 +63,7 @@ def test_names_of_baselines() -> None:
     assert [one.name for one in baseline_subjects("each")] == list(REWRITES)
     for text, message in {
         "pytorch": "unknown baseline 'pytorch' (did you mean 'torch'?)",
-        "literal fp16": "literal is there in fp32 only",
+        "literal fp16": "literal exists in fp32 only",
         "torch fp15": "unknown precision 'fp15'",
     }.items():
         with pytest.raises(UsageError) as caught:

@@ -42,8 +42,8 @@ class Coding:
         layout: chroma subsampling, "420", "422" or "444", or "gray".
         tagged_matrix: matrix that the file names and the result will name.
         tagged_range: range that the file names; 0 without one.
-        primaries: likewise.
-        transfer: likewise.
+        primaries: primaries that the file names; 0 without any.
+        transfer: transfer function that the file names; 0 without one.
         matrix: matrix for conversion, by libswscale's name.
         range: range for conversion: 1 limited, 2 full.
     """

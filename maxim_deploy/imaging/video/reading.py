@@ -68,7 +68,7 @@ class VideoReader:
         stream: the video stream that is read.
         coding: its colour coding.
         height: of the upright frames.
-        width: likewise.
+        width: width of the upright frames.
         pixel_aspect: width over height of a pixel of the upright frames, or None if unknown.
         chroma_location: libav's name of the location of chroma; None if unknown or absent.
         data: side data of the first frame, by libav's name.
