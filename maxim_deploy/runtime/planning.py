@@ -113,7 +113,7 @@ class Planner:
 
         Args:
             height: of the image, at least 1.
-            width: likewise.
+            width: in pixels, of the same image.
             bounds: limits of each run.
             images: number of images of one padded size.
 

@@ -376,7 +376,7 @@ class Restorer:
 
         Args:
             height: of the images.
-            width: likewise.
+            width: in pixels, of the same image.
 
         Returns:
             The number, also in `info` from now on.
@@ -406,7 +406,7 @@ class Restorer:
 
         Args:
             height: of the image.
-            width: likewise.
+            width: in pixels, of the same image.
             self_ensemble: as in a call. It takes more memory.
 
         Raises:
@@ -437,7 +437,7 @@ class Restorer:
         Args:
             size: bytes of the other work in this process.
             height: height of the image that runs.
-            width: likewise.
+            width: in pixels, of the same image.
             self_ensemble: as in a call.
             runs: number of concurrent runs.
 

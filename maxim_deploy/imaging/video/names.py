@@ -34,8 +34,8 @@ _STARTS = tuple(
         "000001b3",  # MPEG-1 and MPEG-2 without a container
         "0000000109",  # H.264 without a container, that starts with a delimiter
         "0000000167",  # or with its parameters
-        "0000000127",  # likewise
-        "0000000140",  # HEVC likewise
+        "0000000127",  # the same
+        "0000000140",  # HEVC, the same
         "464c5601",  # FLV
         "3026b2758e66cf11",  # WMV and ASF
         "4f676753",  # Ogg
