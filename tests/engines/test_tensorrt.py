@@ -33,7 +33,7 @@ from maxim_deploy.spec.manifest import Bundle
 def tensorrt(trt, monkeypatch) -> ModuleType:
     module = ModuleType("tensorrt")
     module.__dict__.update({k: v for k, v in vars(trt).items() if not k.startswith("__")})
-    module.__version__ = "10.14.1"
+    module.__version__ = "10.14.1"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     for room in (store, inspection):
         monkeypatch.setattr(room, "find_gpu", lambda: L4)

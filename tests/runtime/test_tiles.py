@@ -299,7 +299,7 @@ def test_arrays_in_device_memory() -> None:
     given = DeviceArray(4096, (1, 3, 64, 64), np.dtype(np.float32), None, None)
 
     class Capable(Doubling):
-        def run_on_device(self, image: DeviceArray, out: None = None) -> DeviceArray:
+        def run_on_device(self, image: DeviceArray, out: None = None) -> DeviceArray:  # type: ignore[override]
             return replace(image, address=image.address + 1)
 
     restored = restorer_of(Capable())(given)

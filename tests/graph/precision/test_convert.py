@@ -28,7 +28,7 @@ def table_of(*patterns: str) -> PrecisionTable:
 def casts(model: ir.Model) -> dict[str, str]:
     """What each Cast reads, and to which type it brings it."""
     return {
-        node.inputs[0].name: node.outputs[0].dtype.numpy().name
+        node.inputs[0].name: node.outputs[0].dtype.numpy().name  # type: ignore[misc]
         for node in model.graph
         if node.op_type == "Cast"
     }
@@ -182,8 +182,8 @@ def test_demo_files(demo, tmp_path: Path, precision: str, opset: int) -> None:
     onnx.checker.check_model(tmp_path / "low.onnx", full_check=True)
     assert low.opset_imports[""] == opset
     assert low.graph.initializers.keys() == demo.graph.initializers.keys()
-    whole = sum(value.const_value.nbytes for value in floats(demo))
-    half = sum(value.const_value.nbytes for value in floats(low))
+    whole = sum(value.const_value.nbytes for value in floats(demo))  # type: ignore[misc]
+    half = sum(value.const_value.nbytes for value in floats(low))  # type: ignore[misc]
     assert half == pytest.approx(whole / 2, rel=1e-3)
     assert (tmp_path / "low.weights").stat().st_size < 0.6 * whole
     read = [node.inputs[0] for node in low.graph if node.op_type == "Cast"]
