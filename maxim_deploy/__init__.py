@@ -6,7 +6,7 @@
         clean = restorer(noisy)  # HWC RGB, any size; uint8, uint16 or float32
         maxim_deploy.restore_file(restorer, "noisy.jpg", "clean.png")
 
-Importing this package loads nothing heavy; each room below it imports what it needs.
+Importing this package loads no heavy library. Each module imports what it needs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Two files or folders exchange their names in one step, where the system can do that.
+"""Exchange the names of two files or folders in one step, where the system can do that.
 
-Python has no function for it: `renameat2` of Linux and `renamex_np` of macOS are called directly.
+Python has no function for this, so `renameat2` of Linux and `renamex_np` of macOS are called.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _RENAME_SWAP = 2  # sys/stdio.h of macOS
 
 
 def exchange(first: Path, second: Path) -> None:
-    """Give each the name of the other; at every moment both names are there.
+    """Exchange two names. Both names exist at every moment.
 
     Raises:
-        OSError: one of them is not there, or neither system nor file system can do it.
+        OSError: one of them does not exist, or the system or file system cannot exchange names.
     """
     call = _system_call()
     if call is None:
@@ -32,7 +32,7 @@ def exchange(first: Path, second: Path) -> None:
 
 
 def _system_call() -> Callable[[bytes, bytes], int] | None:
-    """What exchanges two names and returns 0, or sets `errno`; None on other systems."""
+    """The function that exchanges two names: returns 0, or sets `errno`. None on other systems."""
     if sys.platform not in ("linux", "darwin"):
         return None
     library = ctypes.CDLL(None, use_errno=True)

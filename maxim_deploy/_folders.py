@@ -1,10 +1,10 @@
-"""Folders that are whole: replaced in one step, and read as one although they are replaced.
+"""Folders that are replaced in one step, and read whole even while they are replaced.
 
-Where the system cannot exchange two names, a replacement takes two renames, and a process may die
-in between. The previous folder is then put aside as `.NAME.previous`, and `settled` puts it back.
+Where the system cannot exchange two names, a replacement takes two renames. If the process dies
+between them, the previous folder is left as `.NAME.previous`, and `settled` restores its name.
 
-Whoever replaces a folder locks the one above it for the moment of the renames. A reader that has
-met a replacement locks it, shared, while it reads again.
+A writer locks the parent folder during the renames. A reader that notices a replacement takes a
+shared lock on the parent and reads again.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ T = TypeVar("T")
 def atomic_directory(
     path: Path, *, replace: bool = True, beside: Path | None = None
 ) -> Iterator[Path]:
-    """A new directory, filled in the block, that takes the place of `path` if the block ends well.
+    """A new directory, filled in the block, that replaces `path` if the block succeeds.
 
-    Everything in it reaches the disk before its name does. Of a symbolic link, what it points at is
-    replaced.
+    Its content reaches the disk before its name does. If `path` is a symbolic link, the folder that
+    it points at is replaced.
 
     Args:
-        path: an empty directory there is replaced in any case.
-        replace: whether to replace another one.
-        beside: a file or folder that the new directory is beside, hidden, until it is whole; None
-            for `path`. It must be on the same file system.
+        path: where it appears. An empty directory there is always replaced.
+        replace: whether to replace a directory that has content.
+        beside: a file or folder next to which the new directory is filled under a hidden name;
+            None for `path`. It must be on the same file system.
 
     Raises:
-        FileExistsError: something is there by now and `replace` is false.
+        FileExistsError: `path` exists by the end of the block, and `replace` is false.
     """
     path = real_path(path)
     make_folder(path.parent)
@@ -63,19 +63,19 @@ def atomic_directory(
                 _rename_new(partial.path, path)
         sync_folder(path.parent)
     finally:
-        # By now this is the name of the previous directory, of nothing, or of what has failed.
+        # By now this name belongs to the previous directory, to nothing, or to a failed attempt.
         partial.discard()
 
 
 def settled(path: Path) -> Path:
-    """Where a directory is: `path`, also after a kill has left only the one put aside."""
+    """`path`, after restoring the name of a directory that a killed process has put aside."""
     if path.exists():
         return path
     real = real_path(path)
     aside = _aside(real)
     if not aside.exists():
         return path
-    # Without waiting: a caller may have the folder above locked already.
+    # Without waiting: the caller may hold the lock of the parent folder.
     lock = Lock(real.parent)
     if lock.state == "ours":
         with suppress(OSError):  # a reader may not be allowed to write here
@@ -85,7 +85,7 @@ def settled(path: Path) -> Path:
 
 
 def tidy(path: Path) -> None:
-    """Remove what processes that have died left beside a directory and in it."""
+    """Remove what dead processes left beside a directory and in it."""
     real = real_path(path)
     for folder in (real.parent, real):
         remove_abandoned(folder)
@@ -97,14 +97,15 @@ def tidy(path: Path) -> None:
 def read_whole(
     folder: Path, read: Callable[[], T], undo: Callable[[T], object] = lambda _: None
 ) -> T:
-    """What `read` makes of a folder's files, which are all of the same one.
+    """The result of `read` on one version of a folder.
 
-    If the folder is replaced meanwhile, it is read again, once: then nobody can replace it.
+    If the folder is replaced meanwhile, `read` runs once more under a lock that prevents
+    replacement.
 
     Args:
         folder: the folder, or a link to it.
-        read: opens the files by their names; it may fail on a mixture.
-        undo: closes what `read` has made of a mixture.
+        read: opens the files by their names. It may fail on a mixture of two versions.
+        undo: closes a result that `read` made from a mixture.
     """
     before = _stamp(folder)
     try:
@@ -122,26 +123,26 @@ def read_whole(
 
 @contextmanager
 def unreplaced(folder: Path) -> Iterator[None]:
-    """No process replaces the folder while the block lasts; several may be here at a time."""
+    """Prevent replacement of the folder during the block. Several readers may do so at once."""
     with locked(real_path(folder).parent, shared=True):
         yield
 
 
 def _stamp(folder: Path) -> tuple[int, ...] | None:
-    """Differs between two directories that have had the same name."""
+    """A value that differs between two directories that had the same name."""
     try:
         found = folder.stat()
     except OSError:
         return None
-    # A file system gives the number of a directory that was removed to the next one.
+    # A file system reuses the inode number of a removed directory.
     return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Put `new` in the place of `path`, and `path` in the place of `new`, under the lock."""
+    """Exchange `new` and `path`, under the lock."""
     try:
         exchange(new, path)
-    except OSError:  # not with this system or file system: without the lock `path` may be missed
+    except OSError:  # not supported here: a reader without the lock may miss `path`
         aside = _aside(path)
         path.rename(aside)
         try:
@@ -149,12 +150,12 @@ def _swap(new: Path, path: Path) -> None:
         except BaseException:
             aside.rename(path)
             raise
-        # Under the lock too: the name must be free for the next one that is put aside.
+        # Also under the lock: the name must be free for the next replacement.
         aside.rename(new)
 
 
 def _rename_new(new: Path, path: Path) -> None:
-    """Rename to a name that nothing or an empty directory has."""
+    """Rename to a name that is free or belongs to an empty directory."""
     try:
         if os.name == "nt" and path.is_dir():
             path.rmdir()
@@ -166,7 +167,7 @@ def _rename_new(new: Path, path: Path) -> None:
 
 
 def _put_back(path: Path) -> None:
-    """End what a process that died between two renames has begun, under the lock."""
+    """Complete a replacement whose process died between two renames, under the lock."""
     aside = _aside(path)
     if path.exists():
         remove(aside)
@@ -179,7 +180,7 @@ def _aside(path: Path) -> Path:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Wait until all files and folders are on the disk, whoever has written them."""
+    """Wait until all files and folders are on the disk, including those that other code wrote."""
     for place, _, names in os.walk(folder, topdown=False):
         for path in (Path(place, name) for name in names):
             if path.is_file() and not path.is_symlink():

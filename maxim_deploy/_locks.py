@@ -17,22 +17,22 @@ except ImportError:  # Windows
 
 
 PATIENCE = 60.0
-"""Seconds to wait for a lock: holders need milliseconds, or as long as a bundle takes to load."""
+"""Seconds to wait for a lock. Holders need milliseconds, or the time to load a bundle."""
 
 _PAUSE = 0.005
 
 
 class Lock:
-    """An attempt to lock a file or directory for this process, as long as it lives.
+    """An attempt to lock a file or directory for the life of this process.
 
     Args:
-        path: what to lock; it must exist, and need not be writable.
+        path: file or directory to lock. It must exist, and need not be writable.
         shared: whether others may have a shared lock at the same time.
-        wait: seconds to wait for those who have it.
+        wait: seconds to wait for other holders.
 
     Attributes:
-        state: "ours"; "taken" by another process, or the file is gone; or "unknown" where nothing
-            can be locked, as on Windows and some network file systems.
+        state: "ours"; "taken" if another process has it or the file is gone; "unknown" where locks
+            do not exist, as on Windows and some network file systems.
     """
 
     def __init__(self, path: Path, *, shared: bool = False, wait: float = 0) -> None:
@@ -46,7 +46,7 @@ class Lock:
             self.state = "taken" if isinstance(error, FileNotFoundError) else "unknown"
             return
         deadline = time.monotonic() + wait
-        # The system's own waiting has no end, and a holder may have been stopped.
+        # The system would wait without end, and the holder may be suspended.
         while (state := self._attempt()) == "taken" and time.monotonic() < deadline:
             time.sleep(_PAUSE)
         self.state = state
@@ -61,7 +61,7 @@ class Lock:
         return "ours"
 
     def release(self) -> None:
-        """Let others have it; also twice."""
+        """Release the lock. A second call does nothing."""
         if self._number >= 0:
             os.close(self._number)
             self._number = -1
@@ -69,7 +69,7 @@ class Lock:
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold a lock in the block, or nothing where none can be had within `PATIENCE`."""
+    """Hold a lock in the block. Without one after `PATIENCE`, run the block without it."""
     lock = Lock(path, shared=shared, wait=PATIENCE)
     try:
         yield

@@ -28,7 +28,7 @@ EXTRAS = {
     "pycuda": ("pycuda",),
     "ray": ("ray",),
 }
-"""The modules of each extra. Of two extras with a module, the first one is smaller to install."""
+"""The modules of each extra. If two extras bring a module, the first is the smaller install."""
 
 ENVIRONMENT = {
     "onnxruntime": ("ORT_DISABLE_TELEMETRY", "1"),
@@ -43,7 +43,7 @@ reports how it is used to Ray's maker unless it was started with this variable.
 
 
 COMPANIONS = {"openvino": "openvino_telemetry"}
-"""A package that a module imports, that reports to their maker, and that it can do without.
+"""Telemetry packages: a module imports its companion, but works without it.
 
 `import openvino` (2026.4) stores an identifier in the home folder and sends an event to its maker,
 unless its companion is missing.
@@ -51,10 +51,10 @@ unless its companion is missing.
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """The imported `module`. Its variable of `ENVIRONMENT` is set first, unless it is set.
+    """Import a module. Its variable of `ENVIRONMENT` is set first, unless it has a value.
 
-    Its companion of `COMPANIONS` is missing while it is imported. Neither has an effect on a module
-    that an application has imported already.
+    Its companion of `COMPANIONS` is hidden during the import. Neither affects a module that the
+    application has already imported.
 
     Raises:
         MissingDependencyError: it is not installed, or cannot be imported; the message is the pip
@@ -67,21 +67,21 @@ def require(module: str, extra: str) -> ModuleType:
         with _without(COMPANIONS.get(library)):
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # A module that is there but misses one of its own is a broken install, not a missing extra.
+        # A dependency of the module is missing: a broken install, not a missing extra.
         if error.name is None or error.name.split(".")[0] != library:
             raise
         raise not_installed(module, extra) from error
-    # A library of the system that is missing or too old: of what type depends on the module.
+    # A system library is missing or too old. The type of the exception depends on the module.
     except Exception as error:
         raise MissingDependencyError(
-            f"{module} is installed, and importing it fails ({type(error).__name__}: {error}); "
+            f"{module} is installed, but importing it fails ({type(error).__name__}: {error}); "
             f"run: pip install --force-reinstall 'maxim-deploy[{extra}]'"
         ) from error
 
 
 @contextmanager
 def _without(companion: str | None) -> Iterator[None]:
-    """Let a package be missing for the block, unless it is imported already."""
+    """Hide a package from imports in the block, unless it is imported already."""
     if companion is None or companion in sys.modules:
         yield
         return
@@ -93,7 +93,7 @@ def _without(companion: str | None) -> Iterator[None]:
 
 
 def require_extra(extra: str) -> None:
-    """Refuse to go on unless every module of an extra is installed; nothing is imported.
+    """Raise an error unless every module of an extra is installed. Nothing is imported.
 
     Raises:
         MissingDependencyError: one is not installed; the message is the pip line.
@@ -104,12 +104,12 @@ def require_extra(extra: str) -> None:
 
 
 def has_extra(extra: str) -> bool:
-    """Whether every module of an extra is installed; nothing is imported."""
+    """Whether every module of an extra is installed. Nothing is imported."""
     return all(importlib.util.find_spec(module) for module in EXTRAS[extra])
 
 
 def missing_dependency(error: ModuleNotFoundError) -> MissingDependencyError | None:
-    """The pip line for a failed import, or None if no extra brings the module that is missing."""
+    """The pip line for a failed import, or None if no extra brings the missing module."""
     module = (error.name or "").partition(".")[0]
     for extra, modules in EXTRAS.items():
         if module in modules and importlib.util.find_spec(module) is None:
@@ -125,7 +125,7 @@ def not_installed(module: str, extra: str) -> MissingDependencyError:
 
 
 def installed_version(package: str) -> str | None:
-    """The version of a package by the name that pip knows; None if it is not installed."""
+    """The version of an installed package by its pip name; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

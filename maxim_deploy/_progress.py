@@ -1,8 +1,8 @@
-"""How slow functions tell their caller what they do: the parameter is called `progress`."""
+"""The type of `progress`: slow functions call it to say what they do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str], None]
-"""Is told what is being done, in a few words, as it begins."""
+"""Called with a few words at the start of each step."""

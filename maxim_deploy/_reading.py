@@ -1,8 +1,8 @@
-"""Files that anybody may have written: regular ones, of bounded size, of bounded nesting.
+"""Safe reading of untrusted files: regular files only, of bounded size and bounded nesting.
 
-Opening a pipe waits for its other end, and a device has no end. A parser that calls itself for each
-bracket fails at some depth, and so does whatever walks along its result. Here each of these is an
-`OSError` or a `ValueError`, which callers turn into an error that names the file.
+Opening a pipe waits for its other end, and reading a device never ends. A recursive parser fails at
+some depth of brackets, and so does code that walks its result. Here each case raises `OSError` or
+`ValueError`, and callers add the file's name.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 64 * 2**20
-"""Of a file of text: the records of ten thousand measurements have 30 MB."""
+"""The largest text file that is read. The records of ten thousand measurements have 30 MB."""
 
 _MOST_DEPTH = 50
-"""Of brackets within brackets; our own files have 10."""
+"""The deepest nesting of brackets. Our own files have 10."""
 
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-"""Of `os.open`: refuse a symbolic link. Windows has none that others could put here."""
+"""Flag of `os.open` that refuses a symbolic link. Windows lacks it, and there an ordinary user
+cannot plant links.
+"""
 
 AT_ONCE = getattr(os, "O_NONBLOCK", 0)
-"""Of `os.open`: do not wait for the writer of a pipe."""
+"""Flag of `os.open` that does not wait for the writer of a pipe."""
 
 
 def opens_no_link(path: str, flags: int) -> int:
-    """An `opener` of `open` for files that no user names: a symbolic link there is an OSError."""
+    """An `opener` of `open` that refuses symbolic links, for files that users do not name."""
     return _opened(path, flags | NO_FOLLOW)
 
 
@@ -42,11 +44,11 @@ def _opened(path: str, flags: int) -> int:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EMLINK):
             raise
-        raise OSError(error.errno, "is a symbolic link, remove it", path) from error
+        raise OSError(error.errno, "is a symbolic link: remove it", path) from error
 
 
 def require_regular(path: Path) -> os.stat_result:
-    """The status of a regular file, or of what a symbolic link to one points at.
+    """The status of a regular file. A symbolic link is followed.
 
     Raises:
         OSError: there is none, or it is a folder, a pipe or a device.
@@ -62,13 +64,13 @@ def open_regular(path: Path, *, follow: bool = True) -> Iterator[BufferedReader]
         OSError: there is none, or it is a folder, a pipe or a device, or a symbolic link that is
             not to be followed.
     """
-    # Without waiting: a pipe that nobody writes to would hold the open for ever.
+    # Without waiting: opening a pipe that has no writer would block for ever.
     links = 0 if follow else NO_FOLLOW
     with open(
         path, "rb", opener=lambda name, flags: _opened(name, flags | AT_ONCE | links)
     ) as file:
-        # Looked at when it is open. Between a look at a name and its opening, another file may get
-        # the name.
+        # Checked after opening. Between a check by name and the opening, the name may pass to
+        # another file.
         _regular(path, os.fstat(file.fileno()))
         yield file
 
@@ -77,7 +79,7 @@ def _regular(path: Path, status: os.stat_result) -> os.stat_result:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is a pipe or a device, and no regular file", str(path))
+        raise OSError(errno.EINVAL, "is a pipe or a device, not a regular file", str(path))
     return status
 
 
@@ -85,8 +87,8 @@ def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = True) -> 
     """The content of a regular file that has at most `most` bytes.
 
     Raises:
-        OSError: it is no regular file, is larger, or cannot be read, or is a symbolic link that is
-            not to be followed.
+        OSError: it is not a regular file, is larger, cannot be read, or is a symbolic link that
+            must not be followed.
     """
     with open_regular(path, follow=follow) as file:
         content = file.read(most + 1)
@@ -96,7 +98,7 @@ def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = True) -> 
 
 
 def load_json(text: str | bytes, **options: Any) -> Any:
-    """As `json.loads`, with its options, and nothing but `ValueError`.
+    """`json.loads` with its options, raising only `ValueError`.
 
     Raises:
         ValueError: it is not JSON, or its brackets nest too deeply.
@@ -109,12 +111,12 @@ def load_json(text: str | bytes, **options: Any) -> Any:
 
 
 def check_depth(value: Any) -> Any:
-    """A value of lists and dicts, unless it nests too deeply.
+    """Return a value of lists and dicts, unless it nests too deeply.
 
     Raises:
         ValueError: it does.
     """
-    # Level by level, for a function that calls itself would be what this protects.
+    # Level by level: recursion here would hit the limit that this check protects.
     level = [value]
     for _ in range(_MOST_DEPTH):
         level = [child for one in level for child in _children(one)]

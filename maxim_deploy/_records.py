@@ -1,7 +1,7 @@
-"""Records in JSON lines: files that several processes may append to, and any may be killed at.
+"""Records in JSON lines. Several processes may append, and each may be killed at any time.
 
-A process that is killed, or a disk that is full, leaves a line too few or a torn one. The next
-writer ends a torn line. A reader refuses it (`read_lines`) or passes over it (`read_intact_lines`).
+A killed process or a full disk loses a line or leaves a torn one. The next writer ends a torn line.
+`read_lines` refuses it, and `read_intact_lines` skips it.
 """
 
 from __future__ import annotations
@@ -20,52 +20,51 @@ from maxim_deploy.errors import UsageError
 T = TypeVar("T")
 
 _FOREIGN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What `load_json` and a caller's `take` raise for a line that is none of theirs."""
+"""What `load_json` and a caller's `take` raise for a line that they do not recognise."""
 
 _MOST_BYTES = 2**30
-"""Files that are only appended to grow for years; a line of a run has 300 bytes."""
+"""The largest file of records. Files grow for years; a line of a run has 300 bytes."""
 
 
 def append_lines(
     path: Path, records: Iterable[Any], *, durable: bool = False, follow: bool = True
 ) -> None:
-    """Add a line per record to a file, which is made if need be, also for no record.
+    """Append a line per record to a file. The file is made if needed, even without records.
 
     Args:
         path: the file, in a folder that exists.
-        records: ready for JSON.
+        records: values that JSON can hold.
         durable: whether the lines are on the disk when this returns.
-        follow: whether the file may be a symbolic link: one that a user names may.
+        follow: whether the file may be a symbolic link. A file that a user names may be one.
 
     Raises:
         OSError: they cannot be written.
     """
     text = "".join(f"{json.dumps(record)}\n" for record in records).encode()
-    # Without a buffer this is one write, which the system puts whole behind what others append.
+    # Unbuffered, this is one write, and the system appends it whole even beside other writers.
     with open(path, "a+b", buffering=0, opener=None if follow else opens_no_link) as file:
         if text and file.tell():
             file.seek(-1, os.SEEK_END)
-            # The line that a killed process has torn would spoil the first of these.
+            # A line torn by a killed process would otherwise merge with the first of these.
             text = text if file.read(1) == b"\n" else b"\n" + text
         if file.write(text) < len(text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if durable:
             os.fsync(file.fileno())
-            sync_folder(path.parent)  # which may not have had the file's name
+            sync_folder(path.parent)  # which may lack the file's name
 
 
 def read_lines(path: Path, what: str, take: Callable[[Any], T]) -> list[T]:
-    """What `take` makes of each line; empty lines do not count.
+    """The result of `take` for each line. Empty lines are skipped.
 
     Args:
         path: the file.
-        what: what is in it, for a message.
-        take: gets the content of a line, and raises `UsageError` or an error of Python's for a
-            content that it does not know.
+        what: what the file holds, for messages.
+        take: gets the content of a line. For unknown content it raises `UsageError` or a built-in
+            error.
 
     Raises:
-        UsageError: the file cannot be read, or a line is not such a record; the message has its
-            number.
+        UsageError: the file cannot be read, or a line is not a record; the message has its number.
     """
     try:
         lines = read_bounded(path, _MOST_BYTES).splitlines()
@@ -82,7 +81,7 @@ def read_lines(path: Path, what: str, take: Callable[[Any], T]) -> list[T]:
 
 
 def read_intact_lines(path: Path, take: Callable[[Any], T], *, follow: bool = True) -> list[T]:
-    """As `read_lines`, without the lines that are torn or unknown; none if there is no file.
+    """As `read_lines`, but torn and unknown lines are skipped. Without a file the list is empty.
 
     Raises:
         OSError: the file cannot be read, or is a symbolic link that is not to be followed.

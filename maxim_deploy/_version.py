@@ -1,3 +1,3 @@
-"""The package's version, apart so that every room may name it."""
+"""The package's version, in a module of its own so that every room can import it."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""What can go wrong that a user can put right.
+"""Errors that a user can fix.
 
-Everything raised on purpose derives from `MaximDeployError`; a command prints it without a
-traceback and exits with `exit_code`. Any other exception is a bug of ours.
+Every error that we raise on purpose derives from `MaximDeployError`. A command prints it without a
+traceback and exits with `exit_code`. Any other exception is our bug.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from itertools import islice
 
 
 class MaximDeployError(Exception):
-    """Base of all errors raised on purpose. `exit_code`: 1 something failed, 2 usage."""
+    """Base of all errors raised on purpose. `exit_code` is 1 for a failure, 2 for wrong usage."""
 
     exit_code = 1
 
 
 class UsageError(MaximDeployError, ValueError):
-    """An argument is wrong, or two that are right do not go together."""
+    """An argument is wrong, or two arguments exclude each other."""
 
     exit_code = 2
 
 
 class ImageTooLargeError(UsageError, MemoryError):
-    """An image cannot be restored within `max_memory`, or in the memory there is; nothing was run.
+    """An image does not fit `max_memory` or the free memory. Nothing was run.
 
-    A `UsageError` because `tile` or `max_memory` asks for it, but not for a command: the other
-    images of a folder may fit.
+    It is a `UsageError` because `tile` or `max_memory` causes it. A command still exits with 1:
+    other images of the folder may fit.
     """
 
     exit_code = 1
@@ -42,11 +42,11 @@ class MissingDependencyError(MaximDeployError, ImportError):
 
 
 class CheckpointError(MaximDeployError):
-    """A file of weights cannot be read, or is not a complete and finite MAXIM."""
+    """A file of weights cannot be read, or is not a complete MAXIM with finite values."""
 
 
 class DownloadError(MaximDeployError):
-    """A published checkpoint could not be fetched, or changed since it was."""
+    """A published checkpoint could not be downloaded, or has changed since an earlier download."""
 
 
 class ImageError(MaximDeployError):
@@ -70,16 +70,16 @@ class DeadlineError(MaximDeployError, TimeoutError):
 
 
 class QueueFullError(MaximDeployError):
-    """As many images wait as `queue` allows; this one was not taken."""
+    """The queue is full: as many images wait as `queue` allows."""
 
 
 class PixelRangeWarning(UserWarning):
-    """A float32 image looks like levels from 0 to 255, where 0 to 1 is expected."""
+    """A float32 image seems to have values from 0 to 255 rather than 0 to 1."""
 
     def __init__(self) -> None:
         super().__init__(
-            "a float32 image is brighter than 1 on average, as if its levels went from 0 to 255 | "
-            "float32 images are expected in [0, 1] | divide it by 255, or pass uint8"
+            "a float32 image has a mean above 1, as if its values went from 0 to 255 | float32 "
+            "images are expected in [0, 1] | divide it by 255, or pass uint8"
         )
 
 
@@ -88,11 +88,11 @@ class BundleError(MaximDeployError):
 
 
 class ExportError(MaximDeployError):
-    """A graph could not be made, or does not compute what the network computes."""
+    """A graph could not be made, or its results differ from the network's."""
 
 
 class EngineError(MaximDeployError):
-    """An engine could not be built, or is not the one that the manifest says."""
+    """An engine could not be built, or is not the one that the manifest lists."""
 
 
 class BackendError(MaximDeployError):
@@ -100,19 +100,19 @@ class BackendError(MaximDeployError):
 
 
 class OutOfMemoryError(BackendError, MemoryError):
-    """A backend ran out of memory while it opened, or on one run; smaller runs may still fit."""
+    """A backend ran out of memory while opening or in a run. Smaller runs may still fit."""
 
 
 _MOST_CHOICES, _LONGEST_WORD = 2000, 300
-"""Of a search for the nearest word, which takes the product of the lengths for each choice."""
+"""Longest word for which the nearest is searched: the search costs the product of both lengths."""
 
 _MOST_SHOWN = 200
-"""Characters of a value in a message."""
+"""Most characters of a value in a message."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """A ready " (did you mean 'x'?)" to put behind an unknown word, or an empty string."""
-    # People mistype capitals most of all, and they would count as differences.
+    """The text " (did you mean 'x'?)" to append to an unknown word, or an empty string."""
+    # Wrong capitals are the most common mistake and must not count as differences.
     folded = {choice.casefold(): choice for choice in islice(choices, _MOST_CHOICES)}
     if len(word) > _LONGEST_WORD:
         return ""
@@ -121,13 +121,13 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """The message for a name that is not among the known ones: the nearest of them, and all."""
+    """The message for an unknown name, with the nearest known name and all known names."""
     names = tuple(known)
     return f"unknown {kind} {shown(name)}{nearest(str(name), names)}; known: {', '.join(names)}"
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, cut in the middle where it is long."""
+    """The `repr` of a value, shortened in the middle if it is long."""
     text = repr(value)
     half = _MOST_SHOWN // 2
     return text if len(text) <= _MOST_SHOWN else f"{text[:half]} ... {text[-half:]}"
@@ -145,22 +145,22 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def quoted(name: object) -> str:
-    """A name of a file in quotes, in one line whatever is in it."""
+    """A file name in quotes, always in one line."""
     return f"'{printable(str(name))}'"
 
 
 def some_of(items: Sequence[str], separator: str = ", ") -> str:
-    """The first five in words, and how many more there are."""
+    """The first five items, and the number of the others."""
     more = f" and {len(items) - 5} more" if len(items) > 5 else ""
     return separator.join(items[:5]) + more
 
 
 def check_known(kind: str, name: object, known: Collection[str]) -> None:
-    """Refuse a name that is not among the known ones.
+    """Raise an error for an unknown name.
 
     Raises:
         UsageError: with the message of `unknown`.
     """
-    # Compared one by one, for a list that a file has in place of a name has no hash.
+    # Compared one by one: a file may hold a list in place of a name, and a list has no hash.
     if name not in tuple(known):
         raise UsageError(unknown(kind, name, known))

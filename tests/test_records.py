@@ -93,9 +93,9 @@ def test_processes_append_to_one_file(tmp_path: Path) -> None:
 def test_a_link_is_followed_only_where_a_user_names_it(tmp_path: Path) -> None:
     (victim := tmp_path / "victim").write_text("mine\n")
     (link := tmp_path / "link").symlink_to(victim)
-    with pytest.raises(OSError, match="is a symbolic link, remove it"):
+    with pytest.raises(OSError, match="is a symbolic link: remove it"):
         append_lines(link, [1], follow=False)
-    with pytest.raises(OSError, match="is a symbolic link, remove it"):
+    with pytest.raises(OSError, match="is a symbolic link: remove it"):
         read_intact_lines(link, int, follow=False)
     assert victim.read_text() == "mine\n"
     append_lines(link, [1])

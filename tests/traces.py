@@ -77,7 +77,7 @@ def _key(module: nn.Module, arguments: tuple[torch.Tensor, ...], options: dict[s
     """A hash of all that a trace depends on."""
     digest = hashlib.sha256()
     facts = [platform.python_version(), [importlib.metadata.version(name) for name in LIBRARIES]]
-    facts += [[(tuple(x.shape), x.dtype) for x in arguments], sorted(options.items())]
+    facts += [[(tuple(x.shape), x.dtype) for x in arguments], sorted(options.items())]  # type: ignore[misc]
     for path, one in module.named_modules():
         # Plain attributes steer `forward` too. One whose text names an address is never found
         # again: that costs time, not truth.

@@ -1,1 +1,1 @@
-"""`maxim-deploy accept`: on the machine at hand, every step that says whether it keeps promises."""
+"""`maxim-deploy accept`: acceptance tests on the current machine."""

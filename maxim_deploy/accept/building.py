@@ -1,4 +1,4 @@
-"""Steps about engines: parsing, building, and every kind of engine that a recipe can ask for."""
+"""Steps about engines: parsing, building, and each kind of engine that a recipe can describe."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KINDS: dict[str, tuple[dict[str, Any], ...]] = {
 
 
 def parse_graphs(setting: Setting) -> Numbers:
-    """Let the library's parser read every graph of the bundle."""
+    """Parse every graph of the bundle with the library's parser."""
     trt, bundle = load_library(setting.backend), Bundle.open(setting.bundle)
     layers: Numbers = {}
     for graph in bundle.manifest.graphs:
@@ -66,7 +66,7 @@ def build_engine_of_bundle(setting: Setting) -> Numbers:
 
 
 def list_layers(setting: Setting) -> Numbers:
-    """Look at the list of layers beside the engine."""
+    """Check the list of layers that is stored beside the engine."""
     entry = _built(setting)
     report = inspect_bundle(Path(setting.bundle), layers=True)
     (engine,) = [one for one in report["engines"] if one["file"] == entry.file]
@@ -82,7 +82,7 @@ def _built(setting: Setting) -> EngineEntry:
 
 
 def refit_weights(setting: Setting) -> Numbers:
-    """Build an engine without weights: refitted, it makes the picture of one with weights."""
+    """Build an engine without weights; refitted, its result must equal that of one with weights."""
     with bundle_without_engines(setting) as bundle:
         entry = build(bundle, setting.backend, FIXED, strip_weights=True, **FAST)
         refitted = _restored(bundle, setting)
@@ -97,7 +97,7 @@ def refit_weights(setting: Setting) -> Numbers:
 
 
 def keep_timings(setting: Setting) -> Numbers:
-    """Build the same engine twice with a timing cache, which the first build must leave."""
+    """Build the same engine twice with a timing cache, which the first build must create."""
     with tempfile.TemporaryDirectory() as folder:
         options = BuildOptions(timing_cache=Path(folder) / "timing.cache")
         times, sizes = [], []
@@ -114,7 +114,7 @@ def keep_timings(setting: Setting) -> Numbers:
 
 
 def build_for_others(setting: Setting) -> Numbers:
-    """Build engines for other versions and other GPUs; here they must make the same picture."""
+    """Build engines for other versions and other GPUs; their results here must be the same."""
     numbers: Numbers = {}
     expected = _restored(Path(setting.bundle), setting)
     for settings in KINDS[setting.backend]:
@@ -132,7 +132,7 @@ def build_for_others(setting: Setting) -> Numbers:
 
 
 def _restored(bundle: Path, setting: Setting) -> NDArray[np.uint8]:
-    """A picture on the engine of a bundle, when its kernels have settled."""
+    """Restore a picture on a bundle's engine, once its results no longer change."""
     image = picture(SMALL)
     # Whatever code the engine brings: it was built here a moment ago.
     with load(bundle, backend=setting.backend, allow_host_code=True) as restorer:

@@ -1,4 +1,4 @@
-"""A step in a process of its own, for it may hang, kill its process or take all memory.
+"""Runs a step in a separate process, because it may hang, crash or exhaust memory.
 
     python -m maxim_deploy.accept.child FUNCTION SETTING
 
@@ -21,7 +21,7 @@ from maxim_deploy.errors import MaximDeployError, MissingDependencyError
 
 
 def result_of(work: Callable[[], Numbers]) -> dict[str, Any]:
-    """What became of a step's work: `outcome`, `reason` and `numbers`."""
+    """Run a step and return `outcome`, `reason` and `numbers`."""
     numbers: Numbers = {}
     try:
         numbers = work()

@@ -1,4 +1,4 @@
-"""Engines for steps: what to build, a bundle to build into, and one engine by itself."""
+"""Engines for steps: what to build, a bundle to build into, and a single engine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TIMED_S = 1.0
 
 
 def build(bundle: Path, library: str, profile: str, **settings: Any) -> EngineEntry:
-    """Build an engine of the form that the bundle has engines of, or else of its best graph.
+    """Build an engine of the same form as the bundle's engines, or of its best graph.
 
     Another form would not be run: a backend takes all its engines of one.
 
@@ -66,7 +66,7 @@ def build(bundle: Path, library: str, profile: str, **settings: Any) -> EngineEn
 
 @contextmanager
 def bundle_without_engines(setting: Setting) -> Iterator[Path]:
-    """A copy of the bundle for the block, to build into: its own would be run by other steps."""
+    """Yield a copy of the bundle to build into, so that other steps do not run its engines."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "bundle"
         shutil.copytree(setting.bundle, copy, ignore=shutil.ignore_patterns(ENGINE_FOLDER))

@@ -1,4 +1,4 @@
-"""Steps about the life of a process: closing at once, being killed, kernels that are kept."""
+"""Steps about process lifetime: closing early, being killed, and caching kernels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CACHES = "runtime-cache"
 
 
 def close_at_once(setting: Setting) -> Numbers:
-    """Close with jobs under way: they are finished, memory is given back, later calls fail."""
+    """Close while jobs run: they finish, memory is released, and later calls fail."""
     image = picture(SMALL)
     restorer = setting.open()
     begin = time.perf_counter()
@@ -73,7 +73,7 @@ def _check_closed(restorer: Restorer) -> None:
 
 
 def kill_and_start_again(setting: Setting) -> Numbers:
-    """Kill a process in the middle of a run, and restore the same picture in another one."""
+    """Kill a process during a run, then restore the same picture in another process."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "restored.npy"
         command = python_process("-m", __name__, setting.bundle, setting.backend, file)
@@ -98,7 +98,7 @@ def kill_and_start_again(setting: Setting) -> Numbers:
 
 
 def run_until_killed(bundle: str, backend: str, file: str) -> None:
-    """Write the first result, say so with a line on stdout, and run on."""
+    """Write the first result, print a line on stdout, and continue running."""
     with Setting(bundle, backend).open() as restorer:
         np.save(file, restorer(picture(SMALL)))
         sys.stdout.write("running\n")
@@ -108,7 +108,7 @@ def run_until_killed(bundle: str, backend: str, file: str) -> None:
 
 
 def keep_compiled_kernels(setting: Setting) -> Numbers:
-    """Load twice: what TensorRT for RTX compiled in the first run is a file for the second."""
+    """Load twice: the second run must use the kernels that TensorRT for RTX cached in the first."""
     folder = Path(setting.bundle) / ENGINE_FOLDER / CACHES
     for old in folder.glob("*.cache"):
         old.unlink()

@@ -1,4 +1,4 @@
-"""Steps about results: a bundle loads, takes every shape, and makes the right picture."""
+"""Steps about results: a bundle loads, accepts every shape, and gives correct results."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def run_shapes(setting: Setting) -> Numbers:
 
 
 def _run_shape(restorer: Restorer, size: tuple[int, int]) -> None:
-    """One size; where the form takes them, also 16 bits and float32, which must agree."""
+    """Run one size; where the form accepts them, also 16 bits and float32, which must agree."""
     image = picture(size)
     restored = restorer(image)
     check_restored(restored, image)
@@ -89,7 +89,7 @@ def _run_shape(restorer: Restorer, size: tuple[int, int]) -> None:
 
 
 def agree_with_float32(setting: Setting) -> Numbers:
-    """Hold results against the float32 graph on a CPU, and that graph against PyTorch."""
+    """Compare results with the float32 graph on a CPU, and that graph with PyTorch."""
     on_cpu = graph_backend(on_gpu=False).name
     reference = "torch" if setting.backend == on_cpu else on_cpu
     try:
@@ -115,7 +115,7 @@ def agree_with_float32(setting: Setting) -> Numbers:
 
 
 def agree_in_tiles(setting: Setting) -> Numbers:
-    """Hold a picture that was restored in tiles of 512 against the same one restored whole."""
+    """Compare a picture restored in tiles of 512 with the same picture restored whole."""
     image = picture(setting.frame)
     with setting.open(tile="off") as restorer:
         whole = restorer(image)
@@ -135,7 +135,7 @@ def agree_in_tiles(setting: Setting) -> Numbers:
 
 
 def run_on_second_gpu(setting: Setting) -> Numbers:
-    """Restore on both GPUs at a time; the pictures may differ by rounding."""
+    """Restore on two GPUs at once; the results may differ by rounding."""
     image = picture(SMALL)
     with setting.open(device=0) as first, setting.open(device=1) as second:
         futures = [restorer.submit(image) for restorer in (first, second)]

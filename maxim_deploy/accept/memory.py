@@ -1,4 +1,4 @@
-"""Steps about memory: many shapes, little of it, none left, and what was planned."""
+"""Steps about memory: many shapes, a small limit, no memory left, and peak against plan."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LEFT = 16 * 2**20
 
 
 def run_more_shapes_than_kept(setting: Setting) -> Numbers:
-    """Restore more shapes than contexts are kept for, in turn: the same bits, and no leak."""
+    """Restore more shapes than there are cached contexts: the same bits each time and no leak."""
     images = [picture((64, 64 * k)) for k in range(1, KEPT + 3)]
     with setting.open() as restorer:
         expected = settled(lambda: [restorer(image) for image in images])
@@ -59,7 +59,7 @@ def run_more_shapes_than_kept(setting: Setting) -> Numbers:
 
 
 def restore_in_little_memory(setting: Setting) -> Numbers:
-    """Restore a large picture with `max_memory` below what it takes whole, and a small one."""
+    """Restore a small picture, and a large one with `max_memory` below what it needs whole."""
     image = picture(setting.frame)
     with setting.open() as restorer:
         on_cpu, whole = restorer.info.device == "cpu", restorer.plan(*setting.frame)
@@ -87,7 +87,7 @@ def restore_in_little_memory(setting: Setting) -> Numbers:
 
 
 def run_out_of_memory(setting: Setting) -> Numbers:
-    """Run where the device has no memory left: an error, and all is well once it is back."""
+    """Run with no device memory left: this must raise an error and work again afterwards."""
     cuda, image = open_cuda(), picture(setting.frame)
     with setting.open(tile="off") as restorer:
         restorer(picture(SMALL))
@@ -110,7 +110,7 @@ def run_out_of_memory(setting: Setting) -> Numbers:
 
 
 def _refused(restorer: Restorer, image: Any) -> str:
-    """What a run says that cannot have its memory."""
+    """Return the message of a run that cannot allocate its memory."""
     try:
         restorer(image)
     except BackendError as error:
@@ -120,7 +120,7 @@ def _refused(restorer: Restorer, image: Any) -> str:
 
 @contextmanager
 def _no_memory_left(cuda: Cuda) -> Iterator[int]:
-    """Take nearly all device memory for the block; yields how many bytes."""
+    """Allocate nearly all device memory within the block; yields the number of bytes."""
     blocks, size = list[DeviceMemory](), cuda.memory()[0]
     # What is free need not be in one piece.
     while size >= LEFT:
@@ -136,7 +136,7 @@ def _no_memory_left(cuda: Cuda) -> Iterator[int]:
 
 
 def compare_peak_with_plan(setting: Setting) -> Numbers:
-    """Hold the peak memory of a first run against what was planned for it."""
+    """Compare the peak memory of a first run with its plan."""
     image = picture(setting.frame)
     with setting.open(tile="off") as restorer:
         # A GPU loads kernels in its first run, which are no part of any plan. On a CPU the first
@@ -165,7 +165,7 @@ def _used_bytes(restorer: Restorer) -> int:
 
 @contextmanager
 def _peak(restorer: Restorer) -> Iterator[list[int]]:
-    """A list that has, after the block, the bytes that it took at its peak."""
+    """Yield a list that holds the block's peak memory in bytes once the block has ended."""
     peak: list[int] = []
     before = _used_bytes(restorer)
     if restorer.info.device == "cpu":

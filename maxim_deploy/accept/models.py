@@ -1,4 +1,4 @@
-"""What is accepted: a bundle, or the demo model and a large network of random weights."""
+"""Models to test: a bundle, or the demo model and a large network with random weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGE = "S-2"
 
 @dataclass(frozen=True)
 class Model:
-    """A bundle to accept.
+    """A bundle to test.
 
     Attributes:
         name: in the record.
@@ -32,7 +32,7 @@ class Model:
 
 
 def models_of(bundle: Path | None, with_large: bool, progress: Progress) -> list[Model]:
-    """The bundle that was named; or else the demo model, and the large network if asked for.
+    """Return the given bundle, or the demo model and, on request, the large network.
 
     What is made is kept in the cache folder.
 

@@ -1,4 +1,4 @@
-"""The table of steps: what there is to run, on which backends, and what it needs."""
+"""The table of steps: their backends and requirements."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _is_full_tensorrt(spec: BackendSpec) -> bool:
 
 
 def _is_planned(spec: BackendSpec) -> bool:
-    """The reference in PyTorch gives a rough figure of its memory, and makes no promise."""
+    """Whether the backend plans its memory; the PyTorch reference only estimates it."""
     return spec.runs != "weights"
 
 
@@ -120,7 +120,7 @@ _NOTES = {0: " (also without a GPU)", 1: "", 2: " (two GPUs)"}
 
 
 def listed() -> str:
-    """The table for people: name, what it does, the backends that it is for."""
+    """Return the table as text: name, summary and backends of each step."""
     lines = []
     for step in STEPS:
         names = ", ".join(spec.name for spec in BACKENDS if step.takes(spec))

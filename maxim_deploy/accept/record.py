@@ -1,4 +1,4 @@
-"""The record of one acceptance: what was run, where, and what came out.
+"""The record of one acceptance run: steps, machine and outcomes.
 
 A file of JSON, one object:
 
@@ -38,7 +38,7 @@ _FOLDERS = re.compile(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one step; the fields are those of the record."""
+    """Outcome of one step; the fields are those of the record."""
 
     step: str
     model: str
@@ -58,7 +58,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Record:
-    """One acceptance; the fields are those of the file."""
+    """One acceptance run; the fields are those of the file."""
 
     created: str
     seconds: float
@@ -69,7 +69,7 @@ class Record:
     format: int = FORMAT
 
     def counts(self) -> dict[str, int]:
-        """How many steps passed, failed and could not run."""
+        """Count the steps that passed, failed and could not run."""
         found = Counter(outcome.outcome for outcome in self.outcomes)
         return {outcome: found[outcome] for outcome in (PASSED, FAILED, NOT_RUN)}
 
@@ -78,7 +78,7 @@ class Record:
         return json.dumps(encoded(self), indent=1)
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all.
+        """Write the file atomically.
 
         Raises:
             UsageError: it cannot be written.
@@ -90,7 +90,7 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """A record from its file.
+    """Read a record from its file.
 
     Raises:
         UsageError: it cannot be read, or is of another format.
@@ -108,12 +108,12 @@ def read_record(path: Path) -> Record:
 
 
 def publishable(text: str) -> str:
-    """A message in which absolute paths are cut to their last part."""
+    """Return a message with absolute paths shortened to their last part."""
     return _FOLDERS.sub("", text)
 
 
 def rounded(value: Any) -> Any:
-    """Numbers for a record: four digits, and None for what JSON has no number for."""
+    """Round numbers for a record to four digits; non-finite ones become None."""
     if isinstance(value, dict):
         return {name: rounded(one) for name, one in value.items()}
     if not isinstance(value, float):

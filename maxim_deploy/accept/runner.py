@@ -1,4 +1,4 @@
-"""Runs the steps: each in a process of its own, under a time limit; a failure stops nothing."""
+"""Runs each step in a separate process with a time limit; a failure does not stop the rest."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ EXPORT = "export"
 
 @dataclass(frozen=True)
 class Machine:
-    """What steps ask of the machine: a verdict on each backend, and how many GPUs there are."""
+    """What steps need to know of the machine: the state of each backend and the number of GPUs."""
 
     verdicts: dict[str, Verdict]
     gpus: int
 
     def lacks(self, step: Step, spec: BackendSpec) -> str | None:
-        """Why a step cannot run on a backend here; None if nothing is missing.
+        """Return why a step cannot run on a backend here; None if nothing is missing.
 
-        A library that is there and does not work is no reason: the step is to show it.
+        An installed library that does not work is no reason: the step must show it.
         """
         verdict = self.verdicts[spec.name]
         if verdict.install:
@@ -162,7 +162,7 @@ def _lacks_engine(step: Step, spec: BackendSpec, bundle: Path) -> str | None:
 
 
 def run_step(function: str, setting: Setting, limit_s: float) -> dict[str, Any]:
-    """Call a step's function in a process of its own: `outcome`, `reason` and `numbers`.
+    """Call a step's function in a separate process; returns `outcome`, `reason` and `numbers`.
 
     Args:
         function: "module:function".

@@ -1,4 +1,4 @@
-"""Steps about time: by block of the network, against the bound, lazy against eager kernels."""
+"""Steps about time: per block of the network, against the bound, and lazy against eager kernels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LEAST_DB = 60.0
 
 
 def profile_by_block(setting: Setting) -> Numbers:
-    """Let the library's profiler say where the time goes, and find the block of each node."""
+    """Measure the time per node with the library's profiler, and map each node to its block."""
     info, bundle = _info(setting), Bundle.open(setting.bundle)
     # A CPU has the same shares at any size, and a GPU is busy with launches at a small one.
     size = setting.frame if setting.spec.is_on_gpu else SMALL
@@ -62,7 +62,7 @@ def profile_by_block(setting: Setting) -> Numbers:
 
 
 def compare_with_bound(setting: Setting) -> Numbers:
-    """Hold the time of the network against the least that this machine needs for it."""
+    """Compare the network's time with the lower bound on this machine."""
     info, on_gpu = _info(setting), setting.spec.is_on_gpu
     workload = Workload(
         setting.backend, setting.bundle, setting.frame, info.precision, on_gpu=on_gpu
@@ -84,7 +84,7 @@ def compare_with_bound(setting: Setting) -> Numbers:
 
 
 def bounds_ms(setting: Setting, info: RestorerInfo) -> tuple[float, float]:
-    """The least time of a large picture on this machine: (node by node, of the products alone).
+    """Lower bounds for a large picture on this machine: (sum over nodes, products only).
 
     Raises:
         CannotRunError: the machine's ceilings or the graph's cost cannot be had.
@@ -112,7 +112,7 @@ def _info(setting: Setting) -> RestorerInfo:
 
 
 def compare_lazy_with_eager(setting: Setting) -> Numbers:
-    """Run kernels that were compiled lazily and eagerly: as fast, and the same picture."""
+    """Run lazily and eagerly compiled kernels: speed and results must be the same."""
     cuda, results, numbers = open_cuda(), [], {}
     for kind in ("eager", "lazy"):
         begin = time.perf_counter()

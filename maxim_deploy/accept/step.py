@@ -1,4 +1,4 @@
-"""What a step gets, how it says what came out, and the pictures that all steps use."""
+"""Inputs of a step, how it reports its outcome, and the pictures that all steps use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FRAMES = {False: (640, 768), True: (1080, 1920)}
 
 
 class FaultError(MaximDeployError):
-    """The machine does not keep a promise. `numbers` is what was measured until then."""
+    """The machine fails a check. `numbers` holds the measurements so far."""
 
     def __init__(self, reason: str, **numbers: Any) -> None:
         super().__init__(reason)
@@ -40,7 +40,7 @@ class FaultError(MaximDeployError):
 
 
 class CannotRunError(MaximDeployError):
-    """The step needs something that is not here, so it says nothing about the machine."""
+    """The step needs something that is missing here, so it has no verdict on the machine."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Setting:
 
     @property
     def frame(self) -> tuple[int, int]:
-        """Height and width of a large picture, which still takes seconds at most."""
+        """Height and width of a large picture that takes a few seconds at most."""
         return _FRAMES[self.spec.is_on_gpu]
 
     def open(self, **options: Any) -> Restorer:
@@ -82,7 +82,7 @@ def in_form(image: NDArray[np.uint8], io: str) -> NDArray[Any]:
 
 
 def check_restored(restored: NDArray[Any], image: NDArray[Any]) -> None:
-    """Refuse what cannot be the result for an image, whatever the network.
+    """Raise an error for an output that no network could give for an image.
 
     Raises:
         FaultError: another shape or type, a value that is not finite, or one level everywhere.
@@ -105,7 +105,7 @@ def largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
 def check_near(
     found: NDArray[Any], expected: NDArray[Any], precision: str, what: str, **numbers: Any
 ) -> None:
-    """Refuse two results of 8 bits that are further apart than rounding makes them.
+    """Raise an error if two 8-bit results differ by more than rounding explains.
 
     Args:
         found: one result, in levels.
@@ -130,7 +130,7 @@ def same_bits(found: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -
 
 
 def settled(run: Callable[[], list[NDArray[Any]]]) -> list[NDArray[Any]]:
-    """What `run` returns as soon as it returns the same bits twice in a row.
+    """Return the result of `run` once it gives the same bits twice in a row.
 
     Raises:
         FaultError: it never does.

@@ -1,4 +1,4 @@
-"""Steps about work that overlaps: lanes, streams of torch's, CUDA graphs."""
+"""Steps about overlapping work: lanes, streams of torch, and CUDA graphs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BUSY_SIDE, BUSY_PRODUCTS = 8192, 20
 
 
 def run_two_lanes(setting: Setting) -> Numbers:
-    """Restore pictures from two callers at a time; each must have the bits that it has alone."""
+    """Restore pictures from two concurrent callers; each must get the bits of a single caller."""
     images = [picture(SMALL, number) for number in range(PICTURES)]
     with setting.open() as restorer:
         restorer.warmup([SMALL])
@@ -58,19 +58,19 @@ def run_two_lanes(setting: Setting) -> Numbers:
 
 
 def read_pending_work(setting: Setting) -> Numbers:
-    """Give a tensor that torch is still writing in a stream of its own."""
+    """Pass a tensor that torch is still writing in a separate stream."""
     torch = _torch_with_cuda()
     return _restore_pending(setting.open(), torch, torch.cuda.Stream())
 
 
 def read_default_stream(setting: Setting) -> Numbers:
-    """Give a tensor that torch is still writing in the default stream."""
+    """Pass a tensor that torch is still writing in the default stream."""
     torch = _torch_with_cuda()
     return _restore_pending(setting.open(), torch, torch.cuda.default_stream())
 
 
 def run_in_external_stream(setting: Setting) -> Numbers:
-    """Let the engine work in a stream of torch's, and read the result in that stream."""
+    """Run the engine in a stream of torch, and read the result in that stream."""
     torch = _torch_with_cuda()
     stream = torch.cuda.Stream()
     return _restore_pending(setting.open(stream=stream.cuda_stream), torch, stream)
@@ -110,7 +110,7 @@ def _restored(torch: Any, restorer: Restorer, tensor: Any) -> NDArray[Any]:
 
 
 def _keep_busy(torch: Any) -> None:
-    """Enqueue work in torch's current stream, and do not wait for it."""
+    """Enqueue work in torch's current stream without waiting for it."""
     square = torch.ones((BUSY_SIDE, BUSY_SIDE), device="cuda")
     for _ in range(BUSY_PRODUCTS):
         torch.matmul(square, square)
@@ -138,7 +138,7 @@ class CountingCuda:
 
 
 def launch_graph(setting: Setting) -> Numbers:
-    """Run an engine with and without CUDA graphs: the same bits, and a graph was launched.
+    """Run an engine with and without CUDA graphs: the bits are the same and a graph was launched.
 
     TensorRT for RTX captures graphs by itself and does not say so: there the times must tell.
     """

@@ -1,4 +1,4 @@
-"""What ran where: a Markdown table from records.
+"""A Markdown table of results from records.
 
 python -m maxim_deploy.accept.table benchmarks/results/accepted/*.json
 """
@@ -18,7 +18,7 @@ NOT_YET = "not yet"
 
 
 def table_of(records: Sequence[Record]) -> str:
-    """A row per step, a column per backend, and the machines by number below.
+    """Return a table with a row per step and a column per backend, and list the machines below it.
 
     A cell says on which machines the step passed and failed, "not yet" if it has run on none, and
     is empty where a backend has no such step.

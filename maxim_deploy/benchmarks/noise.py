@@ -1,7 +1,6 @@
-"""Whether a measurement can be trusted: what others did on the machine, and how the times scatter.
+"""Judge whether a measurement can be trusted: other load on the machine, and scatter of times.
 
-The limits are meant so that two runs on one machine, of which neither has a warning, agree within
-5 %.
+With these limits, two runs on a machine without warnings should agree within 5 %.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ class Watch:
         if ns is not None:
             self._handoffs.append(ns)
         elif not self._handoffs:
-            self._handoff = None  # where it is not to be had, nobody need wait for it again
+            self._handoff = None  # not available here, so do not try again
 
     @property
     def handoff_ns(self) -> dict[str, float] | None:
@@ -149,7 +148,7 @@ def warnings_of(
     unstable: Sequence[str],
     rounds: int,
 ) -> list[str]:
-    """Why not to trust the numbers of one subject.
+    """Warnings about the numbers of a subject.
 
     Args:
         noise: its `noise` in the record.

@@ -1,4 +1,4 @@
-"""What a `Restorer` adds to the network: time, threads, memory; `maxim-bench --overhead`."""
+"""Overhead of a `Restorer` over the network: time, threads, memory; `maxim-bench --overhead`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOAK_SIZES = ((64, 64), (37, 90), (130, 70), (200, 300), (256, 256), (320, 240),
 
 @dataclass(frozen=True)
 class Soak:
-    """Resident memory in bytes: after each size ran once, the most since, and at the end."""
+    """Resident memory in bytes: after each size ran once, its maximum since, and at the end."""
 
     begin: int
     peak: int
@@ -32,7 +32,7 @@ class Soak:
 
 
 def overhead(restorer: Restorer, size: tuple[int, int], rounds: int) -> tuple[Ratio, Ratio]:
-    """What a call takes of what the backend takes alone, alternately, from 8 bits to 8 bits.
+    """Time a call and the backend alone, in alternation, with 8-bit input and output.
 
     Returns:
         (of one call, of the calls of four threads per call and thread).

@@ -1,8 +1,8 @@
-"""What to use on this machine: every backend that runs a bundle here, measured side by side.
+"""Recommend options for this machine: measure every backend that runs a bundle here.
 
-Each backend, precision and number of threads is a process of its own, and all have their turns in
-every round. Of a process whose lanes can be chosen each number of them has a turn. Times of larger
-work are those per padded pixel at the size that was measured: see `runtime.expected`.
+Each backend, precision and number of threads has its own process, and all have turns in every
+round. If the number of lanes can be chosen, each number has a turn. Times of larger work are
+computed from the time per padded pixel at the measured size.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MINUTE = 60 * 30
 """Frames of a minute of video, of 30 in a second."""
 
 NOT_RECOMMENDED = ("torch",)
-"""Backends that are there for comparison."""
+"""Backends for comparison only."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Row:
         candidate: what runs.
         lanes: pictures at a time.
         seconds: per picture, the median of the rounds.
-        photo_s: expected, of a photograph; None if it does not fit the memory so often.
-        minute_s: expected, of a minute of video; likewise.
+        photo_s: expected time of a photograph; None if it does not fit the memory.
+        minute_s: expected time of a minute of video; None if it does not fit the memory.
         photo: how a photograph runs, in words.
     """
 
@@ -75,7 +75,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What was measured, and what follows from it.
+    """Measurements and the recommendation.
 
     Attributes:
         size: of the pictures.
@@ -91,12 +91,12 @@ class Recommendation:
 
     @property
     def for_latency(self) -> Row:
-        """What restores one picture soonest."""
+        """The fastest row for one picture."""
         return min((row for row in self.rows if row.lanes == 1), key=lambda row: row.seconds)
 
     @property
     def for_throughput(self) -> Row:
-        """What restores most pictures per second."""
+        """The row with most pictures per second."""
         return min(self.rows, key=lambda row: row.seconds)
 
     def to_json(self) -> dict[str, Any]:

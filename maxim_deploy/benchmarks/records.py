@@ -11,10 +11,10 @@ Fields, units in their names; None where something was not measured:
   version; `threads`
 - `timings` by bracket. "network": the network alone, its input where it reads it. "transfer": from
   an array in host memory to another. "image": a call of a `Restorer`, from a uint8 picture to
-  another. On a CPU "transfer" is "network", and only the latter is there. Of each:
-  `wall`: `count`, `p50_ms`, `p90_ms`, `p95_ms`, `p99_ms`, `mean_ms`, `sd_ms`; `gpu`, the same by
-  CUDA events, or None; `rounds_ms`, wall times in the order of the rounds, a list per round: rounds
-  of one run may be compared one by one; `images_per_s` and `megapixels_per_s` at the p50;
+  another. On a CPU "transfer" equals "network", so only "network" is present. Of each: `wall`:
+  `count`, `p50_ms`, `p90_ms`, `p95_ms`, `p99_ms`, `mean_ms`, `sd_ms`; `gpu`, the same by CUDA
+  events, or None; `rounds_ms`, wall times in the order of the rounds, a list per round: rounds of
+  one run may be compared one by one; `images_per_s` and `megapixels_per_s` at the p50;
   `warmup_runs`, and whether they became `stable`
 - `start`: `load_s` (imports, reading, deserialization) and `first_call_ms` (with any compilation)
 - `memory`: of a fresh process that has loaded the network and run it once at `size`, padded:

@@ -1,15 +1,14 @@
-"""Whether something has become slower than an earlier record says.
+"""Compare times with earlier records.
 
-Only what was measured on the same machine is compared. On another one even the ratios of subjects
-are different ones: the deployment graph was 1.86 times as fast as PyTorch on one kind of processor
-and 2.26 times on another. A verdict across machines would be about the machine, so it is refused,
-before anything is measured.
+Only records of the same machine are compared. Even ratios of subjects differ between machines: the
+deployment graph was 1.86 times as fast as PyTorch on one kind of processor and 2.26 times on
+another. So a comparison across machines is refused before measuring.
 
-Rounds of two runs are no pairs. So each p50 has its own interval, in which the median of the rounds
-lies with 95 % confidence, and the ratio lies between the quotients of their ends. A regression is a
-ratio that is more than 5 % above 1 over all of that interval: two runs of the same thing on an idle
-machine may differ by so much. Where the host has moved the processors in between (see `handoff`)
-they may differ by half, so there is no verdict.
+Rounds of two runs are not pairs. So each p50 has its own 95 % confidence interval of the median,
+and the ratio lies between the quotients of their ends. A regression is a ratio that is more than 5
+% above 1 over the whole interval: two equal runs on an idle machine may differ by that much. If the
+host has moved the processors in between (see `handoff`), they may differ by half, so there is no
+verdict.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ from maxim_deploy.errors import MaximDeployError, UsageError
 from maxim_deploy.machine.facts import machine_of
 
 BETWEEN_RUNS = 0.05
-"""Two runs of the same on an idle machine agree within this share, or have a warning."""
+"""Two equal runs on an idle machine agree within this share, or have a warning."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One bracket of one subject, then and now.
+    """A bracket of a subject, before and now.
 
     Attributes:
         what: model, subject, size and bracket.
         before_ms: median of the earlier rounds.
         now_ms: of these.
         ratio: now over then.
-        handoffs_ns: what a cache line took from one processor to the next, then and now; None
-            where it is not known.
+        handoffs_ns: time of a cache line from one processor to the next, before and now; None if
+            unknown.
     """
 
     what: str
@@ -82,7 +81,7 @@ class Change:
 
 
 def same_machine(earlier: Sequence[Record], environment: Mapping[str, Any]) -> list[Record]:
-    """Those of the earlier records that were measured on this machine.
+    """The earlier records of this machine.
 
     Raises:
         UsageError: there is none; the message names the machines.
@@ -99,7 +98,7 @@ def same_machine(earlier: Sequence[Record], environment: Mapping[str, Any]) -> l
 
 
 def changes(now: Iterable[Record], earlier: Iterable[Record]) -> list[Change]:
-    """Every bracket that both have; of several earlier records the last of the same state.
+    """Changes of all common brackets, against the newest earlier record of the same state.
 
     Raises:
         MaximDeployError: they have nothing in common.
@@ -123,7 +122,7 @@ def changes(now: Iterable[Record], earlier: Iterable[Record]) -> list[Change]:
 
 
 def lost(now: Iterable[Record], earlier: Iterable[Record]) -> list[Record]:
-    """Those that fail now and did not earlier; of a failed one the device may not be known."""
+    """Records that fail now but did not before. The device of a failed one may be unknown."""
     worked = {_key(record)[:-1] for record in earlier if record.error is None}
     return [record for record in now if record.error is not None and _key(record)[:-1] in worked]
 

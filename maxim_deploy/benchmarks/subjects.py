@@ -1,4 +1,4 @@
-"""What is compared: backends on a bundle, and baselines made from its literal weights."""
+"""Subjects of a comparison: backends on a bundle, and baselines from its literal weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TORCH = ("torch", "torch-compile")
 """Baselines that run the literal module."""
 
 LITERAL, NONE = "literal", "none"
-"""Baselines that are graphs in float32: the plain export, and the deployment form with no rewrite.
-The name of a rewrite is that form with this one alone."""
+"""Baselines that are float32 graphs: the plain export, and the deployment form without rewrites. A
+rewrite's name selects the deployment form with only that rewrite."""
 
 PLAIN = "plain"
 """The float32 graph as every reader gets it, without the form for ONNX Runtime on a CPU."""
@@ -24,12 +24,12 @@ RULES = ("gelus", "biases", "products", "norms")
 """Baselines that are the plain graph with one rule of the form for ONNX Runtime alone."""
 
 EACH = "each"
-"""Stands for every rewrite, each as a baseline of its own."""
+"""Selects every rewrite, each as a separate baseline."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is compared: a backend or a baseline, and its precision."""
+    """A backend or a baseline with its precision."""
 
     name: str
     precision: str = FULL
@@ -60,7 +60,7 @@ def baseline_subjects(text: str) -> tuple[Subject, ...]:
     name, _, precision = text.partition(" ")
     (precision,) = chosen("precision", [precision or FULL], PRECISIONS)
     if name not in TORCH and precision != FULL:
-        raise UsageError(f"baseline {text!r}: {name} is there in {FULL} only")
+        raise UsageError(f"baseline {text!r}: {name} exists in {FULL} only")
     own = (*TORCH, LITERAL, NONE, PLAIN, *RULES)
     if name in own:
         return (Subject(name, precision, is_baseline=True),)

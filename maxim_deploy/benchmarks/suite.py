@@ -1,4 +1,4 @@
-"""Suites: what to measure and how, as a TOML file.
+"""Suites: plans of measurements in a TOML file.
 
 Each table is a plan with the keys of `SuitePlan`. A size is "HxW". A model is a name that
 `maxim-export` knows, a variant such as "S-2" (random weights), or a table of an architecture's
@@ -32,24 +32,24 @@ BRACKETS = ("network", "transfer", "image")
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """One comparison, at each size and batch.
+    """A comparison at each size and batch.
 
     Attributes:
-        models: each is measured by itself.
-        backends: what runs the graphs or engines.
-        precisions: of these.
-        baselines: measured beside them, from the same weights. The first subject is the one that
-            the results of the others must agree with.
+        models: models, each measured alone.
+        backends: backends for graphs or engines.
+        precisions: precisions to measure.
+        baselines: baselines from the same weights. Results of all subjects must agree with the
+            first one's.
         sizes: heights and widths of the pictures; the tensor form pads them to multiples of 64.
         batches: pictures per call.
-        brackets: which of `BRACKETS` to measure.
-        profiles: of the engines to build if a model is not a bundle of the user's.
+        brackets: brackets to measure, of `BRACKETS`.
+        profiles: profiles of engines to build for models without a bundle.
         concurrency: numbers of callers in the test under load; none by default.
         threads: CPU threads of each subject; None for one per core.
         rounds: turns of each subject and bracket.
-        least_s: seconds that a subject runs in all its turns of a bracket together, at least.
-        longest_s: a subject that has taken so long in a bracket has no further turns.
-        warmup_s: the warm-up gives up waiting for stable runs after so long.
+        least_s: least seconds of all turns of a subject in a bracket.
+        longest_s: seconds after which a subject has no further turns in a bracket.
+        warmup_s: seconds after which the warm-up stops waiting for stable runs.
         pause_s: seconds of rest after each turn.
         load_s: seconds of each test under load.
     """
@@ -84,7 +84,7 @@ class SuitePlan:
 
 
 def read_suite(path: Path) -> dict[str, SuitePlan]:
-    """Read and check a suite; its plans by name.
+    """Read and check a suite. Returns its plans by name.
 
     Raises:
         UsageError: the file cannot be read, is not TOML, or has an unknown key or a wrong value.
@@ -102,7 +102,7 @@ def read_keys(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The same from the options of a command, those that were given.
+    """Checked values from the given options of a command.
 
     Raises:
         UsageError: a value is wrong.
@@ -115,7 +115,7 @@ def size_from(key: str, value: object) -> Size:
     """A height and width from "HxW".
 
     Raises:
-        UsageError: it is something else; the message names `key`.
+        UsageError: the text is malformed; the message names `key`.
     """
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", str(value))
     if match is None:

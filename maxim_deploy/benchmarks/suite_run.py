@@ -43,7 +43,7 @@ class SuiteRun:
         bundles: to measure, in place of the plan's models; by name.
         cache: folder in which what is made for the measurement is kept, and what is known of the
             machine from earlier ones.
-        progress: told what is being done.
+        progress: called with each step in words.
         environment: what `environment.environment` found.
         call: the same for all runs of one call.
     """
@@ -83,9 +83,9 @@ class SuiteRun:
                 ).records()
 
     def profiles(self) -> Iterator[LayerProfile]:
-        """Where the time goes, for each model, backend, precision, size and batch.
+        """Profiles of each model, backend, precision, size and batch.
 
-        What cannot be profiled is said and left out.
+        Subjects without a profiler are reported and skipped.
         """
         from maxim_deploy.benchmarks.profile.bundle_profile import profile_bundle
 
@@ -238,7 +238,7 @@ def named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
 
 
 def backends_here(bundles: Sequence[Bundle]) -> tuple[str, ...]:
-    """What to measure if nobody says: the CPU, or on a GPU what `load` would consider there."""
+    """Default backends: the CPU, or on a GPU those that `load` would consider."""
     on_gpu = find_gpu() is not None
     libraries = {engine.library for bundle in bundles for engine in bundle.manifest.engines}
     return tuple(

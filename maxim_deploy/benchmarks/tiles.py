@@ -1,4 +1,4 @@
-"""What tiles cost: a bundle on noisy photographs, in tiles against whole; `maxim-bench --tiles`.
+"""The effect of tiles on noisy photographs, against whole images; `maxim-bench --tiles`.
 
 The bundle should be one that removes noise.
 """
@@ -40,7 +40,7 @@ class Step:
     Attributes:
         mean: of all pixels along a border, the one where it is most above what is around it.
         mean_around: the same of the lines around that border.
-        largest: of any pixel across a border, likewise the one where it stands out most.
+        largest: largest step of a pixel across a border, at the border where it stands out most.
         largest_around: of any pixel of the lines around that border.
     """
 

@@ -1,9 +1,9 @@
-"""Timing several subjects against each other on a machine that is never quite idle.
+"""Time several subjects against each other on a machine that is never quite idle.
 
-All subjects have one turn per round, so that what slows the machine for a while slows all of them.
-The order is reversed in every second round: over two rounds a steady drift falls on all alike. What
-counts is the ratio of two subjects within a round; its median over the rounds is the result and the
-interval in which that median may lie is the noise.
+All subjects have one turn per round, so a slow phase of the machine affects all. Every second round
+is in reverse order, so a steady drift affects all alike. The ratio of two subjects is taken within
+a round. The result is its median over the rounds, and the noise is the confidence interval of the
+median.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import NamedTuple, TypeVar
 from maxim_deploy.errors import UsageError
 
 MIN_ROUNDS = 6
-"""The range of six holds their median with 97 % confidence, that of five with 94 %: there is no
-verdict from fewer."""
+"""Least rounds for a verdict. The range of six contains the median with 97 % confidence, that of
+five only with 94 %."""
 
 STABLE = 0.05
 """Runs are warm when two windows in a row differ by no more than this share."""
 
 WINDOW_MS = 50.0
-"""A window of the warm-up: at least so much time, and at least one run."""
+"""Seconds of a window of the warm-up, which has at least one run."""
 
 Measure = Callable[[], float]
-"""Runs a subject once; returns the seconds that it took."""
+"""Runs a subject once and returns the seconds."""
 
 Key = TypeVar("Key")
 Turn = TypeVar("Turn")
@@ -79,7 +79,7 @@ def stopwatch(run: Callable[[], object], clock: Measure = time.perf_counter) -> 
     """A measure of `run` by wall time; nothing but the call is inside the bracket."""
 
     def measure() -> float:
-        # Two clock reads and nothing else: an allocation or a log line here would be timed as well.
+        # Only two clock reads: an allocation or a log line here would be timed too.
         start = clock()
         run()
         return clock() - start
@@ -88,7 +88,7 @@ def stopwatch(run: Callable[[], object], clock: Measure = time.perf_counter) -> 
 
 
 def warm_up(run: Callable[[], Timed], longest_s: float) -> Warmup:
-    """Run until two windows in a row agree, or for so long; at least two windows."""
+    """Run until two consecutive windows agree or the time is up; at least two windows."""
     runs, spent_ms, before = 0, 0.0, 0.0
     while True:
         # One run of a small network is shorter than a time slice, so a window has several.
@@ -102,7 +102,7 @@ def warm_up(run: Callable[[], Timed], longest_s: float) -> Warmup:
 
 
 def turn(run: Callable[[], Timed], least_s: float) -> list[Timed]:
-    """Runs, one after the other, for at least so long; at least one."""
+    """Run repeatedly for at least this long; at least once."""
     runs, spent_ms = [run()], 0.0
     # A sum over all runs each time would soon take longer than the runs of a small network.
     while (spent_ms := spent_ms + runs[-1].wall_ms) < least_s * 1e3:
@@ -122,8 +122,8 @@ def interleaved(
     Args:
         subjects: what to time, by name.
         rounds: turns per subject.
-        longest_s: a subject that has taken so long in all has no further turns.
-        settle: called after every turn, to leave the machine at rest for the next.
+        longest_s: seconds after which a subject has no further turns.
+        settle: called after every turn, to let the machine rest.
 
     Returns:
         By name, the turns in the order of the rounds.
@@ -152,7 +152,7 @@ def ratio(times: Sequence[float], to: Sequence[float]) -> Ratio:
     Raises:
         UsageError: there is no such round.
     """
-    # Not strict: a slow subject stops early, and only rounds that both had saw the same machine.
+    # Not strict: a slow subject stops early, and only common rounds saw the same machine.
     ratios = [own / other for own, other in zip(times, to, strict=False)]
     if not ratios:
         raise UsageError(f"{len(times)} and {len(to)} rounds have no ratio")
@@ -160,7 +160,7 @@ def ratio(times: Sequence[float], to: Sequence[float]) -> Ratio:
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Between which values the median of the distribution lies; nothing is assumed about it.
+    """The confidence interval of the median, without assumptions about the distribution.
 
     All but the k smallest and k largest of n values enclose it unless at most k fall on one side,
     which has the probability 2 P(Binomial(n, 1/2) <= k). With k = 0, their range, this is less than

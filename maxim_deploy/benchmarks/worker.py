@@ -1,4 +1,4 @@
-"""A process of its own for each subject that is measured: the parent's end.
+"""Runs each measured subject in a separate process: the parent's side.
 
 One process per subject keeps the subjects out of each other's way: no shared thread pool, no
 shared allocator, and the peak memory is the subject's alone. The other end, and what the two say to
@@ -26,7 +26,7 @@ largest network with `torch.compile` on two cores, which takes minutes."""
 
 
 class Worker:
-    """Starts the process, asks it to run, and ends it on leaving the block.
+    """Starts the process, sends it requests, and ends it on leaving the block.
 
     Args:
         workload: what to load.
@@ -60,7 +60,7 @@ class Worker:
 
     @property
     def brackets(self) -> list[str]:
-        """What it can time."""
+        """Brackets that it can time."""
         return list(self.loaded["brackets"])
 
     def first(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Worker:
         return self._ask("first")
 
     def save(self, file: Path) -> None:
-        """Write the result of the network's last run, `[N, H, W, 3]`, as .npy."""
+        """Write the result of the last run, `[N, H, W, 3]`, as .npy."""
         self._ask("save", file=str(file))
 
     def warm_up(self, bracket: str, longest_s: float) -> Warmup:

@@ -1,6 +1,6 @@
-"""Files of weights to named arrays: published `.npz`, safetensors, PyTorch; download; layout.
+"""Files of weights: published `.npz`, safetensors and PyTorch, downloads, and layouts.
 
-Needs NumPy; safetensors and PyTorch are imported when a file of theirs is read.
+It needs NumPy. safetensors and PyTorch are imported when one of their files is read.
 """
 
 from __future__ import annotations

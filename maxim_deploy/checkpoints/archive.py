@@ -1,7 +1,7 @@
-"""Archives of arrays, `.npz`: what is in one, before anything of it is decompressed.
+"""Archives of arrays, `.npz`, with checks before decompression.
 
-A zip of some kilobytes may hold gigabytes. So its directory is measured before it is read, each
-array's header is read before its data, and the data are as long as the header says.
+A zip of some kilobytes may hold gigabytes. So the directory is measured before it is read, each
+array's header is read before its data, and the data must have the length in the header.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ from maxim_deploy.errors import shown
 T = TypeVar("T")
 
 _MOST_DIRECTORY = 16 * 2**20
-"""Bytes of the directory of a zip: that of M-3 with two sets of optimiser state has 2 MB."""
+"""Most bytes of a zip's directory. M-3 with two sets of optimiser state has 2 MB."""
 
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
 _TAIL = 22 + 65535 + 20 + 56
-"""Bytes at the end of a zip that hold these two records: a comment may follow the first."""
+"""Bytes at the end of a zip that contain both records. A comment may follow the first."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an entry says of its array."""
+    """The header of an array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     @property
     def bytes(self) -> int:
-        """Of the array's data."""
+        """Size of the array's data."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Archive:
-    """An open zip of arrays; close it, or use it as a context manager.
+    """An open zip of arrays. Close it, or use it as a context manager.
 
     Attributes:
-        names: of its arrays to the members that hold them.
+        names: members of the zip by name of the array.
 
     Args:
         path: the file.
 
     Raises:
-        OSError: it is no regular file, or cannot be read.
-        ValueError: it is no zip, is damaged, or has too large a directory.
+        OSError: it is not a regular file, or cannot be read.
+        ValueError: it is not a zip, is damaged, or its directory is too large.
     """
 
     def __init__(self, path: Path) -> None:
         require_regular(path)
-        # Before `ZipFile`, which turns the whole directory into objects, however large it is.
+        # Before `ZipFile`, which turns a directory of any size into objects.
         with path.open("rb") as file:
             _check_directory(file)
         self._zip = _plain_errors(lambda: zipfile.ZipFile(path))
@@ -72,11 +72,11 @@ class Archive:
 
     @property
     def members(self) -> list[zipfile.ZipInfo]:
-        """Whatever is in the zip."""
+        """All members of the zip."""
         return self._zip.infolist()
 
     def header(self, name: str) -> Header:
-        """What an entry says of its array; no more of it is decompressed.
+        """The header of an array. Its data are not decompressed.
 
         Raises:
             OSError: it cannot be read.
@@ -85,13 +85,13 @@ class Archive:
         return self._use(name, _header)
 
     def array(self, name: str) -> npt.NDArray[Any]:
-        """The array of an entry. Nothing is unpickled.
+        """The array. Nothing is unpickled.
 
         Raises:
             OSError: it cannot be read.
             ValueError: it is damaged, or no plain array.
         """
-        # Checked on the way to the data as well: nobody has to have asked for the header before.
+        # Checked here too, because callers need not ask for the header first.
         self.header(name)
         return self._use(name, _array)
 
@@ -121,27 +121,27 @@ def _plain_errors(use: Callable[[], T]) -> T:
         return use()
     except (OSError, MemoryError):
         raise
-    # Damage makes the libraries raise nearly any type: of zlib, of Python's tokenizer.
+    # Damaged data make the libraries raise nearly any type, from zlib to Python's tokenizer.
     except Exception as error:
         raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _header(file: IO[bytes], size: int) -> Header:
-    """The header at the beginning of an entry of `size` bytes; the file is then at the data."""
+    """Read the header of a member of `size` bytes. The file is at the data afterwards."""
     version = np.lib.format.read_magic(file)
     if version not in _READ_HEADER:
-        raise ValueError(f"format {version} of its header is not known")
+        raise ValueError(f"format {version} of its header is unknown")
     shape, _, dtype = _READ_HEADER[version](file)
     header = Header(shape, dtype)
-    # Objects are unpickled, and a pickle runs code.
+    # Reading objects would unpickle them, and a pickle runs code.
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     if any(side < 0 for side in shape) or not dtype.itemsize:
-        raise ValueError(f"an array of shape {shown(shape)} and type {dtype} cannot be")
-    # Before NumPy allocates: the shape is the file's claim, the length of the entry is a fact.
+        raise ValueError(f"an array of shape {shown(shape)} and type {dtype} is not possible")
+    # Before NumPy allocates: the shape is only a claim, but the length of the member is a fact.
     if header.bytes != (there := size - file.tell()):
         raise ValueError(
-            f"its shape {shown(shape)} takes {shown(header.bytes)} bytes, and there are {there:,}"
+            f"its shape {shown(shape)} takes {shown(header.bytes)} bytes, but there are {there:,}"
         )
     return header
 
@@ -158,10 +158,10 @@ _READ_HEADER: dict[tuple[int, int], Callable[[IO[bytes]], Any]] = {
 
 
 def _check_directory(file: BinaryIO) -> None:
-    """Refuse a zip whose directory would take too much memory.
+    """Raise an error for a zip whose directory would take too much memory.
 
     Raises:
-        ValueError: it is larger than `_MOST_DIRECTORY`.
+        ValueError: the directory is larger than `_MOST_DIRECTORY`.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _TAIL))

@@ -18,14 +18,14 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Named weights, what network they make, and where they came from.
+    """Named weights with their architecture and origin.
 
     Attributes:
-        arrays: published paths without `opt/target/` to finite float32 arrays in the published
-            layout; exactly those of `parameter_shapes(architecture)`.
-        architecture: read off the arrays' names and shapes.
+        arrays: finite float32 arrays in the published layout by published path without
+            `opt/target/`; exactly those of `parameter_shapes(architecture)`.
+        architecture: architecture, from the arrays' names and shapes.
         descriptor: name and provenance.
-        taken: which of the file's weights these are, in words; empty if it has nothing else.
+        taken: which set of the file's weights was taken, in words; empty if there is only one.
     """
 
     arrays: Arrays

@@ -1,4 +1,4 @@
-"""Whether named arrays make a complete and finite MAXIM. All that is wrong is reported at once."""
+"""Check that named arrays form a complete and finite MAXIM. All problems are reported at once."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 _MOST, _LONGEST_LINE = 50, 400
-"""Of a list in a message."""
+"""Most items of a list in a message."""
 
 MOST_BYTES = 4 * 8 * 67_000_000
-"""M-3, the largest network that we know, has 67 million parameters."""
+"""Most bytes of weights. M-3, the largest known network, has 67 million parameters."""
 
 
 def check_variant(found: Architecture, variant: str | None) -> None:
-    """Raise `CheckpointError` with both values if the weights are not of that variant."""
+    """Raise `CheckpointError` with both values if the weights are of another variant."""
     if variant is not None and found != architecture_of(variant):
         raise CheckpointError(
-            f"the weights are {found}, but the variant asked for is {architecture_of(variant)}; "
-            "leave the variant out, or take another file"
+            f"the weights are {found}, but the variant requested is {architecture_of(variant)}; "
+            "omit the variant, or take another file"
         )
 
 
 def check_names(
     found: Collection[str], expected: Collection[str], architecture: Architecture
 ) -> None:
-    """Raise `CheckpointError` that names missing and unexpected parameters, `_MOST` of each."""
+    """Raise `CheckpointError` that names up to `_MOST` missing and unexpected parameters each."""
     missing = sorted(set(expected) - set(found))
     unexpected = sorted(set(found) - set(expected))
     if missing or unexpected:
-        # Split once, not per hint: both lists may have thousands of names.
+        # Split once rather than per hint: both lists may have thousands of names.
         parts = {name: _reversed_parts(name) for name in missing}
         lines = [
             f"this is not a complete MAXIM {architecture}: of {len(expected):,} parameters "
@@ -56,12 +56,12 @@ def check_shapes(
     accepted: Mapping[str, tuple[Shape, ...]],
     name_of: Callable[[str], str],
 ) -> None:
-    """Raise `CheckpointError` that names `_MOST` arrays of a wrong shape; the names are the same.
+    """Raise `CheckpointError` that names up to `_MOST` arrays of a wrong shape. The names agree.
 
     Args:
         found: shapes by published path.
-        accepted: the shapes that each may have, the usual one first.
-        name_of: the file's name of a path.
+        accepted: valid shapes of each array, the usual one first.
+        name_of: converts a path to its name in the file.
     """
     wrong = [path for path, shapes in accepted.items() if found[path] not in shapes]
     if wrong:
@@ -78,23 +78,23 @@ def check_shapes(
 
 
 def check_bytes(found: int) -> None:
-    """Raise `CheckpointError` if weights of so many bytes are more than any network has."""
+    """Raise `CheckpointError` if the weights have more bytes than any network."""
     if found > MOST_BYTES:
         raise CheckpointError(
-            f"its weights have {found:,} bytes; expected at most {MOST_BYTES:,}, four times what "
-            "the largest MAXIM has in float64"
+            f"its weights have {found:,} bytes; expected at most {MOST_BYTES:,}, four times the "
+            "size of the largest MAXIM in float64"
         )
 
 
 def check_finite(arrays: Arrays) -> None:
-    """Raise `CheckpointError` that names `_MOST` arrays with a NaN or an infinity, and counts."""
-    # After the cast to float32, in which a finite float64 can become infinite.
+    """Raise `CheckpointError` with counts that names up to `_MOST` arrays with NaN or infinity."""
+    # After the cast to float32, where a finite float64 can become infinite.
     finite = {path: np.isfinite(array) for path, array in arrays.items()}
     wrong = [path for path, mask in finite.items() if not mask.all()]
     if wrong:
         lines = [
-            f"{len(wrong):,} of {len(arrays):,} parameters have values that are NaN or infinite as "
-            "float32; the training or the copy went wrong, take another file:"
+            f"{len(wrong):,} of {len(arrays):,} parameters have NaN or infinite values in "
+            "float32; the training or the copy failed, so take another file:"
         ]
         lines += _listed(
             wrong,
@@ -106,19 +106,19 @@ def check_finite(arrays: Arrays) -> None:
 
 
 def _listed(items: Sequence[str], line: Callable[[str], str]) -> list[str]:
-    """A line for each of the first; lines and their hints cost time, and a file may name a million.
+    """Lines for the first items. Lines with hints take time, and a file may have a million names.
 
-    A name is cut where it is long.
+    Long names are shortened.
     """
     more = [f"  and {len(items) - _MOST:,} more"] if len(items) > _MOST else []
     return [line(item)[:_LONGEST_LINE] for item in items[:_MOST]] + more
 
 
 def _hint(name: str, missing: Mapping[str, list[str]]) -> str:
-    """The missing name that `name` most likely stands for, ready to append, or an empty string.
+    """A hint with the missing name that `name` most likely means, or an empty string.
 
-    Names are compared module by module from the end first: letter by letter alone, hundreds against
-    hundreds would take minutes. Where less than half of the modules agree, no guess is worth that.
+    Names are first compared by modules, from the end. A comparison by letters alone would take
+    minutes for hundreds of names. If less than half of the modules agree, there is no hint.
     """
     parts = _reversed_parts(name)
     same = {other: sum(map(eq, parts, others)) for other, others in missing.items()}

@@ -1,4 +1,4 @@
-"""Published checkpoints, fetched once and kept.
+"""Download published checkpoints once and keep them.
 
     <cache>/<model name>/checkpoint.npz
     <cache>/<model name>/checkpoint.npz.sha256         as `sha256sum` writes it
@@ -6,10 +6,10 @@
     <cache>/<model name>/checkpoint.npz.partial.etag   which version of the file that is a part of
     <cache>/.<model name>.lock                         held by the process that downloads it
 
-A file is compared with a SHA-256 from somewhere else, if there is one: the caller's, or that of
-`PublishedModel.sha256`. Without one the first download is trusted, which is said: HTTPS vouches for
-the server, and the hash that the server states for the transfer. When its weights have been read
-and accepted, its hash is written down, and every later use is compared with that.
+A file is compared with the caller's SHA-256, or else with `PublishedModel.sha256`. Without either,
+the first download is trusted and a message says so: HTTPS authenticates the server, and the
+server's hash verifies the transfer. Once the weights have been accepted, the file's hash is
+recorded, and every later use is compared with it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def download(
     progress: ByteProgress | None = None,
     sha256: str | None = None,
 ) -> Path:
-    """As `downloaded`, for a file that is accepted as it is."""
+    """As `downloaded`, for a file that needs no check of its weights."""
     with downloaded(model, folder=folder, progress=progress, sha256=sha256) as path:
         return path
 
@@ -60,22 +60,22 @@ def downloaded(
     progress: ByteProgress | None = None,
     sha256: str | None = None,
 ) -> Iterator[Path]:
-    """The local file of a published checkpoint, downloaded if it is not there yet.
+    """The local file of a published checkpoint, downloaded on first use.
 
-    Its hash is written down when the block ends without an exception. An interrupted download is
-    resumed by the next call, and a second process waits for the first. A file that was put there by
-    hand is accepted.
+    Its hash is recorded when the block ends without an exception. The next call resumes an
+    interrupted download, and a second process waits for the first. A file placed there by hand is
+    accepted.
 
     Args:
-        model: which one.
+        model: the published model.
         folder: the cache to use instead of `cache_folder()`.
-        progress: called as the bytes come in.
-        sha256: that the file must have, 64 hexadecimal digits; None for the model's, if known.
+        progress: called as bytes arrive.
+        sha256: required hash of the file, 64 hexadecimal digits; None for the model's, if known.
 
     Raises:
-        DownloadError: no answer, not the file, the file changed since its first use, or the cache
-            cannot be written.
-        UsageError: everybody can write to the cache.
+        DownloadError: the server did not answer or sent another file, the file has changed since
+            its first use, or the cache cannot be written.
+        UsageError: other users can write to the cache.
     """
     cache = not_for_everybody(folder or cache_folder())
     path = not_for_everybody(cache / model.name) / FILE
@@ -92,11 +92,14 @@ def downloaded(
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """No other process in the block for this file; the system lets go of it if one is killed."""
+    """Exclude other processes from this file in the block.
+
+    The system frees the lock of a killed one.
+    """
     model = path.parent
 
     def waiting() -> None:
-        _log.info("another process downloads %s; waiting for it", path)
+        _log.info("waiting for another process that downloads %s", path)
 
     with ExitStack() as stack:
         try:
@@ -111,10 +114,10 @@ def _alone(path: Path) -> Iterator[None]:
 def _fetched(
     model: PublishedModel, path: Path, progress: ByteProgress | None, expected: str | None
 ) -> str:
-    """Download to a path that is not there; returns which hash the server stated, in words."""
+    """Download to a new path. Returns the kinds of hashes that the server stated, in words."""
     partial = path.with_name(f"{FILE}.partial")
     try:
-        # A link is no part of ours, and may lead anywhere.
+        # A link is not our partial file, and may lead anywhere.
         if partial.is_symlink():
             partial.unlink()
         partial.touch()
@@ -123,7 +126,7 @@ def _fetched(
     try:
         _log.info("downloading %s to %s", model.url, path)
         stated = fetch(model.url, partial, progress)
-        # A proxy or a hotel's network answers with a page of its own, and "200 OK".
+        # A proxy or a hotel network may answer with its own page and "200 OK".
         if not zipfile.is_zipfile(partial):
             size = partial.stat().st_size
             partial.unlink()
@@ -133,14 +136,13 @@ def _fetched(
         if expected and found != expected:
             partial.unlink()
             raise ConnectionError(f"its SHA-256 is {found}, expected is {expected}")
-        # Of an earlier file, which is gone.
+        # The record of an earlier file, which no longer exists.
         _hash_file(path).unlink(missing_ok=True)
         replace_durably(partial, path)
     except OSError as error:
         raise DownloadError(
-            f"cannot download {model.url}: {error}. Run again to go on from there; "
-            f"or fetch the file some other way and put it at {str(path)!r}; "
-            "or pass --checkpoint FILE"
+            f"cannot download {model.url}: {error}. Run again to resume; or download the file by "
+            f"other means to {str(path)!r}; or pass --checkpoint FILE"
         ) from error
     return named
 
@@ -148,12 +150,12 @@ def _fetched(
 def _no_cache(path: Path, error: OSError) -> DownloadError:
     return DownloadError(
         f"cannot use the cache folder {str(path.parent)!r}: {error}. Set {CACHE_VARIABLE} to a "
-        "folder that can be written, or pass --checkpoint FILE"
+        "writable folder, or pass --checkpoint FILE"
     )
 
 
 def _unchanged(path: Path, expected: str | None) -> str:
-    """The hash of the file, after comparing it with what it should be and what was recorded."""
+    """The hash of the file, after comparing it with the expected and the recorded hash."""
     found, record = sha256_of(path), _hash_file(path)
     if expected and found != expected:
         raise DownloadError(
@@ -171,7 +173,7 @@ def _unchanged(path: Path, expected: str | None) -> str:
         raise DownloadError(
             f"{str(path)!r} has changed since it was first used: its SHA-256 is {found}, recorded "
             f"is {recorded}. Delete both {FILE!r} and {record.name!r} there to download it again, "
-            "or only the latter to accept the file as it is"
+            "or only the second to accept the file as it is"
         )
     return found
 
@@ -181,9 +183,9 @@ _LONGEST_RECORD = 4096
 
 def _announce(path: Path, digest: str, stated: str) -> None:
     _log.warning(
-        "%s is trusted on first use: nobody told its SHA-256 before%s. Later uses are compared "
-        "with %s; compare it with that of somebody you trust, or pin it with --sha256",
-        path, f", and it has the {stated} that the server states" if stated else "", digest,
+        "%s is trusted on first use, because its SHA-256 was not known before%s. Later uses are "
+        "compared with %s; compare it with a trusted source, or pin it with --sha256",
+        path, f"; it matches the server's {stated}" if stated else "", digest,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What every kind of file has in common: which entries count, and of what type they may be."""
+"""Common code of all file types: the contents of a file, and valid types."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file says that it holds; the data are read later, once the rest has been checked.
+    """The claimed contents of a file. Data are read later, after checks.
 
     Attributes:
-        shapes: of the weights, by `Selection.names`.
-        selection: where in the file they are.
-        read: gives the weights; raises `CheckpointError`.
-        metadata: of safetensors.
+        shapes: shapes of the weights by `Selection.names`.
+        selection: place of the weights in the file.
+        read: returns the weights, or raises `CheckpointError`.
+        metadata: metadata of safetensors.
     """
 
     shapes: Shapes
@@ -35,8 +35,8 @@ class Stored:
 
 
 def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """An array of floats as float32, C-contiguous; too large a float64 becomes an infinity."""
-    # `check_finite` names the parameter of such an infinity; NumPy's warning names a line of ours.
+    """An array of floats as C-contiguous float32. A float64 that is too large becomes infinite."""
+    # `check_finite` names the parameter with the infinity. NumPy's warning would name our code.
     with np.errstate(over="ignore"):
         return np.asarray(array, dtype=np.float32, order="C")
 

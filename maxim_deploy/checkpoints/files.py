@@ -1,6 +1,6 @@
-"""Files of weights, by content and not by extension, to arrays under the names in the file.
+"""Read files of weights, recognised by content rather than by extension.
 
-Accepted: the published `.npz`; safetensors; what `torch.save` makes of a state dict. No pickled
+Accepted are the published `.npz`, safetensors, and state dicts saved by `torch.save`. No pickled
 object is ever executed.
 """
 
@@ -31,11 +31,11 @@ T = TypeVar("T")
 
 
 def read_stored(path: Path) -> Stored:
-    """What counts in a file of weights, whatever its names; the data are not read yet.
+    """The contents of a file of weights, with any names. The data are not read yet.
 
     Raises:
-        CheckpointError: not one of the accepted kinds, damaged, or with arrays that are not floats.
-        MissingDependencyError: the library for this kind of file is not installed.
+        CheckpointError: the file is of another kind or damaged, or has arrays that are not floats.
+        MissingDependencyError: the library for this kind is not installed.
     """
     return _reader(path)(path)
 
@@ -47,7 +47,7 @@ def _reader(path: Path) -> Callable[[Path], Stored]:
         return _zip_reader(path)
     if is_safetensors(head):
         return read_safetensors
-    # A bare pickle: so wrote torch.save before PyTorch 1.6.
+    # A bare pickle, as torch.save wrote before PyTorch 1.6.
     if head.startswith(b"\x80"):
         return _read_pytorch
     found = f"it starts with {head!r}" if head else "it is empty"
@@ -75,7 +75,7 @@ def _zip_reader(path: Path) -> Callable[[Path], Stored]:
 
 
 def _check_stored_plainly(members: list[zipfile.ZipInfo]) -> None:
-    """PyTorch's reader decompresses as well, and what a file decompresses to has no limit."""
+    """Refuse compressed members: PyTorch's reader would decompress them without a limit."""
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(
@@ -118,11 +118,11 @@ def _of_entry(name: str, read: Callable[[str], T]) -> T:
 def _read_pytorch(path: Path) -> Stored:
     torch = require("torch", "export")
     try:
-        # Mapped, so that only the weights themselves are read; bare pickles cannot be.
+        # Mapped into memory, so only the weights are read. Bare pickles cannot be mapped.
         content = torch.load(
             str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    # A damaged pickle can make the unpickler raise anything.
+    # A damaged pickle can make the unpickler raise any type.
     except Exception as error:
         raise CheckpointError(
             f"PyTorch cannot load it as plain tensors ({type(error).__name__}): it is damaged, or "
@@ -158,9 +158,9 @@ def _size_of(tensor: Any) -> int:
 def _array(name: str, tensor: Any) -> npt.NDArray[np.float32]:
     torch = require("torch", "export")
     try:
-        # A copy: the tensor is a view of the file, which may change.
+        # Copied: the tensor is a view of the file, which may change.
         return as_float32(tensor.to(torch.float32, copy=True).numpy(force=True))
     except (TypeError, RuntimeError) as error:
         raise CheckpointError(
-            f"parameter {shown(name)} is no plain tensor in memory: {error} Save dense tensors"
+            f"parameter {shown(name)} is not a plain tensor in memory: {error} Save dense tensors"
         ) from error

@@ -1,4 +1,4 @@
-"""Models by name: the demo inside the package, the published ones through the cache."""
+"""Models by name: the demo from the package, published models from the cache."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def demo_weights() -> Path:
-    """The demo model's file, which ships inside the package (safetensors, float16)."""
+    """The demo model's file in the package (safetensors, float16)."""
     return Path(__file__).parent.parent / "assets" / f"{DEMO}.safetensors"
 
 
 def licence_text() -> str:
-    """The text of `LICENCE`: of the published checkpoints and of the demo model's weights."""
+    """The licence text of the published checkpoints and the demo model's weights."""
     return demo_weights().with_name(f"{LICENCE}.txt").read_text("utf-8")
 
 
@@ -34,20 +34,20 @@ def open_model(
     progress: ByteProgress | None = None,
     sha256: str | None = None,
 ) -> Checkpoint:
-    """The weights of a model by name; published ones are downloaded on first use.
+    """The weights of a model by name. Published ones are downloaded on first use.
 
     Args:
         name: one of `maxim_deploy.spec.models.MODEL_NAMES`; any name if `file` is given.
-        file: read the weights from here instead. What the tables know of `name` still describes
-            them, and its published variant is still expected.
+        file: file to read the weights from instead. Facts about `name` still describe them, and its
+            published variant is still expected.
         variant: expected variant, such as "S-2".
-        progress: called with bytes so far and bytes in all (or None) while downloading.
-        sha256: that the file must have, 64 hexadecimal digits.
+        progress: called with bytes so far and total bytes (or None) while downloading.
+        sha256: required hash of the file, 64 hexadecimal digits.
 
     Raises:
         UsageError: there is no such model or variant.
-        DownloadError: it cannot be fetched, or changed since it was.
-        CheckpointError: the file is not complete, or not of the expected variant.
+        DownloadError: the download failed, or the file has changed since.
+        CheckpointError: the file is incomplete, or of another variant.
     """
     if file is None and check_model_name(name) == DEMO:
         return read_checkpoint(demo_weights(), variant=variant, sha256=sha256)

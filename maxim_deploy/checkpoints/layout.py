@@ -1,4 +1,4 @@
-"""Every parameter of a MAXIM with its shape.
+"""All parameters of a MAXIM with their shapes.
 
 Paths and shapes are those of the published checkpoints, without the `opt/target/` in front. Each
 function below mirrors one module of the network and returns `{path: shape}` relative to it, so the
@@ -26,14 +26,15 @@ def parameter_shapes(architecture: Architecture) -> Shapes:
 
 
 def _level(architecture: Architecture, stage: int, level: int) -> dict[str, Shapes]:
-    """What one stage has at one level: its input, encoder, cross gating, decoder and output."""
+    """The parameters of a stage at one level: input, encoder, cross gating, decoder and output."""
     channels, groups = architecture.channels(level), architecture.groups
     positions = BLOCK_SIZES[level] ** 2
     above = architecture.channels(max(level - 1, 0))
     below = architecture.channels(min(level + 1, DEPTH - 1))
     later, last = stage > 0, stage == architecture.stages - 1
 
-    # Level 0 takes its input twice, as input and as skip; the others the level above and a skip.
+    # Level 0 takes its input twice, as input and as skip. Other levels take the level above and a
+    # skip.
     encoder = _encoder_block(above + channels, channels, positions, groups)
     encoder |= _module(Conv_1=_conv(4, channels, channels))
     if later:

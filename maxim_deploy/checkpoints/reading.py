@@ -1,4 +1,4 @@
-"""A file of weights to a checkpoint: complete, finite, in the published layout."""
+"""Read a file of weights into a checkpoint: complete, finite, in the published layout."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ def read_checkpoint(
     descriptor: Descriptor | None = None,
     sha256: str | None = None,
 ) -> Checkpoint:
-    """Read a published `.npz`, a safetensors file or a PyTorch file, told apart by content.
+    """Read a published `.npz`, a safetensors file or a PyTorch file, recognised by content.
 
-    Names may be the published ones, or those of our PyTorch module's state dict. They may have any
-    prefix, and be nested in any dicts: of several sets of weights a moving average (`params_ema`)
-    is taken, or else the first. `Checkpoint.taken` says which; so does a warning if there were
-    several. float16, bfloat16 and float64 are converted to float32.
+    Names may be the published ones or those of our PyTorch module's state dict, with any prefix and
+    in any nested dicts. Of several sets of weights, a moving average (`params_ema`) is taken, or
+    else the first. `Checkpoint.taken` says which one, and a warning does too if there are several.
+    float16, bfloat16 and float64 are converted to float32.
 
     Args:
         path: the file.
-        variant: "S-2" and so on, to be compared with what the weights themselves say.
-        descriptor: what is known about the weights; its `source` and `source_sha256` are filled in
-            (a `source` that is given, such as a URL, stays). Without one it is read from
-            safetensors metadata, provenance included, and what is not there from the file's name.
-        sha256: that the file must have, 64 hexadecimal digits.
+        variant: expected variant, such as "S-2". It is compared with the weights.
+        descriptor: facts about the weights. `source` and `source_sha256` are added (a given
+            `source`, such as a URL, stays). Without a descriptor it comes from safetensors
+            metadata, and missing facts from the file's name.
+        sha256: required hash of the file, 64 hexadecimal digits.
 
     Raises:
-        CheckpointError: the file cannot be read, or its weights are incomplete, of wrong shapes,
-            not finite or not of `variant`; the message lists such parameters, up to a limit.
+        CheckpointError: the file cannot be read, or its weights are incomplete, not finite, of
+            wrong shapes or of another variant; the message lists up to a limit of parameters.
         UsageError: there is no such variant.
         MissingDependencyError: the library for this kind of file is not installed.
     """
     path = Path(path)
     if variant is not None:
-        architecture_of(variant)  # a misspelt name is the caller's mistake, not the file's
+        architecture_of(variant)  # a misspelt variant is the caller's error, not the file's
     try:
         digest = _digest(path)
         if sha256 and digest != sha256:
@@ -78,7 +78,7 @@ def read_checkpoint(
 
 
 def read_source(bundle: Bundle) -> Checkpoint:
-    """The literal weights of a bundle: the bytes that its manifest lists.
+    """The literal weights of a bundle, after comparing their hash.
 
     Raises:
         BundleError: the bundle has none, or the file is missing or has changed.
@@ -87,9 +87,10 @@ def read_source(bundle: Bundle) -> Checkpoint:
     source = bundle.manifest.source
     if source is None:
         raise BundleError(
-            f"bundle {str(bundle.path)!r} | has no literal weights | export it without --no-source"
+            f"bundle {str(bundle.path)!r} | has no literal weights | export it again without "
+            "--no-source"
         )
-    # A private copy: another process may replace the file between its hash and this read.
+    # A private copy: another process may replace the file after it was hashed.
     with bundle.private(source) as folder:
         return read_checkpoint(folder / source)
 
@@ -107,13 +108,14 @@ def _digest(path: Path) -> str:
 
 
 def _published(stored: Stored, variant: str | None) -> tuple[Arrays, Architecture]:
-    """The arrays of a file under published paths and in published layout, checked."""
+    """The checked arrays of a file by published path, in published layout."""
     is_state_dict = set("./") & set("".join(stored.shapes)) == {"."}
 
     def name_of(path: str) -> str:
         return stored.selection.in_file(torch_name(path) if is_state_dict else path)
 
-    # The telling keys are biases, which are named and shaped alike in both layouts.
+    # The keys that reveal the architecture are biases, which have the same names and shapes in both
+    # layouts.
     shapes = {name.replace(".", "/"): shape for name, shape in stored.shapes.items()}
     architecture = architecture_from_shapes(shapes, name_of)
     check_variant(architecture, variant)
@@ -128,7 +130,7 @@ def _published(stored: Stored, variant: str | None) -> tuple[Arrays, Architectur
     }
     own = {path: short_names[name_of(path)] for path in expected}
     check_shapes({path: stored.shapes[name] for path, name in own.items()}, accepted, name_of)
-    # Only now, when their sizes are known to be those of a network, are the data read.
+    # The data are read only now, after their sizes were found to fit a network.
     read = stored.read()
     arrays = {path: read[name] for path, name in own.items()}
     if is_state_dict:
@@ -149,5 +151,5 @@ def _described(path: Path, digest: str, stored: Stored, given: Descriptor | None
 
 
 def _text(name: str) -> str:
-    """A name as files hold it, in UTF-8; the file system may have other bytes in names."""
+    """A file name in valid UTF-8. Names in a file system may have other bytes."""
     return os.fsencode(name).decode("utf-8", "replace")

@@ -1,16 +1,16 @@
-"""Safetensors files: any to read, and one layout to write.
+"""Read any safetensors file, and write our own layout.
 
-Eight bytes, the length of the header as a little-endian integer; the header, JSON padded with
-spaces to a multiple of eight; the arrays' bytes one after the other. The header maps each name to
-`dtype`, `shape` and `data_offsets` (from the end of the header). As written here:
+A file has eight bytes with the length of the header as a little-endian integer, then the header,
+which is JSON padded with spaces to a multiple of eight, then the arrays' bytes. The header maps
+each name to `dtype`, `shape` and `data_offsets` (from the end of the header). In our layout:
 
 - names are the published paths without `opt/target/`, sorted; arrays are "F32", published layout
 - `__metadata__`, strings: `maxim_deploy_format` ("1"), `architecture` (JSON), and the known fields
   of the descriptor. `source` and `source_sha256` are those of the file the weights first came from.
 
-The bytes depend on nothing but the weights and their descriptor. That is why the safetensors
-library, which writes metadata in random order, only checks. Not checked on reading: that
-`architecture` agrees with the arrays, which speak for themselves.
+The bytes depend only on the weights and their descriptor. The safetensors library writes metadata
+in random order, so it serves only for checks. Not checked on reading: whether `architecture` agrees
+with the arrays. The arrays decide.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ FORMAT = "1"
 
 _MAX_HEADER = 100_000_000  # the safetensors library refuses longer ones
 _MOST_HEADER = 16 * 2**20
-"""Bytes that are read: the header of M-3 with its optimiser state has 1 MB."""
+"""Most bytes of a header. That of M-3 with its optimiser state has 1 MB."""
 
 
 def write_safetensors(path: Path | str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, atomically; `read_checkpoint` gives an equal one back.
+    """Write a checkpoint atomically. `read_checkpoint` returns an equal one.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -52,7 +52,7 @@ def write_safetensors(path: Path | str, checkpoint: Checkpoint) -> None:
 
 
 def write_arrays(path: Path, arrays: Arrays, checkpoint: Checkpoint) -> None:
-    """Write named float32 arrays with the metadata of the checkpoint that they are made from.
+    """Write named float32 arrays with the metadata of the checkpoint that they come from.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -84,18 +84,18 @@ def _header(arrays: Arrays, checkpoint: Checkpoint) -> bytes:
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether the first nine bytes of a file can be those of a safetensors file."""
+    """Whether a file may be a safetensors file, by its first nine bytes."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER
 
 
 def read_safetensors(path: Path) -> Stored:
-    """The arrays that count in a safetensors file, and its metadata.
+    """The contents of a safetensors file, and its metadata.
 
     Raises:
-        CheckpointError: damaged, of a later format version, or with arrays that are not floats.
+        CheckpointError: the file is damaged, of a later format, or has arrays that are not floats.
     """
     entries, start = _entries_of(path)
-    metadata = entries.pop("__metadata__", None) or {}  # null is fine with the library
+    metadata = entries.pop("__metadata__", None) or {}  # the library accepts null
     if metadata.get(FORMAT_KEY, FORMAT) != FORMAT:
         raise CheckpointError(
             f"its {FORMAT_KEY} is {metadata[FORMAT_KEY]}, this maxim-deploy reads {FORMAT}: "
@@ -117,10 +117,10 @@ def read_safetensors(path: Path) -> Stored:
 
 
 def _entries_of(path: Path) -> tuple[dict[str, Any], int]:
-    """The header, and where the data begin; the library has checked that they agree.
+    """The header, and the offset of the data, after the library's checks.
 
     Raises:
-        CheckpointError: they do not, or the header is longer than any network's.
+        CheckpointError: the file is damaged, or the header is longer than any network's.
     """
     safetensors = require("safetensors", "export")
     try:
@@ -131,7 +131,7 @@ def _entries_of(path: Path) -> tuple[dict[str, Any], int]:
                     f"its header has {length:,} bytes; expected at most {_MOST_HEADER:,}"
                 )
             header = load_json(file.read(length))
-        # It maps the file, checks the header, and reads no data.
+        # The library maps the file and checks the header without reading data.
         with safetensors.safe_open(str(path), framework="numpy"):
             return dict(header), 8 + length
     except (OSError, ValueError, safetensors.SafetensorError) as error:
@@ -141,7 +141,7 @@ def _entries_of(path: Path) -> tuple[dict[str, Any], int]:
 
 
 _TYPES = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
-"""NumPy has no type for bfloat16, which is the upper half of a float32."""
+"""Decode an array. NumPy lacks bfloat16, which is the upper half of a float32."""
 
 
 def _decoded(

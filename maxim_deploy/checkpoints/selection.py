@@ -1,9 +1,9 @@
-"""Which entries of a file are the weights of a MAXIM, whatever a trainer has put around them.
+"""Find the entries of a file that are the weights of a MAXIM, in any trainer's nesting.
 
-Trainers nest weights (`{"state_dict": {"params_ema": ...}}`), put prefixes before their names
-(`model.`, `net_g.`), and wrap modules, which adds a part to names (`module`, `_orig_mod`). There is
-no list of nestings and prefixes here: weights are wherever a MAXIM's first bias is. Everything with
-the same nesting and prefix belongs to them; the rest of the file is left out.
+Trainers nest weights (`{"state_dict": {"params_ema": ...}}`), add prefixes to names (`model.`,
+`net_g.`), and wrap modules, which adds a part to names (`module`, `_orig_mod`). This module has no
+list of nestings and prefixes. It looks for a MAXIM's first bias, and takes all entries with the
+same nesting and prefix. The rest of the file is ignored.
 """
 
 from __future__ import annotations
@@ -17,31 +17,33 @@ from typing import Any
 from maxim_deploy.errors import CheckpointError, some_of
 
 PREFIX = "opt/target/"
-"""Before the parameters in published files; what is elsewhere is optimiser state."""
+"""Prefix of the parameters in published files. Other entries are optimiser state."""
 
 BARE = "names without a prefix"
 
 _FIRST_BIAS = re.compile(r"(.*[./])?stage_0_input_conv_0[./]bias")
 
 _TOP_MODULE = re.compile(r"(?<![^./])(stage_\d+_|UpSampleRatio_\d+[./])")
-"""How the names of the network's own modules begin."""
+"""First parts of the names of the network's own modules."""
 
 _WRAPPERS = frozenset(
     {"module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 )
-"""Parts of names that DistributedDataParallel, torch.compile and their like add, at any depth."""
+"""Parts of names that wrappers such as DistributedDataParallel and torch.compile add at any
+depth."""
 
 _COUNTERS = frozenset({"n_averaged"})
-"""What a wrapper keeps beside the weights: `torch.optim.swa_utils.AveragedModel`."""
+"""Entries of the wrapper `torch.optim.swa_utils.AveragedModel` that are not weights."""
 
 _AVERAGED = re.compile(r"(?i:(^|[^a-z])ema([^a-z]|$))")
 
 _OPTIMISER = re.compile(r"opt(im\w*|_state\w*)?|mu|nu|exp_avg\w*|momentum\w*")
-"""Parts of names of optimiser state, which has entries of the same names as the weights."""
+"""Parts of names that mark optimiser state, whose entries are named like weights."""
 
 
 _MOST_SETS, _MOST_DICTS, _MOST_DEPTH = 32, 1000, 20
-"""Of one file. A pickled dict may contain itself, and each set is compared with all entries."""
+"""Most sets in a file. A pickled dict may contain itself, and each set is compared with all
+entries."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ class Selection:
     """One set of weights in a file.
 
     Attributes:
-        keys: of the nested dicts around it, the outermost first.
-        prefix: before its names in the file, such as "module.net_g.".
-        names: the network's names to those in the file.
+        keys: keys of the nested dicts around it, the outermost first.
+        prefix: prefix of its names in the file, such as "module.net_g.".
+        names: names in the file by the network's names.
         others: other sets of weights in the file, in words.
     """
 
@@ -61,44 +63,44 @@ class Selection:
     others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Where it is in the file; empty for a file with nothing around its weights."""
+        """Its place in the file; empty if the weights have no nesting or prefix."""
         keys = " / ".join(map(repr, self.keys))
         prefix = f"names that begin with {self.prefix!r}"
         return ", ".join(filter(None, [keys, prefix * (self.prefix not in ("", PREFIX))]))
 
     @property
     def taken(self) -> str:
-        """Which weights these are, and which in the file they are not; empty if that is clear."""
+        """Which set was taken and which sets were not; empty if there is only one."""
         not_taken = f"; not taken: {some_of(self.others, '; ')}" if self.others else ""
         return f"{str(self) or BARE}{not_taken}" if str(self) or self.others else ""
 
     def in_file(self, name: str) -> str:
-        """The file's name of a parameter, or the name that it would have there."""
+        """The name of a parameter in the file, whether or not it exists there."""
         return self.names.get(name, self.prefix + name)
 
     @property
     def is_average(self) -> bool:
-        """Whether it is a moving average of the weights, which restores better than the last."""
+        """Whether it is a moving average, which restores better than the last weights."""
         return any(map(_AVERAGED.search, [*self.keys, self.prefix]))
 
     @property
     def is_optimiser_state(self) -> bool:
-        """Whether it only has the names of weights."""
+        """Whether it is optimiser state with the names of weights."""
         parts = [*self.keys, *re.split("[./]", self.prefix)]
         return self.prefix != PREFIX and any(map(_OPTIMISER.fullmatch, parts))
 
 
 def select_weights(content: Mapping[Any, Any]) -> Selection:
-    """The weights in what a file holds. Moving averages are preferred, then what comes first.
+    """The weights in a file's content. A moving average is preferred, then the first set.
 
-    Without a MAXIM's first bias these are all entries of the largest dict, below `PREFIX` if any
-    are, for the errors that follow.
+    Without a MAXIM's first bias, these are all entries of the largest dict, below `PREFIX` if there
+    are any. They serve the error message.
 
     Args:
-        content: names to arrays; PyTorch files may nest dicts.
+        content: arrays by name. PyTorch files may nest dicts.
 
     Raises:
-        CheckpointError: there is nothing but optimiser state, or two entries have one name.
+        CheckpointError: there is only optimiser state, or two entries are the same parameter.
     """
     dicts = list(islice(_dicts(content), _MOST_DICTS))
     selections = (one for keys, entries in dicts for one in _selections(keys, entries))
@@ -117,12 +119,12 @@ def select_weights(content: Mapping[Any, Any]) -> Selection:
 def _own_names(
     best: Selection, sets: list[Selection], entries: Mapping[Any, Any]
 ) -> dict[str, str]:
-    """Without the names of other sets, and with those of ours that have another prefix."""
+    """Remove names of other sets, and add those of this set with another prefix."""
     every = set(best.names.values())
     others: set[str] = set()
     for one in sets:
         if one.keys == best.keys and one is not best:
-            # Everything has an empty prefix: of two sets one may contain the other.
+            # With an empty prefix, one set may contain another.
             theirs = set(one.names.values())
             others |= theirs if theirs < every else theirs - every
     own = {short: name for short, name in best.names.items() if name not in others}
@@ -151,7 +153,7 @@ def _leaves(entries: Mapping[Any, Any]) -> list[str]:
 
 
 def _selections(keys: tuple[str, ...], entries: Mapping[Any, Any]) -> Iterator[Selection]:
-    """One for each prefix before the first bias."""
+    """A set for each prefix of the first bias."""
     for name in _leaves(entries):
         if match := _FIRST_BIAS.fullmatch(_without_wrappers(name)):
             yield _selected(keys, entries, match[1] or "", name)
@@ -160,7 +162,7 @@ def _selections(keys: tuple[str, ...], entries: Mapping[Any, Any]) -> Iterator[S
 def _selected(
     keys: tuple[str, ...], entries: Mapping[Any, Any], prefix: str, first: str = ""
 ) -> Selection:
-    """All entries with a prefix, wrappers aside; `first` is one of them, as the file names it."""
+    """All entries with a prefix, without parts of wrappers. `first` is the file's name of one."""
     names: dict[str, str] = {}
     for name in _leaves(entries):
         plain = _without_wrappers(name)
@@ -172,7 +174,7 @@ def _selected(
                 f"{names[short]!r} and {name!r} are one parameter of the network; keep one of them"
             )
         names[short] = name
-    # With the wrappers, for the names of what is missing.
+    # With wrappers, for the names of missing parameters.
     in_file = first[: first.rindex("stage_0_input_conv_0")] if first else prefix
     return Selection(keys, in_file, names)
 

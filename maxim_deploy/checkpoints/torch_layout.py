@@ -1,4 +1,4 @@
-"""Between published arrays and the PyTorch module's state dict: names one to one, axes moved.
+"""Convert between published arrays and the PyTorch module's state dict.
 
 | layer | published | PyTorch |
 |---|---|---|
@@ -9,9 +9,9 @@
 | 3x3 and 4x4 convolution | `kernel` [kh, kw, in, out] | `weight` [out, in, kh, kw] (`nn.Conv2d`) |
 | 2x2 transposed convolution | `kernel` [kh, kw, in, out] | `weight` [in, out, kh, kw], mirrored |
 
-Mirrored means both spatial axes reversed, and is the trap: Flax slides the stored kernel over the
-dilated input as it is, PyTorch mirrors it. Without it every shape still fits, and the picture is
-wrong by up to 0.58.
+Mirrored means that both spatial axes are reversed. Flax slides the stored kernel over the dilated
+input unchanged, but PyTorch mirrors it. Without mirroring every shape still fits, and the picture
+is wrong by up to 0.58.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ def to_torch(path: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A published array in PyTorch's layout.
 
     Args:
-        path: its published path; the layer's name tells transposed convolutions from others.
+        path: its published path. The layer's name identifies transposed convolutions.
         array: the array in its published shape.
 
     Returns:
-        A C-contiguous array of the same type. One-dimensional arrays come back as they are, not as
-        a copy.
+        A C-contiguous array of the same type. One-dimensional arrays are returned without a copy.
     """
     if array.ndim == 4 and _is_transposed(path):
         array = array[::-1, ::-1].transpose(2, 3, 0, 1)
@@ -51,9 +50,9 @@ def to_torch(path: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def torch_shapes(path: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """The shapes in PyTorch's layout of an array that has `shape` in the published one.
+    """The valid PyTorch shapes of an array whose published shape is `shape`.
 
-    The first is that of `to_torch`; `from_torch` takes the others as well.
+    The first is that of `to_torch`. `from_torch` accepts all.
     """
     if len(shape) < 4:
         return (shape[::-1],)
@@ -70,13 +69,13 @@ def from_torch(path: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> np
 
     Args:
         path: the published path.
-        array: the array in PyTorch's layout. 1x1 convolutions may also be stored as `nn.Conv2d`
-            stores them, [out, in, 1, 1].
-        shape: the published shape, which tells a 1x1 convolution from a dense layer. An array that
-            does not fit is moved all the same and comes back with another shape: compare.
+        array: the array in PyTorch's layout. 1x1 convolutions may also have the shape of
+            `nn.Conv2d`, [out, in, 1, 1].
+        shape: the published shape, which distinguishes a 1x1 convolution from a dense layer. An
+            array that does not fit is returned with another shape, so compare the shape afterwards.
 
     Returns:
-        A C-contiguous array of the same type; one-dimensional arrays as they are.
+        A C-contiguous array of the same type. One-dimensional arrays are returned without a copy.
     """
     if array.ndim == 4 and _is_transposed(path):
         array = array.transpose(2, 3, 0, 1)[::-1, ::-1]

@@ -1,7 +1,7 @@
-"""The bytes behind a URL to a file, in as many attempts as it takes.
+"""Download a URL to a file in several attempts.
 
-What is there after a cut connection is kept, with the server's tag (ETag) of that version in
-`<file>.etag` beside it; the next attempt asks for the rest on condition that the tag still holds.
+After a lost connection the received part is kept, with the server's tag (ETag) of that version in
+`<file>.etag` beside it. The next attempt requests the rest on condition that the tag is unchanged.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 TIMEOUT = 60.0
-"""Seconds without a byte before the server counts as gone."""
+"""Seconds without a byte after which the server counts as lost."""
 
 ByteProgress = Callable[[int, int | None], None]
-"""Called with bytes so far, and bytes in all or None where the server does not say."""
+"""Called with bytes so far, and total bytes or None if the server does not state them."""
 
 Stated = dict[str, bytes]
-"""Hashes by their names, which are keys of `_HASHES`."""
+"""Hashes by name, a key of `_HASHES`."""
 
 _CHUNK = 1 << 18
 
 
 def fetch(url: str, partial: Path, progress: ByteProgress | None = None) -> Stated:
-    """Complete the existing file `partial` from where it ends; if that cannot be, from the start.
+    """Complete the file `partial` from its end, or from the start if the server cannot resume.
 
     Returns:
-        The hashes of the whole file that the server states.
+        The server's hashes of the whole file.
 
     Raises:
-        OSError: no or not the whole answer, in words fit for a message (`ConnectionError`), or
-            `partial` cannot be written. What has come in stays in `partial`.
+        OSError: there was no answer or an incomplete one (a `ConnectionError` with a readable
+            message), or `partial` cannot be written. Received bytes stay in `partial`.
     """
     try:
         return _fetch(url, partial, progress)
@@ -58,9 +58,9 @@ def _fetch(url: str, partial: Path, progress: ByteProgress | None) -> Stated:
     with response, partial.open("r+b") as file:
         total = None if response.length is None else done + response.length
         stated = _stated(response.headers)
-        # In this order, so that no tag ever stands beside bytes of another version.
+        # In this order, a tag never lies beside bytes of another version.
         file.truncate(done)
-        etag.unlink(missing_ok=True)  # a link there is none of ours
+        etag.unlink(missing_ok=True)  # a link there is not our file
         etag.write_text(response.headers.get("ETag", ""), "utf-8")
         file.seek(done)
         while True:
@@ -70,7 +70,7 @@ def _fetch(url: str, partial: Path, progress: ByteProgress | None) -> Stated:
             if not chunk:
                 break
             done += file.write(chunk)
-        # The caller renames the file next, so its content must be on the disk by now.
+        # The caller renames the file next, so its content must be on the disk.
         file.flush()
         os.fsync(file.fileno())
     if total is not None and done != total:
@@ -80,13 +80,13 @@ def _fetch(url: str, partial: Path, progress: ByteProgress | None) -> Stated:
 
 
 def check_stated(path: Path, stated: Stated) -> str:
-    """Compare a file with the hashes that its server states; it is removed if one differs.
+    """Compare a file with the server's hashes, and remove it if one differs.
 
     Returns:
-        The names of the hashes that were compared, such as "MD5"; empty if the server states none.
+        Names of the compared hashes, such as "MD5"; empty if the server states none.
 
     Raises:
-        ConnectionError: the file is not what the server has.
+        ConnectionError: a hash differs.
     """
     for name, expected in stated.items():
         with path.open("rb") as file:
@@ -94,7 +94,7 @@ def check_stated(path: Path, stated: Stated) -> str:
         if found != expected:
             path.unlink()
             raise ConnectionError(
-                f"what came has {name} {found.hex()}, the server states {expected.hex()}"
+                f"the received file has {name} {found.hex()}, the server states {expected.hex()}"
             )
     return " and ".join(stated)
 
@@ -104,15 +104,15 @@ _HASHES: dict[str, Callable[[], Any]] = {
     "SHA-256": hashlib.sha256,
 }
 _STATED = re.compile(r"\b(md5|sha-256)=:?([A-Za-z0-9+/]+=*)", re.IGNORECASE)
-"""In `x-goog-hash: crc32c=...,md5=...` of the published bucket, and in the `Repr-Digest` and
-`Digest` of others. All are of the whole file, also with a part of it."""
+"""From `x-goog-hash: crc32c=...,md5=...` of the published bucket, and from `Repr-Digest` and
+`Digest` of other servers. All apply to the whole file, even in a partial answer."""
 
 
 def _stated(headers: Any) -> Stated:
     lines = [x for name in _STATED_IN for x in headers.get_all(name, [])]
     found = {}
     for name, text in _STATED.findall(",".join(lines)):
-        with suppress(ValueError):  # some other encoding
+        with suppress(ValueError):  # another encoding
             found[name.upper()] = base64.b64decode(text, validate=True)
     return found
 
@@ -121,19 +121,19 @@ _STATED_IN = ("x-goog-hash", "Repr-Digest", "Digest")
 
 
 def _resumed(url: str, partial: Path, etag: Path) -> tuple[Any, int] | None:
-    """An answer for the rest of the file and how much is there already, or None to start over."""
+    """An answer with the rest of the file, and the bytes already received; None to start over."""
     done = partial.stat().st_size
     tag = etag.read_text("utf-8") if etag.exists() else ""
-    # A weak tag vouches for the meaning of a file, not for its bytes.
+    # A weak tag guarantees the meaning of a file but not its bytes.
     if not done or not tag or tag.startswith("W/"):
         return None
     try:
         response = _opened(url, {"Range": f"bytes={done}-", "If-Range": tag})
-    # 416, say: there is nothing after `done`.
+    # For example 416: there is nothing after `done`.
     except HTTPError as error:
         error.close()
         return None
-    # The whole file: it has changed, or the server knows no ranges.
+    # The whole file: it has changed, or the server does not support ranges.
     if response.status == 200:
         return response, 0
     starts_there = response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
@@ -149,7 +149,7 @@ def _opened(url: str, headers: dict[str, str] | None = None) -> Any:
 
 
 class _HttpsRedirects(HTTPRedirectHandler):
-    """Follows redirects to HTTPS only."""
+    """Follow redirects to HTTPS only."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str

@@ -1,1 +1,1 @@
-"""The commands: one thin file each, with everything heavy imported inside the command's body."""
+"""The commands, a thin module each. Heavy modules are imported inside the command."""

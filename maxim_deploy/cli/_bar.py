@@ -1,4 +1,4 @@
-"""The progress bar on a terminal, with the rate and the time that is left."""
+"""The progress bar on a terminal, with rate and remaining time."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from maxim_deploy.jobs.progress import FileProgress
 
 _RATE_WINDOW_S = 3600
-"""The rate is a mean over so long; a large frame alone may take a minute."""
+"""Seconds over which the rate is averaged. A large frame may take a minute."""
 
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        """Items per second, or seconds per item where those are many."""
+        """Items per second, or seconds per item if items are slow."""
         speed = task.speed
         if not speed:
             return Text("")
@@ -38,10 +38,10 @@ class _Rate(ProgressColumn):
 
 
 class TerminalBar(Progress):
-    """A line for the files, if there are several, and below it one for the frames of a video."""
+    """A line for the files if there are several, and a line for the frames of a video."""
 
     def __init__(self) -> None:
-        # Results for the same terminal go above the bar; for a file or a pipe they go straight.
+        # Results on the same terminal appear above the bar. Files and pipes get them directly.
         super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -58,14 +58,14 @@ class TerminalBar(Progress):
         self._video: Path | None = None
 
     def show(self, progress: FileProgress) -> None:
-        """One step forward."""
+        """Show a step."""
         if self._files is None:
             if progress.result:
-                return  # of an earlier run: it would spoil the rate of this one
+                return  # finished by an earlier run: it would distort the rate
             total, done = progress.files_total, progress.files_done
             self._files = self.add_task("files", total=total, completed=done, visible=total > 1)
         self.update(self._files, completed=progress.files_done)
-        # A video has left the network when it has a result, or another file is there.
+        # A video has left the network when it has a result or another file enters.
         if self._frames is not None and (self._video == progress.file) == bool(progress.result):
             self.remove_task(self._frames)
             self._frames = None

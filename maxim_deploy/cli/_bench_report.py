@@ -1,4 +1,4 @@
-"""What goes into the report of `maxim-bench` beside its records."""
+"""Parts of the report of `maxim-bench` beside its records."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from maxim_deploy.benchmarks.report.pictures import BeforeAfter
 
 MOST_PICTURES = 6
-"""Each is in the page four times and without loss: more would make it hard to send."""
+"""Most pictures. Each is in the page four times and lossless, so more would make it too large."""
 
 
 def parity_lines(file: Path) -> list[dict[str, Any]]:
     """The lines that `maxim-parity --json` wrote.
 
     Raises:
-        UsageError: the file cannot be read, or a line is not of that kind.
+        UsageError: the file cannot be read, or a line has another format.
     """
     return read_lines(file, "parity", _parity_line)
 
@@ -40,7 +40,7 @@ def _parity_line(line: Any) -> dict[str, Any]:
         check_numbers(parity, "line")
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"this is not what `maxim-parity BUNDLE --json` writes: {error}"
+            f"this was not written by `maxim-parity BUNDLE --json`: {error}"
         ) from error
     return parity
 
@@ -50,7 +50,7 @@ def check_writable(report: Path) -> None:
 
     Raises:
         UsageError: the file cannot be written there.
-        MissingDependencyError: what draws the report is not installed.
+        MissingDependencyError: the library for reports is not installed.
     """
     for module in ("jinja2", "matplotlib"):
         require(module, "bench")
@@ -68,7 +68,7 @@ def check_pictures(folder: Path) -> None:
 
     Raises:
         UsageError: there are no images.
-        ImageError: one of those that will be shown cannot be read.
+        ImageError: an image that will be shown cannot be read.
     """
     from maxim_deploy.parity.pictures import samples_in
 
@@ -77,11 +77,11 @@ def check_pictures(folder: Path) -> None:
 
 
 def restored_pictures(folder: Path, bundle: Path) -> list[BeforeAfter]:
-    """The first pictures of a folder before and after.
+    """The first pictures of a folder, before and after restoration.
 
     Args:
-        folder: of images, or with `input/` and `target/` as `maxim-parity --dataset` takes it.
-        bundle: what restores them.
+        folder: folder of images, or with `input/` and `target/` as for `maxim-parity --dataset`.
+        bundle: the bundle that restores them.
 
     Raises:
         UsageError: there are no images, or a target has another size.

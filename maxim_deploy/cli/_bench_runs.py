@@ -1,4 +1,4 @@
-"""What `maxim-bench` is to measure, from its arguments."""
+"""The runs of `maxim-bench`, from its arguments."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def runs_asked_for(
     options: dict[str, Any],
     environment: dict[str, Any],
 ) -> list[SuiteRun]:
-    """Check everything that was asked for before anything slow starts.
+    """Check all arguments before slow work.
 
     Args:
-        paths: of bundles, or none.
-        suites: files, or none.
-        plan_name: of one of their plans, or None for all.
-        cache: folder to keep things in, or None for the user's.
-        options: of the command line; they overrule the suites.
-        environment: that all records are to have.
+        paths: paths of bundles, or none.
+        suites: suite files, or none.
+        plan_name: name of one plan, or None for all.
+        cache: cache folder, or None for the user's.
+        options: options of the command line, which override the suites.
+        environment: environment for all records.
 
     Raises:
-        UsageError: something is wrong with them.
-        BundleError: a path is not that of a bundle.
-        MissingDependencyError: what is to be measured cannot be made here.
+        UsageError: an argument is wrong.
+        BundleError: a path is not a bundle.
+        MissingDependencyError: a library for making the subjects is missing.
     """
     only = options.pop("models")
     if not suites and (plan_name or only):
@@ -57,7 +57,7 @@ def runs_asked_for(
     for name, plan in plans.items():
         if not bundles and not plan.models:
             raise UsageError(f"plan [{name}] has no models: name a BUNDLE to measure")
-        # Models without a bundle are exported, and baselines are made of literal weights.
+        # Models without a bundle are exported, and baselines use literal weights.
         if not bundles or any(subject.is_baseline for subject in plan.subjects):
             require_extra("export")
     folder, by_name = cache or cache_folder() / "benchmarks", named(bundles)
@@ -74,7 +74,10 @@ def _plans(suites: tuple[Path, ...], name: str | None) -> dict[str, SuitePlan]:
     for suite in suites:
         own = read_suite(suite)
         if twice := plans.keys() & own.keys():
-            raise UsageError(f"suite {str(suite)!r} has plan {twice.pop()!r}, and so has another")
+            raise UsageError(
+                f"suite {str(suite)!r} has plan {twice.pop()!r}, which another suite has too; "
+                "rename one"
+            )
         plans |= own
     if name is None:
         return plans
@@ -87,7 +90,7 @@ def _plans(suites: tuple[Path, ...], name: str | None) -> dict[str, SuitePlan]:
 
 
 def _only(plans: dict[str, SuitePlan], names: tuple[str, ...]) -> dict[str, SuitePlan]:
-    """Plans with these of their models; one that has none of them is left out."""
+    """Plans restricted to these models. Plans without any of them are dropped."""
     known = [model for plan in plans.values() for model in plan.models if isinstance(model, str)]
     wanted = chosen("model", names, tuple(dict.fromkeys(known)))
     kept = {

@@ -1,4 +1,4 @@
-"""What `maxim-bench` studies by itself: tiles, what a `Restorer` adds, and exact rewrites."""
+"""Studies of `maxim-bench`: tiles, overhead, rewrites, recommendation and lanes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from maxim_deploy.spec.architecture import MULTIPLE_OF
 
 
 def study_tiles(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
-    """A row per tile and overlap on stdout, or a JSON line per photograph of each.
+    """Measure tiles: a row per tile and overlap, or a JSON line per photograph of each.
 
     Args:
         arguments: a bundle and photographs.
         options: `tile_sizes`, `overlaps` and `sigma` as given.
-        as_json: lines `{"tiles": ...}`; a photograph that is one tile has no line.
+        as_json: lines `{"tiles": ...}`. A photograph of a single tile has no line.
 
     Raises:
         UsageError: there is no photograph.
@@ -47,10 +47,10 @@ def study_tiles(arguments: Sequence[Path], options: dict[str, Any], *, as_json: 
     if not as_json:
         shell.emit(HEADS)
     overlaps = options["overlaps"] or OVERLAPS
-    # The rest of a tile must hold a step of the grid that tiles lie on.
+    # The rest of a tile must contain a step of the grid of tiles.
     tiles = options["tile_sizes"] or TILES
     for tile, overlap in ((t, o) for t in tiles for o in overlaps if o <= t - MULTIPLE_OF):
-        shell.say(f"tiles of {tile} that share {overlap}")
+        shell.say(f"tiles of {tile} with an overlap of {overlap}")
         costs = [cost_of_tiles(bundle, photo, tile, overlap) for photo in photos]
         if not as_json:
             shell.emit(row_of(tile, overlap, costs))
@@ -62,7 +62,7 @@ def study_tiles(arguments: Sequence[Path], options: dict[str, Any], *, as_json: 
 
 
 def study_overhead(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
-    """Time over the bare backend, time with threads, and memory over many calls.
+    """Measure overhead: time over the bare backend, time with threads, memory over many calls.
 
     Args:
         arguments: a bundle.
@@ -70,7 +70,7 @@ def study_overhead(arguments: Sequence[Path], options: dict[str, Any], *, as_jso
         as_json: one line `{"overhead": ...}`.
 
     Raises:
-        UsageError: there is not one bundle and one size, or a number is out of range.
+        UsageError: there is more or less than one bundle or size, or a number is out of range.
         MaximDeployError: the bundle cannot be opened or run.
     """
     if len(arguments) != 1:
@@ -109,7 +109,7 @@ def study_overhead(arguments: Sequence[Path], options: dict[str, Any], *, as_jso
 
 
 def study_recommend(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
-    """What to use on this machine: a table on stdout, or a JSON line `{"recommend": ...}`.
+    """Recommend options for this machine: a table, or a JSON line `{"recommend": ...}`.
 
     Args:
         arguments: a bundle.
@@ -117,7 +117,7 @@ def study_recommend(arguments: Sequence[Path], options: dict[str, Any], *, as_js
         as_json: one line.
 
     Raises:
-        UsageError: there is not one bundle and one size, or nothing to measure.
+        UsageError: there is more or less than one bundle or size, or nothing to measure.
         BundleError: the bundle cannot be opened.
         BackendError: nothing runs here.
     """
@@ -135,7 +135,7 @@ def study_recommend(arguments: Sequence[Path], options: dict[str, Any], *, as_js
 
 
 def study_lanes(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
-    """Pictures per second of a folder, with lanes over without, or JSON lines `{"lanes": ...}`.
+    """Measure the gain of lanes for a folder: text, or JSON lines `{"lanes": ...}`.
 
     Args:
         arguments: a bundle.
@@ -143,7 +143,7 @@ def study_lanes(arguments: Sequence[Path], options: dict[str, Any], *, as_json: 
         as_json: a line for each state of the machine.
 
     Raises:
-        UsageError: there is not one bundle and one size.
+        UsageError: there is more or less than one bundle or size.
         MaximDeployError: the bundle cannot be opened or run.
     """
     from maxim_deploy.benchmarks import folder_lanes
@@ -165,7 +165,7 @@ def study_lanes(arguments: Sequence[Path], options: dict[str, Any], *, as_json: 
 
 
 def study_rewrites(arguments: Sequence[Path], options: dict[str, Any], *, as_json: bool) -> None:
-    """A row per choice of rewrites on stdout, or a JSON line of each.
+    """Measure rewrites: a row per choice, or a JSON line for each.
 
     Args:
         arguments: a bundle with its literal weights.
@@ -173,7 +173,8 @@ def study_rewrites(arguments: Sequence[Path], options: dict[str, Any], *, as_jso
         as_json: lines `{"rewrites": ...}`.
 
     Raises:
-        UsageError: there is not one bundle and one size, or the size is no multiple of 64.
+        UsageError: there is more or less than one bundle or size, or the size is not a multiple of
+            64.
         MaximDeployError: a library is missing, or an engine cannot be built.
     """
     if len(arguments) != 1:

@@ -1,4 +1,4 @@
-"""`maxim-parity --bisect`: a decision table that keeps a budget with little in float32."""
+"""`maxim-parity --bisect`: search a decision table that keeps a budget with few float32 nodes."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def bisect(
     cache: Path | None,
     as_json: bool,
 ) -> None:
-    """Search, write the table, and say what it gives and costs.
+    """Search, write the table, and report its accuracy and cost.
 
     Args:
         stages: one bundle.
         images: folder of pictures.
-        budget: such as "60dB"; None for the gate of an export in this precision.
+        budget: least PSNR, such as "60dB"; None for the gate of an export in this precision.
         precision: a low one; None for the first.
-        size: of the middle of each photo that is used; None for 256x256.
-        output: JSON file to write the table to; without it, it is part of what is printed.
-        cache: folder of trials; None for the user's.
+        size: size of the centre of each photograph to use; None for 256x256.
+        output: JSON file for the table; without it the table is printed.
+        cache: folder of trials; None for the user's cache.
         as_json: print one JSON object.
     """
     from maxim_deploy._files import write_text
@@ -93,7 +93,7 @@ def _progress() -> Callable[[str, float, bool], None]:
 
 
 def summary(report: BisectReport, output: Path | None) -> str:
-    """What people want to know, as text."""
+    """A summary as text."""
     from maxim_deploy.graph.precision.report import table_text
 
     before, after = report.before, report.after
@@ -119,7 +119,7 @@ def summary(report: BisectReport, output: Path | None) -> str:
         "",
         "what each float32 decision costs:",
         *(costs or ["  there is none"]),
-        f"{report.kept} islands kept in any case: sums over positions, values near the largest",
+        f"{report.kept} islands are always kept: sums over positions, values near the type's limit",
         "",
         f"{report.trials} graphs run, {report.trials_from_cache} from the cache, "
         f"{report.seconds:.0f} s",

@@ -1,4 +1,4 @@
-"""`maxim-parity A B`: run the comparisons and show them, as a table or as JSON lines."""
+"""`maxim-parity A B`: run comparisons and show them as a table or JSON lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEAD = ("picture", "max", "mean", "99.9 %", "residual", "PSNR dB", "SSIM", "wor
 def compare_all(
     arrows: Sequence[Arrow], samples: list[Sample], options: Options, *, as_json: bool
 ) -> bool:
-    """Compare, and show each result as it comes; whether all passed."""
+    """Compare, and show each result at once. Returns whether all passed."""
     from maxim_deploy.parity.arrows import judge
 
     machine = environment() if as_json else None
@@ -49,7 +49,7 @@ def locate_all(
     *,
     as_json: bool,
 ) -> bool:
-    """Walk along each arrow's tensors and say which is the first to depart; whether none does."""
+    """Find the first tensor of each comparison that departs. Returns whether none does."""
     from maxim_deploy.parity.arrows import file_stem
     from maxim_deploy.parity.locating import locate
 

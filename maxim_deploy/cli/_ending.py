@@ -1,7 +1,7 @@
-"""How a process with a command ends: one line of what went wrong, and the exit code.
+"""The end of a command's process: one line of error, and the exit code.
 
-0 all done; 1 something failed, or a bug of ours; 2 usage; 128 + N stopped by signal N, which is 130
-for Ctrl-C, 143 for SIGTERM and 129 for SIGHUP.
+0: all done. 1: a failure or a bug of ours. 2: wrong usage. 128 + N: stopped by signal N, which is
+130 for Ctrl-C, 143 for SIGTERM and 129 for SIGHUP.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from maxim_deploy.errors import MaximDeployError, quoted
 
 
 def run_process(command: click.Command, name: str) -> None:
-    """Be a process that runs this command and nothing else; the whole of a console script.
+    """Run a command as the whole process: the body of a console script.
 
     Raises:
         SystemExit: with the exit code.
@@ -40,17 +40,17 @@ def run_process(command: click.Command, name: str) -> None:
                 error.show(shown)
                 complain(shown.getvalue().rstrip())
                 code = error.exit_code
-            except OSError as error:  # of click's own words: --help, --version
+            except OSError as error:  # click's own output: --help, --version
                 raise _streams.stdout_error(error) from error
     finally:
-        # Python waits for threads as it ends, and shows a traceback for a signal there.
+        # On exit Python waits for threads, and would show a traceback for a signal.
         _signals.end_without_signals()
     raise SystemExit(code)
 
 
 @contextmanager
 def tidy_ending() -> Iterator[None]:
-    """End the process with one line of what went wrong, and the exit code that goes with it."""
+    """Exit with one line about the error and the matching exit code."""
     try:
         with _interruptions_shown():
             yield
@@ -61,12 +61,13 @@ def tidy_ending() -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit):
         raise
     except BrokenPipeError:
-        raise SystemExit(1) from None  # without a word: the reader of stdout has left
+        raise SystemExit(1) from None  # silently: the reader of stdout has left
     except OSError as error:
         logging.getLogger(__name__).debug("where it happened", exc_info=True)
         _end_with(f"{_name_of(error)}{error.strerror or error}", 1)
     except Exception as error:
-        # Rooms import what they need at their top; which command needs which extra follows from it.
+        # Modules import their requirements at the top. This determines the extra that a command
+        # needs.
         if isinstance(error, ModuleNotFoundError) and (told := missing_dependency(error)):
             _end_with(str(told), told.exit_code)
         complain(traceback.format_exc().rstrip())
@@ -78,7 +79,7 @@ def tidy_ending() -> Iterator[None]:
 
 @contextmanager
 def _interruptions_shown() -> Iterator[None]:
-    """Raise the interruption in place of an error that it has led to in a library."""
+    """Raise the interruption instead of an error that it caused in a library."""
     try:
         yield
     except Exception as error:
@@ -92,7 +93,7 @@ def _name_of(error: OSError) -> str:
 
 
 def _end_interrupted(error: BaseException) -> NoReturn:
-    """An `Abort` is what click makes of an interruption while it reads the command line."""
+    """Turn click's `Abort` during parsing into an interruption."""
     _signals.end_without_signals()
     cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
     stopped = cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt()
@@ -101,7 +102,7 @@ def _end_interrupted(error: BaseException) -> NoReturn:
 
 
 def complain_of_interruption(error: KeyboardInterrupt) -> None:
-    """Say which signal has ended the command."""
+    """Print the signal that ended the command."""
     name = _signals.signal_of(error).name
     complain("Interrupted" if name == "SIGINT" else f"Stopped by {name}")
 

@@ -1,4 +1,4 @@
-"""The engine part of `maxim-export`: its options, and building with a progress bar."""
+"""Engines in `maxim-export`: options, and builds with a progress bar."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _OPTIONS = (
         "--engine",
         "library",
         metavar="LIBRARY",
-        help="Build an engine as well: tensorrt or tensorrt-rtx.",
+        help="Also build an engine: tensorrt or tensorrt-rtx.",
     ),
     click.option(
         "--profile",
         "profiles",
         multiple=True,
         metavar="SPEC",
-        help="Sizes that the engine takes: 720p, 1080p, 4k, photo, tile512, HxW or MIN:OPT:MAX, "
-        "with @BATCH behind. Repeat it for several in one engine.",
+        help="Sizes of the engine: 720p, 1080p, 4k, photo, tile512, HxW or MIN:OPT:MAX, "
+        "optionally followed by @BATCH. Repeat for several in one engine.",
     ),
     click.option(
         "--target",
@@ -56,14 +56,14 @@ _OPTIONS = (
     click.option(
         "--aux-streams",
         type=int,
-        help="Streams on which independent layers may run at once, for more memory.  [default: 0]",
+        help="Further streams for independent layers; they take more memory.  [default: 0]",
     ),
     click.option("--workspace", metavar="SIZE", help="Scratch memory of one layer, such as 4GiB."),
     click.option(
         "--strip-weights",
         is_flag=True,
         default=None,
-        help="Leave the weights out of the engine; it is refitted from the bundle's.",
+        help="Omit the weights from the engine; it is refitted from the bundle.",
     ),
     click.option("--tf32", is_flag=True, default=None, help="Let float32 products round to TF32."),
     click.option(
@@ -75,26 +75,26 @@ _OPTIONS = (
         "--version-compatible",
         is_flag=True,
         default=None,
-        help="An engine that later versions load too; tensorrt only.",
+        help="Build an engine that later versions can load; tensorrt only.",
     ),
     click.option(
         "--profiling-verbosity",
         metavar="LEVEL",
-        help="What the engine tells of its layers: none, names, detailed.  [default: detailed]",
+        help="Information about layers in the engine: none, names, detailed.  [default: detailed]",
     ),
     click.option(
         "--timing-cache",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="Keep what the builder measures for later builds; tensorrt only.",
+        help="Keep the builder's measurements for later builds; tensorrt only.",
     ),
-    click.option("--budget", metavar="TIME", help="Most time for the engine, such as 5m."),
+    click.option("--budget", metavar="TIME", help="Time limit of the build, such as 5m."),
     click.option(
         "--traffic",
         is_flag=True,
         default=None,
-        help="Count what the layers move at the size that each profile is tuned for. That takes "
-        "one more build for each, unless the engine takes one size only.",
+        help="Count the memory traffic of layers at each profile's tuned size. It needs another "
+        "build per profile, unless the engine has one size only.",
     ),
 )
 
@@ -102,12 +102,12 @@ _NOT_SETTINGS = ("timing_cache", "budget", "traffic")
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """The parts between commas that are not empty."""
+    """The non-empty parts between commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of an engine; they arrive as keywords."""
+    """Add the options of an engine to a command, as keywords."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -119,16 +119,17 @@ def engine_settings(
     precision: tuple[str, ...] | None,
     io: tuple[str, ...] | None,
 ) -> EngineSettings | None:
-    """The engine that is asked for, or None if none is.
+    """The requested engine, or None.
 
     Args:
-        options: those of `engine_options`.
-        recipes: files that may have a table `[engine]`; the later overrules, options overrule all.
-        precision: those asked for on the command line; the best for a GPU comes first.
-        io: the same for the forms; image comes first.
+        options: options of `engine_options`.
+        recipes: files that may have a table `[engine]`. Later files override earlier ones, and
+            options override all.
+        precision: precisions of the command line, the best for a GPU first.
+        io: I/O forms of the command line, image first.
 
     Raises:
-        UsageError: an option is wrong, or given without an engine to build.
+        UsageError: an option is wrong, or was given without --engine.
     """
     asked: dict[str, Any] = {}
     for recipe in recipes:
@@ -145,7 +146,7 @@ def engine_settings(
         return engine_settings_from(asked)
     if given:
         names = ", ".join(f"--{_OPTION_NAMES.get(name, name)}".replace("_", "-") for name in given)
-        raise UsageError(f"{names}: for an engine; name its library with --engine")
+        raise UsageError(f"{names}: only for an engine; name its library with --engine")
     return None
 
 
@@ -153,17 +154,17 @@ _OPTION_NAMES = {"profiles": "profile", "targets": "target"}
 
 
 def check_build(settings: EngineSettings, options: dict[str, Any]) -> None:
-    """Everything that can be wrong with a build before there is a bundle; raises as it does."""
+    """Check a build before the bundle exists. Raises as the build does."""
     from maxim_deploy.engines.store import check_buildable
 
     check_buildable(settings, _build_options(options))
 
 
 def build(folder: Path, settings: EngineSettings, options: dict[str, Any]) -> None:
-    """Build the engine into a bundle and say what it is.
+    """Build the engine into a bundle and print it.
 
-    Ctrl-C ends the process: the library may not end its build before minutes have passed, and the
-    interpreter's own exit would wait for it. By then nothing half done is left in the bundle.
+    Ctrl-C ends the process at once: the library may take minutes to end its build, and the
+    interpreter's exit would wait for it. Nothing incomplete is left in the bundle.
     """
     from maxim_deploy.engines.store import add_engine
 
@@ -188,7 +189,7 @@ def _build_options(options: dict[str, Any]) -> BuildOptions:
 
 @contextmanager
 def _builder_progress() -> Iterator[tuple[Progress, Callable[[BuildStep], None]]]:
-    """Talk line by line, and on a terminal a bar of the builder's phases below it."""
+    """Show messages, and on a terminal a bar of the builder's phases."""
     if shell.is_quiet() or not sys.stderr.isatty():
         yield shell.say, lambda _: None
         return

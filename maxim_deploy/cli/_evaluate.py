@@ -1,4 +1,4 @@
-"""`maxim-parity --dataset`: run a stage over a data set, skip what is done, show the averages."""
+"""`maxim-parity --dataset`: run a stage on a data set, skip finished pairs, show averages."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def evaluate(
     resume: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure every pair, show each, then the averages.
+    """Measure and show every pair, then the averages.
 
     Raises:
-        Exit: a file had no counterpart, or a pair could not be measured.
-        MaximDeployError: the stage cannot be opened, has no such metric or cannot be truncated, or
+        Exit: a file has no counterpart, or a pair could not be measured.
+        MaximDeployError: the stage cannot be opened, lacks the metric or cannot be truncated, or
             there are no pairs.
     """
     from maxim_deploy.parity.dataset import Conventions, channel_of, metrics_of, pairs_in
@@ -54,7 +54,9 @@ def evaluate(
         model = bundle.manifest.model.to_json() if bundle else dict(facts.get("model", {}))
         metrics = metrics_of(stage, metric)
         if not metric and "reference" not in metrics:
-            shell.say(f"without the reference metric: {name} gives 8 bits, it is of floats")
+            shell.say(
+                f"without the reference metric: {name} returns 8 bits, and this metric needs floats"
+            )
         chosen = channel or channel_of(model.get("task"))
         conventions = Conventions(metrics, chosen, rounding, self_ensemble)
         settings = {
@@ -95,7 +97,7 @@ def _measure(
                     memory.note(pair.name, before, found)
             except (MaximDeployError, MemoryError) as error:
                 text = str(error) or "not enough memory"
-                if isinstance(error, MemoryError):  # its message does not name the pair
+                if isinstance(error, MemoryError):  # the message lacks the pair
                     text = f"pair {pair.name!r} | {text}"
                 failed.append({"name": pair.name, "error": text})
                 shell.complain(f"failed: {text}")

@@ -1,4 +1,4 @@
-"""The host part of `maxim-export`: what `--for HOST` writes, from a bundle or from a model."""
+"""Hosts in `maxim-export`: `--for HOST`, from a bundle or a model."""
 
 from __future__ import annotations
 
@@ -29,39 +29,39 @@ _OPTIONS = (
         "--for",
         "host",
         metavar="HOST",
-        help="Write what another program takes in place of a bundle; MODEL may then be a bundle "
-        f"too. HOST is one of {', '.join(HOSTS)}.",
+        help="Write files for another program instead of a bundle. MODEL may then also be a "
+        f"bundle. HOST is one of {', '.join(HOSTS)}.",
     ),
     click.option(
         "--io-type",
         type=click.Choice(IO_TYPES),
         default=FULL,
-        help="Type of input and output of the planar form.",
+        help="Type of the planar form's input and output.",
         show_default=True,
     ),
     click.option(
         "--web-runtime",
         type=shell.PATH,
         metavar="DIR",
-        help="The folder dist of npm's package onnxruntime-web, for --for web.",
+        help="Folder dist of the npm package onnxruntime-web, for --for web.",
     ),
 )
 
 
 def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of a host, `host` and `web_runtime`."""
+    """Add the options of a host to a command."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
 
 
 def folder_named(model: str | None) -> Path | None:
-    """The folder that is given in place of a model, or None.
+    """The folder given in place of a model, or None.
 
-    A known name is the model's; `./NAME` is a folder of that name.
+    A known name means the model. `./NAME` means a folder.
 
     Raises:
-        UsageError: it is neither a model nor a folder.
+        UsageError: it is neither a known model nor a folder.
     """
     if model is None or model in MODEL_NAMES:
         return None
@@ -71,7 +71,7 @@ def folder_named(model: str | None) -> Path | None:
 
 
 def write_from_bundle(host: Host, wishes: Wishes, bundle: Path, output: Path) -> None:
-    """Write what a host takes of a bundle that is there; nothing is traced."""
+    """Write a host's files from an existing bundle, without tracing."""
     from maxim_deploy._folders import read_whole
 
     require_extra("export")
@@ -91,13 +91,13 @@ def write_from_weights(
     licence: str | None,
     output: Path,
 ) -> None:
-    """Write what a host that takes weights only takes of a model; nothing is exported.
+    """Write the files of a host that needs only weights from a model, without an export.
 
     Args:
-        host: to write for.
-        wishes: what was asked for.
+        host: the host.
+        wishes: options for the host.
         read_weights: reads the model's weights.
-        licence: the text of the licence of own weights, or None.
+        licence: licence text of the user's weights, or None.
         output: the new folder.
     """
     from maxim_deploy.checkpoints import licence_text

@@ -1,4 +1,4 @@
-"""What `maxim-run` says: a line for each result, how each input would run, and the end."""
+"""Output of `maxim-run`: results, plans, and the summary."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from maxim_deploy.jobs.restore import read_size
 
 
 class RunReport:
-    """Follows a run: results as they come, how far it is, and a summary.
+    """Reports a run: results, progress, and a summary.
 
     Attributes:
-        results: those that there are.
-        is_restoring: whether the network is loaded and at work.
-        failure: why results cannot be shown any more, or None.
+        results: results so far.
+        is_restoring: whether the network is loaded and running.
+        failure: why results can no longer be shown, or None.
 
     Args:
-        as_json: whether results are shown as JSON.
-        bar: shows how far it is.
-        cancel: is set where results cannot be shown any more: what is in the network is finished.
+        as_json: whether to show results as JSON.
+        bar: shows progress.
+        cancel: event that is set if results can no longer be shown. Current files are then
+            finished.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class RunReport:
         self._started = time.perf_counter()
 
     def follow(self, progress: FileProgress) -> None:
-        """One step forward."""
+        """Report a step."""
         if progress.result:
             self.results.append(progress.result)
             try:
@@ -54,16 +55,16 @@ class RunReport:
                 self.failure = error
                 self._cancel.set()
         elif not self.is_restoring:
-            # Loading took as long as it took; the share of the network is of the time from here.
+            # The network's share excludes loading, so time counts from here.
             self.is_restoring, self._started = True, time.perf_counter()
         self._bar(progress)
 
     def summarise(self, ending: str) -> None:
-        """How many of each; a failure is named only where there is one."""
+        """The counts of results. Failures appear only if there are any."""
         seconds = time.perf_counter() - self._started
         failed = sum(result.error is not None for result in self.results)
         finished = sum(result.status == "finished" for result in self.results)
-        # Of several images side by side the seconds are those of each, and so are more.
+        # With concurrent images the seconds overlap, so their sum exceeds the elapsed time.
         share = min(1.0, sum(result.network_seconds for result in self.results) / seconds)
         counts = f"{len(self.results) - failed - finished} restored"
         counts += f", {failed} failed" if failed else ""
@@ -72,7 +73,7 @@ class RunReport:
 
 
 def show(result: FileResult, as_json: bool) -> None:
-    """A result on stdout, a failure on stderr, each in one line whatever is in a name."""
+    """Print a result to stdout or a failure to stderr, each in one line."""
     if result.error:
         shell.complain(f"failed: {printable(result.error)}")
     if as_json:
@@ -89,10 +90,10 @@ def show_plans(
     as_json: bool,
     max_pixels: int | None = None,
 ) -> None:
-    """For each input a line of text or JSON that says how it, or a frame of it, would be run.
+    """Print for each input how it, or a frame of it, would run, as text or JSON.
 
     Raises:
-        Exit: an input cannot be read, or cannot be run within the memory.
+        Exit: an input cannot be read, or does not fit the memory.
     """
     failed = bool(plan.failures)
     for failure in plan.failures:
@@ -113,7 +114,7 @@ def show_plans(
 
 
 def show_status(counts: tuple[int, int], as_json: bool) -> None:
-    """How many files are finished, of how many."""
+    """Print the number of finished files and of all files."""
     finished, files = counts
     record = {"finished": finished, "files": files}
     shell.emit(json.dumps(record) if as_json else f"{finished:,} of {files:,} files are finished")

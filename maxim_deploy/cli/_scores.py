@@ -1,12 +1,12 @@
-"""What `maxim-parity --dataset --resume` knows of earlier runs: a score for each pair of pictures.
+"""The record of `maxim-parity --dataset --resume`: a score per pair of pictures.
 
-The file has JSON lines, one for each picture that was measured:
+The file has a JSON line for each measured picture:
 
     {"settings": SHA-256, "name", "files": {"input": {"path", "size", "sha256"},
      "target": ..., "result": ...}, "score": {"psnr", "paper_psnr", "ssim"}}
 
-"result" is there where the stage is a folder of pictures. A line that a killed process has torn is
-passed over, and its picture measured again.
+"result" is present if the stage is a folder of pictures. A line torn by a killed process is
+skipped, and its picture is measured again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ScoreRecord:
     """The scores of earlier runs.
 
     Args:
-        path: the file; None remembers nothing.
-        settings: everything that a score depends on besides its files, ready for JSON.
+        path: the file; None to record nothing.
+        settings: all that a score depends on besides its files, ready for JSON.
 
     Raises:
         ImageError: the file cannot be read or written.
@@ -47,16 +47,16 @@ class ScoreRecord:
         if path is None:
             return
         try:
-            append_lines(path, [])  # it is told now if that cannot be done
+            append_lines(path, [])  # a failure shows now
             lines = read_intact_lines(path, _checked)
         except OSError as error:
             raise ImageError(f"record {quoted(path)} | {error.strerror}") from error
         self._lines = {line["name"]: line for line in lines if line["settings"] == self._settings}
 
     def score_of(self, name: str, files: dict[str, Path]) -> Score | None:
-        """The score of a pair whose files are still the same, or None."""
+        """The score of a pair if its files are unchanged, or None."""
         line = self._lines.get(name)
-        with suppress(KeyError, OSError):  # the pair had other files, or one is gone
+        with suppress(KeyError, OSError):  # the pair had other files, or a file is missing
             if line and all(
                 Fingerprint.from_json(line["files"][role]).still_fits(path)
                 for role, path in files.items()
@@ -65,9 +65,9 @@ class ScoreRecord:
         return None
 
     def note(self, name: str, before: dict[str, Any], score: Score) -> None:
-        """Remember a score; `before` has the files as they were before they were read.
+        """Record a score. `before` has the files' fingerprints from before reading.
 
-        If it cannot be written, that is said, and no more is remembered: the score still counts.
+        If writing fails, a warning says so and recording ends. The score still counts.
         """
         if self._path is None:
             return
@@ -76,7 +76,7 @@ class ScoreRecord:
             append_lines(self._path, [line])
         except OSError as error:
             logger.warning(
-                "record '%s' | %s | what is measured from here on is not remembered",
+                "record '%s' | %s | later scores are not recorded",
                 self._path,
                 error.strerror,
             )
@@ -91,7 +91,7 @@ class _Line(TypedDict):
 
 
 def _checked(line: Any) -> dict[str, Any]:
-    """A line's content; raises TypeError or KeyError if it is not one of ours."""
+    """A line's content. Raises TypeError or KeyError for another format."""
     checked: dict[str, Any] = decoded(_Line, line, "line")
     for facts in checked["files"].values():
         Fingerprint.from_json(facts)
@@ -99,10 +99,10 @@ def _checked(line: Any) -> dict[str, Any]:
 
 
 def files_of(pair: Pair, stage: Stage) -> dict[str, Path]:
-    """Every file that the score of a pair is made of, by what it is.
+    """All files of a pair's score by role.
 
     Raises:
-        ImageError: the stage is a folder and has none.
+        ImageError: the stage is a folder without a result for the pair.
     """
     from maxim_deploy.parity.stored import Folder
 
@@ -111,10 +111,10 @@ def files_of(pair: Pair, stage: Stage) -> dict[str, Path]:
 
 
 def fingerprints(name: str, files: dict[str, Path]) -> dict[str, Any]:
-    """The files of a pair as they are now.
+    """The present fingerprints of a pair's files.
 
     Raises:
-        ImageError: one cannot be read.
+        ImageError: a file cannot be read.
     """
     try:
         return {role: asdict(Fingerprint.of(path)) for role, path in files.items()}

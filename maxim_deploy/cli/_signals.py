@@ -1,8 +1,8 @@
-"""Signals that end a command: Ctrl-C, and what containers, batch systems and terminals send.
+"""Signals that end a command: Ctrl-C, SIGTERM and SIGHUP.
 
-SIGTERM comes from `docker stop`, Slurm and systemd, SIGHUP from a terminal that closes. Both do
-what Ctrl-C (SIGINT) does. A signal that is ignored when the command begins, as with `nohup`, stays
-ignored, and an application's own handler stays.
+`docker stop`, Slurm and systemd send SIGTERM. A closing terminal sends SIGHUP. Both act like Ctrl-C
+(SIGINT). Signals that are ignored at the start, as with `nohup`, stay ignored. Handlers of an
+application stay too.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 _ENDING = [one for one in signal.Signals if one.name in ("SIGINT", "SIGTERM", "SIGHUP")]
-"""By name: Windows has no SIGHUP."""
+"""The signals by name, because Windows lacks SIGHUP."""
 
 
 _CANCELLED = (
-    "interrupted: the current image, or frame of a video, will be finished; "
-    "Ctrl-C again stops at once"
+    "interrupted: finishing the current image or frame; press Ctrl-C again to stop immediately"
 )
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked for the end.
+    """A signal requested the end.
 
     Attributes:
-        signal: which one; a `KeyboardInterrupt` of Python's own means SIGINT.
+        signal: the signal. A `KeyboardInterrupt` of Python means SIGINT.
     """
 
     def __init__(self, number: int) -> None:
@@ -36,45 +35,45 @@ class Stopped(KeyboardInterrupt):
 
 
 def signal_of(error: KeyboardInterrupt) -> signal.Signals:
-    """The signal behind an interruption."""
+    """The signal of an interruption."""
     return error.signal if isinstance(error, Stopped) else signal.SIGINT
 
 
 def exit_code_of(error: KeyboardInterrupt) -> int:
-    """128 and the signal's number, as shells have it: 130 for Ctrl-C, 143 for SIGTERM."""
+    """128 plus the signal's number, as in shells: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + signal_of(error)
 
 
 def stop_on_signals() -> None:
-    """From now on all of them raise `Stopped` in the main thread."""
+    """Make all signals raise `Stopped` in the main thread."""
     for number in _handled_by(*_FREE):
         signal.signal(number, _stop)
 
 
 def begin_without_signals() -> None:
-    """Until `stop_on_signals` all of them end the process at once: there is nothing to clean up."""
+    """Until `stop_on_signals`, let all signals end the process at once: nothing needs cleanup."""
     for number in _handled_by(*_FREE):
         signal.signal(number, signal.SIG_DFL)
 
 
 def end_without_signals() -> None:
-    """The opposite of `stop_on_signals`: all is cleaned up, and the process ends at once."""
+    """Undo `stop_on_signals` after the cleanup: signals end the process at once."""
     for number in _handled_by(_stop):
         signal.signal(number, signal.SIG_DFL)
 
 
 def stop_if_asked() -> None:
-    """Raise what a library has swallowed: the code that a signal interrupts may be anybody's.
+    """Raise `Stopped` if a library swallowed it: a signal may interrupt any code.
 
     Raises:
-        Stopped: a signal has come.
+        Stopped: a signal arrived.
     """
     if _received:
         raise Stopped(_received[-1])
 
 
 _received: list[int] = []
-"""The signals that `_stop` got."""
+"""The signals received by `_stop`."""
 
 
 def _stop(number: int, _: Any) -> None:
@@ -83,7 +82,7 @@ def _stop(number: int, _: Any) -> None:
 
 
 _FREE = (signal.SIG_DFL, signal.default_int_handler)
-"""Handlers of signals that nobody handles or ignores."""
+"""Set handlers of signals that are neither handled nor ignored."""
 
 
 def _handled_by(*handlers: Any) -> list[signal.Signals]:
@@ -93,10 +92,10 @@ def _handled_by(*handlers: Any) -> list[signal.Signals]:
 
 
 class Cancellation(threading.Event):
-    """Is set by the first signal, or by whoever finds that the rest is of no use.
+    """An event set by the first signal, or by code that finds the rest useless.
 
     Attributes:
-        signal: the one that came first; None as long as there was none.
+        signal: the first signal; None without one.
     """
 
     signal: signal.Signals | None = None
@@ -109,16 +108,16 @@ def cancelled_by_signals(
     tell: Callable[[str], object],
     text: str = _CANCELLED,
 ) -> Iterator[None]:
-    """While files are restored, the first signal only sets the event, and says so.
+    """While files are restored, the first signal only sets an event and prints a message.
 
-    A second SIGINT or SIGTERM stops at once. SIGHUP never does: a terminal that closes sends it
-    more than once, and systemd right behind SIGTERM.
+    A second SIGINT or SIGTERM stops immediately. SIGHUP never does, because a closing terminal
+    sends it repeatedly, and systemd sends it right after SIGTERM.
 
     Args:
-        cancel: to set.
-        is_at_work: whether there is something to finish; if not, the first one stops at once.
-        tell: shows a line of talk.
-        text: that line, at the first signal.
+        cancel: event to set.
+        is_at_work: whether there is work to finish. If not, the first signal stops immediately.
+        tell: prints a message.
+        text: the message at the first signal.
     """
     hang_up = getattr(signal, "SIGHUP", None)
 
@@ -130,7 +129,7 @@ def cancelled_by_signals(
             cancel.signal = signal.Signals(number)
         if not cancel.is_set():
             cancel.set()
-            # A handler may run in the middle of a write to the same stream, which refuses another.
+            # A handler may run during a write to the same stream, which refuses a nested write.
             with suppress(RuntimeError):
                 tell(text)
 

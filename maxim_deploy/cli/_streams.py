@@ -1,7 +1,7 @@
-"""The standard streams of a command: closed, full, broken, or unable to show a name.
+"""Handle standard streams that are closed, full, broken, or cannot show a name.
 
-stdout carries results: what cannot be written there is an error. stderr carries talk: what nobody
-can take is lost, and the work goes on.
+stdout carries results, so a failed write is an error. stderr carries messages, so a failed write is
+ignored and the work goes on.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from maxim_deploy.errors import MaximDeployError
 
 
 def open_closed_streams() -> None:
-    """Open the null device where a standard stream is closed.
+    """Open the null device in place of a closed standard stream.
 
-    Otherwise the next file that is opened takes its number, and gets what libraries print.
+    Otherwise the next opened file takes its number and receives the output of libraries.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
             null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, number)  # also where it is the same: children inherit it then
+            os.dup2(null, number)  # also if it is the same: then children inherit it
             os.set_inheritable(number, True)
             if null != number:
                 os.close(null)
@@ -34,7 +34,7 @@ def open_closed_streams() -> None:
 
 
 def let_stdout_show_any_name() -> None:
-    """Write bytes of a name as they came, and escape characters that the encoding does not have."""
+    """Write bytes of names unchanged, and escape characters that the encoding lacks."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error(_ANY_NAME, _any_name)
         sys.stdout.reconfigure(errors=_ANY_NAME)
@@ -50,15 +50,15 @@ def _any_name(error: UnicodeError) -> tuple[bytes, int]:
 
 
 def _bytes_of(character: str) -> bytes:
-    # A byte of a name that is not text is such a surrogate, see PEP 383.
+    # Bytes of a name that are not text are surrogates, see PEP 383.
     if "\udc80" <= character <= "\udcff":
         return bytes([ord(character) - 0xDC00])
     return character.encode("ascii", "backslashreplace")
 
 
 def let_stderr_never_fail() -> None:
-    """Lose talk that cannot be written: the terminal hung up, the disk is full, the reader left."""
-    # A console of Windows is no file that takes UTF-8.
+    """Ignore messages that cannot be written: the terminal has gone, or the disk is full."""
+    # A Windows console is not a file that takes UTF-8.
     if sys.platform == "win32" or not isinstance(sys.stderr, io.TextIOWrapper):
         return
     raw = _BestEffort(2, "w", closefd=False)
@@ -69,7 +69,7 @@ def let_stderr_never_fail() -> None:
 
 class _BestEffort(io.FileIO):
     def write(self, data: object, /) -> int:
-        """All of it, as far as the caller knows."""
+        """Report to the caller that all bytes were written."""
         try:
             written = super().write(data)  # type: ignore[arg-type]  # any buffer
         except OSError:
@@ -78,10 +78,10 @@ class _BestEffort(io.FileIO):
 
 
 def stdout_error(error: OSError) -> OSError | MaximDeployError:
-    """What to raise where stdout has refused a line; what it still holds is dropped."""
-    # The interpreter would fail over the rest at its end.
+    """The exception for a failed write to stdout. The buffer is dropped."""
+    # The interpreter would fail on the rest at exit.
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
-        return error  # its reader has left, and wants to hear nothing
+        return error  # the reader has left, so no message is printed
     return MaximDeployError(f"standard output | cannot be written: {error.strerror}")

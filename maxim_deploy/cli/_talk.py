@@ -1,4 +1,4 @@
-"""What a command writes: results to stdout, talk and our log to stderr."""
+"""Output of commands: results to stdout, messages and our log to stderr."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ours = logging.getLogger("maxim_deploy")
 
 
 def emit(line: str) -> None:
-    """Write one line of results to stdout, at once. Control characters in it are escaped.
+    """Write a line of results to stdout at once. Control characters are escaped.
 
     Raises:
-        MaximDeployError: stdout cannot take it, because of a full disk for one.
-        BrokenPipeError: nobody reads it any more.
+        MaximDeployError: writing failed, for example because the disk is full.
+        BrokenPipeError: the reader has left.
     """
     try:
         _write(sys.stdout, line)
@@ -30,13 +30,13 @@ def emit(line: str) -> None:
 
 
 def say(line: str) -> None:
-    """Write one line of talk to stderr, unless `-q` is given."""
+    """Write a message to stderr, unless `-q` is given."""
     if not is_quiet():
         complain(line)
 
 
 def complain(line: str) -> None:
-    """Write one line of what went wrong to stderr."""
+    """Write an error line to stderr."""
     _write(sys.stderr, line)
 
 
@@ -46,20 +46,20 @@ def is_quiet() -> bool:
 
 
 def _write(stream: TextIO, line: str) -> None:
-    # Not `click.echo`: it goes past the stand-in that makes lines appear above a progress bar.
+    # Not `click.echo`, which bypasses the wrapper that puts lines above a progress bar.
     stream.write(f"{printable(line, keep=_IN_TEXT)}\n")
     stream.flush()
 
 
 _IN_TEXT = "\n\t"
-"""Control characters of our own, in tables and lists."""
+"""Control characters that we use in tables and lists."""
 
 
 class _StderrHandler(logging.Handler):
-    """Looks stderr up for each record, so that a progress bar can make room for it."""
+    """Uses the present stderr for each record, so a progress bar can make room."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # A copy: the handlers of an application get the names as they are.
+        # A copy: handlers of an application get unchanged names.
         own = copy.copy(record)
         if isinstance(own.args, tuple):
             own.args = tuple(map(_in_a_line, own.args))
@@ -67,7 +67,7 @@ class _StderrHandler(logging.Handler):
 
 
 def _in_a_line(argument: object) -> object:
-    """A name without line breaks, which only the text around it may have."""
+    """A name without line breaks. Only the text around it may have them."""
     return printable(str(argument)) if isinstance(argument, str | Path) else argument
 
 
@@ -76,12 +76,12 @@ _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DE
 
 @contextmanager
 def logging_to_stderr(verbosity: int) -> Iterator[None]:
-    """Show our log and Python's warnings while the block runs; nobody else's log."""
+    """Show our log and Python's warnings, but no other logs, during the block."""
     handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     talkers = (_ours, logging.getLogger("py.warnings"))
     level = _LEVELS[max(-1, min(verbosity, 2))]
-    # Of the handler too: Python's warnings come from a log whose level is not ours.
+    # Also on the handler: Python's warnings use a logger whose level is not ours.
     handler.setLevel(level)
     level_before = _ours.level
     _ours.setLevel(level)

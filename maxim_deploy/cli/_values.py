@@ -18,7 +18,7 @@ class Size(click.ParamType[tuple[int, int]]):
         """Height and width."""
         sides = str(value).lower().split("x")
         if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
-            self.fail(f"{value!r} is no size; write HxW, such as 256x256", param, ctx)
+            self.fail(f"{value!r} is not a size; write HxW, such as 256x256", param, ctx)
         return int(sides[0]), int(sides[1])
 
 

@@ -1,4 +1,4 @@
-"""`maxim-deploy accept`: run everything that this machine can be asked, and write one record."""
+"""`maxim-deploy accept`: run all steps that this machine supports, and write one record."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=shell.PATH, metavar="FILE.json", help="Write the record to this file."
 )
-@click.option("--only", multiple=True, metavar="STEP", help="Run this step alone; repeatable.")
-@click.option("--list", "as_list", is_flag=True, help="List the steps and run none.")
+@click.option("--only", multiple=True, metavar="STEP", help="Run only this step; repeatable.")
+@click.option("--list", "as_list", is_flag=True, help="List the steps without running them.")
 @click.option(
     "--time-limit", default="20m", show_default=True, metavar="TIME", help="For everything."
 )
 @click.option(
-    "--s2", "with_large", is_flag=True, help="S-2 with random weights as well, also without a GPU."
+    "--s2", "with_large", is_flag=True, help="Also run S-2 with random weights, even without a GPU."
 )
-@click.option("--json", "as_json", is_flag=True, help="The record on stdout, the steps on stderr.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the record to stdout and the steps to stderr."
+)
 @shell.common_options
 def accept(
     bundle: Path | None,
@@ -39,9 +41,9 @@ def accept(
     with_large: bool,
     as_json: bool,
 ) -> None:
-    """Run on this machine every step that it can, and say what passed, failed or could not run.
+    """Run every step that this machine supports, and report what passed, failed or could not run.
 
-    BUNDLE stays as it is. Without one the demo model is taken, and where a GPU is, S-2 with random
+    BUNDLE is not modified. Without one, the demo model is used, and on a GPU also S-2 with random
     weights. The exit code is 0 if no step failed.
     """
     from maxim_deploy.accept import runner
@@ -60,7 +62,7 @@ def accept(
 
     def tell(so_far: Record) -> None:
         (shell.say if as_json else shell.emit)(str(so_far.outcomes[-1]))
-        # After each step: a machine may be taken away, or the file be none that can be written.
+        # After each step: the machine may be lost, and an unwritable file should show early.
         if output is not None:
             so_far.write(output)
 

@@ -1,4 +1,4 @@
-"""`maxim-bench`: latency, throughput and memory, so that two people get the same answer."""
+"""`maxim-bench`: reproducible latency, throughput and memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STUDIES = {
     "recommend": ("sizes", "rounds", "threads", "backends", "precisions"),
     "lanes": ("sizes", "rounds", "threads", "pictures_of_folder"),
 }
-"""The options that go with each."""
+"""The options of each study."""
 
 _STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {
     "calls": "overhead",
@@ -38,8 +38,16 @@ _STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {
 
 @click.command("maxim-bench")
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, type=shell.PATH)
-@click.option("--size", "sizes", multiple=True, metavar="HxW", help="Of the pictures; repeatable.")
-@click.option("--backend", "backends", multiple=True, metavar="B", help="As in maxim-run.")
+@click.option(
+    "--size", "sizes", multiple=True, metavar="HxW", help="Size of the pictures; repeatable."
+)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    metavar="B",
+    help="Backend, as in maxim-run; repeatable.",
+)
 @click.option(
     "--precision", "precisions", multiple=True, metavar="P", help=f"One of {', '.join(PRECISIONS)}."
 )
@@ -49,8 +57,8 @@ _STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {
     "baselines",
     multiple=True,
     metavar="NAME",
-    help="Measure beside it, from the bundle's literal weights: torch, "
-    f"'torch {GPU_PRECISIONS[0]}', torch-compile, or literal (the plain export).",
+    help=f"Baseline from the bundle's literal weights: torch, 'torch {GPU_PRECISIONS[0]}', "
+    "torch-compile, or literal (the plain export).",
 )
 @click.option("--threads", type=int, help="CPU threads of each subject.  [default: one per core]")
 @click.option("--rounds", type=int, help="Turns of each subject.  [default: 7]")
@@ -60,31 +68,44 @@ _STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {
     multiple=True,
     type=shell.PATH,
     metavar="FILE.toml",
-    help="What to measure, from a file; repeatable.",
+    help="Read what to measure from a file; repeatable.",
 )
-@click.option("--plan", "plan_name", metavar="NAME", help="One table of a suite.  [default: all]")
-@click.option("--model", "models", multiple=True, metavar="NAME", help="Only these of the suite.")
+@click.option(
+    "--plan", "plan_name", metavar="NAME", help="Run one plan of a suite.  [default: all]"
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Measure only these models of the suite.",
+)
 @click.option("--baseline", type=shell.PATH, metavar="FILE", help="Compare with earlier records.")
-@click.option("--layers", is_flag=True, help="Say where the time goes, by block of the network.")
+@click.option("--layers", is_flag=True, help="Show the time by block of the network.")
 @click.option("--report", type=shell.PATH, metavar="FILE.html", help="Write a report with plots.")
 @click.option(
-    "--parity", type=shell.PATH, metavar="FILE.jsonl", help="Of maxim-parity, for the report."
+    "--parity",
+    type=shell.PATH,
+    metavar="FILE.jsonl",
+    help="Add output of maxim-parity --json to the report.",
 )
 @click.option(
     "--pictures",
     type=shell.PATH,
     metavar="DIR",
-    help="Images to restore with the first BUNDLE, for the report; with input/ and target/ in it, "
-    "also what is still wrong.",
+    help="Add these images, restored with the first BUNDLE, to the report. With input/ and "
+    "target/ inside, it also shows the remaining error.",
 )
-@click.option("-o", "--output", type=shell.PATH, metavar="FILE.jsonl", help="Append records here.")
 @click.option(
-    "--cache", type=shell.PATH, metavar="DIR", help="Keep here what is made to be measured."
+    "-o", "--output", type=shell.PATH, metavar="FILE.jsonl", help="Append records to this file."
+)
+@click.option(
+    "--cache", type=shell.PATH, metavar="DIR", help="Folder for exported models and engines."
 )
 @click.option(
     "--tiles",
     is_flag=True,
-    help="Measure what tiles cost: the arguments are a BUNDLE and photographs.",
+    help="Measure the effect of tiles; pass a BUNDLE and photographs.",
 )
 @click.option("--tile", "tile_sizes", multiple=True, type=int, metavar="N", help="With --tiles.")
 @click.option("--overlap", "overlaps", multiple=True, type=int, metavar="N", help="With --tiles.")
@@ -96,25 +117,28 @@ _STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {
 @click.option(
     "--rewrites",
     is_flag=True,
-    help="Count what an engine moves with each exact rewrite: one BUNDLE, and one --size.",
+    help="Count an engine's memory traffic with each exact rewrite; pass one BUNDLE and one "
+    "--size.",
 )
-@click.option("--overhead", is_flag=True, help="Measure what a Restorer adds to the network.")
+@click.option(
+    "--overhead", is_flag=True, help="Measure the overhead of a Restorer over the network."
+)
 @click.option(
     "--soak",
     "calls",
     type=click.IntRange(min=0),
     metavar="N",
-    help="With --overhead: calls during which memory is watched; 0 for none.  [default: 1000]",
+    help="With --overhead: calls for watching memory; 0 for none.  [default: 1000]",
 )
 @click.option(
     "--recommend",
     is_flag=True,
-    help="Measure what is installed here and say what to use: one BUNDLE, and one --size.",
+    help="Measure all installed backends and recommend options; pass one BUNDLE and one --size.",
 )
 @click.option(
     "--lanes",
     is_flag=True,
-    help="Measure what lanes give a folder of pictures, alone and beside a busy process.",
+    help="Measure the gain of lanes for a folder, alone and beside a busy process.",
 )
 @click.option(
     "--count",
@@ -123,8 +147,8 @@ _STUDY_ONLY = dict.fromkeys(_STUDIES["tiles"], "tiles") | {
     metavar="N",
     help="With --lanes: pictures in the folder.  [default: 20]",
 )
-@click.option("--render", is_flag=True, help="Measure nothing: the arguments are files of records.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per record on stdout.")
+@click.option("--render", is_flag=True, help="Show files of records without measuring.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per record.")
 @shell.common_options
 def bench(
     bundles: tuple[Path, ...],
@@ -143,34 +167,33 @@ def bench(
 ) -> None:
     """Measure the networks in BUNDLE..., or the models of a --suite.
 
-    Every subject runs in a process of its own, and they take turns: what slows the machine for a
-    while slows all of them. Prints Markdown tables; a record per subject, size and batch goes to
-    --output as soon as it is there. A subject that fails has a record that says why, and the
-    others go on; the exit code is then 1.
+    Every subject runs in its own process, and all take turns, so a slow phase of the machine
+    affects all. The command prints Markdown tables and appends a record per subject, size and batch
+    to --output at once. If a subject fails, its record has the reason, the others go on, and the
+    exit code is 1.
 
-    With --baseline the exit code is 1 if something has become slower, by more than 5 % and outside
-    the noise. It must have been measured on the same machine. Where there is no verdict the exit
-    code is 1 as well: of fewer than 6 rounds, and if the machine is a virtual one whose host has
-    moved the processors since.
+    With --baseline the exit code is 1 if a subject became slower by more than 5 % and beyond the
+    noise. The baseline must come from the same machine. The exit code is also 1 without a verdict:
+    with fewer than 6 rounds, or if the host has moved a virtual machine's processors.
 
-    With --layers a table for each bundle, backend, precision and size follows, from the runtime's
-    own profiler; with --json a line {"profile": ...}.
+    With --layers, a table from the runtime's profiler follows for each bundle, backend, precision
+    and size; with --json, a line {"profile": ...}.
 
-    With --tiles the arguments are a BUNDLE that removes noise, and photographs; a row for each
-    --tile and --overlap compares tiles with the whole image. With --overhead follows what a call of
-    a Restorer takes over its backend, what threads do to it, and what memory a --soak of calls
-    takes, on the CPU; it goes with one --size, --rounds and --threads. With --rewrites a row for
-    each deployment form, and for the GPU's without each of its own rewrites, has the layers, the
-    traffic and the activations of its engine, and its time on this CPU; that takes minutes. With
-    --json a line {"tiles": ...}, {"overhead": ...} or {"rewrites": ...}.
+    --tiles takes a BUNDLE that removes noise, and photographs. It compares tiles with the whole
+    image, in a row per --tile and --overlap. --overhead measures the time of a Restorer's call over
+    its backend, the effect of threads, and the memory of a --soak of calls, on the CPU. It takes
+    one --size, --rounds and --threads. --rewrites has a row for each deployment form, and for the
+    GPU's form without each of its own rewrites. A row shows layers, traffic and activations of the
+    engine, and the time on this CPU. It takes minutes. With --json each prints lines {"tiles":
+    ...}, {"overhead": ...} or {"rewrites": ...}.
 
-    With --recommend every backend that runs here has a row for each of the bundle's precisions,
-    numbers of threads and of lanes (pictures at a time). What is fastest for one picture and for
-    many follows, with the times of a photograph of 12 megapixels and of a minute of 1080p video.
-    What was measured is kept for maxim-run --plan. With --lanes a folder is restored in turns with
-    one lane and with the lanes that are chosen here.
+    --recommend has a row for each working backend, precision, number of threads and number of lanes
+    (pictures at a time). It names the fastest options for one picture and for many, with the times
+    of a photograph of 12 megapixels and of a minute of 1080p video. maxim-run --plan uses these
+    measurements. --lanes restores a folder in turns with one lane and with the chosen number of
+    lanes.
 
-    With --render the arguments are files of records, which are shown, compared or reported again.
+    --render takes files of records and shows, compares or reports them again.
     """
     _check_study()
     studies = [name for name in _STUDIES if options.pop(name)]
@@ -200,7 +223,7 @@ def bench(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is made of the records; the fields are the options."""
+    """Options for the use of records."""
 
     baseline: Path | None
     report: Path | None
@@ -211,13 +234,13 @@ class _Wanted:
     as_json: bool
 
     def check(self, *, has_bundles: bool, render: bool) -> None:
-        """Refuse options that do not go together; raises UsageError."""
+        """Raise UsageError for options that exclude each other."""
         if self.report is None and (self.parity or self.pictures):
             raise UsageError("--parity and --pictures are for a report: name it with --report")
         if self.pictures and (render or not has_bundles):
             raise UsageError("--pictures needs a BUNDLE to restore them with")
         if render and self.layers:
-            raise UsageError("--layers measures, and --render does not: choose one of them")
+            raise UsageError("--layers measures, but --render does not: choose one of them")
 
 
 def _measure(
@@ -227,13 +250,13 @@ def _measure(
     wanted: _Wanted,
     extras: dict[str, Any],
 ) -> None:
-    """Measure, show and record; `environment` is that of all records."""
+    """Measure, show and record. `environment` applies to all records."""
     from maxim_deploy.benchmarks.noise import busy
     from maxim_deploy.benchmarks.records import append_records
     from maxim_deploy.cli import _bench_report
 
     earlier = _earlier(wanted.baseline, environment) if wanted.baseline else []
-    # Better to fail now than after half an hour.
+    # Fail now rather than after half an hour.
     if wanted.output:
         append_records(wanted.output, [])
     if wanted.report:
@@ -252,7 +275,7 @@ def _measure(
 
 
 def _records(runs: list[SuiteRun], wanted: _Wanted) -> list[Record]:
-    """All records; each group is kept and shown as soon as it is complete."""
+    """Measure all records. Each group is stored and shown once complete."""
     from maxim_deploy.benchmarks.records import append_records, line_of
     from maxim_deploy.benchmarks.tables import table_of
 
@@ -272,10 +295,10 @@ def _records(runs: list[SuiteRun], wanted: _Wanted) -> list[Record]:
 
 
 def _check_study() -> None:
-    """Refuse options that do not go with a study such as `--tiles`, or that need one.
+    """Raise an error for options that exclude a study such as `--tiles`, or that need one.
 
     Raises:
-        UsageError: naming both options.
+        UsageError: the message names both options.
     """
     context = click.get_current_context()
     shared = {"verbose", "version", "bundles", "as_json"}
@@ -295,7 +318,7 @@ def _check_study() -> None:
 
 
 def _profiles(runs: list[SuiteRun], as_json: bool) -> list[LayerProfile]:
-    """Where the time goes; shown as soon as it is known."""
+    """Measure profiles, and show each at once."""
     from maxim_deploy.benchmarks.profile.tables import text_of_profile
 
     profiles = []
@@ -340,7 +363,7 @@ def _finish(
     *,
     failed: bool = False,
 ) -> None:
-    """Comparison with the baseline, report, and the exit code."""
+    """Compare with the baseline, write the report, and set the exit code."""
     try:
         failed |= bool(earlier) and not _holds(records, earlier)
     finally:
@@ -354,7 +377,7 @@ def _finish(
 
 
 def _holds(records: list[Record], earlier: list[Record]) -> bool:
-    """Say what has changed; whether all could be compared and nothing is slower."""
+    """Report changes. Returns whether all were compared and none is slower."""
     from maxim_deploy.benchmarks.regression import changes, lost
 
     found, fail_now = changes(records, earlier), lost(records, earlier)

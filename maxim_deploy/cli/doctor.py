@@ -1,4 +1,4 @@
-"""`maxim-doctor`: what this machine can do and, for what it cannot, the exact pip line."""
+"""`maxim-doctor`: show what works on this machine, and how to install the rest."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from maxim_deploy.cli import shell
 
 
 @click.command("maxim-doctor")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @shell.common_options
 def doctor(as_json: bool) -> None:
-    """Say what this machine can do and, for what it cannot, the exact pip line.
+    """Show what works on this machine, and the pip line for the rest.
 
     Every backend is tried with a tiny graph. The exit code is 0 if at least one of them works.
     """

@@ -1,4 +1,4 @@
-"""`maxim-export`: from a checkpoint to a bundle."""
+"""`maxim-export`: export a checkpoint to a bundle."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ if TYPE_CHECKING:
     "--output",
     type=shell.PATH,
     metavar="BUNDLE",
-    help="Directory to write, or a bundle to add an engine to.",
+    help="Directory to write, or the bundle that gets an engine.",
 )
 @click.option(
     "--checkpoint",
     type=shell.PATH,
     metavar="FILE",
-    help="Weights of your own: .npz as published, .safetensors, .pt or .pth. "
-    "MODEL is then optional and only names them.",
+    help="Your own weights: .npz as published, .safetensors, .pt or .pth. MODEL is then optional "
+    "and only names them.",
 )
 @click.option(
     "--sha256",
     metavar="DIGITS",
-    help="SHA-256 that the file of weights must have, downloaded or your own.",
+    help="Required SHA-256 of the file of weights.",
 )
 @click.option(
     "--recipe",
@@ -79,10 +79,10 @@ if TYPE_CHECKING:
     type=shell.PATH,
     multiple=True,
     metavar="FILE.toml",
-    help="Read MODEL and options, or those of an engine, from a file; may be repeated, and the "
-    "command line overrides it.",
+    help="Read MODEL and options, or those of an engine, from a file; repeatable. The command "
+    "line overrides it.",
 )
-@click.option("--variant", help="Expected size, such as S-2; it is read from the weights.")
+@click.option("--variant", help="Check that the weights have this size, such as S-2.")
 @click.option(
     "--precision",
     metavar="LIST",
@@ -94,13 +94,13 @@ if TYPE_CHECKING:
     help=f"Of {', '.join(IO_FORMS)}.  [default: {','.join(RUNTIME_FORMS)}]",
 )
 @click.option(
-    "--literal", is_flag=True, help=f"Export the network unchanged; {FULL}, for comparison."
+    "--literal", is_flag=True, help=f"Export the network unchanged in {FULL}, for comparison."
 )
 @click.option(
     "--form",
     type=click.Choice(FORM_CHOICES),
-    help="Which rewrites to use: a CPU's, or a GPU's, which save memory traffic. gpu is for "
-    "engines of one size, gpu-range takes less memory in engines for a range of sizes. auto: "
+    help="Set of exact rewrites. cpu saves time on a CPU; gpu saves memory traffic in engines of "
+    "one size; gpu-range takes less memory in engines for a range of sizes. auto: "
     + ", ".join(f"{row.form} for {name}" for name, row in PRECISIONS.items())
     + ".  [default: auto, or auto-range with an engine for a range of sizes]",
 )
@@ -109,26 +109,25 @@ if TYPE_CHECKING:
     "--precision-table",
     type=shell.PATH,
     metavar="FILE",
-    help="Which nodes stay float32, as JSON, in place of the default table.",
+    help="Read the nodes that stay float32 from this JSON file.",
 )
 @click.option(
     "--license",
     "licence_file",
     type=shell.PATH,
     metavar="FILE",
-    help="Text of the licence of your own weights, to lie in the bundle as LICENSE. "
-    "Named models bring theirs.",
+    help="Licence text of your own weights, for the bundle's LICENSE. Named models have theirs.",
 )
-@click.option("--no-source", is_flag=True, help="Leave the literal weights out of the bundle.")
-@click.option("--no-verify", is_flag=True, help="Do not compare the graph with PyTorch.")
-@click.option("--force", is_flag=True, help="Export anew and replace a bundle that is there.")
+@click.option("--no-source", is_flag=True, help="Omit the literal weights from the bundle.")
+@click.option("--no-verify", is_flag=True, help="Skip the comparison with PyTorch.")
+@click.option("--force", is_flag=True, help="Export again and replace an existing bundle.")
 @host_options
 @engine_options
 @click.option(
     "--inspect",
     type=shell.PATH,
     metavar="BUNDLE",
-    help="Say what is in a bundle and what of it would run here; nothing is written.",
+    help="Show the content of a bundle and what runs here, without writing.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of the path.")
 @shell.common_options
@@ -158,10 +157,10 @@ def export(
 ) -> None:
     """Export MODEL into a bundle: an ONNX graph for every size, its weights and a manifest.
 
-    With --for, the output is what another program takes, made from MODEL or from a bundle.
+    With --for, write files for another program, from MODEL or from a bundle.
 
-    With --engine, an engine is built from one of its graphs: fp16 and image, unless --precision and
-    --io say otherwise. On a bundle that is there, nothing is exported again, and MODEL is optional.
+    With --engine, build an engine from one of the graphs: fp16 and image, or those of --precision
+    and --io. An existing bundle is not exported again, and MODEL is then optional.
 
     MODEL is a published name, such as deblurring-gopro (downloaded once, then cached), or
     demo-denoise, a small demo that comes with the package.
@@ -204,7 +203,7 @@ def export(
     else:
         range_form = AUTO_RANGE if _takes_range(engine_asked) else AUTO
         settings = _settings(options, default_form=range_form)
-        if engine_asked:  # better now than after the export
+        if engine_asked:  # before a long export
             _check_engine_has_graph(engine_asked, settings)
             check_build(engine_asked, engine)
         bundle = _export(options, output, settings, force=force, for_engine=bool(engine_asked))
@@ -216,7 +215,7 @@ def export(
 
 @dataclass(frozen=True)
 class _ExportOptions:
-    """The options that only an export takes; `asked` is what recipes and command line name."""
+    """Options for an export only. `asked` is the request of recipes and command line."""
 
     asked: ExportRecipe
     literal: bool
@@ -229,7 +228,7 @@ class _ExportOptions:
     io_type: str
 
     def given(self) -> dict[str, Any]:
-        """Their values by name, those left out being false."""
+        """Values by name, without false ones."""
         return {
             "--variant": self.asked.variant,
             "--sha256": self.asked.sha256,
@@ -245,7 +244,7 @@ class _ExportOptions:
 
 
 def _write_for(host: Host, wishes: Wishes, options: _ExportOptions, output: Path) -> None:
-    """Write what a host takes, from a bundle that is named in place of a model, or from a model."""
+    """Write a host's files from a bundle or from a model."""
     host.check(wishes)
     check_free(output)
     asked, given = options.asked, options.given()
@@ -277,12 +276,12 @@ def _inspect(folder: Path, as_json: bool) -> None:
 
     report = inspect_bundle(folder, layers=as_json)
     shell.emit(json.dumps(report, indent=2) if as_json else inspection_text(report))
-    if problem := report["exported"]["problem"]:  # the rest has been said
+    if problem := report["exported"]["problem"]:  # other output was printed before
         raise BundleError(f"bundle {str(folder)!r}: {problem}")
 
 
 def _refuse_all(options: dict[str, Any], why: str) -> None:
-    """Refuse options that would do nothing, and say what they are for."""
+    """Raise an error for options without effect, with their purpose."""
     if given := [name for name, value in options.items() if value]:
         raise UsageError(f"{', '.join(given)}: {why}")
 
@@ -294,7 +293,7 @@ def _takes_range(engine: EngineSettings | None) -> bool:
 def _check_engine_has_graph(engine: EngineSettings, settings: BundleSettings) -> None:
     if not (engine.precision in settings.precision and engine.io in settings.io):
         raise UsageError(
-            f"the engine is to be of the {engine.precision} {engine.io} graph; the export makes "
+            f"the engine needs the {engine.precision} {engine.io} graph, but the export makes "
             f"--precision {','.join(settings.precision)} --io {','.join(settings.io)}"
         )
 
@@ -333,13 +332,14 @@ def _export(
 
 
 def _read_licence(options: _ExportOptions) -> str | None:
-    """The text of the licence of own weights, or None."""
+    """The licence text of the user's weights, or None."""
     path, asked = options.licence_file, options.asked
     if path is None:
         return None
     if asked.checkpoint is None:
         raise UsageError(
-            f"--license: {asked.model} brings its own, {LICENCE}; it is for a --checkpoint"
+            f"--license: {asked.model} has its own licence, {LICENCE}; omit --license, or pass "
+            "--checkpoint"
         )
     try:
         text = read_bounded(path)
@@ -351,11 +351,11 @@ def _read_licence(options: _ExportOptions) -> str | None:
 
 
 def _check_model(asked: ExportRecipe) -> None:
-    """Check what names the weights before anything slow starts."""
+    """Check the source of the weights before slow work."""
     if asked.checkpoint is None:
         if asked.model is None:
             raise UsageError(
-                f"name a model ({', '.join(MODEL_NAMES)}), or give --checkpoint or --recipe"
+                f"name a model ({', '.join(MODEL_NAMES)}), or pass --checkpoint or --recipe"
             )
         check_model_name(asked.model)
     if asked.variant is not None:
@@ -363,7 +363,7 @@ def _check_model(asked: ExportRecipe) -> None:
 
 
 def _settings(options: _ExportOptions, default_form: str = AUTO) -> BundleSettings:
-    """Check everything that was asked for before anything slow starts."""
+    """Check all options before slow work."""
     asked = options.asked
     _check_model(asked)
     _read_licence(options)
@@ -394,7 +394,7 @@ def _read_weights(asked: ExportRecipe, progress: Progress) -> Checkpoint:
     from maxim_deploy.checkpoints import open_model, read_checkpoint
 
     if asked.model is None:
-        assert asked.checkpoint is not None  # _settings saw to it
+        assert asked.checkpoint is not None  # _settings has checked this
         return read_checkpoint(asked.checkpoint, variant=asked.variant, sha256=asked.sha256)
 
     def tell(done: int, total: int | None) -> None:
@@ -411,7 +411,7 @@ def _read_weights(asked: ExportRecipe, progress: Progress) -> Checkpoint:
 
 
 def _summary(bundle: Bundle, is_new: bool, taken: str) -> str:
-    """What a reader of the screen wants to know: what it is, from what, and how exact."""
+    """A summary for the terminal: content, source and accuracy."""
     manifest = bundle.manifest
     lines = [
         f"{'exported' if is_new else 'up to date, nothing to do'}: {manifest.model.name}, "

@@ -1,4 +1,4 @@
-"""`maxim-deploy`: all commands under one name. Each is imported when it is asked for."""
+"""`maxim-deploy`: all commands under one name. Each is imported on use."""
 
 from __future__ import annotations
 

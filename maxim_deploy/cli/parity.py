@@ -1,4 +1,4 @@
-"""`maxim-parity`: is the picture still the same after each step, and how good is it?"""
+"""`maxim-parity`: compare stages of the pipeline, and measure quality."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from maxim_deploy.parity.pictures import Sample
 
 LOCATE_SIZE = (64, 64)
-"""The smallest picture that the network takes: all its tensors are held in memory."""
+"""The smallest size of the network, because all tensors are held in memory."""
 
 
 _ONLY_WITH = {"bisect": ("budget", "output", "cache"), "dataset": ("metric", "channel", "resume")}
@@ -28,33 +28,38 @@ _NOT_WITH = {
     "dataset": ("images", "size", "locate", "threshold", "maps"),
     "locate": ("threshold", "rounding", "ensemble"),
 }
-"""Uses of the command, with the options that belong to one alone, and that one makes nothing of."""
+"""Uses of the command, with options that belong to one use only, and options without effect in
+it."""
 
 
 @click.command("maxim-parity")
 @click.argument("stages", metavar="A [B]", nargs=-1)
-@click.option("--images", type=shell.PATH, metavar="DIR", help="Compare on these pictures.")
 @click.option(
-    "--size", type=Size(), help="Cut pictures to it.  [default: 256x256 for the built-in ones]"
+    "--images", type=shell.PATH, metavar="DIR", help="Compare on the pictures of this folder."
+)
+@click.option(
+    "--size",
+    type=Size(),
+    help="Crop pictures to this size.  [default: 256x256 for the built-in ones]",
 )
 @click.option(
     "--precision",
     type=click.Choice(tuple(PRECISIONS)),
-    help="Of bundles without a stage, and of backends; the low precision of a whole line.",
+    help="Precision of backends and of bundles without a stage; low precision of a whole line.",
 )
-@click.option("--threshold", metavar="NAME", help="Hold everything against this one.")
+@click.option("--threshold", metavar="NAME", help="Use this threshold for all comparisons.")
 @click.option(
     "--rounding",
     type=click.Choice(["nearest", "truncate"]),
-    help="How results become 8 bits, to be compared byte for byte with a folder of pictures.",
+    help="Rounding of results to 8 bits, for a comparison with a folder byte for byte.",
 )
 @click.option("--maps", type=shell.PATH, metavar="DIR", help="Write error maps as PNG.")
-@click.option("--locate", is_flag=True, help="Name the first tensor inside that departs, at 64x64.")
+@click.option("--locate", is_flag=True, help="Find the first inner tensor that departs, at 64x64.")
 @click.option(
     "--dataset",
     type=shell.PATH,
     metavar="DIR",
-    help="Measure A on the pairs of DIR/input and DIR/target.",
+    help="Measure stage A on the pairs of DIR/input and DIR/target.",
 )
 @click.option(
     "--metric",
@@ -65,45 +70,45 @@ _NOT_WITH = {
 @click.option(
     "--channel",
     type=click.Choice(["rgb", "y"]),
-    help="With --dataset: of the paper's metrics.  [default: y for deraining, else rgb]",
+    help="With --dataset: channels of the paper's metrics.  [default: y for deraining, else rgb]",
 )
-@click.option("--backend", metavar="NAME", help="Run bundles without a stage by this backend.")
+@click.option("--backend", metavar="NAME", help="Run bundles without a stage with this backend.")
 @click.option(
-    "--ensemble", "self_ensemble", is_flag=True, help="The mean over eight rotations and flips."
+    "--ensemble", "self_ensemble", is_flag=True, help="Average over eight rotations and flips."
 )
 @click.option(
     "--resume",
     type=shell.PATH,
     metavar="FILE",
-    help="With --dataset: keep what is measured in FILE, and go on from there.",
+    help="With --dataset: record results in FILE and resume from it.",
 )
 @click.option(
     "--bisect",
     "bisecting",
     is_flag=True,
-    help="Search for the float32 islands that keep a budget on --images, from the table of "
-    "a bundle; ends in a table for maxim-export --precision-table.",
+    help="Search float32 islands that keep a budget on --images, starting from the bundle's "
+    "table. The result is a table for maxim-export --precision-table.",
 )
 @click.option(
     "--budget",
     metavar="DB",
-    help="Of --bisect: least PSNR to the float32 graph, such as 60dB.  "
-    "[default: the gate of an export]",
+    help="With --bisect: least PSNR against the float32 graph, such as 60dB.  [default: the gate "
+    "of an export]",
 )
 @click.option(
     "-o",
     "--output",
     type=shell.PATH,
     metavar="TABLE.json",
-    help="Of --bisect: write the table here; without it, it is printed.",
+    help="With --bisect: write the table to this file.  [default: print it]",
 )
 @click.option(
     "--cache",
     type=shell.PATH,
     metavar="DIR",
-    help="Of --bisect: where trials are kept, so that an interrupted search goes on.",
+    help="With --bisect: folder of trials, for resuming an interrupted search.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout: a line per comparison.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON line per comparison.")
 @shell.common_options
 def parity(
     stages: tuple[str, ...],
@@ -137,12 +142,12 @@ def parity(
                   STORED.npz             stored inputs and outputs
                   FOLDER                 8-bit pictures, matched by name
 
-    A bundle alone is compared along its whole line, from the literal network to its last graph and
-    the backends that run here. Every comparison is held against a threshold, by the lower
-    precision of the two; a folder's pictures are taken as truncated, as the published scripts save
-    them, unless --rounding says otherwise.
+    A single bundle is compared along its whole line: from the literal network to its last graph and
+        the backends that run here. Every comparison has a threshold, that of the lower precision. A
+        folder's pictures count as truncated, as the published scripts save them, unless --rounding
+        is given.
 
-    With --bisect, find out which nodes of a BUNDLE must be float32.
+    With --bisect, search the nodes of a BUNDLE that must be float32.
 
     The exit code is 1 if a threshold is exceeded, or a picture could not be compared.
     """  # noqa: D301  # \b keeps click from filling the table
@@ -196,7 +201,7 @@ def parity(
 
 
 def _check_uses(context: click.Context) -> None:
-    """Refuse options that the use that was asked for makes nothing of."""
+    """Raise an error for options without effect in the requested use."""
     options = {param.opts[-1].lstrip("-"): param.name for param in context.command.params}
     given = {option for option, name in options.items() if context.params.get(str(name))}
     for use, others in _NOT_WITH.items():
@@ -210,7 +215,7 @@ def _check_uses(context: click.Context) -> None:
 def _with_backend(
     name: str, backend: str | None, precision: str | None, dataset: Path | None
 ) -> str:
-    """A bundle without a stage, run by a backend if one is asked for, and always on a data set."""
+    """The stage of a bundle without one: a backend if requested, and always for a data set."""
     from maxim_deploy.parity.stages import bundle_of, split_name
 
     if split_name(name)[1] or not (backend or dataset) or bundle_of(name) is None:
@@ -243,5 +248,5 @@ def _samples(
         return list(samples_in(images, size))
     stored = [sample for arrow in arrows for sample in samples_of(arrow)]
     if stored and size:
-        raise UsageError("--size does not go with stored results; they have a size")
+        raise UsageError("--size excludes stored results, which have a size; omit --size")
     return stored or own_samples(size)

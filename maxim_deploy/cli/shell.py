@@ -1,4 +1,4 @@
-"""What all commands share: their options, what they write, progress, and how they end."""
+"""Common parts of all commands: options, output, progress and exit."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ __all__ = [
 ]
 
 PATH = click.Path(path_type=Path)
-"""Type of every option that names a file or a folder."""
+"""Type of options that name a file or a folder."""
 
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `-v`, `-q` and `--version`, and the ending that all commands share.
+    """Add `-v`, `-q`, `--version` and the common exit to a command.
 
-    The innermost decorator: `@click.command(...)`, options of its own, `@common_options`.
+    It is the innermost decorator: `@click.command(...)`, own options, `@common_options`.
     """
 
     @functools.wraps(function)
@@ -59,7 +59,7 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         count=True,
         expose_value=False,
         callback=functools.partial(_count_verbosity, 1),
-        help="Say more on stderr; twice for debugging.",
+        help="Print more to stderr; repeat for debugging.",
     )
     quiet = click.option(
         "-q",
@@ -67,16 +67,16 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         count=True,
         expose_value=False,
         callback=functools.partial(_count_verbosity, -1),
-        help="Say nothing on stderr but errors.",
+        help="Print only errors to stderr.",
     )
     return verbose(quiet(version(command)))
 
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[FileProgress], object]]:
-    """A bar on stderr while the block runs, where stderr is a terminal; call what this yields.
+    """Show a progress bar on stderr during the block, if it is a terminal. Call what this yields.
 
-    For a single file only its frames are shown, if it has any.
+    For a single file only the frames of a video are shown.
     """
     if is_quiet() or not sys.stderr.isatty():
         yield lambda _: None
@@ -89,10 +89,11 @@ def progress_bar() -> Iterator[Callable[[FileProgress], object]]:
 
 @contextmanager
 def report_progress() -> Iterator[Progress]:
-    """What is being done at the moment; call what it yields as each step begins.
+    """Show the current step. Call what this yields at the start of each step.
 
-    A spinner on a terminal, replaced by the next step. Elsewhere a line of talk per step; of one
-    that counts ("downloading: 3 MB", "downloading: 4 MB") only what stands before the colon, once.
+    On a terminal it is a spinner, replaced by the next step. Elsewhere it is a line per step. For a
+    step that counts ("downloading: 3 MB", "downloading: 4 MB") only the part before the colon is
+    printed, once.
     """
     if sys.stderr.isatty() and not is_quiet():
         from rich.console import Console

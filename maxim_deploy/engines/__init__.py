@@ -1,1 +1,1 @@
-"""From a bundle's graph to TensorRT engines, and what is known of those that are there."""
+"""Build TensorRT engines from a bundle's graph, and inspect existing ones."""

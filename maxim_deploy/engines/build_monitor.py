@@ -1,4 +1,4 @@
-"""A build that tells where it is and can be stopped."""
+"""Progress and cancellation of a build."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class BuildStep:
-    """Where a build is.
+    """The progress of a build.
 
     Attributes:
-        phases: names of the phases that it is in, the outermost first.
-        done: steps done of the innermost phase.
+        phases: names of the current phases, the outermost first.
+        done: finished steps of the innermost phase.
         total: steps of that phase.
     """
 
@@ -26,20 +26,20 @@ class BuildStep:
 
 
 class Stop:
-    """Whether a build should end early: because of `cancel`, or because its time is up."""
+    """Tells a build to end early: on `cancel`, or when its time is up."""
 
     def __init__(self, seconds: float | None = None) -> None:
         self._until = None if seconds is None else time.monotonic() + seconds
-        # Set by the main thread, read by the builder's.
+        # Set by the main thread, and read by the builder's threads.
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Ask the build to end at its next step."""
+        """Tell the build to end at its next step."""
         self._cancelled.set()
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the time given is over."""
+        """Whether the time is up."""
         return self._until is not None and time.monotonic() > self._until
 
     @property
@@ -49,7 +49,7 @@ class Stop:
 
 
 def progress_monitor(trt: ModuleType, progress: Callable[[BuildStep], None], stop: Stop) -> Any:
-    """A `trt.IProgressMonitor` that tells each step and ends the build when `stop` wants it.
+    """A `trt.IProgressMonitor` that reports each step and ends the build if `stop` says so.
 
     The library calls it from several threads.
     """
@@ -62,7 +62,7 @@ def progress_monitor(trt: ModuleType, progress: Callable[[BuildStep], None], sto
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             with self._lock:
-                # A step names its own phase only, and phases nest: parents are kept here.
+                # A step names only its own phase, and phases nest, so parents are kept here.
                 self._open[phase_name] = (parent_phase, num_steps)
                 progress(BuildStep(self._path(phase_name), 0, num_steps))
 
@@ -78,7 +78,7 @@ def progress_monitor(trt: ModuleType, progress: Callable[[BuildStep], None], sto
 
         def _path(self, phase: str) -> tuple[str, ...]:
             path, name = [phase], self._open.get(phase, (None, 0))[0]
-            # A circle of parents, which only the library could make, must not hang a build.
+            # A cycle of parents, which only the library could make, must not block a build.
             while name is not None and name not in path:
                 path.append(name)
                 name = self._open.get(name, (None, 0))[0]

@@ -1,4 +1,4 @@
-"""From a job to an engine on disk and its entry in the manifest."""
+"""Build an engine to disk and make its manifest entry."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from maxim_deploy.spec.profiles import overlapping
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build, beyond what the engine is.
+    """Options of the build that do not change the engine.
 
     Attributes:
-        budget_s: seconds that a build may take, or None.
-        timing_cache: file to use and extend, or None. Full TensorRT only.
-        traffic: count what the layers move, which takes another build for most profiles.
-        progress: told what is being done.
-        step_progress: told about each step of the builder, from its threads.
+        budget_s: limit of a build in seconds, or None.
+        timing_cache: timing cache to use and extend, or None. Full TensorRT only.
+        traffic: whether to count traffic, which needs another build for most profiles.
+        progress: called with each step in words.
+        step_progress: called with each step of the builder, in its threads.
     """
 
     budget_s: float | None = None
@@ -54,17 +54,17 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class EngineJob:
-    """One engine to make.
+    """A build of one engine.
 
     Attributes:
-        bundle: where it belongs.
-        graph: what to build it from; its files have been checked.
-        settings: what it is to be.
-        options: how to build it.
+        bundle: bundle of the engine.
+        graph: graph to build from. Its files have been checked.
+        settings: settings of the engine.
+        options: options of the build.
         trt: the library's module.
         gpu: the GPU at hand, or None.
-        made_of: its ingredients.
-        identity: their hash.
+        made_of: ingredients of the engine.
+        identity: hash of the ingredients.
     """
 
     bundle: Bundle
@@ -78,27 +78,27 @@ class EngineJob:
 
     @property
     def folder(self) -> Path:
-        """Where engines go."""
+        """Folder of engines."""
         return self.bundle.path / ENGINE_FOLDER
 
 
 def make_engine(job: EngineJob) -> EngineEntry:
-    """Parse, check, build and write an engine, with its log and list of layers beside it.
+    """Parse, check, build and write an engine, with a log and a list of layers beside it.
 
     Raises:
-        EngineError: the network is not as exported, or the build failed or ran out of time; the
+        EngineError: the network is not as exported, the build failed, or it ran out of time. The
             library's messages are then in `engines/failed.log`.
     """
     progress = job.options.progress
     for first, second in overlapping(job.settings.profiles):
-        progress(f"profiles {first} and {second} overlap; the tighter one runs what both take")
+        progress(f"profiles {first} and {second} overlap; the tighter one runs the shared sizes")
     progress("parsing the graph")
     parsed = parsed_graph(job)
     check_network(parsed, job.graph.precision, job.graph.io, _islands(job))
     progress("building the engine")
     try:
         built = build_parsed(job, parsed)
-    # Its messages are the only account of a build that failed, and nothing else is written then.
+    # Messages are the only trace of a failed build, and nothing else is written then.
     except EngineError:
         write_text(job.folder / "failed.log", log_text(parsed.logger.messages), follow=False)
         raise
@@ -115,7 +115,7 @@ def parsed_graph(job: EngineJob) -> ParsedGraph:
     """The job's graph as a network.
 
     Raises:
-        BundleError: a file of it has changed by now.
+        BundleError: one of its files has changed.
         EngineError: the library refuses it.
     """
     with job.bundle.private_graph(job.graph) as path:
@@ -126,9 +126,9 @@ def parsed_graph(job: EngineJob) -> ParsedGraph:
 
 
 def build_parsed(job: EngineJob, parsed: ParsedGraph) -> BuiltEngine:
-    """Build within the budget, with the timing cache if there is one; raises as `make_engine`."""
+    """Build within the budget, with the timing cache if there is one. Raises as `make_engine`."""
     settings, options = job.settings, job.options
-    # A cache is made by a config and outlives it: each attempt has a config of its own.
+    # A config makes the cache, and the cache outlives it: each attempt has its own config.
     caching = _timing_cache(job)
     config = parsed.builder.create_builder_config() if caching else None
     cache = caching.load(config) if caching else None
@@ -160,13 +160,13 @@ def _timing_cache(job: EngineJob) -> TimingCacheFile | None:
 
 
 def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEntry:
-    """The engine comes last, whole or not at all."""
+    """Write the files. The engine comes last, whole or not at all."""
     path, messages = job.folder / _file_name(job), parsed.logger.messages
     layers, memory = layers_from_log(messages), memory_figures(messages)
     write_text(path.with_suffix(".log"), log_text(messages), follow=False)
     if layers:
         write_text(path.with_suffix(".layers.json"), layers_to_json(layers), follow=False)
-    # Last, so that an engine never lies there without its log and layers.
+    # Last, so an engine always has its log and layers.
     with atomic_file(path) as file:
         file.write(built.plan)
     digest = sha256_of(path)
@@ -189,7 +189,7 @@ def _write(job: EngineJob, parsed: ParsedGraph, built: BuiltEngine) -> EngineEnt
         memory=memory,
         parsed_layers=parsed.network.num_layers,
         layers=len(layers) or None,
-        notes=["optimization level lowered to keep the budget"] if lowered else [],
+        notes=["the optimization level was lowered to keep the budget"] if lowered else [],
         built=EngineRecord(
             sha256=digest,
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -204,7 +204,7 @@ def _file_name(job: EngineJob) -> str:
     names = [profile.name.replace(":", "-") for profile in job.settings.profiles]
     shown = "+".join(names) if len(names) <= 3 else f"{len(names)}-profiles"
     stem, library = Path(job.graph.file).stem, job.settings.library
-    # File systems allow 255 bytes in a name; the identity alone makes it unique.
+    # File systems allow names of 255 bytes. The identity alone makes the name unique.
     return f"{stem}.{library}.{shown[:80]}.{job.identity[:12]}.engine"
 
 

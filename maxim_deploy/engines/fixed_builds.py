@@ -1,7 +1,7 @@
-"""Building once more at fixed sizes, only to count what the layers move.
+"""Build again at fixed sizes, only to count traffic.
 
-A builder lists open dimensions as -1, so that the traffic of an engine with ranges cannot be told
-from its own list. At a fixed size it makes nearly the same layers, and lists their dimensions.
+A builder lists open dimensions as -1, so the list of an engine with ranges does not show its
+traffic. At a fixed size the builder makes nearly the same layers and lists their dimensions.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from maxim_deploy.spec.traffic import Traffic
 
 
 def count_traffic(job: EngineJob, entry: EngineEntry) -> list[Traffic]:
-    """The traffic of each profile of an engine at the size that it is tuned for.
+    """The traffic of each profile of an engine at its tuned size.
 
-    The engine itself is not touched. The job's budget does not bound these builds.
+    The engine itself does not change. The job's budget does not apply to these builds.
 
     Raises:
         EngineError: a build failed, or listed no layers.
@@ -39,9 +39,9 @@ def count_traffic(job: EngineJob, entry: EngineEntry) -> list[Traffic]:
 
 
 def _counted(job: EngineJob, parsed: ParsedGraph, profile: Profile) -> Traffic:
-    job.options.progress(f"building for {profile.opt} alone to count its traffic")
+    job.options.progress(f"building for {profile.opt} only to count its traffic")
     fixed = replace(profile, min=profile.opt, max=profile.opt)
-    # One logger hears all builds: what it heard before is not of this one.
+    # All builds share one logger: earlier messages belong to other builds.
     before = len(parsed.logger.messages)
     build_parsed(replace(job, settings=replace(job.settings, profiles=(fixed,))), parsed)
     messages = parsed.logger.messages[before:]
@@ -49,7 +49,7 @@ def _counted(job: EngineJob, parsed: ParsedGraph, profile: Profile) -> Traffic:
 
 
 def traffic_from_log(messages: Sequence[tuple[str, str]], shape: Shape) -> Traffic:
-    """The traffic of the engine for one shape that a build with these messages made.
+    """The traffic of an engine for one shape, by the messages of its build.
 
     Raises:
         EngineError: the library listed no layers.
@@ -57,7 +57,7 @@ def traffic_from_log(messages: Sequence[tuple[str, str]], shape: Shape) -> Traff
     layers = layers_from_log(messages)
     if not layers:
         raise EngineError(
-            "the library lists no layers, so that there is no traffic to count | omit --traffic or "
+            "the library lists no layers, so traffic cannot be counted | omit --traffic or "
             "--rewrites"
         )
     return traffic_of(layers, shape, memory_figures(messages).get("activation_bytes"))

@@ -1,4 +1,4 @@
-"""What an engine is made of. Equal ingredients make an equal engine, but for its bytes."""
+"""The ingredients of an engine. Equal ingredients make an equal engine, but bytes may differ."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from maxim_deploy.spec.manifest import Bundle, GraphEntry
 def ingredients(
     bundle: Bundle, graph: GraphEntry, settings: EngineSettings, version: str, gpu: str | None
 ) -> dict[str, Any]:
-    """Everything that an engine depends on, by name.
+    """All ingredients of an engine by name.
 
     Args:
-        bundle: where the graph is.
-        graph: to build from.
-        settings: to build with; all but `NOT_IN_IDENTITY` count.
-        version: of the library.
-        gpu: name and compute capability of the GPU that it is built on, if it is built for that.
+        bundle: bundle of the graph.
+        graph: graph to build from.
+        settings: settings. All except `NOT_IN_IDENTITY` count.
+        version: version of the library.
+        gpu: name and compute capability of the GPU, if the engine is built for this GPU.
     """
     kept = {key: v for key, v in settings.to_json().items() if key not in NOT_IN_IDENTITY}
-    # An engine of TensorRT does not load on another operating system.
+    # A TensorRT engine does not load on another operating system.
     return {
         **bundle.digests(graph),
         "profiles": [f"{p.min} : {p.opt} : {p.max}" for p in settings.profiles],
@@ -41,7 +41,7 @@ def identity_of(made_of: dict[str, Any]) -> str:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """The ingredients that differ, one line each."""
+    """The differing ingredients, a line each."""
     return [
         f"{name}: {_short(before.get(name))} there, {_short(after.get(name))} now"
         for name in sorted({*before, *after})

@@ -1,4 +1,4 @@
-"""What is in a bundle, and what of it would run here."""
+"""Report the content of a bundle, and what runs here."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def inspect_bundle(folder: Path, *, layers: bool = False) -> dict[str, Any]:
 
     Args:
         folder: the bundle.
-        layers: list every layer of each engine as well, where its build did.
+        layers: whether to add all layers of each engine, if its build listed them.
 
     Returns:
         `path`, `model`, `variant`, `licence`, `exported`, `graphs`, `engines`, and `gpu`, the GPU
-        at hand or None. `exported` has the header of `export.json`: `created`, `command`, `tools`,
-        `machine`, and `problem`, why the file cannot be read, or None. Of a graph: `measured`, see
-        `spec.export_record`. Of an engine: its manifest entry and what `export.json` says of it,
-        with notes on this machine added to its own, `runs_here`,
-        `reasons` against it, `layer_types`, the number of layers by the types of their outputs, and
-        `bounds`: for each record of `traffic` the least milliseconds of a run by the bandwidth of
-        known GPUs, by name; not a measurement.
+        of this machine or None. `exported` is the header of `export.json`: `created`, `command`,
+        `tools`, `machine`, and `problem`, the reason if the file cannot be read. A graph has
+        `measured`, see `spec.export_record`. An engine has its manifest entry and its record in
+        `export.json`, notes on this machine added to its own, `runs_here`, `reasons` if not,
+        `layer_types` (number of layers by output types), and `bounds`: for each record of
+        `traffic`, the least milliseconds by the bandwidth of known GPUs, by name. These are not
+        measurements.
 
     Raises:
-        BundleError: not a bundle.
+        BundleError: the folder is not a bundle.
     """
     return read_whole(folder, lambda: _inspected(Bundle.open(folder), layers))
 
@@ -100,18 +100,18 @@ def _engine(bundle: Bundle, entry: EngineEntry, gpu: Gpu | None, layers: bool) -
 
 
 def _bounds(entry: EngineEntry, traffic: Traffic, gpu: Gpu | None) -> dict[str, float]:
-    """By the GPU at hand if it is known, else by those that the engine was built for."""
+    """The bounds for this machine's GPU if known, else for those that it was built for."""
     if traffic.shape is None or traffic.bytes_per_pixel is None:
         return {}
     moved = traffic.bytes_per_pixel * traffic.shape.pixels
     here = known_gpu(gpu.name) if gpu else None
     for_it = [one for one in KNOWN_GPUS if runs_on(entry, one.compute_capability)]
-    # To count operations takes the graph and what runs it; by bytes alone it is a bound as well.
+    # Counting operations needs the graph and a runtime. Bytes alone also give a bound.
     return {one.name: bound_ms(moved, one.gbps) for one in ([here] if here else for_it)}
 
 
 def inspection_text(report: dict[str, Any]) -> str:
-    """A report of `inspect_bundle` for people."""
+    """The report of `inspect_bundle` as text."""
     gpu = report["gpu"]
     here = f"{gpu['name']}, compute capability {gpu['compute_capability']}" if gpu else "no GPU"
     lines = [f"{report['path']}: {report['model']}, {report['variant'] or 'custom size'}"]
@@ -134,7 +134,7 @@ def inspection_text(report: dict[str, Any]) -> str:
 def _export_line(report: dict[str, Any]) -> str:
     exported = report["exported"]
     if exported["problem"] or not exported["created"]:
-        return f"exported: {exported['problem'] or 'not known when and by what'}"
+        return f"exported: {exported['problem'] or 'unknown'}"
     version = exported["tools"].get("maxim-deploy", "of unknown version")
     command = f": {exported['command']}" if exported["command"] else ""
     return f"exported: {exported['created']} by maxim-deploy {version}{command}"

@@ -1,7 +1,7 @@
-"""The layers of an engine, as the library lists them at the end of a detailed build.
+"""The layers of an engine, from the list that the library prints after a detailed build.
 
-What is kept beside the engine in `.layers.json`, UTF-8 JSON: a list of objects, one a line, with
-the attributes of `Layer`. Files of earlier versions have no `inputs`, `outputs` and `constants`.
+The file `.layers.json` beside the engine is UTF-8 JSON: a list of objects, one per line, with the
+attributes of `Layer`. Files of earlier versions lack `inputs`, `outputs` and `constants`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Tensor:
     """A tensor that a layer reads or writes, or a part of one.
 
     Attributes:
-        name: the library's; layers that name the same tensor share it.
-        shape: its dimensions; -1 for one that a profile leaves open.
-        type: such as "float16".
+        name: the library's name. Layers that use the same name share the tensor.
+        shape: dimensions; -1 for one that a profile leaves open.
+        type: element type, such as "float16".
     """
 
     name: str
@@ -39,7 +39,7 @@ class Tensor:
 
     @property
     def bytes(self) -> int | None:
-        """Its size; None if a dimension is open or the type unknown."""
+        """Size in bytes; None if a dimension is open or the type unknown."""
         if -1 in self.shape or self.type not in _BYTES:
             return None
         return math.prod(self.shape) * _BYTES[self.type]
@@ -54,12 +54,12 @@ class Layer:
 
     Attributes:
         name: the library's.
-        kind: the library's word, such as "gemm" or "kgen" (a generated kernel).
-        types: of its outputs, such as "float16"; empty for one that only synchronises.
-        nodes: ONNX nodes that it came from, where the library says so.
-        inputs: what it reads.
-        outputs: what it writes.
-        constants: what it has of the weights.
+        kind: the library's kind, such as "gemm" or "kgen" (a generated kernel).
+        types: types of its outputs, such as "float16"; empty for a layer that only synchronises.
+        nodes: ONNX nodes that it came from, if the library names them.
+        inputs: tensors that it reads.
+        outputs: tensors that it writes.
+        constants: weights that it contains.
     """
 
     name: str
@@ -72,9 +72,9 @@ class Layer:
 
 
 def layers_from_log(messages: Iterable[tuple[str, str]]) -> list[Layer]:
-    """The layers that a detailed build listed; empty if it listed none."""
+    """The layers listed by a detailed build; empty without a list."""
     for _, text in messages:
-        # The builder writes all layers as one message, which a blank line ends.
+        # The builder writes all layers in one message, which ends with a blank line.
         if re.match(r"\s*Layers?:\s*\n", text):
             lines = text.partition("\n\n")[0].splitlines()
             return [_from_line(line) for line in lines if line.startswith("Name: ")]
@@ -84,7 +84,7 @@ def layers_from_log(messages: Iterable[tuple[str, str]]) -> list[Layer]:
 def _from_line(line: str) -> Layer:
     name, _, rest = line.removeprefix("Name: ").partition(", LayerType: ")
     kind, _, rest = rest.partition(", ")
-    # Where one list ends the next begins: a bracket alone may be that of a tensor's dimensions.
+    # A list ends where the next begins: a bracket alone may close a tensor's dimensions.
     parts = re.split(r"(?:^|\], )(Inputs|Constants|Outputs|Tactic|Parameter)", rest)
     lists = dict(zip(parts[1::2], parts[2::2], strict=True))
     inputs, outputs, constants = (
@@ -106,27 +106,27 @@ def _tensors(text: str) -> tuple[Tensor, ...]:
 
 
 def _type(words: str) -> str:
-    """A type is one word, or in the name of a format, as in "Channel major FP16 format"."""
+    """The type: a single word, or part of a format such as "Channel major FP16 format"."""
     found = _TYPE_IN_FORMAT.search(words) or re.match(r"\w+", words.strip())
     return readable_type(found[0]) if found else ""
 
 
 def layers_to_json(layers: Iterable[Layer]) -> str:
-    """As kept beside an engine."""
+    """The content of the file beside an engine."""
     lines = ",\n".join(json.dumps(asdict(layer)) for layer in layers)
     return f"[\n{lines}\n]\n"
 
 
 def layers_from_json(text: str) -> list[Layer]:
-    """The inverse of `layers_to_json`; raises TypeError or ValueError."""
+    """The inverse of `layers_to_json`. Raises TypeError or ValueError."""
     layers: list[Layer] = decoded(list[Layer], load_json(text), "layers")
     return layers
 
 
 def layers_beside(engine: Path) -> list[Layer]:
-    """The list beside an engine; empty if the builder wrote none, or it is not ours."""
+    """The list beside an engine; empty if it is missing or not ours."""
     try:
         return layers_from_json(read_bounded(engine.with_suffix(".layers.json")).decode("utf-8"))
-    # Built without details, or the list was removed: nothing depends on it.
+    # The engine was built without details, or the list was removed. Nothing depends on it.
     except (OSError, TypeError, ValueError):
         return []

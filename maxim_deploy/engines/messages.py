@@ -1,4 +1,4 @@
-"""What TensorRT says while it works: which lines matter, what they mean, what to do."""
+"""Explain TensorRT's messages: which matter, what they mean, and what to do."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterable
 _MEANINGS = (
     (
         r"CUDA_SUCCESS|cudaError 35|CUDA driver version is insufficient",
-        "this step needs an NVIDIA GPU with its driver; TensorRT for RTX builds without one only "
-        "engines with their weights inside, for named compute capabilities or the portable default",
+        "this step needs an NVIDIA GPU with its driver; without one, TensorRT for RTX builds "
+        "only engines with embedded weights, for named compute capabilities or the portable "
+        "default",
     ),
     (
         r"within workspace limit|insufficient workspace|workspace.*not enough",
@@ -25,33 +26,33 @@ _MEANINGS = (
     ),
     (
         r"UNSUPPORTED_CC|[Uu]nsupported SM|compute capability.*not supported",
-        "the library builds nothing for this GPU: see its list of compute capabilities",
+        "the library does not build for this GPU: see its list of compute capabilities",
     ),
     (r"BuildCanceled", "the build was cancelled"),
 )
 
 _HARMLESS = (
-    (r"Skipping tactic", "one of many ways to compute a layer does not fit here; others do"),
-    (r"Thread context has not been set", "about where the library writes its log"),
-    (r"getHardwareCompatibilityLevel\(\) is unsupported", "a question the library asks itself"),
-    (r"Using PreviewFeature|Unknown embedded device", "about a default of the library"),
-    (r"minShape is not the same as maxShape", "a profile with a range, as asked"),
-    (r"[Ll]ocal timing cache in use", "no timing cache was asked for"),
+    (r"Skipping tactic", "one of several ways to compute a layer does not work here; others do"),
+    (r"Thread context has not been set", "it concerns the destination of the library's log"),
+    (r"getHardwareCompatibilityLevel\(\) is unsupported", "the library queries itself"),
+    (r"Using PreviewFeature|Unknown embedded device", "it concerns a default of the library"),
+    (r"minShape is not the same as maxShape", "the profile has a range, as requested"),
+    (r"[Ll]ocal timing cache in use", "no timing cache was requested"),
 )
 
 
 def meaning(text: str) -> str:
-    """What to do about an error of the library; empty if only its own words are known."""
+    """Advice on an error of the library; empty if there is none."""
     return next((advice for pattern, advice in _MEANINGS if re.search(pattern, text)), "")
 
 
 def why_harmless(text: str) -> str:
-    """Why a line is harmless; empty if it should be read."""
+    """Why a line is harmless; empty if it matters."""
     return next((reason for pattern, reason in _HARMLESS if re.search(pattern, text)), "")
 
 
 def nodes_in(text: str) -> list[str]:
-    """Names of ONNX nodes in a message: `ForeignNode[a...b]` stands for all from a to b."""
+    """Names of ONNX nodes in a message. `ForeignNode[a...b]` means all nodes from a to b."""
     found = re.findall(
         r"ForeignNode\[([^\]]+)\]|name: ([\w./]+/[\w./]+)|\(([\w.]+/[\w./]+)\)", text
     )
@@ -59,12 +60,12 @@ def nodes_in(text: str) -> list[str]:
 
 
 def failure(messages: Iterable[tuple[str, str]]) -> str:
-    """One line for people from the errors: what failed, at which node, what to do."""
+    """Summarise errors in one line: failure, node, advice."""
     errors = [text for severity, text in messages if severity in ("ERROR", "INTERNAL_ERROR")]
-    # The library logs some questions that it asks itself as errors.
+    # The library logs some of its internal queries as errors.
     errors = [text for text in errors if not why_harmless(text)]
     if not errors:
-        return "the library gives no reason; its log may say more"
+        return "the library gives no reason; read its log"
     nodes = dict.fromkeys(name for text in errors for name in nodes_in(text))
     advice = next(filter(None, map(meaning, errors)), "")
     parts = [errors[0].strip()]
@@ -74,13 +75,13 @@ def failure(messages: Iterable[tuple[str, str]]) -> str:
 
 
 def log_text(messages: Iterable[tuple[str, str]]) -> str:
-    """The log that is kept beside an engine: errors and warnings, explained, and what is worth it.
+    """The log beside an engine: errors and warnings with explanations, and useful lines.
 
-    Lines of the level VERBOSE are left out; a line that says the same again is counted.
+    Lines of level VERBOSE are omitted. Repeated lines are counted.
     """
     counted: dict[tuple[str, str], int] = {}
     for severity, text in messages:
-        # Layers, the VERBOSE lines that matter, are kept in a file of their own.
+        # The useful VERBOSE lines, the layers, have their own file.
         if severity != "VERBOSE":
             key = (severity, text.strip())
             counted[key] = counted.get(key, 0) + 1
@@ -104,11 +105,11 @@ _MEMORY = {
 
 
 def memory_figures(messages: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """The bytes that the builder reported, those that it named."""
+    """Memory sizes that the builder reported."""
     figures: dict[str, int] = {}
     for _, text in messages:
         for name, pattern in _MEMORY.items():
             if match := re.search(pattern, text):
-                # One line per profile: the largest counts.
+                # There is a line per profile. The largest counts.
                 figures[name] = max(figures.get(name, 0), int(match[1]))
     return figures

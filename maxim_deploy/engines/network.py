@@ -1,4 +1,4 @@
-"""Is the network that TensorRT parsed the one that we mean? Checked before anything slow starts."""
+"""Check that TensorRT parsed the exported network, before a slow build."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from maxim_deploy.spec.decoding import decoded
 from maxim_deploy.spec.precision import LOW
 
 _BINDINGS = {"image": ("uint8", (-1, -1, -1, 3)), "tensor": ("float32", (-1, 3, -1, -1))}
-"""Type and axes of both the input `image` and the output `restored`, by form; -1 is free."""
+"""Type and axes of the input `image` and the output `restored`, by form; -1 is free."""
 
 _FORM_NODES = ("scale/", "pad/", "crop/", "quantise/")
-"""Nodes of the image form around the network; pixels are scaled and rounded in float32."""
+"""Nodes of the image form around the network. They scale and round pixels in float32."""
 
 _DATA_LAYERS = (
     "CONSTANT",
@@ -28,11 +28,11 @@ _DATA_LAYERS = (
     "SQUEEZE",
     "IDENTITY",
 )
-"""Layers that move or convert numbers; an island needs them at its shores."""
+"""Layers that move or convert values. An island needs them at its border."""
 
 
 def check_network(parsed: ParsedGraph, precision: str, io: str, islands: Collection[str]) -> None:
-    """Check names, types and free axes of input and output, and what computes in float32.
+    """Check names, types and free axes of input and output, and the layers in float32.
 
     Args:
         parsed: the network.
@@ -41,11 +41,11 @@ def check_network(parsed: ParsedGraph, precision: str, io: str, islands: Collect
         islands: ONNX nodes that the decision table keeps in float32.
 
     Raises:
-        EngineError: something is not as it must be; the message lists all of it.
+        EngineError: the network differs; the message lists all differences.
     """
     network = parsed.network
     problems = [*_binding_problems(network, io)]
-    # A graph in full precision has one float type: there is nothing to mix up.
+    # A graph in full precision has only one float type.
     if precision in LOW:
         problems += _type_problems(network, precision, islands)
     if not network.num_layers:
@@ -68,14 +68,14 @@ def _binding_problems(network: Any, io: str) -> list[str]:
 
 
 def _type_problems(network: Any, precision: str, islands: Collection[str]) -> list[str]:
-    """Float32 where it should be low, and the other way round."""
+    """Layers in float32 that should be low precision, and the reverse."""
     wide, narrow, seen = [], [], set()
     for layer in (network.get_layer(k) for k in range(network.num_layers)):
         node, types = onnx_node(layer), _output_types(layer)
         seen.add(node)
         if "float32" in types and not _may_be_float32(layer, node, islands):
             wide.append(node or layer.name)
-        # Around an island the parser moves and converts values, which carries no arithmetic.
+        # Around an island the parser moves and converts values without arithmetic.
         if node in islands and LOW[precision].type in types and layer.type.name not in _DATA_LAYERS:
             narrow.append(node)
     problems = []
@@ -89,7 +89,7 @@ def _type_problems(network: Any, precision: str, islands: Collection[str]) -> li
 
 
 def onnx_node(layer: Any) -> str:
-    """The ONNX node that a layer of a parsed network came from; empty for the parser's own."""
+    """The ONNX node of a parsed layer; empty for the parser's own layers."""
     match = re.search(r"\[ONNX Layer: ([^\]]+)\]", layer.metadata or "")
     return match[1] if match else ""
 
@@ -101,15 +101,15 @@ def _output_types(layer: Any) -> set[str]:
 def _may_be_float32(layer: Any, node: str, islands: Collection[str]) -> bool:
     if node in islands or node.startswith(_FORM_NODES):
         return True
-    # The parser's own layers have no node; a cast into an island has one that the table omits.
+    # The parser's own layers have no node. A cast into an island has one that is not in the table.
     return layer.type.name in _DATA_LAYERS and (not node or "/Cast_" in node)
 
 
 def islands_of(table: bytes) -> set[str]:
-    """The nodes that a bundle's decision table, the content of its file, keeps in float32.
+    """The nodes that the text of a decision table keeps in float32.
 
     Raises:
-        EngineError: it is none.
+        EngineError: the text is not a decision table.
     """
     try:
         document = load_json(table)

@@ -1,6 +1,6 @@
-"""Weights from a bundle into an engine that was built without them.
+"""Load weights from a bundle into an engine that was built without them.
 
-A refit needs a deserialized engine, and that a GPU: "What ran where" in README.md.
+A refit needs a deserialized engine, so it needs a GPU. See "What ran where" in README.md.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from maxim_deploy.errors import EngineError
 
 
 def refit_from_graph(trt: Any, engine: Any, graph: Path, logger: Any) -> None:
-    """Give a stripped engine its weights.
+    """Refit a stripped engine with its weights.
 
     Args:
         trt: the library's module.
         engine: a deserialized `trt.ICudaEngine`, built with `strip_weights`.
-        graph: the ONNX file that it was built from; the weights lie beside it. The caller has
-            checked both hashes: the engine was built to be refitted with these weights only.
+        graph: the ONNX file that it was built from, with the weights beside it. The caller has
+            checked both hashes, because the engine may be refitted with these weights only.
         logger: a `trt.ILogger`.
 
     Raises:
@@ -29,7 +29,7 @@ def refit_from_graph(trt: Any, engine: Any, graph: Path, logger: Any) -> None:
     if not parser.refit_from_file(str(graph)):
         errors = "; ".join(parser.get_error(k).desc() for k in range(parser.num_errors))
         raise EngineError(f"cannot read the weights of {graph.name} for a refit: {errors}")
-    # It returns False and raises nothing: the engine would run with weights that are missing.
+    # It returns False without an exception. The engine would then run with missing weights.
     if not refitter.refit_cuda_engine():
         missing = ", ".join(refitter.get_missing_weights()) or "none are missing"
         raise EngineError(f"refitting from {graph.name} failed; missing weights: {missing}")

@@ -1,7 +1,7 @@
-"""What the layers of an engine belong to: blocks of the network and kinds of work.
+"""Attribute the layers of an engine to blocks of the network and kinds of work.
 
-Names of nodes tell it, without the graph. Layers name the tensors between them, so that one whose
-nodes are outside of all blocks belongs to where its input comes from.
+Names of nodes suffice; the graph is not needed. Layers name the tensors between them, so a layer
+outside of all blocks belongs to the place of its input.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from maxim_deploy.spec.kinds import MOVES, Source, kind_of_name, strongest
 from maxim_deploy.spec.places import Place, place_of_name, stages_in, upstream
 
 GENERATED = "kgen"
-"""Kind of a layer whose kernel the builder has generated; it never is a product."""
+"""Kind of a layer with a generated kernel. It is never a product."""
 
 
 def sources_of_layers(layers: Iterable[Layer]) -> list[Source]:
-    """A source for each layer: the place that most of its nodes belong to, and its strongest kind.
+    """A source for each layer: the place of most of its nodes, and its main kind.
 
     Args:
-        layers: in the order in which they run.
+        layers: layers in their order of execution.
     """
     listed = list(layers)
     stages = stages_in(name for layer in listed for name in _names(layer))
@@ -37,14 +37,14 @@ def sources_of_layers(layers: Iterable[Layer]) -> list[Source]:
 
 _KERNEL = re.compile(r"__myl_([A-Za-z]+)_myl\d")
 _MOVING_KERNEL = re.compile(r"__myl_(Cast|Conc|Gath|Move|Resh|Slic|Tran)+_myl\d")
-"""A generated kernel is named after its operations, such as `__myl_ReshTran_myl0_124`."""
+"""Generated kernels are named after their operations, such as `__myl_ReshTran_myl0_124`."""
 
 
 def only_moves(layer: Layer) -> bool:
-    """Whether a layer computes nothing: all that it does is to change layout, copy or cast.
+    """Whether a layer computes nothing but only changes layout, copies or casts.
 
-    Its kernel's name tells, if that is made of operations: the kernel may have a part of a node
-    only, such as the change of layout before a mean. Otherwise its nodes do.
+    If the kernel's name lists operations, the name decides: the kernel may contain only a part of a
+    node, such as the layout change before a mean. Otherwise the nodes decide.
     """
     if _KERNEL.match(layer.name):
         return bool(_MOVING_KERNEL.match(layer.name))
@@ -63,6 +63,6 @@ def _source(layer: Layer, stages: int, maker: dict[str, Place]) -> Source:
 
 
 def _names(layer: Layer) -> list[str]:
-    """Its nodes, or parts of its name: "a + b", "{ForeignNode[a...b]}" or "[a, b]"."""
+    """Its nodes, or else parts of its name: "a + b", "{ForeignNode[a...b]}" or "[a, b]"."""
     parts = re.split(r"\.\.\.|[\s+,\[\]{}()]+", layer.name)
     return list(layer.nodes) or [part for part in parts if part]

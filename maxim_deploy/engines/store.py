@@ -1,4 +1,4 @@
-"""The engines of a bundle: one that is there is used again, and no two processes build one."""
+"""The engines of a bundle: reuse existing ones, and build each in one process only."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from maxim_deploy.spec.manifest import Bundle
 def add_engine(
     folder: Path, settings: EngineSettings, options: BuildOptions | None = None
 ) -> tuple[EngineEntry, bool]:
-    """Make sure that a bundle has an engine.
+    """Build an engine unless the bundle already has it.
 
-    Two processes that want the same engine build it once: the second waits, and finds it.
+    If two processes want the same engine, the second waits and uses the first one's.
 
     Args:
         folder: the bundle.
-        settings: what the engine is to be.
-        options: how to build it.
+        settings: settings of the engine.
+        options: options of the build.
 
     Returns:
         (its entry in the manifest, whether it was built now).
 
     Raises:
-        BundleError: not a bundle, no such graph, or a file of it has changed.
-        UsageError: a profile or target that the library refuses, an option that it does not have.
+        BundleError: the folder is not a bundle, lacks the graph, or has changed files.
+        UsageError: the library refuses a profile or target, or lacks an option.
         MissingDependencyError: the library is not installed.
-        EngineError: the network is not as exported, the build failed or ran out of time, or a file
-            cannot be written.
+        EngineError: the network is not as exported, the build failed or ran out of time, or writing
+            failed.
     """
     options = options or BuildOptions()
     job = read_whole(folder, lambda: _job(Bundle.open(folder), settings, options))
@@ -54,12 +54,12 @@ def add_engine(
         tidy(job.folder)
         remove_unlocked(job.folder)
         with _locked(job):
-            # Under the lock: another process may have built it while this one waited.
+            # Checked under the lock: another process may have built it meanwhile.
             stored = _find_stored(job)
             entry = stored or make_engine(job)
             if not stored:
                 _put_into_manifest(job, entry)
-            # By now the manifest has the engine, which stays if a further build fails.
+            # The manifest already has the engine, which stays if a further build fails.
             if job.options.traffic and entry.traffic_of(0) is None:
                 built = replace(entry.built, traffic=count_traffic(job, entry))
                 entry = replace(entry, built=built)
@@ -72,22 +72,22 @@ def add_engine(
 def check_buildable(
     settings: EngineSettings, options: BuildOptions
 ) -> tuple[ModuleType, Gpu | None, str | None]:
-    """Everything that can be checked without a bundle.
+    """Check all that needs no bundle.
 
     Returns:
-        (the library's module, the GPU at hand, the one that the engine is for if it is for one).
+        (the library's module, the GPU of this machine, the GPU that the engine is for if it is for
+        one).
 
     Raises:
-        UsageError: a target that the library refuses, an option that it does not have.
+        UsageError: the library refuses a target, or lacks an option.
         MissingDependencyError: the library is not installed.
         EngineError: there is no GPU to build for.
     """
     trt, gpu = load_library(settings.library), find_gpu()
     if options.timing_cache is not None and is_portable(settings.library):
         raise UsageError(
-            "TensorRT for RTX measures no kernels at build time: a timing cache does nothing there "
-            "(deprecated since 1.2). Omit it; what the GPU compiles is kept by the runtime "
-            "cache"
+            "TensorRT for RTX measures no kernels at build time, so a timing cache has no effect "
+            "(deprecated since 1.2). Omit it; the runtime keeps compiled kernels cache"
         )
     if is_portable(settings.library):
         check_targets(trt, settings.targets)
@@ -95,25 +95,25 @@ def check_buildable(
 
 
 def _job(bundle: Bundle, settings: EngineSettings, options: BuildOptions) -> EngineJob:
-    """Check everything that is quick to check, the hashes of graph and weights included."""
+    """Make all quick checks, including the hashes of graph and weights."""
     graph = bundle.graph(settings.precision, settings.io)
-    bundle.require_export_record()  # the build adds to it
+    bundle.require_export_record()  # the build extends it
     trt, gpu, for_gpu = check_buildable(settings, options)
     bundle.checked_graph(graph)
-    # Before the identity: it is made of the recorded hashes, which the files must have.
+    # Before the identity, which uses the recorded hashes: the files must match them.
     made_of = ingredients(bundle, graph, settings, trt.__version__, for_gpu)
     return EngineJob(bundle, graph, settings, options, trt, gpu, made_of, identity_of(made_of))
 
 
 def _gpu_to_build_for(settings: EngineSettings, gpu: Gpu | None) -> str | None:
-    """The GPU at hand if the engine is for that; None if it is for others."""
+    """The GPU of this machine if the engine is for it; None for other targets."""
     if not settings.for_this_gpu:
         return None
     if gpu is None:
         raise EngineError(
-            f"{settings.library} would build for the GPU at hand, and {no_gpu()}. Build on "
-            "the machine that will run it; tensorrt-rtx builds anywhere, for compute capabilities "
-            "that you name"
+            f"{settings.library} builds for the GPU of this machine, but {no_gpu()}. Build on the "
+            "machine that will run the engine, or use tensorrt-rtx, which builds anywhere for "
+            "named compute capabilities"
         )
     return f"{gpu.name}, {gpu.compute_capability}"
 
@@ -121,13 +121,13 @@ def _gpu_to_build_for(settings: EngineSettings, gpu: Gpu | None) -> str | None:
 def _locked(job: EngineJob) -> AbstractContextManager[None]:
     """A lock between processes that build the same engine."""
     path = job.folder / f".{job.identity[:16]}.lock"
-    say = partial(job.options.progress, "another process builds this engine; waiting for it")
+    say = partial(job.options.progress, "waiting for another process that builds this engine")
     return file_lock(path, say)
 
 
 def _find_stored(job: EngineJob) -> EngineEntry | None:
-    """The engine, if the bundle has it whole; its runtime settings are brought up to date."""
-    # The manifest of now, not that of the job: another process may have added engines.
+    """The engine, if the bundle has it whole. Its runtime settings are updated."""
+    # Read again: another process may have added engines since the job was made.
     engines = Bundle.open(job.bundle.path).manifest.engines
     found = next((entry for entry in engines if entry.identity == job.identity), None)
     if found is None:
@@ -145,7 +145,7 @@ def _find_stored(job: EngineJob) -> EngineEntry | None:
 
 
 def _say_what_differs(job: EngineJob, engines: list[EngineEntry]) -> None:
-    """Name what keeps the most similar engine of the same profiles from being this one."""
+    """Report how the most similar engine with the same profiles differs."""
     compared = [
         (differences(entry.made_of, job.made_of), entry.file)
         for entry in engines
@@ -157,18 +157,18 @@ def _say_what_differs(job: EngineJob, engines: list[EngineEntry]) -> None:
 
 
 def _put_into_manifest(job: EngineJob, entry: EngineEntry) -> None:
-    """Put the entry into the manifest, in place of one of the same identity.
+    """Put the entry into the manifest, replacing one of the same identity.
 
     Raises:
-        EngineError: the bundle was replaced by one of other graphs.
-        BundleError: it was replaced by one without the engine's file.
+        EngineError: the bundle was replaced by one with other graphs.
+        BundleError: the bundle was replaced by one without the engine's file.
     """
     with unreplaced(job.bundle.path), file_lock(job.folder / ".manifest.lock"):
-        # Read again under its own lock: other engines may have been added since the job was made.
+        # Read again under the lock: other engines may have been added meanwhile.
         bundle = Bundle.open(job.bundle.path)
         if problems := bundle.mismatches(entry):
             raise EngineError(f"{entry.file!r} | the bundle was replaced | {'; '.join(problems)}")
-        bundle.checked_engine(entry)  # a bundle of the same graphs may have replaced this one
+        bundle.checked_engine(entry)  # a bundle with the same graphs may have replaced this one
         engines = {one.identity: one for one in bundle.manifest.engines} | {entry.identity: entry}
         manifest = replace(bundle.manifest, engines=[*engines.values()])
         Bundle(bundle.path, manifest).write()

@@ -1,7 +1,7 @@
-"""The timing cache of full TensorRT as a file: what a build measured, for later builds.
+"""The timing cache of full TensorRT as a file: measurements of builds for later builds.
 
-The format of the file is that of `maxim_deploy.engines.library_file`. One that is set aside is no
-error: the build goes on without.
+The file has the format of `maxim_deploy.engines.library_file`. If it is set aside, the build goes
+on without it.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ class TimingCacheFile:
     """A timing cache on disk, shared by builders of one library version and one GPU model.
 
     Args:
-        path: the file; it need not exist.
+        path: the file, which need not exist.
         library: the library and its version.
         gpu: name of the GPU.
-        progress: told when a file is set aside.
+        progress: called when a file is set aside.
     """
 
     def __init__(self, path: Path, library: str, gpu: str, progress: Progress) -> None:
         self._file = LibraryFile(path, "timing cache", library, gpu, progress)
 
     def load(self, config: Any) -> Any:
-        """A `trt.ITimingCache` with what the file holds for us, which may be nothing.
+        """A `trt.ITimingCache` with the file's usable content, which may be empty.
 
         Raises:
             UsageError: the file cannot be read.
-            EngineError: it could not be written after the build.
+            EngineError: the file could not be written after the build.
         """
         with self._locked():
             return config.create_timing_cache(self._payload())
 
     def merge(self, config: Any, cache: Any) -> None:
-        """Add what a build has learned to what is in the file by now.
+        """Merge the measurements of a build into the present file.
 
         Raises:
             EngineError: the file cannot be written.
         """
         with self._locked():
-            # Read anew, since another build may have written while this one was measuring.
+            # Read again: another build may have written meanwhile.
             on_disk = self._payload()
             if on_disk:
                 cache.combine(config.create_timing_cache(on_disk), False)
@@ -55,7 +55,7 @@ class TimingCacheFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """A lock between processes: a file beside the cache, where its users can write."""
+        """A lock between processes: a file beside the cache, where users can write."""
         try:
             with file_lock(self._file.path.with_name(self._file.path.name + ".lock")):
                 yield

@@ -1,4 +1,4 @@
-"""What the layers of an engine move, counted from their list."""
+"""Count an engine's traffic from its list of layers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def traffic_of(
     """The traffic of one run.
 
     Args:
-        layers: of an engine, in its order.
-        shape: of the image that it was built for; None if for no single one. Bytes are unknown
-            then, and where the list has no tensors or leaves a dimension open.
-        activation_bytes: as the builder reports it.
+        layers: layers of an engine, in order.
+        shape: shape of the image that it was built for; None if it takes several. Bytes are then
+            unknown, and also if the list lacks tensors or has open dimensions.
+        activation_bytes: memory reported by the builder.
     """
     moved = [_bytes(layer) for layer in layers]
     known = shape is not None and any(moved) and None not in moved
@@ -45,7 +45,7 @@ def traffic_of(
 
 
 def _parts(names: Iterable[str], sizes: Iterable[int], pixels: int | None) -> dict[str, Part]:
-    """By name, the largest first: by bytes, or by layers where bytes are unknown."""
+    """Groups by name, the largest first: by bytes, or by layers if bytes are unknown."""
     groups = defaultdict(list)
     for name, size in zip(names, sizes, strict=True):
         groups[name].append(size)
@@ -61,9 +61,9 @@ def _part(sizes: Sequence[int], pixels: int | None) -> Part:
 def traffic_as_built(
     layers: Sequence[Layer], profiles: Sequence[Profile], activation_bytes: int | None
 ) -> list[Traffic]:
-    """What an engine's own list tells: all if it takes one size only, else only counts.
+    """Traffic from an engine's own list: complete for one size, otherwise only counts.
 
-    Several profiles share one list, in which the library does not tell them apart.
+    Several profiles share one list, in which the library does not separate them.
     """
     fixed = len(profiles) == 1 and profiles[0].fixed
     shape = profiles[0].opt if fixed else None
@@ -71,7 +71,7 @@ def traffic_as_built(
 
 
 def traffic_text(traffic: Traffic) -> list[str]:
-    """Lines for people, those after the first one indented."""
+    """Lines of text. All but the first are indented."""
     if traffic.bytes_per_pixel is None:
         return [
             f"traffic: {traffic.layers} layers, {traffic.moves} of them only move data; bytes "
@@ -97,7 +97,7 @@ def _shares(parts: dict[str, Part], total: float) -> str:
 
 
 def _bytes(layer: Layer) -> int | None:
-    """Everything that a layer reads and writes, but for weights; None if that is unknown."""
+    """All tensors that a layer reads and writes, without weights; None if unknown."""
     sizes = [tensor.bytes for tensor in (*layer.inputs, *layer.outputs)]
     return None if None in sizes else sum(filter(None, sizes))
 

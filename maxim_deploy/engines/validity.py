@@ -1,4 +1,4 @@
-"""Would an engine run on this machine, and if not, why not? If so, is there something to know?"""
+"""Check whether an engine runs on this machine, with reasons and remarks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Validity:
     """Whether an engine would run here.
 
     Attributes:
-        reasons: against it; empty if it would run.
-        notes: what is to be known if it runs.
+        reasons: reasons why it does not run; empty if it runs.
+        notes: remarks if it runs.
     """
 
     reasons: list[str] = field(default_factory=list)
@@ -30,12 +30,12 @@ class Validity:
 def validity_of(entry: EngineEntry, plan: bytes, gpu: Gpu | None) -> Validity:
     """Whether an engine would run here.
 
-    What can be told without a GPU is told without one. With one, TensorRT for RTX's own answer
-    counts as well, which is about the GPU that is current in this thread.
+    As much as possible is checked without a GPU. With one, TensorRT for RTX's own answer also
+    counts, which applies to this thread's current GPU.
 
     Args:
-        entry: from the manifest.
-        plan: content of its file, whose hash the caller has checked.
+        entry: manifest entry of the engine.
+        plan: content of its file. The caller has checked its hash.
         gpu: the GPU to run on, or None.
     """
     validity = Validity()
@@ -47,12 +47,12 @@ def validity_of(entry: EngineEntry, plan: bytes, gpu: Gpu | None) -> Validity:
         reasons.append(str(error))
     if trt is not None and not _version_fits(entry, trt.__version__):
         reasons.append(
-            f"built by {entry.library} {entry.version}, installed is {trt.__version__}: build it "
-            "again, or install that version"
+            f"built by {entry.library} {entry.version}, but {trt.__version__} is installed: build "
+            "it again, or install that version"
         )
     system, built_on = platform.system().lower(), str(entry.made_of.get("system"))
     if not is_portable(entry.library) and not built_on.startswith(system):
-        reasons.append(f"built on {built_on}, this is {system}")
+        reasons.append(f"built on {built_on}, but this is {system}")
     if gpu is None:
         reasons.append(no_gpu())
     elif not _is_for(entry, gpu.compute_capability, trt):
@@ -80,7 +80,7 @@ def _numbers(version: str) -> list[int]:
 def runs_on(entry: EngineEntry, compute_capability: str) -> bool:
     """Whether an engine is for GPUs of a compute capability.
 
-    Where the library is not installed, an engine for all of them may be said to run on too many.
+    Without the library, the result for a portable engine may include too many GPUs.
     """
     try:
         trt = load_library(entry.library)
@@ -95,14 +95,14 @@ def _is_for(entry: EngineEntry, compute_capability: str, trt: Any) -> bool:
     is_ampere = _numbers(compute_capability) >= [8, 0]
     if is_portable(entry.library) and trt is not None:
         known = known_targets(trt)
-        # It compiles for a GPU that is newer than all it knows, and says "suboptimal".
+        # It compiles for a GPU that is newer than it knows, and says "suboptimal".
         is_newer = _numbers(compute_capability) > max(map(_numbers, known))
         return is_ampere and (is_newer or compute_capability in known)
     return is_ampere
 
 
 def _ask_library(trt: Any, plan: bytes, validity: Validity) -> None:
-    """Add what TensorRT for RTX says of an engine; it reads the header only."""
+    """Add TensorRT for RTX's answer about an engine. It reads only the header."""
     answer, diagnostics = trt.Runtime(quiet_logger(trt)).get_engine_validity(plan)
     if answer == trt.EngineValidity.VALID:
         return

@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle: tracing with torch, checking with ONNX Runtime."""
+"""Export a checkpoint to a bundle: trace with torch, check with ONNX Runtime."""
 
 from maxim_deploy.export.bundle import export_bundle
 from maxim_deploy.export.deployment import FORMS, DeploymentMaxim, Rewrites

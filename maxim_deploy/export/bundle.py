@@ -1,4 +1,4 @@
-"""The front door: from a checkpoint to a bundle on disk."""
+"""The entry point of exports: from a checkpoint to a bundle on disk."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ def export_bundle(
 
     Args:
         checkpoint: the weights.
-        folder: the bundle; its parents are made. A bundle that is there already stays as it is if
-            it was made from the same weights with the same settings.
+        folder: the bundle. Its parents are made. An existing bundle from the same weights and
+            settings is kept.
         settings: what to export; None for the defaults.
         table: precision table to use in place of the default one; its digest is a setting.
-        force: export anew and replace a bundle that is there.
-        allow_more: a bundle that is there may have more precisions and I/O forms than asked for,
-            and deployment forms for other sizes.
-        licence: text of the licence of own weights; its digest is a setting. The published models
-            and the demo model have theirs.
+        force: export again and replace an existing bundle.
+        allow_more: whether an existing bundle may have more precisions and I/O forms than
+            requested, and deployment forms for other sizes.
+        licence: licence text of the user's weights; its digest is a setting. Published models and
+            the demo model have their own.
         command: command line to record in `export.json`.
-        progress: told what is being done.
+        progress: called with each step in words.
 
     Returns:
         (the bundle, whether it was exported now).
 
     Raises:
-        BundleError: `folder` is something else, a bundle of other weights or settings or with
+        BundleError: `folder` is not a bundle, is a bundle of other weights or settings or with
             damaged files, or cannot be written.
         ExportError: the graph is not valid, or differs from the network.
     """
@@ -71,10 +71,10 @@ def export_bundle(
         settings = settings.with_table(table)
     if licence is not None:
         settings = settings.with_licence(licence)
-        # Its text says what it is; the checkpoint names the licence of the model that it was.
+        # The text describes the licence. The checkpoint may name that of the original model.
         checkpoint = replace(checkpoint, descriptor=replace(checkpoint.descriptor, licence=None))
     try:
-        folder = Path(os.path.realpath(folder))  # may be `.`, which is replaced with the rest
+        folder = Path(os.path.realpath(folder))  # may be `.`, which is replaced too
         tidy(folder)
         if _holds_bundle(folder) and not force:
 
@@ -82,15 +82,16 @@ def export_bundle(
                 return _up_to_date(Bundle.open(folder), checkpoint, settings, allow_more)
 
             return read_whole(folder, up_to_date), False
-        # An export takes minutes. Whether another process wrote here is only known at its end.
+        # An export takes minutes, and another process may write here meanwhile. This shows at the
+        # end.
         with atomic_directory(folder, replace=force) as partial:
             _fill(partial, checkpoint, settings, table, licence, command, progress)
     except OSError as error:
-        # Of another name it is a file where the folder above should be.
+        # With another name, a file is in the place of a parent folder.
         if isinstance(error, FileExistsError) and error.filename == str(folder):
             raise BundleError(
-                f"another process has exported into {str(folder)!r} in the meantime; run again to "
-                "compare with what is there"
+                f"another process has exported into {str(folder)!r} meanwhile; run again to "
+                "compare with its bundle"
             ) from error
         raise BundleError(f"cannot write the bundle {str(folder)!r}: {error}") from error
     return Bundle.open(folder), True
@@ -135,10 +136,10 @@ def _fill(
 
 
 def _holds_bundle(folder: Path) -> bool:
-    """Whether a bundle, whole or damaged, is there; false for nothing or an empty directory.
+    """Whether there is a bundle, whole or damaged; false for nothing or an empty directory.
 
     Raises:
-        BundleError: something is there that we did not write, so that we must not replace it.
+        BundleError: there are other files, which must not be replaced.
     """
     found = settled(folder)
     if not found.exists() or (found.is_dir() and not any(found.iterdir())):
@@ -147,14 +148,17 @@ def _holds_bundle(folder: Path) -> bool:
         raise BundleError(f"{str(folder)!r} exists and is not a bundle; choose another name")
     if strange := sorted(path.name for path in found.iterdir() if not _is_ours(path)):
         raise BundleError(
-            f"{str(folder)!r} has files that no bundle has ({', '.join(strange)}); choose another "
-            "name, or move them away"
+            f"{str(folder)!r} has files that do not belong to a bundle ({', '.join(strange)}); "
+            "choose another name, or move them away"
         )
     return True
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a bundle has files of this name; other programs write a `manifest.json` too."""
+    """Whether a bundle can have a file of this name.
+
+    Other programs also write a `manifest.json`.
+    """
     endings = (".onnx", ".weights", ".table.txt", ".table.json")
     written_later = tuple(f".{name}." for name in (MANIFEST, EXPORT_RECORD))
     left_by_a_kill = path.name.startswith(written_later) and path.suffix == ".partial"
@@ -165,7 +169,7 @@ def _is_ours(path: Path) -> bool:
 def _up_to_date(
     existing: Bundle, checkpoint: Checkpoint, settings: BundleSettings, allow_more: bool
 ) -> Bundle:
-    """`existing`, after checking that an export would make the same."""
+    """`existing`, after checking that an export would make an equal bundle."""
     _check_same(existing, checkpoint, settings, allow_more)
     _check_whole(existing)
     _check_same_weights(existing, checkpoint)
@@ -178,10 +182,10 @@ def _check_same(
     old, new = existing.manifest.model.source_sha256, checkpoint.descriptor.source_sha256
     if old != new:
         raise BundleError(
-            f"{str(existing.path)!r} was made from another checkpoint: it has SHA-256 {old}, this "
-            f"one {new}. Choose another name, or pass --force to export anew"
+            f"{str(existing.path)!r} was made from another checkpoint: its SHA-256 is {old}, that "
+            f"of this one is {new}. Choose another name, or pass --force to replace the bundle"
         )
-    # Older versions knew the CPU's form and float32 only, and did not say so.
+    # Older versions had only the CPU's form and float32, without naming them.
     there = {"form": "cpu", "io_type": FULL, **existing.manifest.settings}
     before, after = map(_in_any_order, (there, settings.to_json()))
     if allow_more:
@@ -200,23 +204,23 @@ def _check_same(
     if differing:
         raise BundleError(
             f"{str(existing.path)!r} was exported with other settings ({'; '.join(differing)}). "
-            "Choose another name, or pass --force to export anew"
+            "Choose another name, or pass --force to replace the bundle"
         )
 
 
 def _in_any_order(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings to compare: no list of them says in which order."""
+    """Settings for comparison. Lists are sorted, because their order has no meaning."""
     return {key: sorted(x, key=str) if isinstance(x, list) else x for key, x in settings.items()}
 
 
 def _check_whole(existing: Bundle) -> None:
-    """Refuse to call a bundle up to date whose files are not those that were exported."""
+    """Raise an error if files of the bundle have changed since the export."""
     for name in existing.manifest.files:
         existing.checked(name)
 
 
 def _check_same_weights(existing: Bundle, checkpoint: Checkpoint) -> None:
-    """Weights that were changed may still name the file that they first came from."""
+    """Raise an error for other weights. Changed weights may still name their first source."""
     if existing.manifest.source is None:
         return
     kept = read_checkpoint(existing.path / existing.manifest.source).arrays
@@ -224,8 +228,8 @@ def _check_same_weights(existing: Bundle, checkpoint: Checkpoint) -> None:
         np.array_equal(array, kept[path]) for path, array in checkpoint.arrays.items()
     ):
         raise BundleError(
-            f"{str(existing.path)!r} was made from other weights, which name the same source. "
-            "Choose another name, or pass --force to export anew"
+            f"{str(existing.path)!r} was made from other weights that name the same source. "
+            "Choose another name, or pass --force to replace the bundle"
         )
 
 

@@ -1,4 +1,4 @@
-"""The graphs of a bundle: traced once, then cast and wrapped, each checked as it lies on disk."""
+"""Write the graphs of a bundle: trace once, cast, wrap, and check each on disk."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS
 
 @dataclass(frozen=True)
 class GraphWriter:
-    """Writes the graphs of one bundle into a folder."""
+    """Writes the graphs of a bundle into a folder."""
 
     folder: Path
     checkpoint: Checkpoint
@@ -49,7 +49,7 @@ class GraphWriter:
         """Trace the network, and write and check every graph that the settings name.
 
         Raises:
-            ExportError: a graph is not valid, not what TensorRT takes, or not exact enough.
+            ExportError: a graph is not valid, not accepted by TensorRT, or not exact enough.
         """
         network = module_from_checkpoint(self.checkpoint)
         entries: dict[str, list[GraphEntry]] = {}
@@ -82,9 +82,9 @@ class GraphWriter:
         return entries
 
     def _check_core(self, core: ir.Model, network: Maxim) -> None:
-        """Compare a float32 graph that is not kept with PyTorch: others are measured against it."""
+        """Compare a temporary float32 graph with PyTorch. Other graphs are measured against it."""
         self.progress("comparing ONNX Runtime with PyTorch")
-        # Within the bundle that is not finished, so that after a kill it goes with that.
+        # Inside the unfinished bundle: if this process is killed, both are removed together.
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             path = Path(folder, "core.onnx")
             save_graph(core, path, "core.weights", {})
@@ -93,11 +93,11 @@ class GraphWriter:
     def _write_forms(
         self, model: ir.Model, precision: str, against: Maxim | Lowered
     ) -> Iterator[GraphEntry]:
-        """The I/O forms of one precision; they share the weights file.
+        """Write the I/O forms of a precision, which share a file of weights.
 
-        `against` is the network to compare the tensor form with, or what was measured already.
+        `against` is the network to compare the tensor form with, or an earlier measurement.
         """
-        # Written even if it was not asked for: the checks compare this form, as it lies on disk.
+        # Written even if not requested, because the checks compare this form on disk.
         tensor = self._write_form(model, precision, "tensor")
         measured = GraphRecord()
         if not isinstance(against, Maxim):
@@ -124,7 +124,7 @@ class GraphWriter:
             tensor.unlink()
 
     def _planar(self, model: ir.Model, tensor: Path, measured: GraphRecord) -> GraphEntry:
-        """Write and check the planar form of a graph, whose tensor form is `tensor`."""
+        """Write and check the planar form of a graph with the tensor form `tensor`."""
         precision = tensor.name.split(".")[0]
         io_type = self.settings.io_type
         planar = self._write_form(planar_form(model, io_type), precision, "planar")
@@ -149,10 +149,10 @@ class GraphWriter:
         }
         save_graph(model, path, self._weights(precision), metadata)
         check_graph(path, io, self.settings.io_type)
-        # The literal form shrinks with antialias, which TensorRT does not have.
+        # The literal form uses antialias, which TensorRT lacks.
         if not self.settings.literal:
             check_operators(model)
-            self.progress("parsing with TensorRT for RTX, where it is installed")
+            self.progress("parsing with TensorRT for RTX, if it is installed")
             parse_with_tensorrt_rtx(path)
         return path
 

@@ -1,4 +1,4 @@
-"""What an export is asked for."""
+"""The settings of an export."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from maxim_deploy.spec.recipes import IO_FORMS, IO_TYPES, RUNTIME_FORMS, chosen
 
 @dataclass(frozen=True)
 class BundleSettings:
-    """Equal settings and weights give an equal bundle.
+    """Settings of an export. Equal settings and weights give equal bundles.
 
     Attributes:
-        precision: of `PRECISIONS`.
-        io: of `IO_FORMS`.
+        precision: names of precisions.
+        io: names of I/O forms.
         literal: export the literal network, for comparison; float32 only.
         single_file: embed the weights in each graph rather than share one file per precision.
         source: keep the literal weights in the bundle.
-        verify: compare each graph with what it stands for before it is kept.
+        verify: compare each graph with its reference before it is kept.
         table: SHA-256 of the precision table that replaces the default one, or None.
-        form: of `FORM_CHOICES`; one of `DEPLOYMENT_FORMS` is for every precision.
-        licence: SHA-256 of the text that the user gave as the weights' licence, or None.
-        io_type: of `IO_TYPES`: input and output of the planar form.
+        form: one of `FORM_CHOICES`. A name in `DEPLOYMENT_FORMS` applies to every precision.
+        licence: SHA-256 of the user's licence text for the weights, or None.
+        io_type: type of the planar form's input and output, of `IO_TYPES`.
 
     Raises:
-        UsageError: a name is unknown, `literal` is asked for in low precision, or a type for a
-            planar form that is not asked for.
+        UsageError: a name is unknown, `literal` is combined with a low precision, or `io_type` is
+            given without the planar form.
     """
 
     precision: tuple[str, ...] = DEFAULT_PRECISIONS
@@ -59,7 +59,7 @@ class BundleSettings:
         check_known("I/O type", self.io_type, IO_TYPES)
         if self.io_type != FULL and "planar" not in self.io:
             raise UsageError(
-                f"--io-type {self.io_type} is for the planar form, and --io is "
+                f"--io-type {self.io_type} is for the planar form, but --io is "
                 f"{','.join(self.io)}; add planar, or omit --io-type"
             )
         if self.literal and self.form not in (AUTO, AUTO_RANGE):
@@ -74,13 +74,13 @@ class BundleSettings:
         """These settings with a precision table.
 
         Raises:
-            UsageError: no precision that is asked for is the table's.
+            UsageError: the table's precision is not among those requested.
         """
         wanted = table.precision.name
         if set(self.precision) - {FULL} != {wanted}:
             raise UsageError(
-                f"the precision table is for {wanted}; ask for it with "
-                f"--precision {FULL},{wanted}, not {','.join(self.precision)}"
+                f"the precision table is for {wanted}; pass --precision {FULL},{wanted}, not "
+                f"{','.join(self.precision)}"
             )
         return replace(self, table=hashlib.sha256(table.to_json().encode()).hexdigest())
 
@@ -89,7 +89,7 @@ class BundleSettings:
         return replace(self, licence=hashlib.sha256(text.encode()).hexdigest())
 
     def form_of(self, precision: str) -> str:
-        """The form of a precision's graphs: of `DEPLOYMENT_FORMS`, or "literal"."""
+        """The form of a precision's graphs: one of `DEPLOYMENT_FORMS`, or "literal"."""
         if self.literal:
             return "literal"
         return PRECISIONS[precision].form_for(self.form)

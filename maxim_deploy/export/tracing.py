@@ -1,4 +1,4 @@
-"""An ONNX graph from a PyTorch module, for every size at once."""
+"""Trace a PyTorch module to an ONNX graph for every size."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from maxim_deploy.spec.architecture import MULTIPLE_OF
 from maxim_deploy.spec.precision import TRACED_OPSET
 
 EXAMPLE_SHAPE = (7, 3, 11 * MULTIPLE_OF, 13 * MULTIPLE_OF)
-"""Not square, and odd factors that no constant of the network has: a size that was baked into the
-graph can then be recognised, see `graph.checks.check_no_example_sizes`."""
+"""It is not square and has odd factors that no constant of the network has. So a size that was
+baked into the graph can be recognised, see `graph.checks.check_no_example_sizes`."""
 
 
 def onnx_from_module(module: nn.Module, outputs: Sequence[str] = ("restored",)) -> ir.Model:
-    """Trace a module from `image` float32 `[N, 3, H, W]`, with N free and H, W multiples of 64.
+    """Trace a module on `image` float32 `[N, 3, H, W]`, with free N, and H and W multiples of 64.
 
     Args:
-        module: takes one image batch; returns one tensor per name in `outputs`.
+        module: takes a batch of images and returns a tensor per name in `outputs`.
         outputs: names of the graph's outputs.
 
     Returns:
-        The graph at opset `TRACED_OPSET`; its nodes are named after the modules they come from.
+        The graph at opset `TRACED_OPSET`. Nodes are named after their modules.
     """
     sizes = {0: Dim("batch"), 2: MULTIPLE_OF * Dim("h"), 3: MULTIPLE_OF * Dim("w")}
     with _quiet(), _collector_paused():
@@ -62,17 +62,17 @@ _RULES = (
     rules.unsqueeze_unsqueeze_rule,
     rules.remove_optional_bias_from_conv_rule,
 )
-"""Of the exporter's own rules, those that find something in a MAXIM."""
+"""The exporter's rules that apply to a MAXIM."""
 
 
 def simplify(model: ir.Model) -> None:
-    """Fold constants, and leave out what the tracer wrote twice or for nothing; in place.
+    """Fold constants, and remove duplicate and useless nodes, in place.
 
-    As the exporter does it, but with `_RULES` only. One of the others looks for pairs of nodes
-    and so goes over the whole graph for every node of it: that is half of the time that S-2 takes.
+    This is the exporter's optimisation with `_RULES` only. One of its other rules searches pairs of
+    nodes, which visits the whole graph for every node and takes half of the time of S-2.
     """
     passes.InlinePass()(model)
-    # What one round leaves can be constant to the next.
+    # A round may find new constants that the previous round made.
     for _ in range(2):
         optimizer.fold_constants(model, onnx_shape_inference=True)
         rewriter.rewrite(model, _RULES)
@@ -88,10 +88,10 @@ def simplify(model: ir.Model) -> None:
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Keep Python's cyclic garbage collector out of the way.
+    """Pause Python's cyclic garbage collector.
 
-    A trace is millions of objects, nearly all of which stay. To look through them again and again
-    takes a quarter of the time of S-1, and more of larger networks.
+    A trace makes millions of objects, and nearly all stay alive. Scanning them repeatedly takes a
+    quarter of the time of S-1, and more with larger networks.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -104,7 +104,7 @@ def _collector_paused() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the tracer's remarks about itself (deprecations, absent torchvision) off the screen."""
+    """Hide the tracer's remarks about itself, such as deprecations and a missing torchvision."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

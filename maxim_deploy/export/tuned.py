@@ -1,4 +1,4 @@
-"""The graphs of a bundle that are rewritten for one library: ONNX Runtime on a CPU."""
+"""Write the graphs of a bundle that are rewritten for ONNX Runtime on a CPU."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from maxim_deploy.spec.tuned_graphs import TunedGraph
 LIBRARY = "onnxruntime"
 
 MIN_FEATURES = 32
-"""Of networks that gain from it, which all published ones have. Two threads of a Zen 3: S-2 takes
-0.90 of the plain graph's time at 256x256; the demo model, with 8 features, 1.07 there and 1.20 at
-64x64. So narrow products move more memory than they compute, and a sum apart moves it once more."""
+"""Least features of networks that gain, which all published networks have. On two threads of a Zen
+3, S-2 takes 0.90 of the plain graph's time at 256x256. The demo model, with 8 features, takes 1.07
+there and 1.20 at 64x64: its narrow products are bound by memory traffic, and a separate sum adds to
+it."""
 
 
 def tuned_graphs(
     folder: Path, graphs: Sequence[GraphEntry], *, verify: bool, progress: Progress
 ) -> Iterator[TunedGraph]:
-    """Write and check what ONNX Runtime on a CPU runs in the place of a bundle's float32 graph.
+    """Write and check the graph that ONNX Runtime on a CPU runs in place of the float32 graph.
 
-    Of the two I/O forms there is one: of the tensor form, or else of the image form, as a
-    `Restorer` prefers them. There is none of the literal form, which stays literal, and of graphs
-    with weights inside, which would lie in the bundle a second time.
+    There is one for the tensor form, or else for the image form, in the order of preference of
+    `Restorer`. The literal form has none, because it stays literal. Graphs with embedded weights
+    have none, because the weights would be stored twice.
 
     Args:
-        folder: of the bundle, with its graphs and weights.
-        graphs: those that it lists.
-        verify: compare each with the graph that it is made from, and measure the memory of runs.
-        progress: told what is being done.
+        folder: folder of the bundle, with its graphs and weights.
+        graphs: the bundle's plain graphs.
+        verify: compare each with its plain graph, and measure the memory of runs.
+        progress: called with each step in words.
 
     Raises:
-        ExportError: the graph is not valid, or differs from the one that it is made from.
-        BackendError: it does not run.
+        ExportError: the graph is not valid, or differs from its plain graph.
+        BackendError: the graph does not run.
     """
     of_io = {
         entry.io: entry
@@ -64,10 +65,10 @@ def tuned_graphs(
 
 
 def _measured(plain: Path, tuned: Path, entry: GraphEntry, progress: Progress) -> GraphRecord:
-    progress("comparing it with the graph that it was made from")
+    progress("comparing it with the plain graph")
     rounding = max((one.get("rounding", 0.0) for one in entry.measured.parity), default=0.0)
     record = GraphRecord(verify_tuned_form(plain, tuned, entry.io, rounding))
-    # Only graphs of the tensor form are measured. The image form's has what was measured of it.
+    # Memory is measured with the tensor form. The image form takes over its measurement.
     if entry.io == "image":
         return record.with_run_memory(entry.measured.run_memory)
     progress("measuring its memory")

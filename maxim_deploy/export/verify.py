@@ -1,4 +1,4 @@
-"""The check that ends an export: does the graph compute what the network computes?"""
+"""Check at the end of an export that graphs compute what the network computes."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 UNSEEN_SHAPES = ((1, 3, 64, 64), (3, 3, 128, 64), (1, 3, 64, 256))
-"""Smallest, batched and tall, wide. None has the tracing example's batch, height or width."""
+"""The smallest size, a tall batch, and a wide one. None has the example's batch, height or
+width."""
 
 IMAGE_SHAPES = ((1, 1, 1, 3), (1, 37, 90, 3), (2, 64, 130, 3))
-"""Sides that are one pixel, odd, and a multiple of 64; a batch."""
+"""Sides of one pixel, odd sides, multiples of 64, and a batch."""
 
 TUNED_ERROR = 5e-6
-"""Largest difference allowed between a graph and what was made of it for one library. Seen: 5.4e-7
-for the demo model."""
+"""Largest difference allowed between a graph and its tuned version. The demo model had 5.4e-7."""
 
 MAX_ERROR = 1e-5
-"""Largest float32 difference allowed, on pictures in [0, 1]. Seen: 1e-6 for S-1, 2e-6 for S-3; the
-mildest fault that we know (LayerNorm's epsilon) costs 6e-5."""
+"""Largest float32 difference allowed, on pictures in [0, 1]. S-1 had 1e-6, and S-3 2e-6. The
+smallest known fault (LayerNorm's epsilon) causes 6e-5."""
 
 ROUNDING_FACTOR = 4
-"""Weights may round worse than the published sizes do (four channels make a poor variance); then
-this many times PyTorch's own distance from float64 is allowed."""
+"""Networks of unusual sizes may round worse (four channels make a poor variance). They are allowed
+this multiple of PyTorch's own difference from float64."""
 
 
 def verify_tensor_form(module: nn.Module, graph: Path) -> list[dict[str, Any]]:
-    """Compare ONNX Runtime (CPU) on a graph with PyTorch on its module, at sizes it never saw.
+    """Compare ONNX Runtime (CPU) with PyTorch at sizes that the tracer did not see.
 
     Returns:
-        Per size `shape`; `max_error` and `mean_error`, absolute, of values in [0, 1]; and
-        `rounding`, the largest distance of PyTorch in float32 from PyTorch in float64.
+        For each size `shape`, `max_error` and `mean_error` (absolute, of values in [0, 1]), and
+        `rounding`, the largest difference between PyTorch in float32 and in float64.
 
     Raises:
         ExportError: a value is not finite, or differs by more than `MAX_ERROR` and more than
             `ROUNDING_FACTOR` times the rounding.
         MissingDependencyError: ONNX Runtime is not installed.
     """
-    # PyTorch's own distance from float64 tells a network that rounds badly from a wrong graph.
+    # PyTorch's own difference from float64 distinguishes poor rounding from a wrong graph.
     session = _session(graph)
     exact_module = copy.deepcopy(module).double()
     records = []
@@ -67,7 +67,7 @@ def verify_tensor_form(module: nn.Module, graph: Path) -> list[dict[str, Any]]:
 
 
 def known_result(graph: Path) -> bytes:
-    """What ONNX Runtime (CPU) makes of the known picture, for other libraries to be held against.
+    """ONNX Runtime's (CPU) result for the known picture, a reference for other libraries.
 
     Returns:
         Float32 `[1, 3, 64, 64]`, little-endian.
@@ -80,10 +80,10 @@ def verify_image_form(tensor: Path, image: Path) -> list[dict[str, Any]]:
     """Compare a graph's image form with its tensor form inside the published padding in NumPy.
 
     Returns:
-        Per shape `shape` and `max_levels`, the largest difference in 8-bit levels.
+        For each shape `shape` and `max_levels`, the largest difference in 8-bit levels.
 
     Raises:
-        ExportError: a pixel differs by more than one level, which rounding alone can cost.
+        ExportError: a pixel differs by more than one level. Rounding alone can cause one.
         MissingDependencyError: ONNX Runtime is not installed.
     """
     sessions = [_session(path) for path in (tensor, image)]
@@ -93,7 +93,7 @@ def verify_image_form(tensor: Path, image: Path) -> list[dict[str, Any]]:
         found = sessions[1].run(None, {"image": picture})[0]
         expected = np.stack([_restored(sessions[0], one) for one in picture])
         if found.shape != expected.shape:
-            raise ExportError(f"{image.name} gives {found.shape} for {shape}")
+            raise ExportError(f"{image.name} returns {found.shape} for {shape}")
         levels = int(np.abs(found.astype(np.int16) - expected).max())
         if levels > 1:
             raise ExportError(
@@ -104,22 +104,22 @@ def verify_image_form(tensor: Path, image: Path) -> list[dict[str, Any]]:
 
 
 def verify_tuned_form(plain: Path, tuned: Path, io: str, rounding: float) -> list[dict[str, Any]]:
-    """Compare a graph that was rewritten for ONNX Runtime with the one that it was made from.
+    """Compare a graph that was rewritten for ONNX Runtime with its plain graph.
 
     Args:
-        plain: that one.
+        plain: the plain graph.
         tuned: the rewritten graph.
         io: form of both.
-        rounding: largest distance of PyTorch in float32 from float64 that was seen of the network;
-            0 if it was not measured.
+        rounding: largest difference between PyTorch in float32 and float64 for this network; 0 if
+            not measured.
 
     Returns:
-        Per shape `shape`; of the tensor form `max_error`, absolute, of values in [0, 1]; of the
-        image form `max_levels`, in 8-bit levels.
+        For each shape `shape`, and `max_error` (tensor form, absolute, of values in [0, 1]) or
+        `max_levels` (image form, in 8-bit levels).
 
     Raises:
-        ExportError: a value differs by more than `TUNED_ERROR` and more than `ROUNDING_FACTOR`
-            times the rounding; of the image form, by more than one level.
+        ExportError: a value of the tensor form differs by more than `TUNED_ERROR` and more than
+            `ROUNDING_FACTOR` times the rounding, or one of the image form by more than one level.
         MissingDependencyError: ONNX Runtime is not installed.
     """
     sessions, random = [_session(path) for path in (plain, tuned)], np.random.default_rng(0)
@@ -150,11 +150,11 @@ def verify_planar_form(tensor: Path, planar: Path, io_type: str) -> list[dict[st
         io_type: type of its input and output, a precision's name.
 
     Returns:
-        Per size `shape` and `max_error`, absolute, of values in [0, 1].
+        For each size `shape` and `max_error`, absolute, of values in [0, 1].
 
     Raises:
-        ExportError: a value differs by more than `MAX_ERROR`, or, of float16, by more than its
-            rounding on top.
+        ExportError: a value differs by more than `MAX_ERROR`; with float16, its rounding is added
+            to the limit.
         MissingDependencyError: ONNX Runtime is not installed.
     """
     sessions = [_session(path) for path in (tensor, planar)]
@@ -167,7 +167,9 @@ def verify_planar_form(tensor: Path, planar: Path, io_type: str) -> list[dict[st
         found = sessions[1].run(None, {"input": np.stack([to_batch(one)[0] for one in image])})[0]
         expected = np.stack([_planes(sessions[0], one.astype(np.float32)) for one in image])
         if found.shape != expected.shape or found.dtype != image.dtype:
-            raise ExportError(f"{planar.name} gives {found.dtype} {found.shape} for {image.shape}")
+            raise ExportError(
+                f"{planar.name} returns {found.dtype} {found.shape} for {image.shape}"
+            )
         error = float(np.abs(found.astype(np.float32) - expected).max())
         if not error <= allowed:  # also true for NaN
             raise ExportError(
@@ -179,7 +181,7 @@ def verify_planar_form(tensor: Path, planar: Path, io_type: str) -> list[dict[st
 
 
 def _planes(session: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A picture `[H, W, 3]` through the tensor form to `[3, H, W]`, clipped to [0, 1]."""
+    """Run the tensor form on a picture `[H, W, 3]`. Returns `[3, H, W]` clipped to [0, 1]."""
     padding = Padding(*image.shape[:2])
     restored = session.run(None, {"image": to_batch(padding.apply(image))})[0]
     planes: NDArray[np.float32] = restored[0][:, *padding.crop].clip(0, 1)
@@ -187,7 +189,7 @@ def _planes(session: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _restored(session: Any, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture `[H, W, 3]` through the tensor form."""
+    """Run the tensor form on a picture `[H, W, 3]`."""
     padding = Padding(*picture.shape[:2])
     restored = session.run(None, {"image": to_batch(to_unit(padding.apply(picture)))})[0]
     return from_unit(padding.undo(restored[0].transpose(1, 2, 0)), picture.dtype)
@@ -206,7 +208,7 @@ def _difference(
 ) -> dict[str, Any]:
     size = "x".join(map(str, expected.shape))
     if found.shape != expected.shape:
-        raise ExportError(f"{name} gives {found.shape} for an input of {size}")
+        raise ExportError(f"{name} returns {found.shape} for an input of {size}")
     allowed = max(MAX_ERROR, ROUNDING_FACTOR * rounding)
     error = np.abs(found.astype(np.float64) - expected)
     if not error.max() <= allowed:  # also true for NaN

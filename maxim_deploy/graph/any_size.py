@@ -1,7 +1,7 @@
-"""A graph of any size around the `tensor` form: the published padding and its crop, as nodes.
+"""Padding and cropping as nodes around the `tensor` form, for images of any size.
 
-The padding is the one of the published evaluation (`imaging.Padding`), for every size from 1x1 on.
-ONNX `Pad` in reflect mode refuses a side that is shorter than its padding, so it is written as a
+The padding is that of the published evaluation (`imaging.Padding`), for every size from 1x1 on.
+ONNX `Pad` in reflect mode refuses a side that is shorter than its padding. So the padding is a
 gather: each padded row shows one row of the image, whose index has a closed form. For a side of
 `size` pixels,
 
@@ -13,8 +13,8 @@ gather: each padded row shows one row of the image, whose index has a closed for
     row    = min(turn, 2 even - 2 - turn)        ... is a triangle wave over 0 .. even - 1
     source = max(min(row, 2 size - 2 - row), 0)
 
-where the last line is about the row that an odd side got: row `size` shows `size - 2`, and next to
-a single row, row 0.
+The last line handles the extra row of an odd side: row `size` shows `size - 2`, or row 0 if there
+is only one row.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from maxim_deploy.spec.architecture import MULTIPLE_OF
 
 
 def check_tensor_form(core: ir.Model, wanted: str) -> None:
-    """Refuse a graph that the `wanted` form would not fit around.
+    """Raise an error for a graph that the `wanted` form cannot enclose.
 
     Raises:
-        ExportError: the core is not of the `tensor` form.
+        ExportError: the graph does not have the `tensor` form.
     """
     found = [*core.graph.inputs, *core.graph.outputs]
     fits = all(
@@ -51,7 +51,7 @@ def check_tensor_form(core: ir.Model, wanted: str) -> None:
 
 
 class Nodes:
-    """Makes nodes, each under a name that says what it computes, and keeps them in order."""
+    """Makes nodes with descriptive names and keeps them in order."""
 
     def __init__(self) -> None:
         self.made: list[ir.Node] = []
@@ -63,7 +63,10 @@ class Nodes:
         *inputs: ir.Value | float | list[int],
         **attributes: int | list[int] | ir.TensorProtocol,
     ) -> ir.Value:
-        """The output of a new node, named like it. Inputs that are numbers become constants."""
+        """Add a node.
+
+        Returns its output, which has its name. Numbers among the inputs become constants.
+        """
         values = [self._value(f"{name}/constant_{k}", entry) for k, entry in enumerate(inputs)]
         output = ir.Value(name=name)
         self.made.append(ir.node(operator, values, attributes, outputs=[output], name=name))
@@ -72,19 +75,19 @@ class Nodes:
     def _value(self, name: str, entry: ir.Value | float | list[int]) -> ir.Value:
         if isinstance(entry, ir.Value):
             return entry
-        # A node and not an initializer: those are the weights, the same ones in both forms.
+        # A node rather than an initializer: initializers are the weights, which both forms share.
         array = np.asarray(entry, np.float32 if isinstance(entry, float) else np.int64)
         return self(name, "Constant", value=ir.tensor(array))
 
 
 @dataclass(frozen=True)
 class Side:
-    """The height or the width in a graph; int64, named as in the module's formulas.
+    """The height or the width in a graph, as int64. Names are those of the module's formulas.
 
     Attributes:
         size: `[1]`, pixels of the image.
-        before: `[1]`, pixels of padding in front of it.
-        source: `[padded]`, the row or column of the image that each padded one shows.
+        before: `[1]`, pixels of padding before the image.
+        source: `[padded]`, the source row or column of each padded one.
     """
 
     size: ir.Value
@@ -101,7 +104,7 @@ def side_of(nodes: Nodes, image: ir.Value, side: str, axis: int) -> Side:
     size = make("size", "Shape", image, start=axis, end=axis + 1)
     even = make("even", "Add", size, make("odd", "Mod", size, 2))
     above = make("above", "Add", size, MULTIPLE_OF - 1)
-    multiples = make("multiples", "Div", above, MULTIPLE_OF)  # of integers: rounds down
+    multiples = make("multiples", "Div", above, MULTIPLE_OF)  # integer division rounds down
     padded = make("padded", "Mul", multiples, MULTIPLE_OF)
     before = make("before", "Div", make("missing", "Sub", padded, size), 2)
 
@@ -127,13 +130,13 @@ def cropped(nodes: Nodes, network: ir.Value, height: Side, width: Side) -> ir.Va
 def put_around(
     model: ir.Model, front: Nodes, back: Nodes, padded: ir.Value, image: ir.Value, result: ir.Value
 ) -> None:
-    """Put nodes before and behind the network of a graph, in place.
+    """Put nodes before and after the network of a graph, in place.
 
     Args:
-        model: the graph, whose output is the network's by now.
+        model: the graph. Its output is still the network's.
         front: the nodes from `image` to `padded`.
         back: the nodes from the network's output to `result`.
-        padded: what the network gets.
+        padded: the network's input.
         image: the new input.
         result: the new output.
     """

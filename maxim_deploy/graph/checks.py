@@ -1,4 +1,4 @@
-"""Checks that need no picture: is the file a valid ONNX graph of the form it claims?"""
+"""Checks without pictures: whether a file is a valid ONNX graph of its form."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ TENSOR_SHAPE = f"[N, 3, {MULTIPLE_OF}h, {MULTIPLE_OF}w]"
 
 
 def check_graph(path: Path, io: str, io_type: str = FULL) -> None:
-    """Check a graph as it lies on disk with its weights.
+    """Check a graph on disk with its weights.
 
     Args:
         path: the ONNX file.
-        io: the form it should have; see `spec.manifest.GraphEntry`.
-        io_type: type of input and output of the planar form, a precision's name.
+        io: the expected form; see `spec.manifest.GraphEntry`.
+        io_type: type of the planar form's input and output, a precision's name.
 
     Raises:
-        ExportError: not valid ONNX by the full checker (which infers every shape), or its input and
-            output are not those of the form, with batch and sides free.
+        ExportError: the full checker, which infers every shape, rejects it; or its input and output
+            are not those of the form with free batch and sides.
     """
     try:
         onnx.checker.check_model(str(path), full_check=True)
@@ -60,7 +60,7 @@ def check_graph(path: Path, io: str, io_type: str = FULL) -> None:
 
 @dataclass(frozen=True)
 class _Form:
-    """What a form's input and output are; both have the same type and shape."""
+    """Input and output of a form. Both have the same type and shape."""
 
     names: tuple[str, str]
     type: str
@@ -74,21 +74,21 @@ _FORMS: dict[str, Callable[[str], _Form]] = {
     "image": lambda _: _Form(("image", "restored"), "uint8", "[N, H, W, 3]", channel_axis=3),
     "planar": lambda kind: _Form(("input", "output"), kind, "[N, 3, H, W]"),
 }
-"""By name; of the type of the planar form."""
+"""The input and output of a form. `io_type` is the type of the planar form."""
 
 
 def check_no_example_sizes(model: ir.Model, example: tuple[int, int, int, int]) -> None:
-    """Look for sizes of the traced example among the integers of a graph.
+    """Search a graph's integers for sizes of the traced example.
 
-    An ONNX graph has no guards: a tracer that takes a size for a constant makes a graph that is
-    wrong at every other size, or worse, only at some.
+    An ONNX graph has no guards. If a tracer treats a size as a constant, the graph is wrong at some
+    or all other sizes.
 
     Args:
         model: the traced graph.
-        example: `[N, C, H, W]` of the example; its sizes must not be those of any weight.
+        example: `[N, C, H, W]` of the example. No weight may have one of its sizes.
 
     Raises:
-        ExportError: an integer constant has one; the message names value and tensor.
+        ExportError: an integer constant equals a size; the message names value and tensor.
     """
     batch, _, height, width = example
     sides = {side // 2**k for side in (height, width) for k in range(8) if side % 2**k == 0}

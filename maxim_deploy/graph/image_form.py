@@ -1,10 +1,10 @@
-"""Image in, image out: the `image` form of a graph, made around its `tensor` form.
+"""The `image` form of a graph, made around its `tensor` form.
 
     image uint8 [N, H, W, 3] -> scale -> pad -> network -> crop -> quantise -> restored, the same
 
-TensorRT takes uint8 only between a graph's input or output and a cast, so the casts stand at the
-very ends. Columns are gathered while a pixel's channels are neighbours in memory, rows when whole
-rows are: on a CPU, other orders take ONNX Runtime several times as long.
+TensorRT accepts uint8 only between a graph's input or output and a cast, so the casts stand at the
+ends. Columns are gathered while the channels of a pixel are neighbours in memory, and rows while
+whole rows are contiguous. On a CPU, other orders take ONNX Runtime several times as long.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from maxim_deploy.graph.any_size import (
 )
 
 WHITE = 255.0
-"""The 8-bit level that stands for 1.0."""
+"""The 8-bit level that represents 1.0."""
 
 
 def image_form(core: ir.Model) -> ir.Model:
-    """The graph from 8-bit images to 8-bit images around a network.
+    """Enclose a network in a graph from 8-bit images to 8-bit images.
 
     Args:
-        core: the `tensor` form: `image` float32 `[N, 3, 64h, 64w]` in [0, 1] to `restored`, the
-            same; other types are fine inside. It is not modified.
+        core: the `tensor` form: `image` float32 `[N, 3, 64h, 64w]` in [0, 1] to `restored` of the
+            same type and shape. Inner types may differ. It is not modified.
 
     Returns:
-        A new model: `image` uint8 `[N, H, W, 3]` RGB, H and W at least 1, to `restored`, the same,
-        clipped and rounded to nearest (halves to even). Its initializers are the core's, with the
-        same names in the same order and sharing their memory, and no others.
+        A new model: `image` uint8 `[N, H, W, 3]` RGB, H and W at least 1, to `restored` of the same
+            type and shape, clipped and rounded to nearest (halves to even). Its initializers are
+            exactly the core's: same names, same order, shared memory.
 
     Raises:
-        ExportError: the core is not of the `tensor` form.
+        ExportError: the core does not have the `tensor` form.
     """
     check_tensor_form(core, "image")
     model = core.clone()
@@ -55,7 +55,7 @@ def image_form(core: ir.Model) -> ir.Model:
 
 
 def _scaled_and_padded(nodes: Nodes, image: ir.Value, height: Side, width: Side) -> ir.Value:
-    """Float32 `[N, 3, padded height, padded width]` in [0, 1]."""
+    """Nodes from the image to float32 `[N, 3, padded height, padded width]` in [0, 1]."""
     levels = nodes("scale/levels", "Cast", image, to=ir.DataType.FLOAT)
     unit = nodes("scale/unit", "Div", levels, WHITE)
     wide = nodes("pad/columns", "Gather", unit, width.source, axis=2)
@@ -64,7 +64,7 @@ def _scaled_and_padded(nodes: Nodes, image: ir.Value, height: Side, width: Side)
 
 
 def _quantised(nodes: Nodes, restored: ir.Value) -> ir.Value:
-    """From float32 `[N, 3, H, W]` to 8-bit `[N, H, W, 3]`."""
+    """Nodes from float32 `[N, 3, H, W]` to 8-bit `[N, H, W, 3]`."""
     unit = nodes("quantise/clip", "Clip", restored, 0.0, 1.0)
     levels = nodes("quantise/levels", "Mul", unit, WHITE)
     rounded = nodes("quantise/round", "Round", levels)

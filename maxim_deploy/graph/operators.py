@@ -1,4 +1,4 @@
-"""Which operators of a graph TensorRT would refuse, told without TensorRT."""
+"""Find operators that TensorRT would refuse, without TensorRT."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ _NAMES = (
     "DepthToSpace SpaceToDepth Shape Size Range Constant ConstantOfShape Cast Identity"
 )
 TENSORRT_OPERATORS = frozenset(_NAMES.split())
-"""The ONNX operators, up to opset 22, that a network of convolutions and matrix products may come
-to need and that TensorRT's parser takes in float32, float16 and bfloat16 (or int64, for sizes).
+"""The ONNX operators, up to opset 22, that networks of convolutions and matrix products may need
+and that TensorRT's parser accepts in float32, float16 and bfloat16 (or int64, for sizes).
 
 Source: the operator support matrix of NVIDIA's parser, `docs/operators.md` of onnx-tensorrt, at
-TensorRT 10.15; `OnnxParser.supports_operator` of TensorRT for RTX 1.7 agrees.
-"""
+TensorRT 10.15; `OnnxParser.supports_operator` of TensorRT for RTX 1.7 agrees."""
 
 _RESIZE_CHOICES = {
     "mode": ("nearest", "linear"),
@@ -37,28 +36,28 @@ _RESIZE_CHOICES = {
         "align_corners",
     ),
 }
-"""What the same matrix says that Resize may be set to."""
+"""Settings of Resize that the same matrix allows."""
 
 
 def check_operators(model: ir.Model) -> None:
-    """Refuse a graph that TensorRT would refuse.
+    """Raise an error for a graph that TensorRT would refuse.
 
     Raises:
-        ExportError: lists each operator that `refused_operators` finds, with its nodes.
+        ExportError: the message lists each operator of `refused_operators` with its nodes.
     """
     if refused := refused_operators(model):
         listing = "; ".join(f"{what}: {some_of(nodes)}" for what, nodes in refused.items())
         raise ExportError(
-            f"TensorRT's parser does not take these operators: {listing}. The graph runs in ONNX "
-            "Runtime only; write them with operators of maxim_deploy.graph.operators"
+            f"TensorRT's parser does not accept these operators: {listing}. The graph runs in "
+            "ONNX Runtime only; replace them by operators of maxim_deploy.graph.operators"
         )
 
 
 def refused_operators(model: ir.Model) -> dict[str, list[str]]:
-    """Names of the nodes, subgraphs included, that TensorRT would refuse, by what they are.
+    """Names of nodes that TensorRT would refuse, by operator. Subgraphs are included.
 
-    Operators of other domains are named `domain::operator`; one that is refused for how it is set
-    says so, as in `Resize (antialias=1)`. Tensor types are not looked at: TensorRT parses for that.
+    Operators of other domains are named `domain::operator`. A refused setting is named too, as in
+    `Resize (antialias=1)`. Tensor types are not checked; TensorRT's parser does that.
     """
     found: dict[str, list[str]] = defaultdict(list)
     for node in model.graph.all_nodes():
@@ -68,7 +67,7 @@ def refused_operators(model: ir.Model) -> dict[str, list[str]]:
 
 
 def _refusal(node: ir.Node) -> str | None:
-    """What TensorRT refuses in a node, or None."""
+    """The reason for TensorRT to refuse a node, or None."""
     if node.domain:
         return f"{node.domain}::{node.op_type}"
     if node.op_type not in TENSORRT_OPERATORS:

@@ -1,11 +1,11 @@
-"""Floats in, floats out, of any size: the `planar` form, made around the `tensor` form.
+"""The `planar` form, floats of any size, made around the `tensor` form.
 
     input [N, 3, H, W] in [0, 1] -> pad -> cast -> network -> crop -> clip -> cast -> output
 
-For programs that hold pictures as planes of floats and know nothing of a network's multiples of 64.
-The axes have names, the same for input and output. A runtime that is told the input's sizes infers
-the output's: it folds the arithmetic of the padding to constants. A checker that does not fold
-infers nothing, and so takes no multiple for one that the network needs.
+It serves programs that store pictures as planes of floats and do not pad to multiples of 64. Input
+and output share the names of axes. A runtime that knows the input's sizes infers the output's,
+because it folds the padding's arithmetic to constants. A checker that does not fold infers no
+sizes, so it does not require multiples.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from maxim_deploy.spec.recipes import IO_TYPES
 
 
 def planar_form(core: ir.Model, io_type: str = FULL) -> ir.Model:
-    """The graph from planes to planes around a network.
+    """Enclose a network in a graph from planes to planes.
 
     Args:
-        core: the `tensor` form: `image` float32 `[N, 3, 64h, 64w]` in [0, 1] to `restored`, the
-            same; other types are fine inside. It is not modified.
-        io_type: of `IO_TYPES`: type of input and output.
+        core: the `tensor` form: `image` float32 `[N, 3, 64h, 64w]` in [0, 1] to `restored` of the
+            same type and shape. Inner types may differ. It is not modified.
+        io_type: type of input and output, of `IO_TYPES`.
 
     Returns:
         A new model: `input` `[N, 3, H, W]` RGB in [0, 1], H and W at least 1, to `output` of the
-        same type and shape, clipped. Its initializers are the core's, with the same names in the
-        same order and sharing their memory, and no others.
+        same type and shape, clipped. Its initializers are exactly the core's: same names, same
+        order, shared memory.
 
     Raises:
-        ExportError: the core is not of the `tensor` form.
-        UsageError: there is no such type.
+        ExportError: the core does not have the `tensor` form.
+        UsageError: the type is unknown.
     """
     check_known("I/O type", io_type, IO_TYPES)
     check_tensor_form(core, "planar")
@@ -44,7 +44,7 @@ def planar_form(core: ir.Model, io_type: str = FULL) -> ir.Model:
     front, back = Nodes(), Nodes()
     height = side_of(front, planes, "height", axis=2)
     width = side_of(front, planes, "width", axis=3)
-    # The fewer columns first: they cost more than rows, which are whole in memory.
+    # Columns first, while there are fewer: they cost more than rows, which are contiguous.
     wide = front("pad/columns", "Gather", planes, width.source, axis=3)
     padded = front("pad/rows", "Gather", wide, height.source, axis=2)
     if io_type != FULL:

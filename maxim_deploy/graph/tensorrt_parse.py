@@ -1,4 +1,4 @@
-"""Would TensorRT take this graph? TensorRT for RTX's own parser answers, without a GPU."""
+"""Check that TensorRT accepts a graph, with TensorRT for RTX's parser and without a GPU."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from maxim_deploy.machine.tensorrt import ParsedGraph, load_library, parse_graph
 
 
 def parse_with_tensorrt_rtx(path: Path) -> ParsedGraph | None:
-    """Parse a graph, with the weights beside it, into a strongly typed TensorRT network.
+    """Parse a graph with its weights beside it into a strongly typed TensorRT network.
 
-    No engine is built: a parse takes seconds at most and finds unknown operators, attributes and
-    mixtures of types. What only a build finds is rare: ConvTranspose in bfloat16 (version 1.7).
+    No engine is built. A parse takes seconds at most and finds unknown operators, attributes and
+    mixed types. Few faults show only in a build, such as ConvTranspose in bfloat16 (version 1.7).
 
     Args:
         path: the ONNX file.
 
     Returns:
-        What the parser made of it, or None if TensorRT for RTX is not installed.
+        The parsed network, or None if TensorRT for RTX is not installed.
 
     Raises:
         ExportError: the parser refuses the graph; the message lists each node and reason.

@@ -1,1 +1,1 @@
-"""What other programs take: `maxim-export --for HOST`. `table` lists the hosts, one file each."""
+"""Files for other programs: `maxim-export --for HOST`. `table` lists the hosts."""

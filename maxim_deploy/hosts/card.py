@@ -1,4 +1,4 @@
-"""What a README says of a model: where it comes from, what was measured, under which licence."""
+"""Facts about a model for a README: origin, measurements, licence."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PAPER = "https://arxiv.org/abs/2201.02973"
 
 
 def write_readme(order: Order, folder: Path, about: str, use: str) -> None:
-    """Write `README.md`, and the licence beside it if there is one.
+    """Write `README.md`, and the licence if there is one.
 
     Args:
-        order: whose model it is.
-        folder: of the host.
-        about: one sentence on what the folder is.
-        use: how to use it, in Markdown.
+        order: order of the model.
+        folder: folder of the host.
+        about: a sentence about the folder.
+        use: instructions in Markdown.
     """
     text = f"# {order.model.name}\n\n{about}\n\n{use.strip()}\n\n{facts(order)}"
     write_text(folder / "README.md", text)
@@ -29,13 +29,13 @@ def write_readme(order: Order, folder: Path, about: str, use: str) -> None:
 
 
 def write_licence(order: Order, folder: Path) -> None:
-    """Write the text of the licence, if there is one."""
+    """Write the licence text if there is one."""
     if order.licence is not None:
         write_text(folder / LICENCE_FILE, order.licence)
 
 
 def facts(order: Order) -> str:
-    """What is known of a model, as a table in Markdown that ends in a line break."""
+    """Facts about a model as a Markdown table that ends in a line break."""
     model = order.model
     rows = {
         "Network": f"MAXIM {order.architecture}, [paper]({PAPER})",
@@ -53,7 +53,7 @@ def facts(order: Order) -> str:
 
 
 def agreement(entry: GraphEntry) -> str:
-    """How far a graph was from what it stands for when it was exported; empty if not measured."""
+    """The accuracy of a graph at export, in words; empty if not measured."""
     records = entry.measured.parity
     if not records:
         return ""
@@ -69,7 +69,7 @@ def agreement(entry: GraphEntry) -> str:
 
 
 def _measured(order: Order) -> list[GraphEntry]:
-    """The graphs whose numbers say something about what is written."""
+    """The graphs whose accuracy applies to the written files."""
     if order.given_bundle is None:
         return []
     graphs = order.given_bundle.manifest.graphs

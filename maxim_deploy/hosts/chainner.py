@@ -1,8 +1,8 @@
 """chaiNNer: a graph in one file per precision, for its node "Load Model" of ONNX.
 
 chaiNNer takes float input of up to four channels. It tries shape inference with squares of 16, 64,
-256 and 512 pixels, and takes the first that it can infer for a multiple that the network needs. Of
-the planar form it infers none, so it hands over pictures as they are.
+256 and 512 pixels, and pads pictures to a multiple of the first size that succeeds. With the planar
+form none succeeds, so pictures are not padded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Precisions: {precisions}. On a processor choose {full}.
 
 
 def write(order: Order, folder: Path) -> None:
-    """Write graphs and README."""
+    """Write the graphs and a README."""
     name = order.model.name
     for precision in order.precisions:
         write_planar(order, precision, folder / f"{name}.{precision}.onnx")

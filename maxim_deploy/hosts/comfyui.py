@@ -1,8 +1,7 @@
-"""ComfyUI and all that loads models with spandrel: weights, and the package that knows them.
+"""ComfyUI and other programs with spandrel: weights, and a package for their architecture.
 
-Spandrel finds out which network a state dict is of by its registry of architectures, and it has no
-MAXIM. The package `maxim-spandrel` adds it. As a folder in `custom_nodes`, ComfyUI imports it and
-does so too.
+Spandrel recognises the network of a state dict by a registry of architectures, which lacks MAXIM.
+The package `maxim-spandrel` adds it. As a folder in `custom_nodes`, ComfyUI imports the package.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ Other programs on spandrel:
 
 
 def write(order: Order, folder: Path) -> None:
-    """Write weights, package and README."""
+    """Write the weights, the package and a README."""
     file = f"{order.model.name}.safetensors"
     order.progress(f"writing {file}")
     write_torch_weights(order.weights, folder / file)
@@ -47,7 +46,7 @@ def write(order: Order, folder: Path) -> None:
 
 
 def package_folder() -> Path:
-    """The sources of `maxim-spandrel`: in the assets of a wheel, or in the checkout."""
+    """The sources of `maxim-spandrel`, in a wheel's assets or in the checkout."""
     ours = Path(__file__).parents[1]
     inside = ours / "assets" / PACKAGE
     return inside if inside.exists() else ours.parent / "integrations" / PACKAGE

@@ -1,8 +1,8 @@
-"""darktable's neural restore: a `.dtmodel`, a zip with one folder of graph, `config.json` and card.
+"""darktable's neural restore: a `.dtmodel`, a zip of a folder with graph, `config.json` and card.
 
-darktable runs `[1, 3, H, W]` float32 sRGB in [0, 1] through ONNX Runtime, in tiles of 256 to 2048
-pixels with an overlap of 64, and shows models of the task "denoise". It takes weights only under a
-licence that goes with the GPL.
+darktable runs `[1, 3, H, W]` float32 sRGB in [0, 1] with ONNX Runtime, in tiles of 256 to 2048
+pixels with an overlap of 64, and shows models of the task "denoise". It accepts weights only under
+a licence that is compatible with the GPL.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from maxim_deploy.hosts.planar import write_planar
 from maxim_deploy.spec.manifest import LICENCE_FILE
 
 TASK = "denoise"
-"""darktable's only task for networks that keep a picture's size."""
+"""darktable's only task for networks that keep the size of pictures."""
 
 WITH_THE_GPL = ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "GPL-3.0-or-later")
-"""Licences, as SPDX identifiers, that go with darktable's own."""
+"""SPDX identifiers of licences that are compatible with darktable's."""
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
-"""Time of every file in the archive, so that equal models give equal archives."""
+"""Time of every file in the archive: fixed, so equal models give equal archives."""
 
 USE = """\
 1. In darktable 5.6 or newer, open preferences > AI, and import `{file}`; or unpack it into
@@ -44,7 +44,7 @@ def write(order: Order, folder: Path) -> None:
     """Write the archive and a README.
 
     Raises:
-        UsageError: the weights' licence is known, and does not go with darktable's.
+        UsageError: the weights' licence is known and not compatible with darktable's.
     """
     licence = order.model.licence
     if licence is not None and licence not in WITH_THE_GPL:
@@ -70,7 +70,7 @@ def write(order: Order, folder: Path) -> None:
 
 
 def _id(order: Order) -> str:
-    """Task, name and nothing but lower case and hyphens, as darktable names its models."""
+    """Task and name in lower case with hyphens, as darktable names models."""
     words = re.sub("[^a-z0-9]+", "-", order.model.name.lower()).strip("-")
     return f"{TASK}-maxim-{words or 'model'}"
 

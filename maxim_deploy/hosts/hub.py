@@ -1,6 +1,6 @@
-"""The Hub of Hugging Face: a model card, the licence, `onnx/` and the weights, ready to upload.
+"""The Hub of Hugging Face: model card, licence, `onnx/` and weights, ready for upload.
 
-The Hub reads the head of `README.md` (YAML), and shows ONNX files from `onnx/`: `model.onnx` in
+The Hub reads the YAML header of `README.md`, and shows ONNX files from `onnx/`: `model.onnx` in
 float32, `model_fp16.onnx` in half precision.
 """
 
@@ -49,7 +49,7 @@ _USES = {FULL: "computes in float32", "fp16": "computes in float16, input and ou
 
 
 def write(order: Order, folder: Path) -> None:
-    """Write card, licence, graphs and weights."""
+    """Write the card, licence, graphs and weights."""
     (folder / "onnx").mkdir()
     graphs = {
         precision: f"onnx/model{'' if precision == FULL else f'_{precision}'}.onnx"
@@ -73,7 +73,7 @@ def write(order: Order, folder: Path) -> None:
 
 
 def _head(order: Order) -> str:
-    """The keys that the Hub reads; a licence that is not known is "other", with its file."""
+    """The keys that the Hub reads. An unknown licence is "other", with its file."""
     model = order.model
     lines = [f"license: {model.licence.lower() if model.licence else 'other'}"]
     if model.licence is None and order.licence is not None:

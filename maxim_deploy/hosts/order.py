@@ -1,4 +1,4 @@
-"""What a host's files are made from, and what was asked for."""
+"""Input and options for a host's files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the options of `maxim-export` ask of a host.
+    """Options of `maxim-export` for a host.
 
     Attributes:
-        precisions: to write, or None for those of the host that the bundle has.
+        precisions: precisions to write, or None for the host's precisions that the bundle has.
         io_type: type of input and output of the planar form, a precision's name.
         web_runtime: folder with the files of onnxruntime-web, or None.
     """
@@ -35,16 +35,16 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for, and where it comes from: a bundle, or weights where nothing is traced.
+    """The requested files and their source: a bundle, or weights without tracing.
 
     Attributes:
         model: name and provenance.
-        architecture: the network's sizes.
-        precisions: to write; the host takes each one, and the bundle has it.
+        architecture: architecture of the network.
+        precisions: precisions to write. Host and bundle support each one.
         wishes: the options.
-        licence: text of the weights' licence, or None if none came with them.
-        progress: told what is being done.
-        given_bundle: that has the graphs; None where there are only weights.
+        licence: licence text of the weights, or None.
+        progress: called with each step in words.
+        given_bundle: bundle with the graphs; None if there are only weights.
         read_weights: reads the literal weights.
     """
 
@@ -59,8 +59,8 @@ class Order:
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle that has the graphs, for a host that takes graphs."""
-        assert self.given_bundle is not None  # the host's row says that it takes graphs
+        """The bundle with the graphs, for a host that takes graphs."""
+        assert self.given_bundle is not None  # the host's row requires graphs
         return self.given_bundle
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Planar graphs as single files, from what a bundle has; nothing is traced."""
+"""Write planar graphs as single files from a bundle, without tracing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from maxim_deploy.hosts.order import Order
 
 
 def write_planar(order: Order, precision: str, path: Path) -> None:
-    """Write the planar form of one precision, weights inside.
+    """Write the planar form of a precision with embedded weights.
 
     Args:
-        order: with a bundle that has this precision in the tensor or the planar form.
-        precision: of what is inside; input and output are of `order.wishes.io_type`.
+        order: order whose bundle has this precision in the tensor or planar form.
+        precision: precision inside the graph. Input and output have `order.wishes.io_type`.
         path: the graph's file.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The table of hosts: the only place that lists the programs that `maxim-export --for` writes for.
+"""The table of hosts: the only list of programs that `maxim-export --for` writes for.
 
-A host is a row here and a file of its name in this room. The file has one function, `write`, from
-an `Order` and an empty folder to the host's files in it. It is imported when it is called.
+A host is a row here and a module of its name in this room. The module has one function, `write`,
+which fills an empty folder by an `Order`. It is imported on the first call.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from maxim_deploy.spec.precision import FULL
 
 @dataclass(frozen=True)
 class Host:
-    """What is known of a host before anything is written for it.
+    """Facts about a host.
 
     Attributes:
-        name: as `--for` takes it, and of its module.
-        about: the program, and what is written for it, in a few words.
-        precisions: those that it takes, the best first.
-        many: whether it takes several at once; otherwise the first one that there is.
-        io: form of a bundle's graphs that its files are made from: "tensor" also for the planar
-            form, which is made from it. None for weights only: then nothing is traced.
-        io_types: types of input and output of the planar form that it takes, the default first.
-        needs_source: whether it takes the literal weights.
-        takes_web_runtime: whether it takes the files of onnxruntime-web, and needs them.
+        name: name for `--for`, and of its module.
+        about: the program and the written files, in a few words.
+        precisions: accepted precisions, the best first.
+        many: whether all precisions are written. Otherwise the first available one is.
+        io: form of the bundle's graphs that it needs. The planar form is made from "tensor". None
+            for weights only, without tracing.
+        io_types: accepted types of the planar form's input and output, the default first.
+        needs_source: whether it needs the literal weights.
+        takes_web_runtime: whether it needs the files of onnxruntime-web.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Host:
     takes_web_runtime: bool = False
 
     def write(self, order: Order, folder: Path) -> None:
-        """Fill an empty folder with what the host takes; see `writing.write_for_host`."""
+        """Fill an empty folder with the host's files; see `writing.write_for_host`."""
         importlib.import_module(f"maxim_deploy.hosts.{self.name}").write(order, folder)
 
     def check(self, wishes: Wishes) -> None:
-        """Refuse what the host cannot take, or lacks.
+        """Raise an error for options that the host does not support, or for missing ones.
 
         Raises:
-            UsageError: the message names what it can take.
+            UsageError: the message lists what it supports.
         """
         for precision in wishes.precisions or ():
             self._check_taken("--precision", precision, self.precisions)
@@ -63,7 +63,7 @@ class Host:
         if wishes.web_runtime is not None and not self.takes_web_runtime:
             able = ", ".join(host.name for host in _ROWS if host.takes_web_runtime)
             raise UsageError(f"--for {self.name} cannot take --web-runtime; these can: {able}")
-        if self.takes_web_runtime:  # better now than after an export
+        if self.takes_web_runtime:  # before a long export
             runtime_files(wishes.web_runtime)
 
     def _check_taken(self, option: str, asked: str, taken: tuple[str, ...]) -> None:
@@ -97,14 +97,14 @@ _ROWS: tuple[Host, ...] = (
 # fmt: on
 
 HOSTS = {row.name: row for row in _ROWS}
-"""By name, in the order in which they are shown."""
+"""Hosts by name, in the order of display."""
 
 
 def host_named(name: str) -> Host:
     """The row of a host.
 
     Raises:
-        UsageError: there is no such host; the message lists those there are.
+        UsageError: the name is unknown; the message lists the known hosts.
     """
     check_known("host", name, HOSTS)
     return HOSTS[name]

@@ -1,4 +1,4 @@
-"""Weights under the names and in the layout of the PyTorch module, as safetensors."""
+"""Write weights with the names and layout of the PyTorch module, as safetensors."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from maxim_deploy.checkpoints.safetensors_file import write_arrays
 
 
 def write_torch_weights(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a state dict of `maxim_deploy.model.Maxim`; float32, with the model's provenance.
+    """Write a float32 state dict of `maxim_deploy.model.Maxim` with the model's provenance.
 
-    `read_checkpoint` gives an equal checkpoint back.
+    `read_checkpoint` returns an equal checkpoint.
 
     Raises:
         CheckpointError: the file cannot be written.

@@ -1,8 +1,8 @@
-"""VapourSynth with vs-mlrt: a graph in one file per precision, and a script that restores a video.
+"""VapourSynth with vs-mlrt: a graph file per precision, and a script that restores a video.
 
-vs-mlrt loads a graph from its bytes, so the weights are inside. It fixes the input to 1, 3 and the
-size of the clip, and asks the runtime for the output's size. Its wrapper around `trtexec` takes the
-input to be called `input`. Half precision goes in and out as clips of the format RGBH.
+vs-mlrt loads a graph from its bytes, so the weights are embedded. It fixes the input to 1, 3 and
+the size of the clip, and queries the runtime for the output's size. Its wrapper of `trtexec`
+expects the input name `input`. Half precision uses clips of the format RGBH.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ Frames run whole. If memory is short, pass smaller tiles (`tilesize`) with an ov
 
 
 def write(order: Order, folder: Path) -> None:
-    """Write graphs, script and README."""
+    """Write the graphs, the script and a README."""
     name, half = order.model.name, order.wishes.io_type != FULL
     for precision in order.precisions:
         write_planar(order, precision, folder / f"{name}.{precision}.onnx")

@@ -37,24 +37,24 @@ PAGE = Path(__file__).with_name("web_page")
 GRAPH, SAMPLE, RUNTIME, README = "model.onnx", "sample.png", "runtime", "README.md"
 
 ADDRESSABLE_BYTES = 4 * 1024**3
-"""WebAssembly's pointers have 32 bits."""
+"""Address space of WebAssembly, whose pointers have 32 bits."""
 
 RUNTIME_BYTES = 64 * 1024**2
-"""The runtime's own, before it has a network: 24 MB, and as much again for what grows with it."""
+"""Memory of the runtime without a network: 24 MB, doubled for later growth."""
 
 USABLE = 0.85
-"""Of what is then left: blocks of different runs do not fit each other's holes."""
+"""Usable share of the rest: memory is fragmented by runs of different sizes."""
 
 WEIGHT_COPIES = 3
-"""The file, the weights read from it, and the order in which matrix products read them."""
+"""Copies of the weights: the file, the tensors, and the layout for matrix products."""
 
 
 def write(order: Order, folder: Path) -> None:
     """Fill an empty folder with the site.
 
     Raises:
-        UsageError: `--web-runtime` is missing, or has other files than those that are pinned.
-        BundleError: the bundle has no float32 graph of the image form, or it was changed.
+        UsageError: `--web-runtime` is missing, or its files differ from the pinned ones.
+        BundleError: the bundle has no float32 graph of the image form, or the graph has changed.
     """
     runtime = runtime_files(order.wishes.web_runtime)
     shutil.copytree(PAGE, folder, dirs_exist_ok=True)
@@ -77,7 +77,7 @@ def write(order: Order, folder: Path) -> None:
 
 
 def site_facts(order: Order, folder: Path, most: int) -> dict[str, Any]:
-    """The content of `site.json`; see the module."""
+    """The content of `site.json`, see the module."""
 
     def sized(file: str) -> dict[str, Any]:
         return {"file": file, "bytes": (folder / file).stat().st_size}
@@ -109,16 +109,17 @@ def site_facts(order: Order, folder: Path, most: int) -> dict[str, Any]:
 
 
 def most_pixels(memory: RunMemory, graph_bytes: int) -> int:
-    """The most padded pixels of a run for which the browser's memory suffices.
+    """The most padded pixels of a run that fit the browser's memory.
 
     Args:
-        memory: of runs, in bytes by padded pixels.
-        graph_bytes: size of the graph's file, weights included.
+        memory: memory of runs in bytes by padded pixels.
+        graph_bytes: size of the graph's file, including weights.
     """
     left = ADDRESSABLE_BYTES - RUNTIME_BYTES - WEIGHT_COPIES * graph_bytes
     budget = USABLE * left
-    tile = MULTIPLE_OF**2  # padded pictures consist of these
-    fits, too_many = 0, ADDRESSABLE_BYTES // tile  # a byte for each pixel is less than any takes
+    tile = MULTIPLE_OF**2  # the unit of padded pictures
+    # A byte per pixel: an upper bound, because every run takes more
+    fits, too_many = 0, ADDRESSABLE_BYTES // tile
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
         if memory.bytes_for(middle * tile) <= budget:

@@ -1,7 +1,7 @@
-"""The files of onnxruntime-web that a page needs: which version, which files, and their hashes.
+"""The files of onnxruntime-web that a page needs, with version and hashes.
 
-They are copied from a folder that the user names. Nothing is downloaded here. A file with another
-hash is refused: it would run in the browser of everyone who opens the page.
+They are copied from a folder of the user. Nothing is downloaded here. A file with another hash is
+refused, because it would run in the browser of every visitor.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from maxim_deploy.errors import UsageError
 VERSION = "1.30.0"
 
 COMMAND = f"npm install --ignore-scripts --prefix web-runtime onnxruntime-web@{VERSION}"
-"""Brings the files."""
+"""The command that downloads the files."""
 
 FOLDER = "web-runtime/node_modules/onnxruntime-web/dist"
-"""Where that command puts them."""
+"""The folder of the files after this command."""
 
 
 @dataclass(frozen=True)
 class RuntimeFiles:
-    """What one backend loads.
+    """Files of a backend.
 
     Attributes:
-        module: its interface in JavaScript.
-        glue: the module that starts the binary, once in each thread; `module` loads it.
+        module: JavaScript interface.
+        glue: module that starts the binary in each thread; `module` loads it.
         binary: the runtime in WebAssembly.
     """
 
@@ -46,7 +46,7 @@ BACKENDS = {
         "ort-wasm-simd-threaded.asyncify.wasm",
     ),
 }
-"""By the name that onnxruntime-web gives the backend."""
+"""Backends by onnxruntime-web's name."""
 
 SHA256 = {
     "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
@@ -64,7 +64,7 @@ SHA256 = {
         "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da"
     ),
 }
-"""Of each file of `VERSION` that a page needs."""
+"""SHA-256 of each required file of `VERSION`."""
 
 
 def runtime_files(folder: Path | None) -> dict[str, bytes]:
@@ -74,8 +74,8 @@ def runtime_files(folder: Path | None) -> dict[str, bytes]:
         folder: the folder `dist` of npm's package onnxruntime-web.
 
     Raises:
-        UsageError: no folder is named, or files are missing or of another version; all of them are
-            listed, with the command that brings the right ones.
+        UsageError: the folder is not given, or files are missing or of another version. The message
+            lists all of them, and the command that downloads the right ones.
     """
     how = f"run: {COMMAND} and pass --web-runtime {FOLDER}"
     if folder is None:

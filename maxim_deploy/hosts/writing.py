@@ -1,4 +1,4 @@
-"""From a bundle or weights to a host's folder, which appears whole or not at all."""
+"""Write a host's folder from a bundle or weights. It appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FREE = "choose another name with -o, or move it away"
 
 
 def write_for_host(host: Host, order: Order, folder: Path) -> None:
-    """Write what a host takes into a new folder.
+    """Write a host's files into a new folder.
 
     Raises:
         UsageError: something is there.
@@ -33,13 +33,13 @@ def write_for_host(host: Host, order: Order, folder: Path) -> None:
         with atomic_directory(folder, replace=False) as partial:
             host.write(order, partial)
     except FileExistsError as error:
-        raise UsageError(f"output {str(folder)!r} | exists by now | {_FREE}") from error
+        raise UsageError(f"output {str(folder)!r} | exists meanwhile | {_FREE}") from error
     except OSError as error:
         raise UsageError(f"output {str(folder)!r} | cannot be written: {error}") from error
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that is there and not empty, or a file.
+    """Raise an error for an existing file or a folder that is not empty.
 
     Raises:
         UsageError: something is there.
@@ -51,15 +51,15 @@ def check_free(folder: Path) -> None:
 
 
 def order_from_bundle(bundle: Bundle, host: Host, wishes: Wishes, progress: Progress) -> Order:
-    """What a host takes of a bundle; of its files only the licence is read yet.
+    """The order of a host for a bundle. Only the licence is read yet.
 
     Raises:
-        BundleError: the bundle lacks what the host needs; the message says how to get it.
+        BundleError: the bundle lacks graphs or weights; the message says how to get them.
     """
     manifest = bundle.manifest
     if host.needs_source and manifest.source is None:
         raise BundleError(
-            f"bundle {str(bundle.path)!r} has no literal weights, which --for {host.name} needs; "
+            f"bundle {str(bundle.path)!r} lacks literal weights, which --for {host.name} needs; "
             "export it again without --no-source"
         )
     has_licence = LICENCE_FILE in manifest.files
@@ -78,7 +78,7 @@ def order_from_bundle(bundle: Bundle, host: Host, wishes: Wishes, progress: Prog
 def order_from_weights(
     checkpoint: Checkpoint, licence: str | None, host: Host, wishes: Wishes, progress: Progress
 ) -> Order:
-    """What a host that takes weights only takes of a model; nothing is traced for it."""
+    """The order of a host for weights only, without tracing."""
     return Order(
         checkpoint.descriptor,
         checkpoint.architecture,
@@ -104,7 +104,7 @@ def _precisions(bundle: Bundle, host: Host, wishes: Wishes) -> tuple[str, ...]:
 
 
 def _forms_that_serve(bundle: Bundle, host: Host, wishes: Wishes) -> tuple[str | None, ...]:
-    """The host's form; a planar graph serves as it is where its type is the one asked for."""
+    """The graphs in the host's form. A planar graph of the requested type is used directly."""
     there = bundle.manifest.settings.get("io_type", FULL)
     return (host.io, "planar") if host.io == "tensor" and there == wishes.io_type else (host.io,)
 

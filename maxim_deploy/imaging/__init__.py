@@ -1,4 +1,4 @@
-"""Images as arrays, padding with its inverse, pixel types; image and video files."""
+"""Images as arrays: padding with its inverse, pixel types, image files and video files."""
 
 from maxim_deploy.imaging.padding import Padding
 from maxim_deploy.imaging.pixels import Rounding, check_image, check_rounding, from_unit, to_unit

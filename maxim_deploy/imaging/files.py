@@ -1,9 +1,9 @@
-"""Image files to arrays and back; what a file carries is kept, or a warning or error names it.
+"""Image files to arrays and back. File contents are kept, or a warning or error names them.
 
-Read are PNG, JPEG, WebP, TIFF, BMP, GIF, PBM/PGM/PPM and (where Pillow has it) AVIF of up to 8 bits
-per channel, PNG and TIFF also of 16 (with the extra `hdr`), one frame. Kept from input to output:
-pixels turned upright, their bits, alpha bit for bit, greyness, and what `inventory` lists. EXIF
-loses its thumbnail, which would show the picture before restoration.
+It reads PNG, JPEG, WebP, TIFF, BMP, GIF, PBM/PGM/PPM and (if Pillow has it) AVIF of one frame and
+up to 8 bits per channel. PNG and TIFF may have 16 bits, with the extra `hdr`. The output keeps the
+bit depth, alpha bit for bit, greyness, and all that `inventory` lists. Pixels are turned upright.
+EXIF loses its thumbnail, which would show the picture before restoration.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ FORMAT_OF_SUFFIX = {
 }
 """The formats that are written, by the suffix that asks for each."""
 
-_LARGEST_SIDE = {"JPEG": 65500, "WebP": 16383}  # of libjpeg, and of the WebP format
+_LARGEST_SIDE = {"JPEG": 65500, "WebP": 16383}  # limits of libjpeg and of the WebP format
 
 logger = logging.getLogger(__name__)
 
 
 def check_input_file(path: Path, kind: str = "image") -> None:
-    """Whether there is something at `path` that could be an image, or a video.
+    """Check that `path` is a file that could be an image or a video.
 
     Args:
         path: the file.
-        kind: what errors call it, "image" or "video".
+        kind: word for errors, "image" or "video".
 
     Raises:
         ImageError: it is missing, a folder, a device or empty.
@@ -77,10 +77,10 @@ def check_input_file(path: Path, kind: str = "image") -> None:
 
 
 def check_output_suffix(path: Path) -> None:
-    """Whether `write_image` knows the format that the name asks for.
+    """Check that `write_image` knows the format of the name.
 
     Raises:
-        UsageError: it does not; the message lists the suffixes it knows.
+        UsageError: the suffix is unknown; the message lists the known ones.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMAT_OF_SUFFIX:
@@ -91,10 +91,11 @@ def check_output_suffix(path: Path) -> None:
 
 
 def check_output_holds(path: Path, picture: Picture) -> None:
-    """Whether the format of `path` can hold what belongs to the picture.
+    """Check that the format of `path` can hold the picture.
 
     Raises:
-        ImageError: the picture has alpha or 16 bits and the format has not, or is too large for it.
+        ImageError: the format lacks alpha or 16 bits that the picture has, or the picture is too
+            large.
         UsageError: the suffix is not known.
     """
     check_output_suffix(path)
@@ -117,23 +118,23 @@ def why_not_held(image_format: str, picture: Picture) -> str | None:
     largest = _LARGEST_SIDE.get(image_format, max(height, width))
     if max(height, width) > largest:
         return (
-            f"{height}x{width} pixels, and {image_format} has up to {largest} a side | "
+            f"{height}x{width} pixels, but {image_format} has up to {largest} a side | "
             "write .png or .tif"
         )
     return None
 
 
 def read_image(path: str | Path, *, max_pixels: int | None = None) -> Picture:
-    """Read an image file: its pixels, turned upright, and what belongs to them.
+    """Read an image file: its upright pixels and its metadata.
 
-    Files of 8 bits per channel become uint8; PNG and TIFF of 16 bits become uint16, which needs the
-    extra `hdr`. CMYK becomes sRGB, through the embedded profile if there is one; Lab and palettes
-    become RGB. What the file carries and a picture does not is named by a warning in the log, and
-    so is damage that does not matter to the pixels. May be called from several threads at once.
+    Files of 8 bits per channel become uint8. PNG and TIFF of 16 bits become uint16, which needs the
+    extra `hdr`. CMYK becomes sRGB, through the embedded profile if there is one. Lab and palettes
+    become RGB. A warning in the log names contents that a picture cannot hold, and damage that does
+    not affect the pixels. Several threads may call this at once.
 
     Args:
         path: a PNG, JPEG, WebP, TIFF, BMP, GIF, PBM, PGM, PPM or AVIF file, whatever its suffix.
-        max_pixels: refuse pictures of more; None for what fits the memory that is available.
+        max_pixels: most pixels of a picture; None for as many as fit the available memory.
 
     Raises:
         ImageError: the file cannot be read, is damaged or of another kind, has more than one frame,
@@ -152,14 +153,14 @@ def read_image(path: str | Path, *, max_pixels: int | None = None) -> Picture:
 
 
 def read_image_size(path: str | Path, *, max_pixels: int | None = None) -> tuple[int, int]:
-    """Height and width of an image file, upright; pixels are not decoded.
+    """Height and width of an upright image file, without decoding pixels.
 
     Args:
         path: as of `read_image`.
-        max_pixels: likewise.
+        max_pixels: as in `read_image`.
 
     Raises:
-        ImageError: as of `read_image`, of what shows without the pixels.
+        ImageError: as `read_image`, for problems that show without decoding pixels.
         UsageError: `max_pixels` is below 1.
     """
     path = Path(path)
@@ -178,7 +179,7 @@ T = TypeVar("T")
 
 
 def _opened(path: Path, use: Callable[[Contents], T]) -> T:
-    """What `use` makes of an open file; every error of a library becomes an `ImageError`."""
+    """The result of `use` on an open file. Every error of a library becomes an `ImageError`."""
     check_input_file(path)
     try:
         with reading_errors(), path.open("rb") as file:
@@ -196,9 +197,9 @@ def reading_errors() -> Iterator[None]:
         raise
     except MissingDependencyError as error:
         raise ImageError(
-            f"has 16 bits per channel, and reading 8 would silently drop the rest | {error}"
+            f"has 16 bits per channel, and reading 8 of them would lose the rest | {error}"
         ) from error
-    except Exception as error:  # damaged files make Pillow raise nearly any type
+    except Exception as error:  # Pillow raises nearly any type for damaged files
         raise ImageError(f"cannot be read: {reason(error)}") from error
 
 
@@ -240,7 +241,7 @@ def picture_from(
 
 
 def _settled(found: Contents) -> tuple[int, bytes | None, Metadata]:
-    """The orientation, and the EXIF and the rest once it is applied; notes what is left out."""
+    """The orientation, and EXIF and metadata after applying it. Notes removed parts."""
     exif, metadata = None, found.metadata
     of_exif = of_xmp = None
     if found.exif:
@@ -261,17 +262,17 @@ def _settled(found: Contents) -> tuple[int, bytes | None, Metadata]:
 
 
 def bytes_to_read(path: Path) -> int:
-    """Memory that reading an image takes at most; the file's length if nobody can tell."""
+    """Most memory for reading an image; the file's length if that is unknown."""
     try:
         return _opened(path, lambda x: bytes_to_restore(x.height, x.width, x.bits, x.kind))
-    except ImageError:  # `read_image` says why
+    except ImageError:  # `read_image` will report the error
         with suppress(OSError):
             return path.stat().st_size
         return 0
 
 
 def left_out_of(path: Path, picture: Picture) -> list[str]:
-    """What a picture carries and a file of this name will not, in words.
+    """Contents of a picture that a file of this name will lack, in words.
 
     Raises:
         UsageError: the suffix is not known.
@@ -281,23 +282,21 @@ def left_out_of(path: Path, picture: Picture) -> list[str]:
 
 
 def write_image(path: str | Path, rgb: Pixels, like: Picture | None = None) -> None:
-    """Write an image in the format that its suffix names; the file appears whole or not at all.
+    """Write an image in the format of its suffix. The file appears whole or not at all.
 
-    PNG, WebP, TIFF and BMP are written without loss, JPEG with quality 95 and 4:4:4. What belongs
-    to the picture and the format does not hold is named by a warning in the log. A file that is
-    replaced keeps its mode and owner.
+    PNG, WebP, TIFF and BMP are lossless. JPEG has quality 95 and 4:4:4. A warning in the log names
+    contents that the format cannot hold. A replaced file keeps its mode and owner.
 
     Args:
-        path: .png, .jpg, .webp, .tif or .bmp, in an existing folder; an existing file is replaced.
+        path: file in an existing folder, .png, .jpg, .webp, .tif or .bmp. It may exist.
         rgb: uint8 or uint16 [H, W, 3].
-        like: the picture whose alpha (of the same H and W), greyness, ICC profile, EXIF and other
-            metadata to take over. Grey is Pillow's luma of `rgb`, so that a grey profile stays
-            valid.
+        like: the picture that provides alpha (of the same H and W), greyness, ICC profile, EXIF and
+            other metadata. Grey is Pillow's luma of `rgb`, so a grey profile stays valid.
 
     Raises:
-        UsageError: unknown suffix, or arrays of another shape or dtype.
+        UsageError: the suffix is unknown, or an array has another shape or dtype.
         ImageError: the format cannot hold the picture, or the file cannot be written.
-        MissingDependencyError: a PNG of 16 bits, and the extra `hdr` is not installed.
+        MissingDependencyError: a PNG of 16 bits needs the extra `hdr`.
 
     Example:
         >>> import maxim_deploy

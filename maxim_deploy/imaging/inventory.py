@@ -1,4 +1,7 @@
-"""What files carry beside their pixels, and what becomes of it; the table of the documentation."""
+"""What files carry beside their pixels, and what happens to it.
+
+The documentation has this table.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ class Carried:
     """One thing that a kind of file can carry.
 
     Attributes:
-        kind: of file and direction, such as "from PNG" or "to JPEG".
-        thing: what it carries.
+        kind: format and direction, such as "from PNG" or "to JPEG".
+        thing: its content.
         outcome: "kept", "warned" (left out, and the log names it) or "refused" (an error names it).
-        note: what limits the outcome, if anything does.
+        note: a restriction of the outcome, if any.
     """
 
     kind: str
@@ -40,7 +43,7 @@ THINGS: dict[str, Callable[[Picture], Any]] = {
     "colour chunks": lambda picture: picture.metadata.colour,
     "other chunks": lambda picture: picture.metadata.others,
 }
-"""What a picture may carry, and where it has it."""
+"""Contents of a picture, and the fields that hold them."""
 
 _EVERYWHERE = frozenset({"ICC profile", "EXIF", "XMP"})
 _PRINTED = _EVERYWHERE | {"IPTC and Photoshop resources", "resolution"}
@@ -52,7 +55,7 @@ HOLDS: dict[str, frozenset[str]] = {
     "WebP": _EVERYWHERE,
     "BMP": frozenset({"resolution"}),
 }
-"""Which of the things each format holds that is written. The writer warns of the others."""
+"""Contents that each written format can hold. The writer warns of all others."""
 
 _LIMITS = {
     ("JPEG", "EXIF"): "up to 64 KiB, else warned",
@@ -66,9 +69,9 @@ _LIMITS = {
 
 WITH_ALPHA = ("PNG", "WebP", "TIFF")
 WITH_16_BITS = ("PNG", "TIFF")
-"""Of the formats that are written; they are read with 16 bits as well."""
+"""Written formats with 16 bits. They are also read with 16 bits."""
 
-# What each format that is read can carry: kept, warned, refused.
+# Contents of each read format: kept, warned, refused.
 _READ: dict[str, tuple[str, str, str]] = {
     "PNG": (
         "transparency, 16 bits per channel, ICC profile, EXIF, XMP, IPTC and Photoshop resources, "

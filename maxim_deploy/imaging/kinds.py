@@ -1,4 +1,4 @@
-"""Formats by their content: those that are read, and others by name, with what to do about them."""
+"""Identify formats by content: those that are read, and others with advice."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import BinaryIO
 from maxim_deploy.errors import ImageError
 
 _HEAD = 512
-"""Bytes at the beginning of a file that tell its format."""
+"""Bytes at the beginning of a file that identify its format."""
 
-# What each format begins with.
+# The first bytes of each format.
 _READ = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
     "JPEG": (b"\xff\xd8\xff",),
@@ -31,7 +31,7 @@ _HEIC = "convert it, for example: heif-convert photo.heic photo.png"
 
 @dataclass(frozen=True)
 class _Other:
-    """A format that is not read: its name, where its mark stands, and what to do."""
+    """A format that is not read: its name, the place of its signature, and advice."""
 
     name: str
     marks: tuple[bytes, ...]
@@ -39,7 +39,7 @@ class _Other:
     at: int = 0
 
 
-# ISO media files name their brand at 8; the first of these that fits is the format.
+# ISO media files name their brand at byte 8. The first match below is the format.
 _BRANDS = {
     "HEIC": ((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), _HEIC),
     "a CR3 raw photograph": ((b"crx ",), _RAW),
@@ -84,14 +84,14 @@ _PICTURE_SUFFIXES = frozenset(
     | {".raf", ".orf", ".rw2", ".pef", ".ptx", ".x3f", ".mrw", ".3fr", ".fff", ".iiq", ".kdc"}
     | {".dcr", ".erf", ".mef", ".mos", ".srw", ".rwl", ".gpr", ".mpo"}
 )
-"""Of pictures that are not read."""
+"""Suffixes of pictures that are not read."""
 
 
 def read_format(file: BinaryIO) -> str:
-    """Which of `READ_FORMATS` a file is, by its content.
+    """The format of a file, one of `READ_FORMATS`, by its content.
 
     Raises:
-        ImageError: none of them; the message names the format, and how to convert it.
+        ImageError: it is another format; the message names it and says how to convert it.
     """
     file.seek(0)
     head = file.read(_HEAD)
@@ -104,9 +104,9 @@ def read_format(file: BinaryIO) -> str:
 
 
 def skipped_picture(path: Path) -> str | None:
-    """What a file is that looks like a picture and has no suffix of those restored, and what to do.
+    """Format and advice for a file that looks like a picture but has an unsupported suffix.
 
-    None if it does not look like one, or cannot be read.
+    None if it does not look like a picture or cannot be read.
     """
     head = _head(path)
     name, advice = _other_format(head) or ("", "")
@@ -115,7 +115,7 @@ def skipped_picture(path: Path) -> str | None:
     if of_suffix := other_picture(path.suffix):
         return of_suffix
     name = _read_format(head) or ""
-    # "BM" and "P1" are the beginning of many a text.
+    # Many texts begin with "BM" or "P1".
     return f"holds {name} under another suffix | name the file itself" if name in _CERTAIN else None
 
 
@@ -126,7 +126,7 @@ def other_picture(suffix: str) -> str | None:
 
 
 def _head(path: Path) -> bytes:
-    """The beginning of a file; nothing of what cannot be read."""
+    """The first bytes of a file; empty if it cannot be read."""
     if not path.is_file():  # opening a pipe would wait for its other end
         return b""
     try:
@@ -166,6 +166,6 @@ def _other_format(head: bytes) -> tuple[str, str] | None:
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """The brands of an ISO media file: the major one, a version, compatible ones."""
+    """The brands of an ISO media file: the major brand, a version, compatible brands."""
     names = head[8 : int.from_bytes(head[:4], "big")]
     return {names[at : at + 4] for at in range(0, len(names), 4)}

@@ -1,4 +1,4 @@
-"""A picture that is the same everywhere, to compare what backends make of it."""
+"""A picture that is identical everywhere, for comparing backends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SIDE = 64
 def known_picture() -> NDArray[np.float32]:
     """Float32 `[1, 3, 64, 64]` in [0, 1]: a ramp on the left and noise on the right.
 
-    Noise has what a resize without antialias folds into the picture; a ramp has what it leaves
-    alone. Both are whole numbers over 255, so that no platform rounds them in its own way, and not
-    NumPy's random numbers, whose sequence may change with its version.
+    A resize without antialias changes noise strongly and leaves a ramp alone. Both are whole
+    numbers over 255, so all platforms round them alike. The noise does not come from NumPy's
+    generator, whose sequence may change with its version.
     """
     number = np.arange(3 * SIDE * SIDE, dtype=np.uint64)
     noise = (number * np.uint64(2654435761) % np.uint64(2**32)) >> np.uint64(24)

@@ -1,4 +1,4 @@
-"""What a file says about its picture, as bytes that are copied and not understood."""
+"""Metadata of a picture as bytes, which are copied without interpretation."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _METRES = {"inch": Fraction(254, 10_000), "centimetre": Fraction(1, 100), "metre
 
 @dataclass(frozen=True)
 class Resolution:
-    """Pixels per unit of length; with the unit "aspect" only their ratio means something."""
+    """Pixels per unit of length. With the unit "aspect" only the ratio has a meaning."""
 
     x: Fraction
     y: Fraction
     unit: Unit
 
     def transposed(self) -> Resolution:
-        """Of a picture whose rows and columns are exchanged."""
+        """The resolution after exchanging rows and columns."""
         return Resolution(self.y, self.x, self.unit)
 
     def in_unit(self, *allowed: Unit) -> Resolution:
-        """The same resolution in the unit that it has, if that is allowed, or else in the first."""
+        """The same resolution in its own unit if allowed, else in the first allowed unit."""
         if self.unit in allowed or self.unit == "aspect":
             return self
         scale = _METRES[allowed[0]] / _METRES[self.unit]
@@ -33,17 +33,17 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What stands beside the pixels, the ICC profile and the EXIF; `inventory` says what keeps it.
+    """Metadata besides ICC profile and EXIF. `inventory` says what formats keep it.
 
     Attributes:
         xmp: an XMP packet.
         xmp_extension: JPEG segments (without marker and length) that continue the packet.
-        photoshop: Photoshop's image resources ("8BIM..."), of which IPTC is one.
-        resolution: of the file itself; EXIF may hold another.
+        photoshop: Photoshop's image resources ("8BIM..."), including IPTC.
+        resolution: resolution in the file itself. EXIF may hold another.
         comments: comments without a keyword, in no known encoding.
         text: PNG chunks of text, as (kind, data).
-        colour: PNG chunks that describe colours, likewise.
-        others: PNG chunks that may be copied without being understood, likewise.
+        colour: PNG chunks that describe colours, as (kind, data).
+        others: PNG chunks that are safe to copy, as (kind, data).
     """
 
     xmp: bytes | None = None

@@ -13,12 +13,12 @@ from maxim_deploy.spec.architecture import MULTIPLE_OF
 
 @dataclass(frozen=True)
 class Padding:
-    """How an image of `height` x `width` pixels (each at least 1) becomes one the network takes.
+    """The padding of an image of `height` x `width` pixels (each at least 1) for the network.
 
-    A side that is odd first gets one more row or column at its end; then each side is padded to the
-    next multiple of 64, half before and half after. Both steps reflect without repeating the edge
-    pixel; where a side is shorter than its padding the reflection goes back and forth, and a side
-    of one pixel is repeated. This is the evaluation of the published code, for every size.
+    An odd side first gets one row or column at its end. Then each side is padded to the next
+    multiple of 64, half before and half after. Both steps reflect without repeating the edge pixel.
+    If a side is shorter than its padding, the reflection goes back and forth; a side of one pixel
+    is repeated. This extends the evaluation of the published code to every size.
     """
 
     height: int
@@ -42,16 +42,16 @@ class Padding:
 
     @property
     def sources(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Which row of the original each padded row shows; the same for columns."""
+        """The source row of each padded row, and the source column of each padded column."""
         return _source_index(self.height), _source_index(self.width)
 
     def apply(self, image: NDArray[Any]) -> NDArray[Any]:
         """`[height, width, ...]` to `[padded_height, padded_width, ...]`, same dtype.
 
-        The input itself is returned where nothing needs padding.
+        Without padding the input itself is returned.
         """
         for axis, size in enumerate((self.height, self.width)):
-            # Only the sides that need it: each `take` copies the whole image.
+            # Only sides that need it: each `take` copies the whole image.
             if size % MULTIPLE_OF:
                 image = np.take(image, _source_index(size), axis=axis)
         return image
@@ -66,15 +66,15 @@ def _padded(size: int) -> int:
 
 
 def _before(size: int) -> int:
-    # From the even size, as in the published evaluation: the row that makes a side even lies at
-    # the end and is no part of the half before.
+    # From the even size, as in the published evaluation: the row that makes a side even lies at the
+    # end and is not part of the half before.
     even = size + size % 2
     return (_padded(size) - even) // 2
 
 
 def _source_index(size: int) -> NDArray[np.intp]:
-    """Which source row each padded row shows; the same for columns."""
-    # Indices are padded rather than pixels. NumPy reflects back and forth where the padding is
-    # longer than the side, and both steps become one `take`, exact in any pixel type.
+    """Source rows of padded rows. The same serves for columns."""
+    # Indices are padded rather than pixels. NumPy reflects back and forth if the padding is longer
+    # than the side. Both steps become one `take`, exact for every pixel type.
     even = np.pad(np.arange(size), (0, size % 2), mode="reflect")
     return np.pad(even, _before(size), mode="reflect")

@@ -1,4 +1,4 @@
-"""A picture in memory, with what its file says about it."""
+"""A picture in memory with its metadata."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Picture:
-    """One image as read from a file, upright.
+    """One upright image read from a file.
 
     Attributes:
         rgb: uint8 or uint16 [H, W, 3], C-contiguous, sRGB order; grey pictures have three equal
             channels.
         alpha: [H, W] of the same type, not premultiplied, or None if the file has no transparency.
-        is_grey: the file holds one colour channel, and so will what is written like it.
+        is_grey: whether the file holds one colour channel. Files written like it will too.
         icc_profile: the embedded profile that describes `rgb` (or its one grey channel).
         exif: the EXIF block, starting with `Exif`, without orientation, thumbnail and layout tags.
-        metadata: what else the file carries, such as XMP, resolution and comments.
-        left_out: what the file carries and this picture does not, in words.
+        metadata: further contents of the file, such as XMP, resolution and comments.
+        left_out: contents of the file that this picture lacks, in words.
     """
 
     rgb: Pixels

@@ -1,4 +1,4 @@
-"""Overlapping tiles over an image, and weights that blend them into one again."""
+"""Overlapping tiles of an image, and the weights that blend them again."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Window = tuple[slice, slice]
 class Tiling:
     """Tiles of one size that cover an image.
 
-    As few tiles as the overlap allows stand evenly along each axis, the first at its beginning and
-    the last at its end; a side that is not longer than a tile has one. Neighbours share at least
-    `overlap` pixels, in which one fades out as the other fades in (a raised cosine); the weights of
-    all tiles sum to 1 at every pixel.
+    Each axis has as few tiles as the overlap allows, evenly spaced from its beginning to its end. A
+    side that is not longer than a tile has one tile. Neighbours share at least `overlap` pixels, in
+    which one fades out while the other fades in (a raised cosine). The weights of all tiles sum to
+    1 at every pixel.
 
-    Tiles begin at multiples of 64, for there the blocks that the network mixes, at every level, are
-    those of the whole image. Elsewhere the result departs from the whole image's by 5 dB more.
+    Tiles begin at multiples of 64, where the blocks that the network mixes are those of the whole
+    image, at every level. At other offsets the result is 5 dB further from the whole image's.
 
     Args:
         height: rows of the padded image, a multiple of 64.
-        width: its columns, likewise.
-        tile: rows and columns of a tile, likewise; no more than the image's are used.
-        overlap: least number of pixels that neighbours share; at least 64 less than a tile, on a
-            side that has several.
+        width: columns of the padded image, a multiple of 64.
+        tile: rows and columns of a tile, multiples of 64; at most the image's are used.
+        overlap: least number of pixels that neighbours share. On a side with several tiles it is at
+            least 64 less than a tile.
 
     Raises:
         UsageError: a side that is not a multiple of 64, or too much overlap.
@@ -64,7 +64,7 @@ class Tiling:
         return len(tops) * len(lefts)
 
     def __iter__(self) -> Iterator[tuple[Window, NDArray[np.float32]]]:
-        """Each tile's rows and columns, and its weights `[rows, columns]`."""
+        """Rows, columns and weights `[rows, columns]` of each tile."""
         tile_height, tile_width = self._sides
         tops, down = _along(self.height, tile_height, self.overlap)
         lefts, across = _along(self.width, tile_width, self.overlap)
@@ -75,12 +75,12 @@ class Tiling:
 
     @property
     def _sides(self) -> tuple[int, int]:
-        """Rows and columns of a tile: no more than the image's."""
+        """Rows and columns of a tile, at most the image's."""
         return min(self.tile[0], self.height), min(self.tile[1], self.width)
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin along one axis."""
+    """Offsets of tiles along one axis."""
     step = (tile - overlap) // MULTIPLE_OF * MULTIPLE_OF
     count = 1 + -(-(length - tile) // step) if tile < length else 1
     even = (length - tile) / MULTIPLE_OF / max(count - 1, 1)
@@ -88,9 +88,9 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def _along(length: int, tile: int, overlap: int) -> tuple[list[int], list[NDArray[np.float32]]]:
-    """Where tiles begin along one axis, and the weights `[tile]` of each along it.
+    """Offsets of tiles along one axis, and the weights `[tile]` of each along it.
 
-    Memory goes by tile: weights over the whole length would go by the square of their number.
+    Memory grows with the number of tiles. Weights over the whole length would grow with its square.
     """
     starts = _starts(length, tile, overlap)
     weights = [np.ones(tile) for _ in starts]
@@ -98,13 +98,13 @@ def _along(length: int, tile: int, overlap: int) -> tuple[list[int], list[NDArra
         pairwise(weights), pairwise(starts), strict=True
     ):
         shared = start + tile - following
-        # Not `[-shared:]`, which is everything where nothing is shared.
+        # Not `[-shared:]`, which selects everything if nothing is shared.
         before[tile - shared :] *= _fade(shared)[::-1]
         after[:shared] *= _fade(shared)
     total = np.zeros(length)
     for start, row in zip(starts, weights, strict=True):
         total[start : start + tile] += row
-    # Where three meet, their fades alone do not sum to 1.
+    # Where three tiles overlap, their fades alone do not sum to 1.
     return starts, [
         (row / total[start : start + tile]).astype(np.float32)
         for start, row in zip(starts, weights, strict=True)

@@ -1,8 +1,8 @@
-"""Pixels that nobody sees: what stands for them in the network, and how they come back.
+"""Hidden pixels: what the network sees in their place, and how they are restored.
 
-Programs leave anything below full transparency, most often black. The network mixes it into what is
-seen: a noisy cut-out restores to 30.6 dB with the rest of its photograph around it, and to 27.8 dB
-with black. With the visible pixels mirrored outwards it restores to 30.6 dB as well.
+Programs store arbitrary colours under full transparency, usually black. The network mixes them into
+visible pixels: a noisy cut-out reaches 30.6 dB with the rest of its photograph around it, and 27.8
+dB with black. With the visible pixels mirrored outwards it reaches 30.6 dB too.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from numpy.typing import NDArray
 from maxim_deploy.imaging.picture import Pixels
 
 _FAR = 2**30
-"""A distance beyond any picture, whose double still fits 32 bits."""
+"""A distance beyond any picture. Twice this distance still fits 32 bits."""
 
 _STRIP = 256
-"""Rows, or columns, at a time: what is between the steps is ten times the size of a strip."""
+"""Rows or columns at a time: intermediate arrays are ten times the size of a strip."""
 
 
 def filled(rgb: Pixels, alpha: Pixels | None) -> Pixels:
-    """A picture whose hidden pixels are mirror images of the visible ones.
+    """The picture with hidden pixels replaced by mirror images of visible ones.
 
     Args:
         rgb: [H, W, 3] of any type; not modified.
         alpha: [H, W], 0 where a pixel is hidden; or None.
 
     Returns:
-        [H, W, 3]; `rgb` itself if there is nothing to fill, or nothing to fill it with.
+        [H, W, 3]; `rgb` itself if no pixel or every pixel is hidden.
     """
     visible = np.ones((1, 1), np.bool_) if alpha is None else alpha != 0
     if visible.all() or not visible.any():
         return rgb
     out = rgb.copy()
-    # The first pass fills each row that has a visible pixel, so that the second, if there is need
-    # of one, finds a pixel in every column.
+    # The first pass fills each row that has a visible pixel. A second pass, if needed, then finds a
+    # pixel in every column.
     while not visible.all():
         visible = _fill_along_axes(out, visible)
     return out
 
 
 def put_back_hidden(restored: Pixels, rgb: Pixels, alpha: Pixels | None) -> None:
-    """Give the hidden pixels of a result the colours that they had.
+    """Give the hidden pixels of a result their original colours.
 
     Args:
         restored: [H, W, 3]; written to.
@@ -53,7 +53,10 @@ def put_back_hidden(restored: Pixels, rgb: Pixels, alpha: Pixels | None) -> None
 
 
 def _fill_along_axes(out: Pixels, visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill, in place, what has a visible pixel in its row or column; what is visible or filled."""
+    """Fill pixels that have a visible pixel in their row, in place.
+
+    Returns which pixels are filled.
+    """
     height, width = visible.shape
     kind = np.int32 if visible.size < 2**31 else np.int64
     distance, source = np.empty(visible.shape, np.int32), np.empty(visible.shape, kind)
@@ -72,15 +75,15 @@ def _fill_along_axes(out: Pixels, visible: NDArray[np.bool_]) -> NDArray[np.bool
     for top in range(0, height, _STRIP):
         rows = slice(top, top + _STRIP)
         new = reached[rows] & ~visible[rows]
-        out[rows][new] = pixels[source[rows][new]]  # sources are visible: none is written to
+        out[rows][new] = pixels[source[rows][new]]  # sources are visible, so none is overwritten
     return reached
 
 
 def _mirrored(visible: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """For each pixel of [rows, N] the column of its mirror image, and the distance of the mirror.
+    """The column of the mirror image of each pixel of [rows, N], and the distance of the mirror.
 
-    The mirror is the nearest end of a run of visible pixels in the row. Beyond the run's length
-    its image runs to and fro. In a row without a visible pixel the distance is about `_FAR`.
+    The mirror is the nearest end of a run of visible pixels in the row. Beyond the run's length the
+    image goes back and forth. In a row without visible pixels the distance is about `_FAR`.
     """
     count = visible.shape[1]
     index = np.arange(count, dtype=np.int32)

@@ -40,7 +40,7 @@ class FileResult:
         status: "restored", "failed", or "finished" if an earlier run had restored it.
         error: of a file that failed, the reason, with the name of the file.
         height: of the upright image or frames, in pixels; None if it was not read.
-        width: likewise.
+        width: in pixels, like the height.
         seconds: spent on this file, reading and writing included. Files overlap, so the seconds of
             all files add up to more than has passed.
         network_seconds: those of them that were spent in the network.
@@ -131,7 +131,7 @@ class Job(ABC):
 
     @property
     def write_bytes(self) -> int:
-        """Memory that writing takes at most, beyond what is there to write."""
+        """Most memory that writing takes, beyond the pixels to write."""
         return 0
 
     @property
@@ -223,7 +223,7 @@ class ImageJob(Job):
 
     @property
     def read_bytes(self) -> int:
-        """As of a `Job`; a file whose size nobody can tell counts by its length."""
+        """As in `Job`; a file of unknown size counts by its length in bytes."""
         with suppress(MaximDeployError, OSError):  # `read` says why
             self.bring()
         return files.bytes_to_read(self.source)

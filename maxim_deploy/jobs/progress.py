@@ -37,7 +37,7 @@ class Tally:
     """Counts the files that are done and makes the calls of `progress`, one at a time.
 
     Args:
-        progress: to call; None calls nobody.
+        progress: called for each event; None for no calls.
         total: how many results there will be.
     """
 

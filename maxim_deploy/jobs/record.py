@@ -205,13 +205,13 @@ class EarlierResults:
         self._folders: dict[Path, dict[str, str]] = {}
 
     def __contains__(self, path: Path) -> bool:
-        """Whether a run has written this file, and nobody has changed it since.
+        """Whether a run wrote this file and it has not changed since.
 
         Raises:
             OSError: the file or the record cannot be read.
         """
         digest = self._digests(path.parent).get(path.name)
-        # A picture that a user has put in the place of a result is the user's.
+        # A file that a user has put in place of a result belongs to the user.
         return digest is not None and sha256_of(path) == digest
 
     def _digests(self, folder: Path) -> dict[str, str]:

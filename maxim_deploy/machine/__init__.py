@@ -1,1 +1,1 @@
-"""The machine at hand: memory, processors, GPU, and the libraries behind one door each."""
+"""The machine: memory, processors, GPU, and one module for each library that needs care."""

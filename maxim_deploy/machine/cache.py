@@ -1,4 +1,4 @@
-"""Where downloads are kept, what was made for measurements, and what they found."""
+"""The cache folder for downloads, benchmark artefacts and measurements."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def cache_folder() -> Path:
     """`MAXIM_DEPLOY_CACHE` if set, else the user's cache directory. It may not exist yet.
 
     Raises:
-        MissingDependencyError: the variable is not set and platformdirs, which knows the user's
-            directory, is not installed.
-        UsageError: everybody can write to the folder, and replace what is in it.
+        MissingDependencyError: the variable is not set, and platformdirs, which finds the user's
+            cache directory, is not installed.
+        UsageError: other users can write to the folder and replace files in it.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
@@ -33,31 +33,31 @@ def cache_folder() -> Path:
 
 
 def not_for_everybody(folder: Path) -> Path:
-    """The folder, which need not exist, unless everybody can replace the files in it.
+    """Return the folder unless other users can replace its files. It need not exist.
 
-    With the sticky bit, as `/tmp` has it, only the owner of a file can.
+    With the sticky bit, as on `/tmp`, only the owner can replace a file.
 
     Raises:
-        UsageError: they can.
+        UsageError: other users can.
     """
     try:
         mode = folder.stat().st_mode
-    except OSError:  # it is not there, or whoever uses it says what is wrong
+    except OSError:  # it does not exist, or its user reports the problem
         return folder
-    # Windows keeps permissions elsewhere, and shows every folder as one for everybody.
+    # Windows keeps permissions elsewhere and shows every folder as writable by all.
     if os.name != "nt" and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         raise UsageError(
-            f"cache folder {str(folder)!r} | everybody can write to it (mode "
-            f"{stat.S_IMODE(mode):o}) | expected a folder of yours: chmod o-w {folder}, or set "
+            f"cache folder {str(folder)!r} | other users can write to it (mode "
+            f"{stat.S_IMODE(mode):o}) | expected a private folder: run chmod o-w {folder}, or set "
             f"{CACHE_VARIABLE} to another one"
         )
     return folder
 
 
 def user_key() -> bytes:
-    """A secret of this user's, in the cache folder; made at the first call.
+    """A secret key of this user in the cache folder. The first call makes it.
 
-    With it a file can be told that this user wrote, wherever it lies.
+    A signature with it proves that this user wrote a file.
 
     Raises:
         MissingDependencyError, UsageError: as `cache_folder`.
@@ -72,5 +72,5 @@ def user_key() -> bytes:
     with open(path, "rb", opener=opens_no_link) as file:
         key = file.read(_KEY_BYTES)
     if len(key) < _KEY_BYTES:
-        raise OSError(f"{str(path)!r} is no key of ours; delete it")
+        raise OSError(f"{str(path)!r} is not a key of maxim-deploy; delete it")
     return key

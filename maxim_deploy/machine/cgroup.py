@@ -1,4 +1,4 @@
-"""The limits of a container: of the control groups that this process is in. Linux only."""
+"""Limits of the control groups of this process, such as a container's. Linux only."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def available_in_group() -> int | None:
-    """Bytes that this process may still take before its groups' limits; None if they have none.
+    """Bytes that this process may still take within its groups' limits; None without a limit.
 
-    File pages that nobody used lately count as free, as they do in the system's `MemAvailable`.
+    Inactive file pages count as free, as in the system's `MemAvailable`.
     """
     return min((max(room, 0) for room in _rooms()), default=None)
 
 
 def processors_in_group() -> int | None:
-    """Processors that the groups' quota of processor time fills, rounded up; None without a quota.
+    """Processors that the groups' CPU quota allows, rounded up; None without a quota.
 
-    A group of 1.5 processors runs two threads side by side for most of each period, then none.
+    A quota of 1.5 processors runs two threads for most of each period, then none.
     """
     return min(_quotas(), default=None)
 
@@ -49,9 +49,9 @@ def _quotas() -> Iterator[int]:
 
 
 def _groups(controller: str) -> Iterator[tuple[Path, bool]]:
-    """The groups of a controller, and whether they are of version 2.
+    """The groups of a controller, and whether they use version 2.
 
-    A limit holds for all groups within, so that those around a group count as well.
+    A limit also applies to all nested groups, so the parents of a group count.
     """
     with suppress(OSError):
         for line in _MEMBERSHIP.read_text().splitlines():

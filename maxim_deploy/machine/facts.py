@@ -1,6 +1,6 @@
-"""The machine and the software that a record was measured on.
+"""Facts about machine and software for records.
 
-No host name, no user, no path: a record can be published as it is.
+There is no host name, user or path in them, so a record can be published.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def environment() -> dict[str, Any]:
-    """What a reader needs to judge a measurement, None where this system does not tell.
+    """What a reader needs to judge a measurement; None where the system does not provide it.
 
     Returns:
-        `cpu`, its model; `cpu_id`, maker, family, model and stepping; `cpus`, those that the
-        process may use; `ram_bytes`; `os`; `python`; `libraries`, versions by name;
-        `load_average_1m` at this moment; `gpu`, see `gpu_facts`; `commit` of the checkout, with
-        "-dirty" where tracked files differ.
+        `cpu`, the model; `cpu_id`, maker, family, model and stepping; `cpus`, number of usable
+        processors; `ram_bytes`; `os`; `python`; `libraries`, versions by name; `load_average_1m`,
+        the present value; `gpu`, see `gpu_facts`; `commit` of the checkout, with "-dirty" if
+        tracked files differ.
     """
     return {
         **machine_facts(),
@@ -70,7 +70,7 @@ def machine_facts() -> dict[str, Any]:
 def gpu_facts(device: int = 0) -> dict[str, Any] | None:
     """`name`, `compute_capability`, `memory_bytes`, `cuda`, `driver` and `state`, or None.
 
-    `state` is what `sensors.GpuSensors.read` finds at this moment; it and `driver` are None
+    `state` is the present result of `sensors.GpuSensors.read`. `state` and `driver` are None
     without NVML.
     """
     gpu = find_gpu(device)
@@ -85,10 +85,10 @@ def gpu_facts(device: int = 0) -> dict[str, Any] | None:
 
 
 def machine_of(environment: Mapping[str, Any]) -> str:
-    """What times depend on, in words: the processor, how many of it, and the GPU.
+    """The hardware that times depend on, in words: model and number of processors, and the GPU.
 
-    Two processors of one name can differ (two kinds of "AMD EPYC" were seen), so the family and
-    stepping belong to it.
+    Processors of the same name can differ (two kinds of "AMD EPYC" were seen), so family and
+    stepping are included.
     """
     gpu = environment.get("gpu")
     parts = [
@@ -101,7 +101,7 @@ def machine_of(environment: Mapping[str, Any]) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that are installed, and of this package."""
+    """Versions of the installed libraries and of this package."""
     versions = {name: installed_version(name) for name in LIBRARIES}
     return {"maxim-deploy": __version__} | {name: v for name, v in versions.items() if v}
 
@@ -121,7 +121,7 @@ def _cpu_id() -> str | None:
 
 
 def _commit() -> str | None:
-    # An installed package may lie in a checkout of something else.
+    # An installed package may lie in a checkout of another project.
     if _git("rev-parse", "--show-toplevel") != str(_PACKAGE.parent):
         return None
     return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")

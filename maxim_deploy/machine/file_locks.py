@@ -1,4 +1,7 @@
-"""Lock files between processes that leave no file behind; on Windows too, unlike `_locks`."""
+"""Locks between processes by lock files, which are removed.
+
+Unlike `_locks`, they work on Windows.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ from maxim_deploy._optional import require
 def file_lock(
     path: Path, waiting: Callable[[], object] = lambda: None, *, extra: str = "rtx"
 ) -> Iterator[None]:
-    """Hold a lock file in the block; it is removed at the end.
+    """Hold a lock file in the block, and remove it at the end.
 
     Args:
         path: the lock file.
         waiting: called if another process has it.
-        extra: of this package, which brings the library.
+        extra: extra of this package that brings the library.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the file cannot be made.
     """
     filelock = require("filelock", extra)
     lock = filelock.FileLock(path)
@@ -38,18 +41,18 @@ def file_lock(
 
 
 def remove_unlocked(folder: Path) -> None:
-    """Remove the lock files in a folder that processes have left which died."""
+    """Remove lock files of dead processes from a folder."""
     filelock = require("filelock", "rtx")
     for path in folder.glob(".*.lock"):
         lock = filelock.FileLock(path)
-        with suppress(OSError):  # `Timeout` is one: a living process has it
+        with suppress(OSError):  # `Timeout` is an OSError: a running process holds it
             lock.acquire(timeout=0)
             _release(lock, path)
 
 
 def _release(lock: Any, path: Path) -> None:
-    # Removed while it is held: whoever opened it before sees that it has no name any more, and
-    # makes another. Windows removes no open file; there it goes when it is let go.
+    # Removed while it is held: a process that opened it before notices that its name is gone, and
+    # makes another. Windows cannot remove an open file; there it is removed on release.
     with suppress(OSError):
         path.unlink()
     lock.release()

@@ -1,7 +1,7 @@
-"""What a forked child must make anew: it has no thread of its parent's but the one that forked.
+"""Repair objects in a forked child, which has only the thread that forked.
 
-Locks that other threads held stay held in the child, and pools have no threads. Servers fork after
-loading, such as gunicorn with `--preload`, and so does `multiprocessing` with its method "fork".
+In the child, locks of other threads stay held, and pools have no threads. Servers that preload fork
+after loading, such as gunicorn with `--preload`; `multiprocessing` with the method "fork" does too.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Protocol
 
 
 class Inherited(Protocol):
-    """Something that a child can only use after it has made parts of it anew."""
+    """An object that a forked child must repair before use."""
 
     def after_fork(self) -> None:
-        """Make them anew; called in the child before anything else runs there."""
+        """Repair the object. Called in the child before any other code."""
 
 
 def tell_children_of(owner: Inherited) -> None:
-    """From now on call `owner.after_fork` in each child that is forked while `owner` lives."""
+    """Call `owner.after_fork` in each child that is forked while `owner` lives."""
     _owners.add(owner)
 
 
 def never_destroy(thing: object) -> None:
-    """Let `thing` outlive its references: its destructor would wait for threads that are gone."""
+    """Keep `thing` for ever: its destructor would wait for threads that do not exist."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
@@ -37,5 +37,5 @@ def _tell_all() -> None:
         owner.after_fork()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_tell_all)

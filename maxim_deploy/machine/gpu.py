@@ -1,4 +1,4 @@
-"""The NVIDIA GPU at hand, if there is one."""
+"""The NVIDIA GPU of this machine, if there is one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Gpu:
     Attributes:
         name: such as "NVIDIA GeForce RTX 4090".
         compute_capability: such as "8.9".
-        memory_bytes: of the whole device.
-        cuda: newest CUDA version that the driver supports, such as "13.0".
+        memory_bytes: memory of the whole device.
+        cuda: newest CUDA version of the driver, such as "13.0".
     """
 
     name: str
@@ -27,22 +27,22 @@ class Gpu:
 
 
 def find_gpu(device: int = 0) -> Gpu | None:
-    """The GPU of this index, or None: no such GPU, no driver, or no cuda-bindings to ask with.
+    """The GPU of this index; None if it, the driver or cuda-bindings is missing.
 
-    Creates no context, so it costs no device memory.
+    It creates no context, so it takes no device memory.
     """
     found = _gpu_or_reason(device)
     return found if isinstance(found, Gpu) else None
 
 
 def why_no_gpu(device: int = 0) -> str:
-    """Why `find_gpu` finds none, in words; empty if it finds one."""
+    """Why `find_gpu` returns None, in words; empty if there is a GPU."""
     found = _gpu_or_reason(device)
     return "" if isinstance(found, Gpu) else found
 
 
 def no_gpu(device: int = 0) -> str:
-    """The message where there is no such GPU, with the reason."""
+    """The message for a missing GPU, with the reason."""
     why = why_no_gpu(device)
     return f"there is no NVIDIA GPU {device} or no driver here{f', because {why}' if why else ''}"
 
@@ -52,9 +52,9 @@ def _gpu_or_reason(device: int) -> Gpu | str:
         cuda = require("cuda.bindings.driver", "rtx")
         return _ask(cuda, device)
     except (MissingDependencyError, RuntimeError) as error:
-        # A RuntimeError is also what cuda-bindings raises if there is no driver.
+        # cuda-bindings also raise a RuntimeError if there is no driver.
         return str(error)
-    # Bindings that are of another version than their parts fail in any way.
+    # Bindings whose parts have different versions can raise any exception.
     except Exception as error:
         return f"cuda-bindings cannot be used ({type(error).__name__}: {error})"
 

@@ -1,4 +1,4 @@
-"""Memory of this process and of the system: from `/proc` where it is, else from psutil."""
+"""Memory of this process and of the system: from `/proc` if it exists, else from psutil."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _SYSTEM = Path("/proc/meminfo")
 
 
 def resident_bytes() -> int:
-    """Memory that this process has resident now."""
+    """Resident memory of this process now."""
     if _STATUS.exists():
         return kibibytes(_STATUS.read_text("utf-8"), "VmRSS") * 1024
     return int(_psutil().Process().memory_info().rss)
 
 
 def peak_resident_bytes() -> int:
-    """The largest memory that this process has had resident, ever or since `forget_peak`.
+    """The peak of this process's resident memory, since its start or since `forget_peak`.
 
     Raises:
         BackendError: not available on this platform.
     """
-    # Not `ru_maxrss` on Linux: a child takes it over from the process that started it, so that a
-    # small child of a large parent would report the parent.
+    # Not `ru_maxrss` on Linux: a child inherits it, so a small child of a large parent would report
+    # the parent's peak.
     if _STATUS.exists():
         return kibibytes(_STATUS.read_text("utf-8"), "VmHWM") * 1024
     if sys.platform == "win32":
@@ -44,19 +44,19 @@ def peak_resident_bytes() -> int:
 
 
 def forget_peak() -> None:
-    """Let `peak_resident_bytes` begin anew, so that it tells of a run and not of loading before it.
+    """Reset `peak_resident_bytes`, so that it covers a run without the loading before it.
 
-    No effect on a system that does not let a process do that. Linux does, unless it was built
-    without it. Windows and macOS do not.
+    Linux supports this unless its kernel was built without it. On Windows and macOS there is no
+    effect.
     """
     with suppress(OSError):
-        _CLEAR.write_text("5", "ascii")  # proc(5): resets VmHWM to what is resident now
+        _CLEAR.write_text("5", "ascii")  # proc(5): resets VmHWM to the present value
 
 
 def available_bytes() -> int:
-    """Memory that this process could be given now without swapping.
+    """Memory that this process can take now without swapping.
 
-    The less of what the system has, and what a container's limit leaves of it.
+    The smaller of the system's free memory and what a container's limit allows.
     """
     if not _SYSTEM.exists():
         return int(_psutil().virtual_memory().available)
@@ -66,7 +66,7 @@ def available_bytes() -> int:
 
 
 def trim() -> None:
-    """Give memory that was freed back to the system.
+    """Return freed memory to the system.
 
     glibc keeps freed blocks of up to 32 MB; other C libraries have no such call.
     """
@@ -96,5 +96,5 @@ def kibibytes(text: str, field: str) -> int:
 
 
 def _psutil() -> Any:
-    # A base dependency where the system has no /proc, so that Linux stays without it.
+    # A required dependency only on systems without /proc.
     return require("psutil", "bench")

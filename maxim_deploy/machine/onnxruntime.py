@@ -1,10 +1,10 @@
-"""ONNX Runtime on the CPU, in as little memory as it can do with, and in memory that is known.
+"""ONNX Runtime on the CPU, in little memory and with a predictable peak.
 
-By default each session has an arena that grows by powers of two, cuts its blocks to whatever comes
-and never gives one back: the same run takes 15 % more or less from one size to the next, 15 % more
-the second time, and after a smaller image the memory of both. So all sessions made here share one
-arena (threads that run two of them at a time share it too) that asks the system for exactly what a
-tensor needs, and that is emptied before a run larger than those that it has grown with.
+By default each session has an arena that grows by powers of two, splits its blocks as needed and
+never returns one. The memory of a run then varies by 15 % between similar sizes and grows by 15 %
+on the second run, and after a smaller image the memory of both is held. So all sessions made here
+share one arena, also when several run at a time. It asks the system for exactly what a tensor
+needs, and is emptied before a run that is larger than earlier ones.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 
 FATAL_ONLY = 4
-"""`log_severity_level`: errors are raised, and printing them as well would say them twice."""
+"""`log_severity_level`: errors are raised, so ONNX Runtime need not print them too."""
 
 _AS_REQUESTED = 1
-"""`arena_extend_strategy`: a block for what is asked for, rather than the next power of two."""
+"""`arena_extend_strategy`: blocks have the requested size rather than the next power of two."""
 
 _YES = ("1", "true", "yes", "y", "on")
-"""Values that ONNX Runtime takes for yes; any other is a no."""
+"""Values that ONNX Runtime reads as yes. Any other value is a no."""
 
 
 def cpu_session(
@@ -48,12 +48,12 @@ def cpu_session(
     """An `onnxruntime.InferenceSession` on the CPU.
 
     Args:
-        graph: the ONNX file, its weights beside it. ONNX Runtime maps these: the file may be
-            removed when this returns.
+        graph: the ONNX file, with its weights beside it. ONNX Runtime maps the weights, so the
+            files may be removed when this returns.
         threads: threads within one operator, or None for one per usable processor.
-        in_file_order: run the nodes as the file has them, rather than in ONNX Runtime's own order.
-        spinning: whether threads wait for each other in a loop, which is fast, or asleep, which
-            leaves the processor to others.
+        in_file_order: run the nodes in the file's order rather than in ONNX Runtime's own.
+        spinning: whether threads wait in a loop, which is faster, or asleep, which leaves the
+            processor to other programs.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -62,21 +62,21 @@ def cpu_session(
     ort = require("onnxruntime", "cpu")
     options = session_options(ort, threads, spinning=spinning)
     if in_file_order:
-        # Products and their sums are nodes of their own. ONNX Runtime's order computes products
-        # long before their sums, and keeps them all: 27 % more memory for the demo model.
+        # Products and their sums are separate nodes. ONNX Runtime's order computes products long
+        # before their sums and keeps them all: 27 % more memory for the demo model.
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    # 25 MB of loading S-2 in float16 would else stay, or be counted as of the first run.
+    # Otherwise 25 MB from loading S-2 in float16 would stay, or count for the first run.
     trim()
     return session
 
 
 def telemetry(version: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """What ONNX Runtime tells its maker about this process, in words; None for nothing.
+    """What ONNX Runtime reports to its maker about this process, in words; None for nothing.
 
     Args:
-        version: of ONNX Runtime; those before 1.32 tell nothing.
-        environment: in which it was imported.
+        version: version of ONNX Runtime. Those before 1.32 report nothing.
+        environment: environment variables at its import.
     """
     variable, off = ENVIRONMENT["onnxruntime"]
     asked = environment.get(variable)
@@ -92,7 +92,7 @@ def telemetry(version: str, environment: Mapping[str, str] = os.environ) -> str 
 
 
 def session_options(ort: ModuleType, threads: int | None = None, *, spinning: bool = True) -> Any:
-    """The `onnxruntime.SessionOptions` of every session on the CPU; they join the arena.
+    """The `onnxruntime.SessionOptions` of every session on the CPU. Its sessions use the arena.
 
     Args:
         ort: the module `onnxruntime`.
@@ -100,11 +100,11 @@ def session_options(ort: ModuleType, threads: int | None = None, *, spinning: bo
         spinning: as of `cpu_session`.
     """
     options = ort.SessionOptions()
-    # The buffer-reuse planner chains buffers that then live to the end of a run: 9.2 kB per pixel
-    # instead of 2.7, for no speed. The arena, which recycles them, stays on.
+    # The buffer-reuse planner chains buffers, which then live to the end of a run: 9.2 kB per pixel
+    # instead of 2.7, without a gain in speed. The arena, which recycles buffers, stays on.
     options.enable_mem_reuse = False
-    # A memory pattern is a second plan, made on the first run and allocated beside the arena on the
-    # next one of the same shape: twice the memory, for no speed.
+    # A memory pattern is made on the first run and allocated beside the arena on the next run of
+    # the same shape: twice the memory, without a gain in speed.
     options.enable_mem_pattern = False
     options.intra_op_num_threads = threads_to_ask_for(threads)
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
@@ -114,20 +114,20 @@ def session_options(ort: ModuleType, threads: int | None = None, *, spinning: bo
 
 
 class Arena:
-    """The arena that this process's sessions share. Thread-safe.
+    """The arena shared by all sessions of this process. Thread-safe.
 
-    Where an application has registered an allocator with ONNX Runtime already and that refuses
-    another, sessions have their own as by default, and nothing here has an effect.
+    If the application has already registered an allocator with ONNX Runtime, ONNX Runtime refuses
+    another. Sessions then have their own arenas, and this class has no effect.
 
     Attributes:
-        held_bytes: about what it keeps from earlier runs, and gives to the next.
+        held_bytes: approximate memory that it keeps from earlier runs for later ones.
     """
 
     def __init__(self, ort: ModuleType) -> None:
         self.held_bytes = 0
         self._ort, self._users, self._is_registered = ort, 0, False
         self._running = 0
-        # The garbage collector may call `_leave` in a thread that is in here already.
+        # The garbage collector may call `_leave` in a thread that already holds this lock.
         self._lock = threading.RLock()
         self._releaser: Any = None
         where = ("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
@@ -141,31 +141,31 @@ class Arena:
         tell_children_of(self)
 
     def join(self, options: Any) -> None:
-        """Let the session that is made with these `onnxruntime.SessionOptions` use the arena."""
+        """Let sessions made with these `onnxruntime.SessionOptions` use the arena."""
         if self._is_registered:
             options.add_session_config_entry("session.use_env_allocators", "1")
 
     def after_fork(self) -> None:
-        """The child has the arena, and none of the threads of the session that empties it."""
+        """The child has the arena, but not the threads of the session that empties it."""
         self._lock, self._running = threading.RLock(), 0
         never_destroy(self._releaser)
         self._releaser = None
 
     def keep_for(self, user: object) -> weakref.finalize[Any, Any]:
-        """Keep memory while `user` lives or until the result is called; the last one frees it."""
+        """Keep memory while `user` lives or until the result is called. The last user frees it."""
         with self._lock:
             self._users += 1
         leave = weakref.finalize(user, self._leave)
-        # At its end the process gives everything back by itself.
+        # A process that ends frees everything anyway.
         leave.atexit = False
         return leave
 
     @contextlib.contextmanager
     def room_for(self, size: int) -> Iterator[None]:
-        """Run in the block what takes about `size` bytes; others may run beside it."""
+        """Run work of about `size` bytes in the block. Other work may run at the same time."""
         with self._lock:
             self._running += size
-            # All together: what the arena keeps afterwards is as much as they took side by side.
+            # Summed, because the arena keeps as much as concurrent runs took together.
             self.make_room(self._running)
         try:
             yield
@@ -174,16 +174,19 @@ class Arena:
                 self._running -= size
 
     def make_room(self, size: int) -> None:
-        """Call before runs of about `size` bytes. Blocks of smaller runs are too small for them."""
+        """Prepare for runs of about `size` bytes. Blocks of smaller runs are too small for them."""
         with self._lock:
-            # The arena's blocks are as large as earlier tensors. A larger run fits into none of
-            # them, and would take its memory on top of theirs.
+            # The arena's blocks have the sizes of earlier tensors. A larger run fits none of them
+            # and would add its memory to theirs.
             if size > self.held_bytes:
                 self._release()
                 self.held_bytes = size
 
     def forget(self) -> None:
-        """Give back what no run uses; also after one that ran out of memory, and took who knows."""
+        """Free what no run uses.
+
+        Also called after a run out of memory, which took an unknown amount.
+        """
         with self._lock:
             self._release()
             self.held_bytes = self._running
@@ -195,7 +198,10 @@ class Arena:
                 self.forget()
 
     def _release(self) -> None:
-        """Give back what no run uses now: blocks go at the end of a run that is told to."""
+        """Free what no run uses now.
+
+        ONNX Runtime frees blocks at the end of a run with this option.
+        """
         if not self._is_registered:
             return
         if self._releaser is None:
@@ -213,12 +219,12 @@ _making = threading.Lock()
 
 
 def arena_of_this_process() -> Arena:
-    """The one arena; made at the first call.
+    """The only arena. The first call makes it.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
     """
-    # Two threads that miss a cache at once both make the value, and a second arena is refused.
+    # Two threads that miss a cache at once would both make an arena, and the second is refused.
     with _making:
         return _made()
 

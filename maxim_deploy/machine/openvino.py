@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, told what it would else choose by itself: precision and threads."""
+"""OpenVINO on the CPU, with explicit precision and threads."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _NO_MEMORY = ("bad_alloc", "bad alloc", "Cannot allocate memory", "Failed to all
 
 
 def openvino() -> ModuleType:
-    """The module. Raises MissingDependencyError; the message is the pip line."""
+    """The module `openvino`. Raises MissingDependencyError; the message is the pip line."""
     return require("openvino", "openvino")
 
 
 def telemetry() -> str:
-    """What OpenVINO tells its maker about this process, in words; empty for nothing."""
+    """What OpenVINO reports to its maker about this process, in words; empty for nothing."""
     if COMPANIONS["openvino"] not in sys.modules:
         return ""
     return (
@@ -37,32 +37,32 @@ def telemetry() -> str:
 
 
 def version_of(ov: ModuleType) -> str:
-    """Its version without the build, such as "2026.4.1"."""
+    """OpenVINO's version without the build, such as "2026.4.1"."""
     return str(ov.__version__).partition("-")[0]
 
 
 def precisions_of(core: Any) -> tuple[str, ...]:
-    """The precisions that this processor computes in, float32 first."""
+    """The precisions that this processor supports, float32 first."""
     capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     return tuple(name for name in HINTS if PRECISIONS[name].name.upper() in capabilities)
 
 
 def processor_of(core: Any) -> str:
-    """The processor and what it computes in: what is compiled depends on them."""
+    """The processor and its precisions, which compiled models depend on."""
     facts = [core.get_property(DEVICE, "FULL_DEVICE_NAME")]
     facts += sorted(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
     return " ".join(facts)
 
 
 def settings_for(precision: str, threads: int | None) -> dict[str, Any]:
-    """The properties to compile with.
+    """The properties for compiling.
 
     Args:
         precision: "fp32" or "bf16".
-        threads: of one run, or None for one per usable processor.
+        threads: threads of one run, or None for one per usable processor.
     """
     settings: dict[str, Any] = {
-        # By default it takes bfloat16 where the processor has it.
+        # By default OpenVINO uses bfloat16 if the processor has it.
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
     }
@@ -72,21 +72,21 @@ def settings_for(precision: str, threads: int | None) -> dict[str, Any]:
 
 
 def check_precision(compiled: Any, precision: str) -> None:
-    """Refuse a model that was compiled for another precision than was asked for.
+    """Raise an error for a model that was compiled for another precision than requested.
 
     Raises:
-        BackendError: it was.
+        BackendError: the precisions differ.
     """
     found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if found != HINTS[precision]:
         raise BackendError(
-            f"OpenVINO computes in {found} where {HINTS[precision]} was asked for: this processor "
-            "or this version cannot; choose precision='fp32', or backend='onnxruntime'"
+            f"OpenVINO computes in {found}, but {HINTS[precision]} was requested: this processor "
+            "or this version does not support it; pass precision='fp32' or backend='onnxruntime'"
         )
 
 
 def read_model(core: Any, graph: Path) -> Any:
-    """The `openvino.Model` of an ONNX file, its weights beside it; it maps these.
+    """The `openvino.Model` of an ONNX file with its weights beside it. It maps the weights.
 
     Raises:
         BackendError: OpenVINO cannot read it.
@@ -98,15 +98,15 @@ def read_model(core: Any, graph: Path) -> Any:
 
 
 def failure(what: str, error: Exception) -> BackendError:
-    """What OpenVINO raised, as an error of ours to raise."""
+    """Our error for an exception of OpenVINO."""
     text = f"OpenVINO {what}: {last_line(error)}"
-    # It has no class for running out of memory.
+    # OpenVINO has no class for running out of memory.
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return OutOfMemoryError(text)
     return BackendError(text)
 
 
 def last_line(error: Exception) -> str:
-    """The end of OpenVINO's message, whose beginning is where in its sources it was raised."""
+    """The last line of OpenVINO's message. The lines before it are places in its sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

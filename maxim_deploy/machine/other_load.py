@@ -1,4 +1,4 @@
-"""How many processors others use: from two looks at the system's counters. Linux only."""
+"""Processors used by other processes, from two readings of the system's counters. Linux only."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from maxim_deploy.machine.processors import usable_processors, visible_processor
 _STAT = Path("/proc/stat")
 
 LEAST_S = 0.05
-"""Between the two looks: the counters tick a hundred times a second."""
+"""Seconds between the two readings: the counters tick a hundred times a second."""
 
 SOMETHING = 0.3
-"""Processors. Another busy process has 0.5 to 1, an idle machine's own services have 0.02."""
+"""Processors in use that count as busy. A busy process takes 0.5 to 1, idle services take 0.02."""
 
 _BUSY = (0, 1, 2, 5, 6, 7)
-"""Columns of a processor: user, nice, system, irq, softirq; steal is what other guests were given.
-Idle and waiting for disks are free, and a guest's time is the user's already."""
+"""Columns of a processor that count: user, nice, system, irq, softirq, and steal (time given to
+other virtual machines). Idle time and disk waits are free. Guest time is already part of user
+time."""
 
 
 class LoadWatch:
-    """Looks when it is made, and again when it is asked.
+    """Reads the counters when it is made, and again when it is asked.
 
-    Make it before work that takes a while anyway, such as opening a network: nobody waits then.
+    Make it before work that takes a while anyway, such as loading a network, to avoid waiting.
     """
 
     def __init__(self) -> None:
         self._start = _look()
 
     def others(self) -> float | None:
-        """Processors that other processes have used since, of those that this one may run on.
+        """Processors used by other processes since then, among those that this process may use.
 
-        Waits if it was made just now. None where the system does not tell.
+        It waits if the first reading is too recent. None if the system has no counters.
         """
         if self._start is None:
             return None
@@ -45,19 +46,19 @@ class LoadWatch:
         if now is None:
             return None
         taken = (now[1] - busy) - (now[2] - own)
-        # The two counters tick apart, so a little less than nothing is nothing.
+        # The two counters tick at different moments, so slightly negative values mean zero.
         return max(0.0, taken / (now[0] - began))
 
     def is_shared(self) -> bool:
-        """Whether others use processors that our threads would run on; False if nobody tells."""
+        """Whether others use processors that our threads need; False without counters."""
         others = self.others()
-        # A quota fills fewer processors than there are: others may have the rest for themselves.
+        # A quota allows fewer processors than there are, so others may use the rest.
         spare = visible_processors() - usable_processors()
         return others is not None and others - spare > SOMETHING
 
 
 def _look() -> tuple[float, float, float] | None:
-    """Seconds: the clock, those that our processors were busy, and those of this process."""
+    """Seconds: the clock, the busy time of our processors, and the time of this process."""
     with suppress(OSError, ValueError):
         busy = _busy_ticks(_STAT.read_text("ascii").splitlines()) / os.sysconf("SC_CLK_TCK")
         return time.perf_counter(), busy, time.process_time()

@@ -1,4 +1,4 @@
-"""How much memory a run takes, measured in a process of its own.
+"""Measure the memory of a run in a process of its own.
 
 `python -m maxim_deploy.machine.run_memory GRAPH HEIGHT WIDTH RUNS [IN_FILE_ORDER]` runs a graph of
 the tensor form, with ONNX Runtime on the CPU, and prints the bytes that this had added to the
@@ -24,22 +24,22 @@ from maxim_deploy.machine.processes import how_it_ended, python_process
 from maxim_deploy.spec.run_memory import RunMemory
 
 _SMALL = ((64, 64), (128, 128), (192, 192), (256, 256))
-"""As far as this a run's memory is no line."""
+"""Up to this size memory is not linear in pixels, so it is interpolated."""
 
 _LEAST_HEAP, _MOST_HEAP = 128 * 1024, 32 * 1024**2
-"""Between these is the size from which on glibc asks the system for a block, rather than taking it
-from its heap; where, depends on what the process freed before. Runs of some graphs in float16 take
-12 % less with the most than with the least, at any size, and those in float32 the same."""
+"""Bounds of glibc's threshold above which it requests a block from the system rather than from its
+heap. The threshold depends on what the process freed before. Runs of some float16 graphs take 12 %
+less with the upper bound than with the lower, at any size. Runs in float32 do not differ."""
 
 _LARGE = ((384, 512), (448, 576))
-"""Two, for the arena cuts its blocks differently from size to size. Seen at other sizes: up to 5 %
-more or less than the mean of these two."""
+"""Two sizes, because the arena splits its blocks differently for each size. Other sizes took up to
+5 % more or less than the mean of both."""
 
 
 def measured_run_memory(graph: Path, *, in_file_order: bool = False) -> RunMemory | None:
-    """From runs at small sizes and two large ones; None where nobody can tell.
+    """Measure runs at small sizes and two large ones; None on systems where that is not possible.
 
-    It is the middle between the least and the most that a run takes, by what ran before.
+    The value is the middle of the range that a run takes, which depends on earlier runs.
 
     Args:
         graph: of the tensor form.
@@ -48,11 +48,11 @@ def measured_run_memory(graph: Path, *, in_file_order: bool = False) -> RunMemor
     Raises:
         BackendError: the graph does not run.
     """
-    # Nowhere else can a process begin its peak anew, so that loading would be measured with it.
+    # Other systems cannot reset the peak, so loading would be included.
     if sys.platform != "linux":
         return None
     measure = partial(_measured, graph, in_file_order=in_file_order)
-    # Three runs each: the second and third find other blocks in the arena than the first.
+    # Three runs each: the second and third find different blocks in the arena than the first.
     small = [(math.prod(size), measure(*size, 3)) for size in _SMALL]
     pixels, peaks = small[-1]
     large = [(math.prod(size), measure(*size, 1)) for size in _LARGE]
@@ -88,10 +88,10 @@ def _measured(
 def run_memory(
     graph: Path, height: int, width: int, runs: int, in_file_order: int = 0
 ) -> list[int]:
-    """Bytes that runs add to this process at their peak, after each of them.
+    """The bytes that runs have added to this process at their peak, after each run.
 
-    Those after the first find other blocks in the arena than it did, and may need one more: 15 %
-    more for the demo model in float32, from then on. The process must not have been larger before.
+    Later runs find different blocks in the arena than the first and may need one more: 15 % more
+        for the demo model in float32. The process must not have been larger before.
     """
     session = cpu_session(graph, in_file_order=bool(in_file_order))
     image = np.random.default_rng(0).random((1, 3, height, width), np.float32)

@@ -1,9 +1,9 @@
-"""Clocks, temperature and throttling of a GPU, through NVML. Optional: without it nothing is said.
+"""Clocks, temperature and throttling of a GPU, through NVML. Optional.
 
-The GPU of a CUDA index is found by its place on the PCI bus: NVML counts all that are in the
-machine, CUDA those that `CUDA_VISIBLE_DEVICES` leaves.
+A GPU is found by its PCI address: NVML counts all GPUs of the machine, but CUDA only those that
+`CUDA_VISIBLE_DEVICES` allows.
 
-What ran where: a record of `maxim-deploy accept` has what they said, as `state` of its GPU.
+Records of `maxim-deploy accept` contain the values as `state` of the GPU.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _REASONS = {
     "HwThermalSlowdown": "temperature (hardware)",
     "HwPowerBrakeSlowdown": "power brake",
 }
-"""NVML's reasons for a clock below what the GPU can do that slow a measurement. Idling does not,
-nor do clocks that somebody has set."""
+"""NVML's reasons for a reduced clock that make a measurement slower. Idling and clocks set by a
+user do not count."""
 
 
 class GpuSensors:
@@ -48,7 +48,7 @@ class GpuSensors:
     def read(self) -> dict[str, Any]:
         """`sm_mhz`, `memory_mhz` and their maxima, `temperature_c`, `power_w`, and `throttled`.
 
-        The latter is a list of reasons. What this GPU does not tell is None.
+        `throttled` is a list of reasons. Values that this GPU does not report are None.
         """
         nvml, gpu = self._nvml, self._handle
         sm, memory = nvml.NVML_CLOCK_SM, nvml.NVML_CLOCK_MEM
@@ -80,7 +80,7 @@ class GpuSensors:
 
 
 def gpu_sensors(device: int = 0) -> GpuSensors | None:
-    """The sensors of a GPU, or None where there is no such GPU or nothing to ask it with."""
+    """The sensors of a GPU; None without the GPU or without NVML."""
     try:
         return GpuSensors(device)
     except (MissingDependencyError, LookupError):
@@ -91,7 +91,7 @@ def _handle(nvml: Any, device: int) -> Any:
     try:
         runtime = require("cuda.bindings.runtime", "rtx")
         error, place = runtime.cudaDeviceGetPCIBusId(32, device)
-    # cuda-bindings raise a RuntimeError if there is no driver, and anything if they are broken.
+    # cuda-bindings raise a RuntimeError if there is no driver, and any exception if broken.
     except Exception:
         return nvml.nvmlDeviceGetHandleByIndex(device)
     if int(error):

@@ -1,6 +1,6 @@
-"""What every user of TensorRT shares: its two libraries behind one door, messages, a parsed graph.
+"""Common code for both TensorRT libraries: loading, messages, parsing.
 
-`tensorrt` and `tensorrt_rtx` are Python modules with one API; both are used strongly typed.
+The Python modules `tensorrt` and `tensorrt_rtx` have the same API. Both are used strongly typed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from maxim_deploy.spec.precision import PRECISIONS
 _TYPE_NAMES = {
     name: row.type for row in PRECISIONS.values() for name in (row.tensorrt, row.name.upper())
 }
-"""By TensorRT's names, in its API and in its formats, those of NumPy and ONNX."""
+"""Types of NumPy and ONNX by TensorRT's names in its API and its formats."""
 
 
 def load_library(name: str) -> ModuleType:
@@ -39,8 +39,8 @@ def load_library(name: str) -> ModuleType:
     if version_of(module) < library.oldest:
         oldest = ".".join(map(str, library.oldest))
         raise MissingDependencyError(
-            f"{name} {module.__version__} is too old, it takes {oldest} or newer; "
-            f"run: pip install --upgrade 'maxim-deploy[{library.extra}]'"
+            f"{name} {module.__version__} is too old, expected {oldest} or newer; run: pip "
+            f"install --upgrade 'maxim-deploy[{library.extra}]'"
         )
     return module
 
@@ -51,17 +51,17 @@ def version_of(library: ModuleType) -> tuple[int, ...]:
 
 
 def type_name(dtype: Any) -> str:
-    """One of TensorRT's types as NumPy and ONNX call it."""
+    """The name in NumPy and ONNX of a TensorRT type."""
     return readable_type(dtype.name)
 
 
 def readable_type(name: str) -> str:
-    """The same for a name such as "HALF", or "Half" or "FP16" as in lists of layers."""
+    """The same for names such as "HALF", or "Half" and "FP16" in lists of layers."""
     return _TYPE_NAMES.get(name.upper(), name.lower())
 
 
 def collecting_logger(trt: ModuleType) -> Any:
-    """A logger that prints nothing and keeps `messages`, pairs of severity and text, in order."""
+    """A logger that prints nothing and keeps `messages`, pairs of severity and text."""
 
     class CollectingLogger(trt.ILogger):  # type: ignore[name-defined, misc]  # known at run time only
         def __init__(self) -> None:
@@ -75,11 +75,11 @@ def collecting_logger(trt: ModuleType) -> Any:
 
 
 def quiet_logger(trt: ModuleType) -> Any:
-    """The library's own logger, which says nothing below an internal error.
+    """The library's own logger, silent below internal errors.
 
-    For everything that runs engines. The library logs from threads of its own, and some calls wait
-    for these with the interpreter's lock held. A logger in Python needs that lock: the two would
-    wait for each other for ever. What went wrong is learned from an `error_recorder` instead.
+    Use it for all code that runs engines. The library logs from its own threads, and some calls
+    wait for these threads while they hold the GIL. A logger in Python needs the GIL, so both would
+    wait for ever. An `error_recorder` provides the errors instead.
     """
     return trt.Logger(trt.Logger.INTERNAL_ERROR)
 
@@ -87,25 +87,25 @@ def quiet_logger(trt: ModuleType) -> Any:
 def error_recorder(trt: ModuleType, kept: int = 100) -> Any:
     """A `trt.IErrorRecorder` that keeps the last errors in `messages`, as a logger does.
 
-    It is in Python as well. Set it on an object only for calls that release the interpreter's lock:
+    It is written in Python too. Set it on an object only for calls that release the GIL:
     `deserialize_cuda_engine`, `create_execution_context` and `execute_async_v3`. Each time it is
-    set the bindings keep one more reference to it, as long as the object lives.
+    set, the bindings keep another reference to it for the life of the object.
     """
 
     class CollectingRecorder(trt.IErrorRecorder):  # type: ignore[name-defined, misc]  # as above
         def __init__(self) -> None:
             super().__init__()
-            # An application may run for months, and a run may fail every time.
+            # Bounded, because an application may run for months and every run may fail.
             self._errors: deque[tuple[Any, str]] = deque(maxlen=kept)
 
         @property
         def messages(self) -> list[tuple[str, str]]:
-            # Copied at once: the library may write from threads of its own.
+            # Copied at once: the library may write from its own threads.
             return [("ERROR", f"{text} ({code.name})") for code, text in list(self._errors)]
 
         def report_error(self, code: Any, description: str) -> bool:
             self._errors.append((code, description))
-            return True  # it is fatal to the call
+            return True  # the error is fatal to the call
 
         def num_errors(self) -> int:
             return len(self._errors)
@@ -127,14 +127,14 @@ def error_recorder(trt: ModuleType, kept: int = 100) -> Any:
 
 @dataclass(frozen=True)
 class ParsedGraph:
-    """A graph as a TensorRT network, or why not.
+    """A graph as a TensorRT network, or the reasons why it was refused.
 
     Attributes:
         trt: the library's module.
-        builder: the `trt.Builder` that made `network`; it must outlive it.
+        builder: the `trt.Builder` that made `network`. It must outlive `network`.
         network: the `trt.INetworkDefinition`, strongly typed.
-        logger: what `collecting_logger` made.
-        errors: why the parser refuses the graph, one line per node; empty if it does not.
+        logger: a result of `collecting_logger`.
+        errors: the parser's errors, one line per node; empty if it accepts the graph.
     """
 
     trt: ModuleType
@@ -145,7 +145,7 @@ class ParsedGraph:
 
 
 def parse_graph(trt: ModuleType, path: Path) -> ParsedGraph:
-    """Parse an ONNX file, with the weights beside it, into a strongly typed network."""
+    """Parse an ONNX file with its weights beside it into a strongly typed network."""
     logger = collecting_logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(_strongly_typed(trt))
@@ -153,12 +153,12 @@ def parse_graph(trt: ModuleType, path: Path) -> ParsedGraph:
     parsed = parser.parse_from_file(str(path))
     errors = () if parsed else tuple(_reason(parser.get_error(k)) for k in range(parser.num_errors))
     if not parsed and not errors:
-        errors = ("the parser gives no reason; is it an ONNX file?",)
+        errors = ("the parser gives no reason; check that it is an ONNX file",)
     return ParsedGraph(trt, builder, network, logger, errors)
 
 
 def _strongly_typed(trt: ModuleType) -> int:
-    """The creation flags; a version that knows no other typing may have dropped the flag."""
+    """The creation flags. A version that has only strong typing may lack the flag."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 

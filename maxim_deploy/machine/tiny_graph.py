@@ -1,4 +1,4 @@
-"""A graph of two nodes as bytes: to try a backend with, or to run for its side effects."""
+"""A graph of two nodes as bytes, for trying a backend."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ TINY_GRAPH = (
     b"\x16\n\x14\x08\x01\x12\x10\n\x02\x08\x01\n\x02\x08\x03\n\x02\x08\x04\n\x02\x08\x04B\x04\n"
     b"\x00\x10\x14"
 )  # fmt: skip
-"""`restored = image + Conv(image)`, float32 `[1, 3, 4, 4]`; the convolution doubles the next
-channel, so that a GPU needs cuDNN for it. ONNX, opset 20; the tests make the same bytes."""
+"""`restored = image + Conv(image)`, float32 `[1, 3, 4, 4]`. The convolution doubles the next
+channel, and a GPU needs cuDNN for it. ONNX, opset 20. The tests make the same bytes."""

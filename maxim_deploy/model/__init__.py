@@ -1,7 +1,7 @@
-"""The literal MAXIM in PyTorch: what the published checkpoints define, and nothing rearranged.
+"""The literal MAXIM in PyTorch, exactly as the published checkpoints define it.
 
-Feature maps are channels-last, `[N, H, W, C]`, as in the checkpoints. Modules carry the published
-parameter names: a path in an error message, a checkpoint and `named_modules()` is the same.
+Feature maps are channels-last, `[N, H, W, C]`, as in the checkpoints. Modules have the published
+names, so error messages, checkpoints and `named_modules()` use the same paths.
 """
 
 from maxim_deploy.model.loading import module_from_checkpoint

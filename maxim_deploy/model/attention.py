@@ -1,4 +1,4 @@
-"""Channel attention and the residual blocks around it; supervised attention between stages."""
+"""Channel attention, the residual blocks around it, and supervised attention between stages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, H, W, C]` to the same."""
-        # Over the whole image: this is what makes a tile differ from its part of the whole.
+        # The mean is over the whole image. It makes a tile differ from the same part of the whole.
         weights = x.mean(dim=(1, 2), keepdim=True)
         weights = torch.sigmoid(self.Conv_1(F.relu(self.Conv_0(weights))))
         return x * weights
@@ -53,7 +53,7 @@ class ChannelMixing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, H, W, C]` to the same."""
-        # JAX's GELU is the tanh form; the exact one is up to 5e-4 away from it.
+        # JAX's GELU is the tanh form. The exact form differs by up to 5e-4.
         mixed: Tensor = self.Dense_1(F.gelu(self.Dense_0(x), approximate="tanh"))
         return mixed
 
@@ -74,7 +74,7 @@ class ResidualDenseChannelAttention(nn.Module):
 
 
 class SupervisedAttention(nn.Module):
-    """SAM: makes a stage's image and hands on the features that the image attends to."""
+    """SAM: makes a stage's image, and passes on features weighted by the image."""
 
     def __init__(self, channels: int, image_channels: int = 3) -> None:
         super().__init__()
@@ -84,6 +84,6 @@ class SupervisedAttention(nn.Module):
 
     def forward(self, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features `[N, H, W, C]` and input image `[N, H, W, 3]` to (features, restored image)."""
-        # Not clipped: the next stage was trained on what leaves [0, 1], too.
+        # Not clipped: the next stage was trained on values outside [0, 1] too.
         restored = self.Conv_1(x) + image
         return self.Conv_0(x) * torch.sigmoid(self.Conv_2(restored)) + x, restored

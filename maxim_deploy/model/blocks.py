@@ -40,9 +40,9 @@ class EncoderBlock(nn.Module):
 
         Args:
             x: `[N, H, W, C_x]`.
-            skip: `[N, H, W, C_skip]`, concatenated behind x.
-            previous: encoder plus decoder feature of the previous stage, `[N, H, W, C]`; given
-                exactly if the block was built with `fuse_previous`.
+            skip: `[N, H, W, C_skip]`, concatenated after x.
+            previous: encoder plus decoder features of the previous stage, `[N, H, W, C]`. Required
+                if and only if the block was built with `fuse_previous`.
 
         Returns:
             (shrunk `[N, H/2, W/2, C]`, or None for a block without shrinking; full `[N, H, W, C]`).

@@ -25,7 +25,7 @@ class SpatialGatingWeights(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[N, H, W, C]` to the same."""
         x = F.gelu(self.in_project(self.LayerNorm_in(x)), approximate="tanh")
-        # The first half is the grid's: the published Dense_0 mixes it.
+        # The first half belongs to the grid: the published Dense_0 mixes it.
         u, v = x.chunk(2, dim=-1)
         grid, blocks = Partition.into_grid(u, self.grid), Partition.into_blocks(v, self.block)
         u = grid.merge(mix(self.Dense_0, grid.split(u), GRID_AXIS))
@@ -71,6 +71,6 @@ class CrossGating(nn.Module):
         weights_y = self.SplitHeadMultiAxisGating_y(y)
         # Each side is gated by the weights of the other.
         y = self.out_project_y(y * weights_x) + shortcut_y
-        # This `y` is the new one, its shortcut included: the weights were trained so.
+        # This `y` is the new one, including its shortcut, as in training.
         x = self.out_project_x(x * weights_y) + y + shortcut_x
         return x, y

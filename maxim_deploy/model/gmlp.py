@@ -1,7 +1,7 @@
 """Multi-axis gated MLPs: spatial mixing inside blocks (local) and across a grid (global).
 
 Source: arXiv 2201.02973, section 3.2. Both partitions have a fixed number of mixed positions
-(256 or 64), which is why one set of weights serves every resolution.
+(256 or 64), so one set of weights serves every resolution.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from maxim_deploy.model.primitives import LayerNorm
 
 GRID_AXIS, BLOCK_AXIS = 1, 2
-"""The mixed axis of `[N, cells, positions, C]`: the same position in all cells, or all positions
-of one cell."""
+"""The mixed axis of `[N, cells, positions, C]`: cells mixes the same position in all cells,
+positions mixes all positions of one cell."""
 
 
 class Partition(NamedTuple):
@@ -27,12 +27,12 @@ class Partition(NamedTuple):
 
     @classmethod
     def into_blocks(cls, x: Tensor, size: int) -> Partition:
-        """Blocks of `size` x `size`; how many there are follows from the image."""
+        """Blocks of `size` x `size`. Their number depends on the image."""
         return cls((x.shape[1] // size, x.shape[2] // size), (size, size))
 
     @classmethod
     def into_grid(cls, x: Tensor, size: int) -> Partition:
-        """A grid of `size` x `size` cells; how large they are follows from the image."""
+        """A grid of `size` x `size` cells. Their size depends on the image."""
         return cls((size, size), (x.shape[1] // size, x.shape[2] // size))
 
     def split(self, x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Partition(NamedTuple):
 
 def mix(dense: nn.Module, x: Tensor, axis: int) -> Tensor:
     """Apply `dense`, which works on the last axis, along `axis`."""
-    # Both exchanges of axes are views, which cost nothing themselves.
+    # Both exchanges of axes are views, which copy nothing.
     mixed: Tensor = dense(x.swapaxes(axis, -1))
     return mixed.swapaxes(axis, -1)
 
@@ -69,12 +69,12 @@ class GatingUnit(nn.Module):
         """`[N, cells, positions, 2C]` to `[N, cells, positions, C]`."""
         u, v = x.chunk(2, dim=-1)
         v = mix(self.Dense_0, self.intermediate_layernorm(v), self.axis)
-        # Training begins with weights near zero: plus one, so that the gate is open then.
+        # Weights are near zero at the start of training. Plus one opens the gate then.
         return u * (v + 1.0)
 
 
 class _GmlpLayer(nn.Module):
-    """Gated MLP over one partition; the subclasses say which, and own the gating unit."""
+    """Gated MLP over one partition. Subclasses define the partition and own the gating unit."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _GmlpLayer(nn.Module):
         self.out_project = nn.Linear(channels, channels)
 
     def _gated(self, x: Tensor, partition: Partition, gating_unit: nn.Module) -> Tensor:
-        # Layers over channels do not mind where a pixel lies, so one partition serves all three.
+        # Layers over channels do not depend on positions, so one partition serves all three.
         x = partition.split(x)
         y = F.gelu(self.in_project(self.LayerNorm(x)), approximate="tanh")
         return partition.merge(x + self.out_project(gating_unit(y)))
@@ -129,7 +129,7 @@ class MultiAxisGmlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[N, H, W, C]` to the same."""
         y = F.gelu(self.in_project(self.LayerNorm_in(x)), approximate="tanh")
-        # Global before local, as the channels of the published `out_project` stand.
+        # Global before local, in the order of the channels of the published `out_project`.
         u, v = y.chunk(2, dim=-1)
         y = torch.cat([self.GridGmlpLayer(u), self.BlockGmlpLayer(v)], dim=-1)
         projected: Tensor = self.out_project(y)

@@ -1,4 +1,4 @@
-"""A module from a checkpoint's arrays."""
+"""Make a module from a checkpoint's arrays."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from maxim_deploy.model.network import Maxim
 def module_from_checkpoint(checkpoint: Checkpoint) -> Maxim:
     """The network with a checkpoint's weights: float32, on the CPU, in evaluation mode.
 
-    Every parameter is the checkpoint's; nothing is initialised at random first.
+    Every parameter comes from the checkpoint. None is initialised at random first.
     """
-    # Parameters without memory: those of the checkpoint take their places.
+    # Parameters without memory, which those of the checkpoint replace.
     with torch.device("meta"):
         module = Maxim(checkpoint.architecture)
     state = {

@@ -28,7 +28,7 @@ UPWARDS = range(DEPTH - 1, -1, -1)
 
 @dataclass(frozen=True)
 class _StageResult:
-    """What a stage hands on, each list indexed by level."""
+    """The results of a stage for the next one. Each list is indexed by level."""
 
     encoded: list[Tensor]
     decoded: list[Tensor]
@@ -65,14 +65,14 @@ class Maxim(nn.Module):
         return self.all_outputs(image)[-1][-1]
 
     def all_outputs(self, image: Tensor) -> list[list[Tensor]]:
-        """Every stage's images, `result[stage][scale]`.
+        """The images of every stage, `result[stage][scale]`.
 
         Scale 0 is `[N, 3, H/4, W/4]`, scale 1 half and scale 2 full size. Arguments and errors as
         for `forward`.
         """
         check_input(image)
         image = channels_last(image)
-        # Nearest neighbours, not the antialiased `resize`: the weights were trained on these.
+        # Nearest neighbours rather than the antialiased `resize`, as in training.
         pyramid = [image if level == 0 else nearest_shrink(image, 2**level) for level in LEVELS]
         outputs: list[list[Tensor]] = []
         previous = None
@@ -193,11 +193,11 @@ class UpSampleRatio(nn.Module):
 
 
 def ratio_sources(stage: int, target: int, decoding: bool) -> list[tuple[str, int]]:
-    """(module name, source level) of the three resizes to level `target`, in order of use.
+    """(module name, source level) of the three resizes to level `target`, in their order of use.
 
-    The published numbering counts over the whole network: per stage nine for the skips (targets
-    2, 1, 0; inside each the encoder levels 0, 1, 2), then nine for the decoder (targets 2, 1, 0;
-    inside each the skip levels 2, 1, 0).
+    The published numbers count over the whole network. Each stage has nine for the skips (targets
+    2, 1, 0, each with the encoder levels 0, 1, 2), then nine for the decoder (targets 2, 1, 0, each
+    with the skip levels 2, 1, 0).
     """
     first = DEPTH * (DEPTH * (2 * stage + decoding) + (DEPTH - 1 - target))
     levels = UPWARDS if decoding else LEVELS
@@ -205,12 +205,12 @@ def ratio_sources(stage: int, target: int, decoding: bool) -> list[tuple[str, in
 
 
 def check_input(image: Tensor) -> None:
-    """Refuse an image batch `[N, 3, H, W]` whose sides are not multiples of 64.
+    """Raise an error for a batch `[N, 3, H, W]` whose sides are not multiples of 64.
 
     Raises:
         UsageError: the message has the size.
     """
-    if torch.compiler.is_exporting():  # the sides are symbols, known to be multiples
+    if torch.compiler.is_exporting():  # the sides are symbols that are known to be multiples
         return
     _, _, height, width = image.shape
     if height % MULTIPLE_OF or width % MULTIPLE_OF:

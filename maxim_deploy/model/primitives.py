@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# With PyTorch's 1e-5 the image is 5.7e-5 off: the mildest fault that the tests must see.
+# With PyTorch's 1e-5 the image has an error of 5.7e-5: the smallest fault that tests must detect.
 LAYER_NORM_EPS = 1e-6
 LEAKY_SLOPE = 0.2
 
@@ -36,7 +36,7 @@ class ConvDown(nn.Conv2d):
     """4x4 convolution, stride 2. "SAME" padding is one zero on each side for even sizes."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        # "SAME" adds kernel minus stride in all, here half of 2 on each side.
+        # "SAME" adds kernel minus stride in total: here 2, half of it on each side.
         super().__init__(in_channels, out_channels, kernel_size=4, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class ConvDown(nn.Conv2d):
 
 
 class ConvUp(nn.ConvTranspose2d):
-    """2x2 transposed convolution, stride 2: every input pixel becomes a 2x2 cell of its own."""
+    """2x2 transposed convolution, stride 2: every input pixel becomes its own 2x2 cell."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=2, stride=2)
@@ -78,7 +78,7 @@ def resize(x: Tensor, from_level: int, to_level: int) -> Tensor:
     shrink = to_level > from_level
     factor = 2 ** abs(to_level - from_level)
     size = (height // factor, width // factor) if shrink else (height * factor, width * factor)
-    # PyTorch has the same triangle filter as JAX, but only if it is told to widen it.
+    # PyTorch's triangle filter equals JAX's only with antialias.
     resized = F.interpolate(
         channels_first(x), size=size, mode="bilinear", align_corners=False, antialias=shrink
     )
@@ -87,5 +87,5 @@ def resize(x: Tensor, from_level: int, to_level: int) -> Tensor:
 
 def nearest_shrink(x: Tensor, factor: int) -> Tensor:
     """Nearest resize by 1/factor (an even number): the pixel at `floor((i + 0.5) * factor)`."""
-    # For an even factor that is i * factor + factor / 2: a slice, and no gather.
+    # For an even factor that is i * factor + factor / 2: a slice rather than a gather.
     return x[:, factor // 2 :: factor, factor // 2 :: factor]

@@ -1,4 +1,4 @@
-"""Is the picture still the same? Metrics of restoration quality and of agreement."""
+"""Compare stages of the pipeline: metrics of quality and of agreement."""
 
 from maxim_deploy.parity.metrics import luma, psnr, ssim
 

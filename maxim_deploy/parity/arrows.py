@@ -31,11 +31,11 @@ from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, LOW
 
 LOOKED_INTO = (*MODULES, FULL, *SIMULATED)
-"""Stages of a bundle whose tensors can be walked, a low-precision graph in simulated precision."""
+"""Stages whose inner tensors can be compared. Low-precision graphs run in simulated precision."""
 
 
 class Arrow(NamedTuple):
-    """Two stages by name: A, the one to judge, and B, what it should be."""
+    """Two stages by name: A, which is judged, and B, the reference."""
 
     a: str
     b: str
@@ -43,14 +43,14 @@ class Arrow(NamedTuple):
 
 @dataclass(frozen=True)
 class Judged:
-    """One picture through both ends of an arrow.
+    """The comparison of two stages on a picture.
 
     Attributes:
         arrow: the stages.
         image: name of the picture; empty if a stage could not be opened.
         comparison: A against B; None if it failed.
-        threshold: what it was held against; None if the comparison failed.
-        faults: why it does not pass; empty if it does.
+        threshold: the threshold; None if the comparison failed.
+        faults: reasons for failing; empty if it passes.
         facts: of the two stages, `a` and `b`.
         map: file with the error map, if one was written.
     """
@@ -65,11 +65,11 @@ class Judged:
 
     @property
     def passed(self) -> bool:
-        """Whether A is close enough to B."""
+        """Whether A is within the limits."""
         return not self.faults
 
     def to_json(self) -> dict[str, Any]:
-        """One line of a record; see README for the keys."""
+        """A line of a record; see README for the keys."""
         measured = self.comparison.to_json() if self.comparison else {}
         return {
             **self.arrow._asdict(),
@@ -89,11 +89,12 @@ class Options:
 
     Attributes:
         precision: of bundles named without a stage.
-        threshold: to hold every comparison against; None for the one of the stages' precisions.
-        rounding: how results become 8 bits before they are compared with a folder's pictures. None
-            takes those as truncated, as the published scripts save, and adds half a level.
+        threshold: threshold for all comparisons; None for that of the stages' precisions.
+        rounding: rounding of results to 8 bits for a comparison with a folder's pictures. None
+            treats the folder's pictures as truncated, like the published scripts, and adds half a
+            level.
         maps: folder for error maps; None for none.
-        self_ensemble: of the published mean over eight rotations and flips.
+        self_ensemble: whether to use the published mean over eight rotations and flips.
     """
 
     precision: str | None = None
@@ -107,12 +108,12 @@ def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]
     """Every arrow from the literal network to the graphs of a bundle, in the order of the line.
 
     Args:
-        bundle: to look at.
-        name: of the bundle, to put before its stages.
-        precisions: low precisions to take, those that the bundle has.
+        bundle: the bundle.
+        name: name of the bundle, as prefix of its stages.
+        precisions: low precisions to include if the bundle has them.
 
     Raises:
-        UsageError: the bundle has too little to compare anything.
+        UsageError: the bundle has fewer than two stages.
     """
     have = (*bundle_stages(bundle), *_backends(bundle))
     steps = [("deployment", "literal"), (FULL, "deployment")]
@@ -123,7 +124,7 @@ def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]
     steps += [(f"{FULL}.image", FULL), *((f"{backend}.{FULL}", FULL) for backend in on_cpu)]
     for low in (name for name in LOW if name in precisions):
         steps += [(f"{low}.simulated", FULL)]
-        if low in CPU_PRECISIONS:  # it runs them in its own way: values stay wide between casts
+        if low in CPU_PRECISIONS:  # it keeps values wide between casts
             steps += [(low, FULL), (f"{low}.image", low)]
         steps += [(f"{backend}.{low}", FULL) for backend in on_gpu]
     arrows = [Arrow(f"{name}:{a}", f"{name}:{b}") for a, b in steps if a in have and b in have]
@@ -136,7 +137,7 @@ def line_of(bundle: Bundle, name: str, precisions: Iterable[str]) -> list[Arrow]
 
 
 def with_tensors(line: Sequence[Arrow]) -> list[Arrow]:
-    """The arrows of a bundle's line both of whose ends can be looked into.
+    """The comparisons of a bundle's line whose stages both have inner tensors.
 
     Raises:
         UsageError: there is none.
@@ -145,14 +146,14 @@ def with_tensors(line: Sequence[Arrow]) -> list[Arrow]:
     if not found:
         have = ", ".join(" against ".join(arrow) for arrow in line)
         raise UsageError(
-            f"nothing to walk along: no two stages have tensors inside; there is {have} | export "
-            "the bundle without --no-source, or with a low precision"
+            f"no two stages have inner tensors to compare; the bundle has {have} | export it "
+            "without --no-source, or with a low precision"
         )
     return found
 
 
 def _backends(bundle: Bundle) -> set[str]:
-    """Backends with a precision that this machine might run; those of a GPU only where one is."""
+    """Backends, with precisions, that this machine may run. GPU backends need a GPU."""
     graphs = {entry.precision for entry in bundle.manifest.graphs}
     engines = {(entry.library, entry.precision) for entry in bundle.manifest.engines}
     has_gpu = find_gpu(0) is not None
@@ -171,14 +172,15 @@ def judge(
     options: Options,
     progress: Progress = lambda _: None,
 ) -> Iterator[Judged]:
-    """Compare the ends of each arrow on every picture.
+    """Compare the stages of each arrow on every picture.
 
-    One pair of stages is open at a time. A picture that cannot be compared does not stop the rest;
-    nor does, among several arrows, a stage that cannot be opened. A missing extra is raised last.
+    One pair of stages is open at a time. A picture that cannot be compared does not stop the rest.
+    With several arrows, a stage that cannot be opened does not either. A missing extra is raised
+    last.
 
     Raises:
         UsageError: there is nothing to compare, or a rounding does not apply.
-        MissingDependencyError: what runs a stage is not installed.
+        MissingDependencyError: the library of a stage is not installed.
         MaximDeployError: a stage of the only arrow cannot be opened.
     """
     arrows = list(arrows)
@@ -196,7 +198,7 @@ def judge(
                 missing = missing or error
             yield Judged(arrow, "", None, None, [str(error)], {})
             continue
-        # Two networks fit into memory where the whole line would not.
+        # Two networks may fit the memory where the whole line would not.
         with closing(ends[0]) as a, closing(ends[1]) as b:
             check_rounding(a, b, options.rounding)
             for sample in samples:
@@ -214,8 +216,8 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
             )
             for stage in (a, b)
         ]
-        # Beside 8 bits the other result is clipped, and nowhere else: outside of [0, 1] an error
-        # shows that clipping would hide.
+        # Only in comparison with 8 bits is the other result clipped: clipping would hide errors
+        # outside of [0, 1].
         found, expected = comparable(a, b, results, options.rounding)
         source = None if sample.image is None else to_unit(sample.image)
         comparison = compare(found, expected, source)
@@ -229,8 +231,7 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
     written = None
     if options.maps:
         written = options.maps / f"{file_stem(arrow)}.{sample.name}.png"
-        # The allowed error is white. A threshold of zero would divide by it, so one part of a level
-        # is the least.
+        # The allowed error is white. It is at least a part of a level, to avoid division by zero.
         full_scale = max(threshold.max_error_levels, 1 / LEVELS)
         write_image(written, error_map(found, expected, full_scale))
     faults = threshold.faults(comparison)
@@ -240,9 +241,9 @@ def _judged(a: Stage, b: Stage, sample: Sample, options: Options) -> Judged:
 
 
 def samples_of(arrow: Arrow) -> list[Sample]:
-    """The pictures that stored stages bring along, with their inputs where one stage has them.
+    """The pictures of stored stages, with inputs if a stage has them.
 
-    None if neither stage is stored; of two folders the pictures of both.
+    None if neither stage is stored. For two folders, the pictures in both.
     """
     found: dict[str, Sample] = {}
     for stage in map(stored_stage, arrow):
@@ -253,6 +254,6 @@ def samples_of(arrow: Arrow) -> list[Sample]:
 
 
 def file_stem(arrow: Arrow) -> str:
-    """A name for files about an arrow, without suffix."""
+    """A file name for an arrow, without suffix."""
     names = [Path(end).name.replace(":", "-") for end in arrow]
     return f"{names[0]}.vs.{names[1]}"

@@ -1,20 +1,20 @@
-"""Which nodes must be float32 to stay within a budget of error, and which islands need not be?
+"""Search the nodes that must be float32 to keep a budget of error.
 
-Roundings are independent of each other for the most part, so the mean squares of their errors
-nearly add up. That orders the search; what decides is always a trial of the whole graph.
+Roundings are mostly independent, so the mean squares of their errors nearly add up. This orders the
+search. A trial of the whole graph always decides.
 
-Out of low precision (where the budget does not hold):
+Towards float32, if the budget does not hold:
 
-1. Each block is tried alone in low precision with all else in float32. This is its loss; an
-   overflow in one block does not hide the others, as it would the other way round.
-2. By loss per byte of traffic that float32 would cost, the fewest blocks from the top of the list
-   that keep the budget are found by halving.
-3. The blocks that were chosen are replaced by their children, and it begins again, until nothing
-   worth it can be divided. The coarsest choice that costs little more than the cheapest is taken,
-   casts included, and blocks of it without which the budget holds as well are left out.
+1. Each block is tried alone in low precision, with all else in float32. This gives its loss. An
+overflow in one block does not hide the loss of others.
+2. Blocks are sorted by loss per byte of traffic that float32 would add. A binary search finds the
+shortest head of this list that keeps the budget.
+3. The chosen blocks are replaced by their children, and the search repeats until no division is
+worthwhile. The coarsest choice that costs little more than the cheapest, including casts, is taken.
+Blocks that the budget does not need are then dropped.
 
-Back to low precision: all islands of the table at once; else one by one, the least loss per byte
-first; an island that cannot go back whole is divided.
+Back to low precision: all islands of the table at once, or else one by one with the least loss per
+byte first. An island that cannot go back as a whole is divided.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Moved:
 
 @dataclass(frozen=True)
 class Found:
-    """The result of a search.
+    """The result of a search for islands.
 
     Attributes:
         islands: names of all float32 nodes.
         left: blocks that became float32, by what they lost, the worst first.
-        returned: islands that went back to low precision, in the order of going.
-        before: the graph as it was.
-        after: the graph as it is to be.
+        returned: islands that went back to low precision, in order.
+        before: accuracy of the graph before the search.
+        after: accuracy of the graph after the search.
     """
 
     islands: Names
@@ -71,13 +71,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Search:
-    """Finds the islands that one budget needs.
+    """Finds the islands that a budget needs.
 
     Attributes:
         trials: tries islands.
-        traffic: of the same graph.
-        budget: dB to the float32 graph that the worst picture must have.
-        kept: islands that are not given back, whatever the trials say.
+        traffic: traffic of the same graph.
+        budget: least dB against the float32 graph, for the worst picture.
+        kept: islands that always stay.
     """
 
     trials: Trials
@@ -93,7 +93,7 @@ class Search:
             groups: the same nodes by the decisions that made them float32.
 
         Raises:
-            UsageError: not even float32 throughout stays within the budget.
+            UsageError: even a graph in float32 throughout exceeds the budget.
         """
         before = self.trials.measure(start, "as it is")
         islands = start
@@ -116,7 +116,7 @@ class Search:
         if best.worst < self.budget:
             raise UsageError(
                 f"a budget of {self.budget:g} dB cannot be kept: the graph with every node in "
-                f"float32 is {best.worst:.1f} dB from the float32 graph; ask for less"
+                f"float32 is {best.worst:.1f} dB from the float32 graph; lower the budget"
             )
 
     def _alone(self, block: Block, start: Names) -> Trial:
@@ -143,21 +143,22 @@ class Search:
                 break
             rest = [block for block in frontier if block not in worth]
             frontier = rest + [block for block in _divided(worth) if block.nodes - start]
-        # A cost can be negative: an island that joins two others saves the casts between them.
+        # A cost can be negative: an island that joins two others saves casts.
         least = min(cost for cost, _ in choices)
         return next(chosen for cost, chosen in choices if cost <= least + SLACK * abs(least))
 
     def _fewest(self, start: Names, blocks: list[Block]) -> list[Block]:
-        """The shortest head of a list, most loss per byte first, that keeps the budget."""
+        """The shortest head of a list (most loss per byte first) that keeps the budget."""
 
         def loss_per_byte(block: Block) -> float:
             cost = self.traffic.added(block.nodes - start)
             return self._alone(block, start).power / max(cost, _NOTHING)
 
         ordered = sorted(blocks, key=loss_per_byte, reverse=True)
-        # More float32 is better, but for roundings that happen to cancel: halving may miss a
-        # shorter head, never the budget, because every returned table was tried.
-        too_few, enough = 0, len(ordered)  # none was tried before, and all are float32 throughout
+        # More float32 is better unless roundings happen to cancel. So the binary search may miss a
+        # shorter head, but never the budget, because every returned table was tried.
+        # No head was tried, and all blocks together are float32 throughout
+        too_few, enough = 0, len(ordered)
         while enough - too_few > 1:
             middle = (too_few + enough) // 2
             islands = start.union(*(block.nodes for block in ordered[:middle]))
@@ -175,7 +176,7 @@ class Search:
         groups = [group - self.kept for group in groups if group - self.kept]
         everything: Names = frozenset().union(*groups)
         if len(groups) > 1:
-            # Often no island is needed on these pictures: one trial then stands for one of each.
+            # Often no island is needed on these pictures. One trial then replaces a trial of each.
             trial = self.trials.measure(islands - everything, "without any of these islands")
             if trial.worst >= self.budget:
                 return islands - everything, [Moved(group, trial) for group in groups]
@@ -193,7 +194,7 @@ class Search:
         return islands, returned
 
     def _by_loss(self, islands: Names, groups: list[Names], failed: list[Names]) -> list[Names]:
-        """Those that could go back on their own, the least loss per byte first."""
+        """Groups that could go back alone, the least loss per byte first."""
         now = self.trials.measure(islands, "with all islands").power
         ratios = []
         for position, group in enumerate(groups):

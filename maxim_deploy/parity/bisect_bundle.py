@@ -1,4 +1,4 @@
-"""From a bundle, pictures and a budget to a new decision table, with the costs of each decision."""
+"""Search a decision table for a bundle, pictures and a budget, with the cost of each decision."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 DEFAULT_SIZE = (256, 256)
-"""What the export's own gate is measured at."""
+"""Size of the export's gate measurement."""
 
 TrialProgress = Callable[[str, float, bool], None]
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a table gives and takes; `bytes_per_pixel` as `traffic` counts them, with casts."""
+    """Accuracy and cost of a table. `bytes_per_pixel` includes casts, as in `traffic`."""
 
     psnr: dict[str, float]
     float32_nodes: int
@@ -53,7 +53,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class DecisionCost:
-    """What one float32 decision costs: its nodes, and the bytes per pixel that they move more."""
+    """Cost of a float32 decision: its nodes, and the additional bytes per pixel."""
 
     pattern: str
     nodes: int
@@ -97,7 +97,7 @@ class BisectReport:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Ready for JSON; `table` is what `maxim-export --precision-table` takes."""
+        """Ready for JSON. `table` is input for `maxim-export --precision-table`."""
         document: dict[str, Any] = {
             field.name: getattr(self, field.name)
             for field in fields(self)
@@ -121,7 +121,7 @@ def bisect_bundle(
     cache: Path | None = None,
     progress: TrialProgress = lambda *_: None,
 ) -> BisectReport:
-    """Find the float32 islands that a budget needs, from the bundle's own table or the default one.
+    """Find the float32 islands that a budget needs, starting from the bundle's or default table.
 
     Args:
         bundle: has a graph of the tensor form in full precision.
@@ -157,7 +157,7 @@ def bisect_bundle(
         graph=graph,
         progress=progress,
     )
-    # The extremes as well: an export measures them too, and would add islands again.
+    # Also extreme pictures: an export measures them and would add islands again.
     seen = magnitudes(core, [*pictures.values(), *probes.values()])
     start = with_safe_range(start, core, seen)
     traffic = Traffic(core, next(iter(pictures.values())).shape)
@@ -187,16 +187,17 @@ def bisect_bundle(
 
 
 def kept_islands(table: PrecisionTable, core: ir.Model, seen: Magnitudes, judge: Judge) -> Names:
-    """Islands that no trial may give back.
+    """Islands that always stay.
 
-    Those whose values come near the end of the range, since other pictures have larger ones and an
-    export would add them again; and sums over positions, unless the judge sees what they lose.
+    These are islands with values near the end of the range, because other pictures may have larger
+    values and an export would add them again. Sums over positions also stay, unless the judge sees
+    their loss.
     """
     bare = PrecisionTable(table.low, ())
     # From a table without decisions: an island counts only if its own magnitudes ask for it.
     large = with_safe_range(bare, core, seen).islands(core.graph)
-    # A simulation rounds results, not the partial sums inside an operator. It would find that a
-    # mean over a million positions loses nothing in 16 bits.
+    # A simulation rounds results but not partial sums inside an operator. It would not see the loss
+    # of a mean over a million positions in 16 bits.
     sums = [] if judge.sees_sums else spatial_means(core.graph)
     return frozenset(str(node.name) for node in table.islands(core.graph) & {*large, *sums})
 
@@ -245,7 +246,7 @@ def _costs(trial: Trial, islands: Names, traffic: Traffic) -> Costs:
 
 
 def _decision_costs(table: PrecisionTable, core: ir.Model, traffic: Traffic) -> list[DecisionCost]:
-    """What each float32 decision costs that decides anything."""
+    """The cost of each float32 decision that has an effect."""
     return [
         DecisionCost(decision.pattern, len(nodes), traffic.added(nodes))
         for decision, nodes in decided_groups(table, core).items()

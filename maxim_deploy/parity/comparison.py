@@ -1,4 +1,4 @@
-"""One picture of one stage against the same picture of another: measurements, no judgement."""
+"""Measure the difference of two results, without judging it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maxim_deploy.errors import ImageError
 from maxim_deploy.parity.metrics import WINDOW, psnr_of, ssim
 
 LEVELS = 255
-"""Steps of 8 bits in the range [0, 1]."""
+"""Number of 8-bit steps in [0, 1]."""
 
 Pixels = NDArray[np.float32]
 """`[H, W, 3]`, float32; [0, 1] is black to white, values outside are possible."""
@@ -29,20 +29,20 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far picture A is from picture B.
+    """The difference of picture A from picture B.
 
     Attributes:
         max_error_levels: largest absolute error in 8-bit steps of 1/255; NaN if a value is.
         mean_error_levels: mean absolute error in 8-bit steps.
         p999_error_levels: 99.9th percentile of the absolute error in 8-bit steps.
-        residual_error: of what the network adds to its input, the error as a share: root mean
-            square of (A - input) - (B - input) over that of B - input. None without an input.
+        residual_error: error relative to the network's residual: root mean square of A - B over
+            that of B - input. None without an input.
         psnr: dB with a peak of 1; infinite for equal pictures.
         ssim: structural similarity; None for a picture smaller than its window.
         worst: where the largest error is, or the first value that is not finite.
-        equal: share of the values that are the same in both.
-        values: how many values were compared.
-        not_finite: how many of them are NaN or infinite in either picture.
+        equal: share of equal values.
+        values: number of compared values.
+        not_finite: number of values that are NaN or infinite in either picture.
     """
 
     max_error_levels: float
@@ -57,7 +57,7 @@ class Comparison:
     not_finite: int
 
     def to_json(self) -> dict[str, Any]:
-        """The fields ready for JSON, which has no infinity and no NaN: those are None."""
+        """The fields ready for JSON. Infinity and NaN become None, because JSON lacks them."""
         record = {name: json_number(getattr(self, name)) for name in self.__dataclass_fields__}
         return {**record, "worst": self.worst._asdict()}
 
@@ -68,8 +68,7 @@ def compare(found: Pixels, expected: Pixels, source: Pixels | None = None) -> Co
     Args:
         found: A.
         expected: B, of the same shape.
-        source: what both were made of, of the same shape, to know the residual; None if it is not
-            known.
+        source: input of both, of the same shape, for the residual; None if unknown.
 
     Raises:
         ImageError: the shapes differ, or there is nothing to compare.
@@ -84,7 +83,7 @@ def compare(found: Pixels, expected: Pixels, source: Pixels | None = None) -> Co
     if found.size == 0:
         raise ImageError("pictures without a pixel cannot be compared")
     a, b = found.astype(np.float64), expected.astype(np.float64)
-    # Infinity less infinity is NaN, which is counted below and needs no warning.
+    # Infinity minus infinity is NaN, which is counted below and needs no warning.
     with np.errstate(invalid="ignore"):
         error = np.abs(a - b)
         residual = None if source is None else b - source
@@ -100,7 +99,7 @@ def compare(found: Pixels, expected: Pixels, source: Pixels | None = None) -> Co
         residual_error=None if residual is None else _share(mean_square, residual),
         psnr=psnr_of(mean_square, peak=1),
         ssim=(ssim(a, b, peak=1) if finite.all() else math.nan) if large_enough else None,
-        # `argmax` takes the first NaN for the largest value, and that is the one to look at.
+        # `argmax` treats the first NaN as the largest value, which is the position to show.
         worst=Position(*map(int, np.unravel_index(error.argmax(), error.shape))),
         equal=float((error == 0).mean()),
         values=error.size,
@@ -121,14 +120,14 @@ def error_map(found: Pixels, expected: Pixels, full_scale: float) -> NDArray[np.
     """
     with np.errstate(invalid="ignore"):
         error = np.abs(found.astype(np.float64) - expected) * LEVELS
-    # What a NaN becomes as uint8 depends on the processor: it is painted below.
+    # The uint8 value of NaN depends on the processor, so it is painted below.
     picture = np.rint(np.nan_to_num(np.clip(error / full_scale, 0, 1)) * LEVELS).astype(np.uint8)
     picture[~np.isfinite(error).all(axis=2)] = (255, 0, 0)
     return picture
 
 
 def json_number(value: Any) -> Any:
-    """A number ready for JSON: None where it is not finite."""
+    """A number ready for JSON; None if it is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -1,15 +1,15 @@
-"""How good are the results on a data set: pairs of pictures, two conventions, averages.
+"""Measure quality on a data set: pairs of pictures, two conventions, averages.
 
-A data set is a folder with `input/` and `target/`; files of one name, whatever their suffix, are a
+A data set is a folder with `input/` and `target/`. Files of the same name, with any suffix, form a
 pair.
 
-- **reference**, what the authors' script prints: PSNR over RGB of the float result times 255,
-  neither clipped nor rounded, against the target's levels. A network of the image form has no float
-  result; of a folder's pictures, truncated, the middle of what they mean stands for it.
-- **paper**, what tables in papers are made of: the result in 8 bits; PSNR and SSIM (11x11 Gaussian
+- **reference**, as the authors' script prints: PSNR over RGB of the float result times 255, neither
+  clipped nor rounded, against the target's levels. A network of the image form has no float result.
+  For a folder's truncated pictures, half a level is added.
+- **paper**, as in tables of papers: the result in 8 bits, with PSNR and SSIM (11x11 Gaussian
   window, sigma 1.5, range 255) over RGB, the SSIM of each channel averaged, and for deraining over
-  the Y channel of MATLAB's `rgb2ycbcr`. The code behind the paper's tables is not public: these
-  are the conventions of the field.
+  the Y channel of MATLAB's `rgb2ycbcr`. The code behind the paper's tables is not public: these are
+  the conventions of the field.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Score = dict[str, float]
 
 
 class Pair(NamedTuple):
-    """A picture and what it should become."""
+    """A picture and its target."""
 
     name: str
     input: Path
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Conventions:
-    """What is measured, and how.
+    """The conventions of a measurement.
 
     Attributes:
         metrics: of `METRICS`.
@@ -70,7 +70,7 @@ class Conventions:
 
 
 def metrics_of(stage: Stage, asked: str | None) -> tuple[str, ...]:
-    """What is measured of a stage: both, of a network that gives 8 bits "paper" alone.
+    """The metrics of a stage: both, or only "paper" for a network with 8-bit results.
 
     Args:
         stage: to measure.
@@ -84,8 +84,8 @@ def metrics_of(stage: Stage, asked: str | None) -> tuple[str, ...]:
         return metrics
     if asked:
         raise UsageError(
-            f"--metric {asked} | the reference metric is of the float result, {stage.name!r} gives "
-            "8 bits | measure the tensor form, or with --metric paper"
+            f"--metric {asked} | the reference metric needs a float result, but {stage.name!r} "
+            "returns 8 bits | measure the tensor form, or pass --metric paper"
         )
     return ("paper",)
 
@@ -96,7 +96,7 @@ def channel_of(task: str | None) -> str:
 
 
 def pairs_in(folder: Path) -> tuple[list[Pair], dict[str, str]]:
-    """All pairs of a data set, and by name what has no counterpart, in words.
+    """All pairs of a data set, and a text for each file without a counterpart, by name.
 
     Raises:
         UsageError: a folder is missing or has no picture, or nothing forms a pair.
@@ -157,7 +157,7 @@ def report_of(
         scores: by name of the picture.
         failed: `name` and `error` of each picture that could not be measured.
         model: name of the model, to find its published figure, with the data set that this is of;
-            None if unknown. Whether the pictures are of that data set, nobody can tell from them.
+            None if unknown. The pictures do not show whether they belong to that data set.
     """
     scores = list(scores)
     keys = [*scores[0][1]] if scores else []
@@ -178,12 +178,12 @@ def report_of(
 
 
 def _spread(values: list[float]) -> float:
-    # The spread of an infinite PSNR, of equal pictures, is no number.
+    # The spread of an infinite PSNR (equal pictures) is not a number.
     return pstdev(values) if np.isfinite(values).all() else float("nan")
 
 
 def _levels(stage: Stage, restored: Pixels, rounding: Rounding | None) -> Pixels:
-    """The result in levels; of pictures that were saved truncated, the middle of what they mean."""
+    """The result in levels. Half a level is added to pictures that were saved truncated."""
     levels = restored * LEVELS  # as the target's, so that equal pictures have equal levels
     if isinstance(stage, Folder) and rounding != "nearest":
         levels += np.float32(0.5)

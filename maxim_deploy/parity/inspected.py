@@ -1,4 +1,4 @@
-"""Stages that can be looked into: modules and graphs, and how their tensors are matched."""
+"""Stages with accessible inner tensors: modules and graphs, and the matching of their tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 @dataclass(frozen=True)
 class InspectedNetwork:
-    """A network whose tensors can be looked at.
+    """A network with accessible inner tensors.
 
     Attributes:
         form: "literal", or the deployment form; tensors of one form are matched by
@@ -63,7 +63,7 @@ def inspect_stage(name: str, precision: str | None = None) -> InspectedNetwork:
 
 
 def simulated_reference(full: InspectedNetwork, precision: str) -> Probe:
-    """A low-precision graph made anew from a float32 one with the default table, simulated."""
+    """A new low-precision graph from a float32 one with the default table, simulated."""
     from maxim_deploy.graph.precision.convert import low_precision
     from maxim_deploy.graph.precision.defaults import default_table
 
@@ -72,13 +72,13 @@ def simulated_reference(full: InspectedNetwork, precision: str) -> Probe:
 
 
 def inspect_module(module: Any, architecture: Architecture, form: str) -> InspectedNetwork:
-    """A PyTorch module that is in memory, float32 on the CPU; `form` as in `InspectedNetwork`."""
+    """A PyTorch module in memory, float32 on the CPU. `form` is that of `InspectedNetwork`."""
     probe = ModuleProbe(module, points_of(architecture), literal=form == "literal")
     return InspectedNetwork(form, FULL, architecture, probe)
 
 
 def inspect_graph(model: Any, architecture: Architecture, form: str) -> InspectedNetwork:
-    """A graph that is in memory, of the tensor form; `form` as in `InspectedNetwork`."""
+    """A graph in memory, of the tensor form. `form` is that of `InspectedNetwork`."""
     points, precision = points_of(architecture), precision_of(model)
     probe = GraphProbe(model, points, literal=form == "literal", simulated=precision != FULL)
     return InspectedNetwork(form, precision, architecture, probe, model)
@@ -110,13 +110,11 @@ def _inspected(path: Path, model: Any, of_bundle: Architecture | None) -> Inspec
     try:
         architecture = _architecture_of(path, model.metadata_props, of_bundle)
         facts = model.metadata_props
-        # Older graphs of the deployment form have the CPU's, and do not say so.
+        # Older graphs of the deployment form have the CPU's form without naming it.
         form = "literal" if facts["form"] == "literal" else facts.get("deployment_form", "cpu")
         return inspect_graph(model, architecture, form)
     except KeyError as error:
-        raise ExportError(
-            f"graph {quoted(path)} | does not say its {error}; export it anew"
-        ) from error
+        raise ExportError(f"graph {quoted(path)} | lacks its {error}; export it again") from error
 
 
 def _architecture_of(

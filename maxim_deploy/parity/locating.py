@@ -1,12 +1,12 @@
-"""Which intermediate tensor is the first that departs, and by how much more than rounding explains?
+"""Find the first inner tensor that departs by more than rounding explains.
 
-Two forms of one network are walked along the points that both have (`points`), two graphs of one
-form node by node. The measure at a point is the root mean square of the difference over that of the
-tensor. What rounding explains is measured, not guessed: a PyTorch module runs in float64 as well,
-and a low-precision graph is held against one that is made anew with the default decision table.
+Two forms of a network are compared at their common points (`points`), and two graphs of one form
+node by node. The error at a point is the root mean square of the difference over that of the
+tensor. The effect of rounding is measured: a PyTorch module also runs in float64, and a
+low-precision graph is compared with a new one made by the default decision table.
 
-If the float32 graph agrees with the literal network, look at the low-precision graph; if it does
-not, compare the deployment form with the literal one, then the graph with the deployment form.
+If the float32 graph agrees with the literal network, examine the low-precision graph. If not,
+compare the deployment form with the literal one, then the graph with the deployment form.
 """
 
 from __future__ import annotations
@@ -30,25 +30,26 @@ from maxim_deploy.spec.places import published_name
 from maxim_deploy.spec.precision import FULL, lower_of
 
 FACTOR = 4
-"""How much more than the measured rounding an error may be. Seen on S-2, the demo model and small
-networks at 64x64: at most 1.7 times PyTorch's own distance from float64, at any point. The mildest
-fault that we know, LayerNorm's epsilon, is 400 times that at the first point behind it."""
+"""Allowed ratio of an error to the measured rounding. S-2, the demo model and small networks at
+64x64 had at most 1.7 times PyTorch's own difference from float64 at any point. The smallest known
+fault, LayerNorm's epsilon, is 400 times that at the next point."""
 
 LOW_FACTOR = 1.25
-"""The same for low precision, whose rounding is that of the same graph: seen are equal errors."""
+"""The same for low precision, whose rounding is measured on an equal graph. The errors were
+equal."""
 
 UNIT = 2.0**-24
-"""Half the distance of float32 neighbours, relative: below it nothing departs."""
+"""Half the relative distance of float32 neighbours: a smaller error is never a departure."""
 
 
 @dataclass(frozen=True)
 class PointError:
-    """One point of the walk.
+    """A compared point.
 
     Attributes:
         name: of the point; see `points`, or of the node.
         error: root mean square of the difference over that of B's tensor.
-        allowed: up to where rounding explains it.
+        allowed: largest error that rounding explains.
         published: module of the published network that a node of the deployment form belongs to;
             None outside of all modules, and where `name` is that of a module itself.
     """
@@ -60,7 +61,7 @@ class PointError:
 
     @property
     def departs(self) -> bool:
-        """Whether rounding does not explain the error; NaN never is explained."""
+        """Whether rounding does not explain the error. It never explains NaN."""
         return not self.error <= self.allowed
 
     def __str__(self) -> str:
@@ -69,7 +70,7 @@ class PointError:
 
 @dataclass(frozen=True)
 class Located:
-    """A walk along all points.
+    """The comparison at all points.
 
     Attributes:
         a: the stage to judge.
@@ -90,7 +91,7 @@ class Located:
 
     @property
     def last_agreeing(self) -> PointError | None:
-        """The point before the first one that departs; the fault lies between them."""
+        """The point before the first departure. The fault lies between both."""
         agreeing = self.points[: self.points.index(self.first)] if self.first else self.points
         return agreeing[-1] if agreeing else None
 
@@ -112,7 +113,7 @@ class Located:
 
 
 def locate(a: str, b: str, sample: Sample, precision: str | None = None) -> Located:
-    """Walk from the input to the output of two stages.
+    """Compare two stages from input to output.
 
     Args:
         a: the stage to judge.
@@ -183,7 +184,7 @@ def _error(name: str, found: NDArray[Any], expected: NDArray[Any]) -> float:
         scale = float(np.square(target).mean())
     if difference == 0:
         return 0.0
-    # A tensor of zeros has no scale: whatever differs from it departs.
+    # A tensor of zeros has no scale, so every difference from it is a departure.
     return math.sqrt(difference / scale) if scale else math.inf
 
 
@@ -196,8 +197,8 @@ def _rounding(
         for network, side in ((b, 2), (a, 1)):
             if isinstance(network.probe, ModuleProbe):
                 own = [pair[side] for pair in pairs]
-                # The same weights and operations: what differs is float32's rounding,
-                # as it adds up in this network on this picture.
+                # The same weights and operations: the difference is float32's rounding, accumulated
+                # in this network on this picture.
                 exact = network.probe.exact()
                 return dict(zip(names, _errors(network.probe, own, exact, own, image), strict=True))
         return {}
@@ -216,7 +217,7 @@ def _allowed(
 ) -> float:
     lower = lower_of((a.precision, b.precision))
     if name in rounding:
-        # Where nothing is rounded, as in a copy, half a unit in the last place still passes.
+        # Without rounding, as in a copy, half a unit in the last place still passes.
         return (FACTOR if lower.name == FULL else LOW_FACTOR) * rounding[name] + UNIT
     # Two graphs, or low precision against a module: nothing to measure its rounding with.
     return lower.point_error

@@ -15,7 +15,7 @@ from maxim_deploy.imaging.files import INPUT_SUFFIXES, read_image
 from maxim_deploy.imaging.pixels import fitted
 
 DEFAULT_SIZE = (256, 256)
-"""Of the pictures that come with us; small enough for every stage of S-3 on a laptop."""
+"""Size of the built-in pictures: small enough for every stage of S-3 on a laptop."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Sample:
 
 
 def own_samples(size: tuple[int, int] | None) -> list[Sample]:
-    """A photograph, and noise whose every value is 0 or 1, which is hard on low precision."""
+    """A photograph, and noise of values 0 and 1, which is hard for low precision."""
     from maxim_deploy.checkpoints import demo_weights
 
     height, width = size or DEFAULT_SIZE

@@ -1,4 +1,4 @@
-"""What every stage of the line from checkpoint to image can do."""
+"""The interface of stages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from maxim_deploy.parity.pictures import Sample
 
 
 class Stage(ABC):
-    """Something that has a picture's restored form.
+    """A source of restored pictures.
 
     Attributes:
         name: as on the command line.
@@ -34,4 +34,4 @@ class Stage(ABC):
         """
 
     def close(self) -> None:  # noqa: B027  # most stages hold nothing
-        """Give back what is held."""
+        """Free all resources."""

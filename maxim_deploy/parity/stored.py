@@ -1,4 +1,4 @@
-"""Stages that run nothing: results that were stored, as arrays or as pictures."""
+"""Stages of stored results, as arrays or pictures."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class StoredOutputs(Stage):
         return to_unit(outputs[sample.name])
 
     def _arrays(self, archive: Archive) -> dict[str, NDArray[Any]]:
-        """What counts in the file; its headers are checked before any data are read."""
+        """The relevant arrays. Headers are checked before data are read."""
         known = [key for key in (*INPUTS, *OUTPUTS, ENSEMBLE) if key in archive.names]
         headers = {key: archive.header(key) for key in known}
         names = {

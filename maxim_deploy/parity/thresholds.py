@@ -1,4 +1,4 @@
-"""How far apart two stages may be: named limits, each with the measurement that justified it."""
+"""Named limits for comparisons, each with the measurement that justifies it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from maxim_deploy.spec.precision import FULL, PRECISIONS, lower_of
 
 @dataclass(frozen=True)
 class Threshold:
-    """Limits that a comparison passes or does not; NaN never does.
+    """Limits of a comparison. NaN never passes.
 
     Attributes:
         name: of the threshold.
         max_error_levels: largest absolute error in 8-bit steps.
         residual_error: error as a share of what the network adds; None for no limit.
         psnr: least PSNR in dB.
-        seen: what was measured, and what a fault costs.
+        seen: measured values, and the error that a fault causes.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Threshold:
     seen: str
 
     def faults(self, found: Comparison) -> list[str]:
-        """Which limits the comparison exceeds, each with both numbers; empty if it passes."""
+        """The exceeded limits, each with both numbers; empty if the comparison passes."""
         pairs = [("max error, levels", found.max_error_levels, self.max_error_levels)]
         if self.residual_error is not None and found.residual_error is not None:
             pairs.append(("residual error", found.residual_error, self.residual_error))
@@ -87,7 +87,7 @@ def threshold_named(name: str) -> Threshold:
 
 
 def threshold_for(precisions: tuple[str, str], in_8_bits: int, *, alike: bool = True) -> Threshold:
-    """What two stages are held against.
+    """The threshold of two stages.
 
     Args:
         precisions: of both; the lower one decides.

@@ -1,7 +1,7 @@
 """The literal network in PyTorch as a backend: `maxim_deploy.load(bundle, backend="torch")`.
 
-The reference that everything else is compared with. It reads the bundle's literal weights, so it
-says nothing of the bundle's graphs. On a GPU if PyTorch can use one, else on the CPU.
+It is the reference for all other stages. It reads the bundle's literal weights, not its graphs. It
+runs on a GPU if PyTorch can use one, else on the CPU.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class TorchBackend(Backend):
         self.library = f"torch {torch.__version__}"
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Restore `[N, 3, H, W]` float32 in [0, 1]; the same shape and type comes back.
+        """Restore `[N, 3, H, W]` float32 in [0, 1]. Returns the same shape and type.
 
         Raises:
             OutOfMemoryError: there is not enough memory for this shape.
@@ -98,7 +98,7 @@ class TorchBackend(Backend):
         return shape.pixels * per_pixel * self._type.itemsize // torch.float32.itemsize
 
     def free_bytes(self) -> int | None:
-        """Memory of the device that nobody has, or that PyTorch keeps."""
+        """Free device memory, including what PyTorch keeps."""
         if self.uses_host_memory:
             return super().free_bytes()
         # The driver counts what PyTorch keeps as used, but the next run takes it from there.
@@ -116,18 +116,20 @@ class TorchBackend(Backend):
         torch.set_num_threads(1)
 
     def close(self) -> None:
-        """Give the weights back; further calls fail."""
+        """Free the weights. Further calls fail."""
         self._module = None
 
 
 def open_backend(request: Request) -> TorchBackend:
     """The row in `maxim_deploy.runtime.registry` names this; raises as `TorchBackend`."""
     if request.stream is not None:
-        raise UsageError("torch runs in a stream of its own; leave stream at None")
+        raise UsageError("torch uses its own stream; leave stream at None")
     if torch.cuda.is_available():
         device = torch.device("cuda", request.device)
     elif request.device:
-        raise UsageError(f"device={request.device} cannot be honoured: PyTorch has no GPU here")
+        raise UsageError(
+            f"device={request.device} is not available: PyTorch has no GPU here; omit device"
+        )
     else:
         device = torch.device("cpu")
     precision = FULL if request.precision == "auto" else request.precision

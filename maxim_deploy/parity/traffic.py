@@ -1,4 +1,4 @@
-"""What float32 islands cost: the bytes that the nodes of a graph read and write.
+"""The cost of float32 islands: bytes that nodes read and write.
 
 Counted as `graph.cost` does, without fusion, so that it is an upper bound; on a GPU, where this
 network is bound by memory, an order of cost. Weights are not counted: their share vanishes with the

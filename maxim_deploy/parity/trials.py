@@ -1,4 +1,4 @@
-"""One choice of float32 islands, tried on pictures; what was tried once is never run again."""
+"""Try choices of float32 islands on pictures. Results are kept."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _open_simulated(model: ir.Model) -> Run:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one choice of islands gives.
+    """The accuracy of a choice of islands.
 
     Attributes:
         psnr: by picture, dB to the float32 graph, results clipped to [0, 1]; infinite for equal
@@ -143,13 +143,13 @@ class Trials:
         )
 
     def measure(self, islands: Names, what: str) -> Trial:
-        """Run the graph with these float32 nodes on every picture, or remember having done so.
+        """Run the graph with these float32 nodes on every picture, or return the kept result.
 
         Args:
             islands: names of nodes.
             what: says in a few words what is tried.
         """
-        # The search reaches one set of islands by many ways; names are sorted to know it again.
+        # The search reaches a set of islands in several ways. Sorted names identify it.
         key = hashlib.sha256("\n".join(sorted(islands)).encode()).hexdigest()
         if key in self._seen:
             return self._known[key]
@@ -167,7 +167,7 @@ class Trials:
         return self._known[key]
 
     def _run(self, islands: Names) -> Trial:
-        # A picture that cannot be restored is the worst there is, and no reason to stop.
+        # A picture that cannot be restored counts as the worst, and the search goes on.
         psnr, fault = dict.fromkeys(self.pictures, -math.inf), ""
         try:
             run = self.judge.open(low_precision(self.core, self.table(islands)))

@@ -1,4 +1,4 @@
-"""The runtime that applications embed: NumPy and one backend, never torch or onnx."""
+"""The runtime for applications. It needs NumPy and one backend, never torch or onnx."""
 
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.loading import load

@@ -1,4 +1,4 @@
-"""The calls of a `Restorer` that have not ended: how many there may be, and what ends them."""
+"""Admission and cancellation of the calls of a `Restorer`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from maxim_deploy.errors import QueueFullError
 from maxim_deploy.runtime.turns import Stop
 
 End = Callable[[BaseException], object]
-"""Asks for the early end of a call, and gives the reason."""
+"""Ends a call early for a reason."""
 
 
 class Admission:
-    """Counts calls from when they are made, or submitted, until they have ended. Thread-safe.
+    """Counts calls from their submission to their end. Thread-safe.
 
     Attributes:
-        lanes: that run at a time.
+        lanes: number of calls that run at a time.
 
     Args:
-        lanes: as above, for now.
-        queue: how many may wait beside those; None for any number.
+        lanes: the initial number.
+        queue: most waiting calls; None for no limit.
     """
 
     def __init__(self, lanes: int, queue: int | None) -> None:
@@ -33,7 +33,7 @@ class Admission:
         """Admit a call.
 
         Raises:
-            QueueFullError: as many wait as may.
+            QueueFullError: the queue is full.
         """
         with self._lock:
             if self._queue is not None and len(self._ends) >= self.lanes + self._queue:
@@ -45,13 +45,13 @@ class Admission:
             self._ends[call] = end
 
     def leave(self, call: Hashable) -> None:
-        """A call has ended."""
+        """Count the end of a call."""
         with self._lock:
             self._ends.pop(call, None)
 
     @contextlib.contextmanager
     def call(self, stop: Stop) -> Iterator[None]:
-        """A call in the thread of its caller, which `stop` ends early. Raises as `enter`."""
+        """A call in its caller's thread, which `stop` can end early. Raises as `enter`."""
         self.enter(stop, stop.set)
         try:
             yield
@@ -59,9 +59,9 @@ class Admission:
             self.leave(stop)
 
     def end_all(self, reason: Callable[[], BaseException]) -> None:
-        """End all calls early, each for a reason of its own."""
+        """End all calls early, each with its own reason."""
         with self._lock:
             ends = list(self._ends.values())
-        # Without the lock: a call that has ended leaves.
+        # Without the lock: ended calls take it to leave.
         for end in ends:
             end(reason())

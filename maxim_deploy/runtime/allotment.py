@@ -1,4 +1,4 @@
-"""The memory of a backend's runs: what the next one may have, beside those under way."""
+"""Allot memory to the runs of a backend."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from maxim_deploy.spec.quantities import readable_bytes
 logger = logging.getLogger(__name__)
 
 SMALLEST_RETRY = 128 * 128
-"""Pixels of the smallest run that is tried after larger ones ran out of memory."""
+"""Pixels of the smallest run that is tried after larger runs ran out of memory."""
 
 
 class Allotment:
-    """Plans runs within the memory there is, and remembers what those under way take. Thread-safe.
+    """Plans runs within the available memory and tracks the current ones. Thread-safe.
 
-    What a run takes cannot be told from what the process has while others run: it would count as
-    taken, and as held. So the bounds are found while nobody runs, and each run reserves what its
-    plan says. A plan does not depend on who runs beside it: it begins where it fits, or later.
+    While runs are active, the process's memory does not show what each one takes. So limits are
+    determined while nothing runs, and each run reserves the memory of its plan. A plan does not
+    depend on concurrent runs: it starts when it fits.
 
     Args:
-        backend: whose runs these are.
-        planner: for this backend.
-        max_memory: bytes: of the whole process on a CPU, of a run on a GPU; None for what is free.
+        backend: the backend.
+        planner: plans runs of this backend.
+        max_memory: bytes: of the whole process on a CPU, of a run on a GPU; None for the free
+            memory.
     """
 
     def __init__(self, backend: Backend, planner: Planner, max_memory: int | None) -> None:
@@ -42,12 +43,12 @@ class Allotment:
         self.forget_runs()
 
     def forget_runs(self) -> None:
-        """Nothing is under way: for the child of a fork."""
+        """Forget all runs, in a forked child."""
         self._lock = threading.Lock()
         self._reserved: dict[Turn, int] = {}
 
     def plan(self, height: int, width: int, self_ensemble: bool = False) -> Plan:
-        """How an image of a size would be run now. Raises as `Restorer.plan`."""
+        """The plan for an image of a size now. Raises as `Restorer.plan`."""
         bounds = self._bounds(self_ensemble)
         plan = self._planned(height, width, bounds)
         largest_side = self._planner.largest_side(replace(bounds, max_pixels=None))
@@ -61,17 +62,17 @@ class Allotment:
             return True
         try:
             plan = self._planned(height, width, self._bounds(self_ensemble))
-        except UsageError:  # the run itself says why
+        except UsageError:  # the run itself will raise the error
             return False
         return plan.limit is None or runs * plan.bytes + size <= plan.limit
 
     def plan_in_turn(
         self, turn: Turn, height: int, width: int, self_ensemble: bool, images: int
     ) -> Plan | None:
-        """The plan for images now, its memory reserved until `release`.
+        """Plan images now, and reserve the memory until `release`.
 
         Returns:
-            None if it does not fit beside the runs under way: it must wait until nobody runs.
+            None if it does not fit beside the current runs: it must wait until none is active.
 
         Raises:
             ImageTooLargeError, UsageError: as `Planner.plan`.
@@ -88,14 +89,14 @@ class Allotment:
             return plan if self._reserve(turn, plan) else None
 
     def reserve(self, turn: Turn, plan: Plan) -> bool:
-        """Reserve the memory of a plan again, after `release`; False if it does not fit now."""
+        """Reserve the memory of a plan again after `release`; False if it does not fit now."""
         with self._lock:
             return self._reserve(turn, plan)
 
     def widen(self, turn: Turn, plan: Plan, runs: int) -> bool:
-        """Reserve the memory of so many runs of a plan side by side; False if it does not fit now.
+        """Reserve the memory of several concurrent runs of a plan; False if it does not fit now.
 
-        One run always has its memory.
+        A single run is always granted.
         """
         with self._lock:
             others = sum(size for one, size in self._reserved.items() if one is not turn)
@@ -105,10 +106,10 @@ class Allotment:
             return fits
 
     def check_on_device(self, dims: tuple[int, ...]) -> None:
-        """Refuse an array in device memory whose run would take more than `max_memory`.
+        """Raise an error for a device array whose run would exceed `max_memory`.
 
         Raises:
-            ImageTooLargeError: it would.
+            ImageTooLargeError: it would exceed it.
         """
         if self._max_memory is None:
             return
@@ -116,23 +117,25 @@ class Allotment:
         if size > self._max_memory:
             raise ImageTooLargeError(
                 f"array of {'x'.join(map(str, dims))} | takes {readable_bytes(size)} | max_memory "
-                f"is {readable_bytes(self._max_memory)} | allow more, or give a smaller array"
+                f"is {readable_bytes(self._max_memory)} | raise max_memory, or pass a smaller "
+                "array"
             )
 
     def release(self, turn: Turn) -> None:
-        """The turn runs nothing; what it holds between two runs is the process's."""
+        """Release the memory of a turn that runs nothing now. Its arrays count for the process."""
         with self._lock:
             self._reserved.pop(turn, None)
 
     def go_smaller(self, plan: Plan, self_ensemble: bool, error: OutOfMemoryError) -> None:
-        """After running out of memory at most half the padded pixels in a run; said once.
+        """After an out-of-memory error, halve the padded pixels of a run. Logged once.
 
-        Fewer than this plan had, or one image: no plan comes back.
+        Later plans have fewer pixels than this one, so no plan repeats.
 
         Raises:
-            BackendError: no smaller run can be tried.
+            BackendError: no smaller run is possible.
         """
-        # Halved rather than planned anew: the allocation that failed has shown our figures wrong.
+        # Halved rather than planned again: the failed allocation has shown that our figures are
+        # wrong.
         one = Shape(1, *(plan.tile or plan.padded)).pixels
         pixels = plan.batch * one
         max_pixels = max(pixels // 2, one if plan.batch > 1 else 0)
@@ -142,15 +145,15 @@ class Allotment:
                 raise BackendError(advice) from error
             try:
                 self._planner.plan(plan.height, plan.width, Bounds(None, max_pixels, self_ensemble))
-            except UsageError:  # the engine has no smaller ones
+            except UsageError:  # the engine has no smaller profile
                 raise BackendError(advice) from error
         if self._max_pixels is None:
-            how = "in tiles" if plan.batch == 1 else "with fewer at a time"
-            logger.warning("out of memory at %dx%d; going on %s", plan.height, plan.width, how)
+            how = "in tiles" if plan.batch == 1 else "with fewer images at a time"
+            logger.warning("out of memory at %dx%d; continuing %s", plan.height, plan.width, how)
         self._max_pixels = min(self._max_pixels or pixels, max_pixels)
 
     def _reserve(self, turn: Turn, plan: Plan) -> bool:
-        """Alone a plan always fits: it was made for the memory there is."""
+        """A plan always fits alone, because it was made for the available memory."""
         others = sum(self._reserved.values())
         if self._backend.uses_host_memory and others:
             limit = self._idle.max_bytes
@@ -160,29 +163,30 @@ class Allotment:
         return True
 
     def _bounds(self, self_ensemble: bool = False) -> Bounds:
-        """Of a run, while nobody runs.
+        """Memory for a run, determined while nothing runs.
 
-        On a CPU what the process does not have yet, and what the backend keeps from earlier runs:
-        the next run uses that again, or the second image would be tiled where the first was not.
+        On a CPU it includes memory that the backend keeps from earlier runs, because the next run
+        uses it again. Otherwise the second image would run in tiles where the first did not.
         """
         backend = self._backend
         if self._max_memory is None:
             return Bounds(backend.free_bytes(), self._max_pixels, self_ensemble)
-        # What is held is not counted as used: the next run takes the same blocks again.
+        # Held memory does not count as used: the next run takes the same blocks.
         used = resident_bytes() - backend.held_bytes() if backend.uses_host_memory else 0
         return Bounds(self._max_memory - used, self._max_pixels, self_ensemble, used, True)
 
     def _plan_after_others(self, height: int, width: int, self_ensemble: bool, images: int) -> Plan:
-        """The plan for images now. What earlier runs have left is given back before tiles are.
+        """Plan images now. Memory of earlier runs is freed before tiles are chosen.
 
-        More may have been left than is known, so that equal images would be run whole and then in
-        tiles; and tiles, which are smaller runs, would not replace it and have their image on top.
+        More memory may be held than known. Then equal images would first run whole and later in
+        tiles. Tiles are smaller runs, which would not reuse that memory, and their image would come
+        on top.
         """
         plan = None
         if self._backend.held_bytes():
             with contextlib.suppress(UsageError):
                 plan = self._planned(height, width, self._idle, images)
-                if plan.tile is None or self._planner.tile != "auto":  # not for the memory
+                if plan.tile is None or self._planner.tile != "auto":  # memory is not the reason
                     return plan
             self._backend.release()
             self._idle = self._bounds(self_ensemble)
@@ -191,7 +195,7 @@ class Allotment:
         except UsageError:
             if plan is None:
                 raise
-            # Another run has taken the memory that was given back, so the first plan is the best.
+            # Another run has taken the freed memory, so the first plan is the best.
             return plan
 
     def _planned(self, height: int, width: int, bounds: Bounds, images: int = 1) -> Plan:
@@ -200,6 +204,6 @@ class Allotment:
         except UsageError:
             if bounds.max_pixels is None:
                 raise
-        # Smaller images left too little for this one: as if nothing had been.
+        # Earlier, smaller images left too little, so forget them.
         self._max_pixels = None
         return self._planner.plan(height, width, replace(bounds, max_pixels=None), images)

@@ -1,4 +1,4 @@
-"""What callers hand to a `Restorer`, checked."""
+"""Check the arguments of a `Restorer`'s calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maxim_deploy.imaging import Rounding, check_image, check_rounding
 from maxim_deploy.runtime.backend import Backend
 
 SAMPLE = 64
-"""Rows and columns of an image that are looked at; a look at all would take as long as a copy."""
+"""Rows and columns of an image to sample. Reading all would take as long as a copy."""
 
 
 class CudaArray(Protocol):
@@ -31,10 +31,10 @@ class HostArray(Protocol):
 
 
 def as_array(image: Any) -> NDArray[Any]:
-    """NumPy arrays as they are; host memory of other libraries by DLPack.
+    """Return NumPy arrays unchanged, and arrays of other libraries in host memory by DLPack.
 
     Raises:
-        UsageError: it is no array, or one that cannot be taken.
+        UsageError: it is not an array, or cannot be read.
     """
     if isinstance(image, np.ndarray):
         return image
@@ -43,11 +43,11 @@ def as_array(image: Any) -> NDArray[Any]:
     try:
         return np.from_dlpack(image)
     except (BufferError, RuntimeError, TypeError) as error:
-        raise UsageError(f"cannot take this array by DLPack: {error}") from error
+        raise UsageError(f"cannot read this array by DLPack: {error}") from error
 
 
 def check_images(images: Sequence[NDArray[Any]]) -> None:
-    """Refuse what is no image, and of several say which.
+    """Raise an error for an invalid image, with its index if there are several.
 
     Raises:
         UsageError: as `check_image`.
@@ -64,24 +64,25 @@ def check_images(images: Sequence[NDArray[Any]]) -> None:
 def check_call(
     backend: Backend, dtype: np.dtype[Any], rounding: Rounding, self_ensemble: bool
 ) -> None:
-    """Refuse what a backend cannot do.
+    """Raise an error for a request that a backend cannot fulfil.
 
     Raises:
-        UsageError: an unknown rounding, or something that a graph of the image form cannot give.
+        UsageError: the rounding is unknown, or a graph of the image form does not support the
+            request.
     """
     check_rounding(rounding)
     if backend.io == "image" and (dtype != np.uint8 or rounding != "nearest" or self_ensemble):
         how = f"{dtype}{' in a self-ensemble' if self_ensemble else ''} and {rounding!r}"
         raise UsageError(
-            "this runs the image form, which takes uint8 and rounds to nearest, not "
-            f"{how}; export it with --io image,tensor"
+            "this bundle has the image form only, which takes uint8 and rounds to nearest, not "
+            f"{how}; export it again with --io image,tensor"
         )
 
 
 def looks_like_levels(image: NDArray[Any]) -> bool:
-    """Whether a float32 image seems to have levels from 0 to 255: it is brighter than 1 on average.
+    """Whether a float32 image seems to have values from 0 to 255, by a mean above 1.
 
-    Single values above 1 are highlights. Of a batch `[N, 3, H, W]` the first image is looked at.
+    Single values above 1 are highlights. In a batch `[N, 3, H, W]` the first image is checked.
     """
     if image.dtype != np.float32 or not image.size:
         return False
@@ -91,10 +92,10 @@ def looks_like_levels(image: NDArray[Any]) -> bool:
 
 
 def seconds_from(timeout: float) -> float:
-    """A timeout, checked; infinity is none.
+    """A checked timeout. Infinity means none.
 
     Raises:
-        UsageError: it is no number.
+        UsageError: it is not a number.
     """
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
         raise UsageError(f"timeout must be a number of seconds or None, not {timeout!r}")

@@ -1,4 +1,4 @@
-"""What a `Restorer` asks of a backend."""
+"""The interface of backends."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from maxim_deploy.spec.profiles import Profile, Shape
 
 
 class Backend(Protocol):
-    """One loaded graph or engine. Derive from it: `run` and `bytes_for` are all one must write.
+    """A loaded graph or engine. Subclasses must implement `run` and `bytes_for`.
 
     Attributes:
-        name: as `load` takes it.
-        device: "cpu", "cuda:0" and the name of the GPU, or another word for what it runs on.
+        name: name for `load`.
+        device: "cpu", "cuda:0" with the name of the GPU, or another word for the device.
         library: the backend library and its version.
-        precision: inside the graph, as `load` takes it.
+        precision: precision inside the graph, as named in `load`.
         io: form of the graph, "tensor" or "image".
-        lanes: runs that it can have under way at a time.
-        batch_pixels: of a run, beyond which more images in it gain nothing; None if they always do.
-        profiles: ranges of shapes that it takes; none if its form is the only limit.
-        uses_host_memory: whether the memory of a run is this process's. It is then bounded together
-            with everything else that the process has, rather than by itself.
-        warmup_runs: after which a shape is as fast as it gets, in each lane.
-        lets_pass: whether it can have one small run more under way than lanes, beside a large one.
-        takes_turns: whether `run` takes the caller's `Turn`, to end early and to choose threads.
+        lanes: most concurrent runs.
+        batch_pixels: pixels of a run from which on a larger batch gains nothing; None if it always
+            gains.
+        profiles: accepted ranges of shapes; empty if only its form limits them.
+        uses_host_memory: whether a run takes memory of this process. The limit then applies to the
+            whole process rather than to a run.
+        warmup_runs: runs of a shape in each lane until it has full speed.
+        lets_pass: whether it can run one small image more than it has lanes, beside a large one.
+        takes_turns: whether `run` takes the caller's `Turn`, for early end and choice of threads.
     """
 
     name: str
@@ -49,45 +50,45 @@ class Backend(Protocol):
 
     @abstractmethod
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Restore a batch in the graph's form, in host memory; the same shape and type comes back.
+        """Restore a batch in host memory, in the graph's form. Returns the same shape and type.
 
-        May be called from as many threads at once as there are lanes. Of a backend with
-        `takes_turns` it has a second parameter, `turn: Turn | None = None`; it then ends soon after
-        `turn.stop` is set, and raises its reason.
+        As many threads may call it at once as there are lanes. With `takes_turns` it has a second
+        parameter, `turn: Turn | None = None`. It then ends soon after `turn.stop` is set, and
+        raises its reason.
 
         Args:
             image: float32 `[N, 3, H, W]` in [0, 1], sides multiples of 64, in the tensor form;
                 uint8 `[N, H, W, 3]` of any size in the image form. C-contiguous.
 
         Raises:
-            OutOfMemoryError: there is not enough memory for this shape; smaller ones may run.
+            OutOfMemoryError: there is not enough memory for this shape. Smaller shapes may run.
             BackendError: the backend failed.
         """
 
     def run_in_turn(self, image: NDArray[Any], turn: Turn) -> NDArray[Any]:
-        """As `run`, in the turn of a caller, which may be stopped before it.
+        """Run in a caller's turn, which may already be stopped.
 
         Raises:
-            BaseException: the reason of `turn.stop`; else as `run`.
+            BaseException: the reason of `turn.stop`, or as `run`.
         """
         turn.stop.raise_if_set()
         return self.run(image, turn) if self.takes_turns else self.run(image)  # type: ignore[call-arg]
 
     @abstractmethod
     def bytes_for(self, shape: Shape) -> int:
-        """Memory that a run takes at most while it lasts, beyond what is loaded."""
+        """Most memory of a run, beyond the loaded network."""
 
     def device_array(self, array: Any) -> DeviceArray:
-        """An array in device memory as `run_on_device` takes it, without a copy.
+        """Convert an array in device memory for `run_on_device`, without a copy.
 
-        Call it in the thread that wrote the array: the streams of torch are those of a thread.
+        Call it in the thread that wrote the array, because torch's streams belong to threads.
 
         Args:
-            array: whatever has `__cuda_array_interface__` or `__dlpack__`.
+            array: object with `__cuda_array_interface__` or `__dlpack__`.
 
         Raises:
-            UsageError: it is in the memory of another GPU than this runs on, which is the first one
-                unless it is overridden, or cannot be taken.
+            UsageError: it cannot be read, or is in the memory of another GPU than the backend's,
+                which is GPU 0 unless overridden.
         """
         return device_array_from(array)
 
@@ -96,62 +97,62 @@ class Backend(Protocol):
         image: DeviceArray,  # noqa: ARG002
         out: DeviceArray | None = None,  # noqa: ARG002
     ) -> DeviceArray:
-        """As `run`, in device memory and without a copy.
+        """Run in device memory, without a copy.
 
         Args:
             image: in the graph's form.
-            out: to write to; None for new memory, which the result owns.
+            out: array for the result; None for new memory, which the result owns.
 
         Raises:
-            UsageError: it takes no such array.
+            UsageError: the backend does not support device arrays.
             OutOfMemoryError, BackendError: as `run`.
         """
-        raise UsageError(f"{self.name} takes no arrays in device memory; copy it to host")
+        raise UsageError(f"{self.name} does not support arrays in device memory; copy it to host")
 
     def takes(self, shape: Shape) -> bool:
-        """Whether `run` can be called with images of this shape; padded ones in the tensor form."""
+        """Whether `run` accepts this shape; in the tensor form, the padded shape."""
         return self.io == "image" or not (shape.height % MULTIPLE_OF or shape.width % MULTIPLE_OF)
 
     @property
     def max_lanes(self) -> int:
-        """As many lanes as `use_lanes` takes; 1 if their number cannot be chosen."""
+        """Most lanes for `use_lanes`; 1 if the number cannot be chosen."""
         return 1
 
     def use_lanes(self, count: int) -> None:
-        """Have so many runs under way at a time from now on; called while nobody runs."""
+        """Set the number of concurrent runs. Called while nothing runs."""
         raise UsageError(f"{self.name} has {self.lanes} lanes, not {count}; leave lanes at 'auto'")
 
     @property
     def sizes(self) -> str:
-        """What it runs whole, in words."""
+        """The sizes that it runs whole, in words."""
         return ", ".join(map(str, self.profiles)) or "any"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be known of how it runs, in words; there may be more as it runs."""
+        """Remarks on how it runs, in words. A run may add some."""
         return ()
 
     def free_bytes(self) -> int | None:
-        """Memory that a run may take now, what is held included; None if unknown."""
+        """Memory that a run may take now, including held memory; None if unknown."""
         available = available_bytes() if self.uses_host_memory else None
         return None if available is None else available + self.held_bytes()
 
     def held_bytes(self) -> int:
-        """Memory that it keeps from earlier runs, and that the next uses again."""
+        """Memory that it keeps from earlier runs for later ones."""
         return 0
 
     def release(self) -> None:
-        """Give back of the held memory what no run uses now, as far as it can."""
+        """Free held memory that no run uses now, if possible."""
         return
 
     def after_fork(self) -> None:
-        """In a forked child, make anew what it has not: threads, and locks that they held.
+        """Repair the backend in a forked child: threads, and locks that threads held.
 
-        Called if it uses host memory. CUDA does not survive a fork, so that a child cannot use any
-        other backend at all.
+        Called only if it uses host memory. CUDA does not survive a fork, so a child cannot use
+        other backends.
         """
         return
 
     def close(self) -> None:
-        """Give everything back; further calls fail."""
+        """Free everything. Further calls fail."""
         return

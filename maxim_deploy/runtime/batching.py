@@ -1,4 +1,4 @@
-"""Padded images through a backend: whole, in tiles, or eight times."""
+"""Run padded images through a backend: whole, in tiles, or in eight orientations."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ Stack = NDArray[np.float32]
 """`[N, 3, H, W]` in [0, 1], float32, H and W multiples of 64."""
 
 Pixels = NDArray[np.float32]
-"""A `Stack`, or one image `[H, W, 3]` likewise."""
+"""A `Stack`, or one image `[H, W, 3]` of the same type and range."""
 
 Network = Callable[[Pixels], Pixels]
 
 Networks = Callable[[Sequence[Stack]], list[Stack]]
-"""The network on several stacks, side by side."""
+"""Runs the network on several stacks concurrently."""
 
 Runner = Callable[[Sequence[NDArray[Any]]], list[NDArray[Any]]]
-"""Likewise of a backend, in the form of its graph."""
+"""The same for a backend, in the form of its graph."""
 
 Window = tuple[slice, slice]
 """Rows and columns of a tile."""
 
 ORIENTATIONS = 8
-"""Of a self-ensemble."""
+"""Orientations of a self-ensemble."""
 
 
 def stack_from_images(
     images: Sequence[NDArray[Any]], padded: tuple[int, int] | None = None
 ) -> Stack:
-    """Images `[H, W, 3]` of one size, padded, and then reflected on at the end up to `padded`."""
+    """Pad images `[H, W, 3]` of one size, and extend them by reflection at the end to `padded`."""
     padding = Padding(*images[0].shape[:2])
     stack = np.empty((len(images), 3, padding.padded_height, padding.padded_width), np.float32)
     for image, planes in zip(images, stack, strict=True):
@@ -52,7 +52,7 @@ def stack_from_images(
 def images_from_stack(
     stack: Stack, like: Sequence[NDArray[Any]], rounding: Rounding
 ) -> list[NDArray[Any]]:
-    """The inverse of `stack_from_images`: the sizes and types of `like` come back."""
+    """The inverse of `stack_from_images`, with the sizes and types of `like`."""
     restored = []
     for planes, image in zip(stack, like, strict=True):
         rows, columns = Padding(*image.shape[:2]).crop
@@ -61,13 +61,13 @@ def images_from_stack(
 
 
 def networks_from_runs(run: Runner, io: str) -> Networks:
-    """A backend's runs as a function on padded images, whatever the form of its graph.
+    """A backend as a function on padded images, for either form of its graph.
 
-    A graph of the image form takes and gives 8 bits, so what goes through it is rounded.
+    A graph of the image form has 8-bit input and output, so values are rounded.
 
     Args:
-        run: takes and gives arrays in the form of the graph, C-contiguous.
-        io: that form.
+        run: runs C-contiguous arrays in the graph's form.
+        io: form of the graph.
     """
 
     def on_tensors(stacks: Sequence[Stack]) -> list[Stack]:
@@ -88,24 +88,25 @@ def restore_in_tiles(
     batch: int = 1,
     width: Callable[[], int] = lambda: 1,
 ) -> Stack:
-    """Restore tile by tile and blend; nothing is returned unless every tile was restored.
+    """Restore tile by tile and blend. The result needs every tile.
 
     Args:
-        networks: takes stacks of several tiles of one size, and runs them side by side.
-        stack: one padded image.
-        tiling: of its size.
-        batch: how many tiles are in a stack.
-        width: asked before each time for how many stacks it takes.
+        networks: runs stacks of several tiles of one size concurrently.
+        stack: a padded image.
+        tiling: tiling of its size.
+        batch: tiles in a stack.
+        width: called before each step for the number of concurrent stacks.
     """
-    # The weights of all tiles over a pixel add up to one, so blending is a plain sum. `zeros_like`
-    # writes to its memory at once: between two tiles others plan with what the process has.
+    # The weights of all tiles at a pixel sum to one, so blending is a plain sum. `zeros_like`
+    # touches its memory at once, because other callers may plan between two tiles by the process's
+    # memory.
     blended = np.zeros_like(stack)
     rest = iter(tiling)
     while first := list(islice(rest, batch)):
         more = (list(islice(rest, batch)) for _ in range(width() - 1))
         rounds = [first, *(tiles for tiles in more if tiles)]
         restored = networks([_cut(stack, tiles) for tiles in rounds])
-        # In the order of the tiles, whoever was first: sums of floats depend on their order.
+        # In the order of the tiles: sums of floats depend on their order.
         for tiles, several in zip(rounds, restored, strict=True):
             for (window, weights), tile in zip(tiles, several, strict=True):
                 blended[0][(slice(None), *window)] += tile * weights
@@ -113,7 +114,7 @@ def restore_in_tiles(
 
 
 def _cut(stack: Stack, tiles: Sequence[tuple[Window, NDArray[np.float32]]]) -> Stack:
-    """`[N, 3, H, W]`: the parts of the only image in `stack` that N tiles are of."""
+    """The parts of the only image in `stack` for N tiles, `[N, 3, H, W]`."""
     return np.stack([stack[0][(slice(None), *window)] for window, _ in tiles])
 
 
@@ -122,14 +123,15 @@ def restore_by_self_ensemble(
 ) -> Pixels:
     """The published self-ensemble: the mean over eight rotations and flips, each undone.
 
-    The orientations run one after the other, for those of an image that is not square do not stack.
+    Orientations run one after the other, because those of an image that is not square cannot be
+    stacked.
 
     Args:
-        network: on arrays such as `image`.
+        network: runs arrays like `image`.
         image: padded.
-        axes: of its rows and its columns; (-2, -1) in a `Stack`.
+        axes: axes of rows and columns; (-2, -1) in a `Stack`.
     """
-    # Summed first and divided once: one division's rounding instead of eight.
+    # Summed first and divided once, which rounds once instead of eight times.
     total = np.zeros(image.shape, np.float32)
     for turned, undo in orientations(image, axes):
         total += undo(network(turned))
@@ -139,7 +141,7 @@ def restore_by_self_ensemble(
 def orientations(
     image: NDArray[Any], axes: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[NDArray[Any], Callable[[NDArray[Any]], NDArray[Any]]]]:
-    """The eight orientations of an array, as views, each with what turns it back."""
+    """The eight orientations of an array as views, each with its inverse."""
     for flipped in (False, True):
         for turns in range(4):
             turned = np.rot90(np.flip(image, axes[1]) if flipped else image, turns, axes)

@@ -1,4 +1,4 @@
-"""What a caller of a `Restorer` wants, besides the images."""
+"""The options of a call of a `Restorer`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from maxim_deploy.runtime.turns import Stop
 
 @dataclass(frozen=True)
 class Call:
-    """What a caller wants, besides the images.
+    """Options of a call.
 
     Attributes:
-        rounding: of integers.
+        rounding: rounding of integers.
         self_ensemble: whether images run in eight orientations.
         stop: ends it early.
-        progress: told of each run, in the thread that runs it; its exceptions end the call.
-        defers: raise `Deferred` rather than wait for another picture of many runs.
+        progress: called after each run, in its thread. Its exceptions end the call.
+        defers: whether to raise `Deferred` rather than wait for another picture of many runs.
     """
 
     rounding: Rounding = "nearest"

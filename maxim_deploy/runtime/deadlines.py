@@ -1,4 +1,4 @@
-"""Things to do at a time, by one thread for all of them."""
+"""Call functions at given times, with one thread for all."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 IDLE_S = 10.0
-"""Seconds after which a thread with nothing to wait for ends."""
+"""Seconds after which an idle thread ends."""
 
 
 @dataclass(order=True)
 class Deadline:
-    """An appointment: `act` is called at `time`, in seconds of `time.monotonic`, unless dropped."""
+    """`act` is called at `time`, in seconds of `time.monotonic`, unless it is dropped."""
 
     time: float
     number: int
@@ -23,9 +23,9 @@ class Deadline:
 
 
 class Deadlines:
-    """Calls functions when their time has come. Thread-safe.
+    """Calls functions at their times. Thread-safe.
 
-    Its thread begins at the first deadline and ends some seconds after the last one.
+    Its thread starts with the first deadline and ends some seconds after the last.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class Deadlines:
         self._is_closed = False
 
     def call_at(self, when: float, act: Callable[[], object]) -> Deadline:
-        """Call `act` at a time of `time.monotonic`, in the thread of the deadlines."""
+        """Call `act` at a time of `time.monotonic`, in this object's thread."""
         with self._changed:
             deadline = Deadline(when, next(self._numbers), act)
             heapq.heappush(self._heap, deadline)
             if self._thread is None:
-                # A daemon: a process that ends waits for pictures, and for no deadline.
+                # A daemon: an exiting process waits for pictures but not for deadlines.
                 self._thread = threading.Thread(
                     target=self._keep, name="maxim-deploy-deadlines", daemon=True
                 )
@@ -52,20 +52,21 @@ class Deadlines:
             return deadline
 
     def drop(self, deadline: Deadline) -> None:
-        """Do not call it any more; no effect if it was called."""
+        """Cancel a deadline. No effect if it was already called."""
         with self._changed:
             if deadline.act is None:
                 return
             deadline.act = None
             self._dropped += 1
             if self._dropped * 2 > len(self._heap):
-                # So that a service with long deadlines and short pictures does not collect them.
+                # Removed at once: a service with long deadlines and short pictures would accumulate
+                # them.
                 self._heap = [each for each in self._heap if each.act]
                 heapq.heapify(self._heap)
                 self._dropped = 0
 
     def close(self) -> None:
-        """End the thread; what was not called yet never is."""
+        """End the thread. Pending functions are never called."""
         with self._changed:
             self._is_closed, self._heap, thread = True, [], self._thread
             self._changed.notify()
@@ -77,7 +78,7 @@ class Deadlines:
             act()
 
     def _next(self) -> Callable[[], object] | None:
-        """The next function whose time has come; None after some idle time, or at the end."""
+        """Wait for the next due function; None after idle time or at the end."""
         with self._changed:
             idle_until = time.monotonic() + IDLE_S
             while not self._is_closed:

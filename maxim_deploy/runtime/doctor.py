@@ -1,4 +1,4 @@
-"""What this machine can do: GPU, libraries, and which backends run a tiny graph."""
+"""Examine this machine: GPU, libraries, and a trial of every backend."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LIBRARIES = {spec.package: spec.extra for spec in BACKENDS if spec.package} | {
     "tifffile": "hdr",
     "av": "video",
 }
-"""Optional packages by the name that pip knows, and the extra of ours that installs them."""
+"""Optional packages by pip name, with the extra that installs them."""
 
 _TWINS = {"onnxruntime": "onnxruntime-gpu", "onnxruntime-gpu": "onnxruntime"}
-"""They share one module name."""
+"""Packages that share a module name."""
 
 _PATIENCE_S = 120.0
 _LOG_LINES = 10
@@ -37,18 +37,18 @@ _LOG_LINES = 10
 
 @dataclass(frozen=True)
 class Report:
-    """What `examine` found; the fields are those of `maxim-doctor --json`.
+    """The findings of `examine`. The fields are those of `maxim-doctor --json`.
 
     Attributes:
         maxim_deploy: our version.
         python: version and implementation.
         system: operating system, its version and the processor architecture.
-        gpu: the first NVIDIA GPU that can be asked, or None.
+        gpu: the first NVIDIA GPU, or None.
         driver: version of the NVIDIA driver, or None.
-        libraries: version of each of `LIBRARIES`, or None where it is not installed.
-        problems: what is wrong with the installation as a whole, with the line that mends it.
+        libraries: version of each of `LIBRARIES`, or None if not installed.
+        problems: problems of the whole installation, each with a command that fixes it.
         backends: a verdict on each backend.
-        telemetry: what ONNX Runtime tells its maker when maxim-deploy imports it, in words.
+        telemetry: what ONNX Runtime reports to its maker if maxim-deploy imports it, in words.
         no_gpu: why there is no GPU; empty if there is one.
     """
 
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def some_backend_works(self) -> bool:
-        """Whether images can be restored here."""
+        """Whether at least one backend works."""
         return any(backend.works for backend in self.backends)
 
     def to_json(self) -> dict[str, Any]:
@@ -74,11 +74,11 @@ class Report:
 
 
 def examine() -> Report:
-    """Look at this machine and try every backend; takes a second or two, and a GPU's start-up."""
+    """Examine this machine and try every backend. It takes a few seconds."""
     libraries = {name: installed_version(name) for name in LIBRARIES}
     gpu = find_gpu()
     with ThreadPoolExecutor() as pool:
-        # What others offer is imported in the process that tries it, and nowhere else.
+        # Backends of other packages are imported only in the process that tries them.
         names = [spec.name for spec in BACKENDS if spec.probe] + [*offered_names()]
         backends = list(pool.map(verdict_from_process, names))
     return Report(
@@ -96,14 +96,14 @@ def examine() -> Report:
 
 
 def verdict_from_process(name: str) -> Verdict:
-    """Try a backend in a process of its own, with the modules that this process would find."""
+    """Try a backend in a process of its own, with this process's module paths."""
     command = python_process("-m", "maxim_deploy.runtime.probes", name)
     try:
-        done = subprocess.run(  # ourselves
+        done = subprocess.run(  # this interpreter
             **command, capture_output=True, timeout=_PATIENCE_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return Verdict(name, reason=f"gave no answer within {_PATIENCE_S:.0f} s")
+        return Verdict(name, reason=f"did not answer within {_PATIENCE_S:.0f} s")
     log = "\n".join(done.stderr.strip().splitlines()[-_LOG_LINES:])
     if done.returncode:
         reason = f"the process that tried it {how_it_ended(done.returncode)}"
@@ -118,7 +118,7 @@ def _driver_version() -> str | None:
         nvml = require("cuda.bindings.nvml", "rtx")
         nvml.init_v2()
         return str(nvml.system_get_driver_version())
-    # cuda-bindings raise a RuntimeError if there is no driver, and anything if they are broken.
+    # cuda-bindings raise a RuntimeError if there is no driver, and any exception if broken.
     except Exception:
         return None
 
@@ -126,7 +126,7 @@ def _driver_version() -> str | None:
 def _telemetry(libraries: dict[str, str | None]) -> str:
     version = libraries["onnxruntime"] or libraries["onnxruntime-gpu"]
     variable, off = ENVIRONMENT["onnxruntime"]
-    # As a process of ours has it: this one need not have imported the library.
+    # As in a process that maxim-deploy starts: this one may not have imported the library.
     told = telemetry(version, {variable: off, **os.environ}) if version else None
     return told or f"none: maxim-deploy sets {variable}={off} before it imports onnxruntime"
 
@@ -136,14 +136,13 @@ def _problems(libraries: dict[str, str | None], gpu: Gpu | None) -> list[str]:
         return []
     extra = "gpu" if gpu else "cpu"
     return [
-        "onnxruntime and onnxruntime-gpu are both installed, and overwrite each other's files; "
-        "run: pip uninstall -y onnxruntime onnxruntime-gpu && "
-        f"pip install 'maxim-deploy[{extra}]'"
+        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files; "
+        f"run: pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'maxim-deploy[{extra}]'"
     ]
 
 
 def report_text(report: Report) -> str:
-    """The report as people read it."""
+    """The report as text."""
     lines = [
         f"maxim-deploy  {report.maxim_deploy}",
         f"Python        {report.python}",
@@ -170,13 +169,13 @@ def _gpu_text(report: Report) -> str:
         )
     if not report.libraries["cuda-bindings"]:
         return "unknown without cuda-bindings; run: pip install 'maxim-deploy[rtx]'"
-    return f"none found, because: {report.no_gpu}" if report.no_gpu else "none found"
+    return f"none found: {report.no_gpu}" if report.no_gpu else "none found"
 
 
 def _library_text(name: str, versions: dict[str, str | None]) -> str:
     twin = _TWINS.get(name)
     if twin and versions[twin] and not versions[name]:
-        return f"not installed, and must not be beside {twin}"
+        return f"not installed; it excludes {twin}"
     return versions[name] or f"not installed: pip install 'maxim-deploy[{LIBRARIES[name]}]'"
 
 

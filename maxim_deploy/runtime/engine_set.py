@@ -1,4 +1,4 @@
-"""All engines of a bundle for one library, precision and form, as one backend."""
+"""A backend of all engines of a bundle for one library, precision and form."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from maxim_deploy.spec.profiles import Shape
 
 
 class EngineSet(Backend):
-    """Chooses the engine for each shape, and opens it when it is first needed.
+    """Chooses an engine for each shape and opens it on first use.
 
-    An engine with a profile for just this shape
-    comes before one with a range, a tight range before a wide one.
+    A profile for exactly this shape comes before a range, and a tight range before a wide one.
 
     Args:
-        entries: of one library, precision and form; at least one. The first is opened at once.
-        open_engine: makes the backend of one.
+        entries: engines of one library, precision and form; at least one. The first is opened at
+            once.
+        open_engine: opens the backend of an engine.
 
     Raises:
         BackendError: as `open_engine` does.
@@ -43,25 +43,25 @@ class EngineSet(Backend):
         self.profiles = tuple(profile for entry in self._entries for profile in entry.profiles)
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
-        """As `Backend.run`, on the engine for this shape. Raises BackendError if there is none."""
+        """As `Backend.run`, with the engine for this shape. Raises BackendError without one."""
         return self._for(Shape.from_dims(image.shape, self.io)).run(image)
 
     def device_array(self, array: Any) -> DeviceArray:
-        """As `Backend.device_array`; all engines are on one GPU."""
+        """As `Backend.device_array`. All engines are on one GPU."""
         return self._backend(self._entries[0]).device_array(array)
 
     def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
-        """As `Backend.run_on_device`, on the engine for this shape."""
+        """As `Backend.run_on_device`, with the engine for this shape."""
         return self._for(Shape.from_dims(image.shape, self.io)).run_on_device(image, out)
 
     def takes(self, shape: Shape) -> bool:
-        """Whether some engine has a profile for the shape."""
+        """Whether an engine has a profile for the shape."""
         return engine_for(self._entries, shape) is not None
 
     def bytes_for(self, shape: Shape) -> int:
         """As `Backend.bytes_for`, of the engine for this shape.
 
-        By its builder's figures until it is opened: who asks need not run it.
+        Before the engine is opened, the builder's figures are used: callers may only ask.
         """
         entry = self._entry_for(shape)
         with self._lock:
@@ -72,7 +72,7 @@ class EngineSet(Backend):
     @property
     def notes(self) -> tuple[str, ...]:
         """As `Backend.notes`, of the engines that are open."""
-        # Without the lock, which is held as long as an engine takes to load.
+        # Without the lock, which is held while an engine is loaded.
         return tuple(note for backend in list(self._opened.values()) for note in backend.notes)
 
     def free_bytes(self) -> int | None:
@@ -86,7 +86,7 @@ class EngineSet(Backend):
 
     def close(self) -> None:
         """Close every engine that was opened."""
-        # Closed outside the lock: an engine waits for its runs, and other callers need not.
+        # Closed outside the lock: an engine waits for its runs, but other callers need not.
         with self._lock:
             opened, self._opened = self._opened, {}
         for backend in opened.values():
@@ -98,11 +98,11 @@ class EngineSet(Backend):
     def _entry_for(self, shape: Shape) -> EngineEntry:
         found = engine_for(self._entries, shape)
         if found is None:
-            raise BackendError(f"no engine of {self.name} takes {shape}; there is: {self.sizes}")
+            raise BackendError(f"no engine of {self.name} accepts {shape}; available: {self.sizes}")
         return found[0]
 
     def _backend(self, entry: EngineEntry) -> Backend:
-        # Under the lock, or two threads would load one engine twice, and one stay open.
+        # Under the lock: two threads would otherwise load an engine twice, and one would stay open.
         with self._lock:
             if entry.file not in self._opened:
                 self._opened[entry.file] = self._open_engine(entry)

@@ -1,4 +1,4 @@
-"""Images of one size through one backend: in turn, planned, and again in less memory if need be."""
+"""Run images of one size on a backend: in turns, planned, and retried with less memory."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ FORKED = "CUDA does not survive a fork; load the bundle in the child process"
 
 
 class Executor:
-    """A backend, and who may use it when and with how much memory. Thread-safe.
+    """A backend with its turns and memory. Thread-safe.
 
     Args:
-        backend: it belongs to this from now on.
-        planner: for this backend.
-        max_memory: bytes: of the whole process on a CPU, of a run on a GPU; None for what is free.
+        backend: the backend, which this object owns from now on.
+        planner: plans runs of this backend.
+        max_memory: bytes: of the whole process on a CPU, of a run on a GPU; None for the free
+            memory.
     """
 
     def __init__(self, backend: Backend, planner: Planner, max_memory: int | None) -> None:
@@ -56,7 +57,7 @@ class Executor:
     def _begin_turns(self) -> None:
         self._turns = Turns()
         self._allow_lanes()
-        # One picture of many runs at a time: each keeps its blend in memory while others run.
+        # Only one picture of many runs at a time: it keeps its blend in memory while others run.
         self._long_turns = Turns()
 
     def require_open(self) -> Backend:
@@ -81,14 +82,14 @@ class Executor:
             return
         policy = Policy(
             backend.lanes,
-            # A CPU's threads can all work on one picture; a GPU's lanes overlap with transfers.
+            # On a CPU all threads can work on one picture. On a GPU lanes overlap with transfers.
             prefers_alone=backend.uses_host_memory and backend.lanes > 1,
             lets_pass=backend.lets_pass,
         )
         self._turns.follow(policy)
 
     def choose_lanes(self, choose: Callable[[], int]) -> None:
-        """Have as many runs at a time as `choose` says, which is called while nobody runs."""
+        """Set the number of concurrent runs to that of `choose`, called while nothing runs."""
         with self._turns.all():
             backend, lanes = self.require_open(), choose()
             if lanes != backend.lanes:
@@ -96,7 +97,7 @@ class Executor:
                 self._allow_lanes()
 
     def plan(self, height: int, width: int, self_ensemble: bool = False) -> Plan:
-        """How an image of a size would be run now. Raises as `Restorer.plan`."""
+        """The plan for an image of a size now. Raises as `Restorer.plan`."""
         self.require_open()
         return self._memory.plan(height, width, self_ensemble)
 
@@ -109,7 +110,7 @@ class Executor:
         return self._memory.has_room(size, height, width, self_ensemble, runs)
 
     def restore(self, images: Sequence[NDArray[Any]], call: Call) -> list[NDArray[Any]]:
-        """Restore images that are one group of `group_by_size`, checked before.
+        """Restore a checked group of images from `group_by_size`.
 
         Raises:
             ImageTooLargeError: there is not enough memory for them.
@@ -122,7 +123,7 @@ class Executor:
         return restored
 
     def _restored(self, images: Sequence[NDArray[Any]], call: Call) -> list[NDArray[Any]]:
-        """The first of the images; none if there was not enough memory."""
+        """Restore the first images; none if there was not enough memory."""
         height, width, _ = images[0].shape
         padding = Padding(height, width)
         pixels = len(images) * padding.padded_height * padding.padded_width
@@ -151,20 +152,20 @@ class Executor:
                 except OutOfMemoryError as error:
                     self._memory.go_smaller(plan, call.self_ensemble, error)
                     return []
-            # Outside the turn: cropping and rounding need no network, so the next caller runs.
+            # Outside the turn: cropping and rounding need no network, so the next caller can run.
             return finish()
 
     def run_on_device(self, image: Any, out: Any, call: Call) -> DeviceArray:
-        """Device memory in and out, whole and as it is: nothing is padded, clipped or rounded.
+        """Run an array in device memory whole, without padding, clipping or rounding.
 
         Args:
-            image: an array as `Backend.device_array` takes it.
-            out: another to write to, or None.
-            call: of which only `stop` has a meaning here.
+            image: an array for `Backend.device_array`.
+            out: an array for the result, or None.
+            call: options of the call. Only `stop` applies here.
 
         Raises:
             ImageTooLargeError: the run would take more than `max_memory`.
-            UsageError: this is no backend on a GPU, or it cannot take an array.
+            UsageError: the backend is not on a GPU, or cannot read an array.
             BackendError: the backend failed, or is closed.
         """
         taken = self.require_open().device_array(image)
@@ -179,15 +180,15 @@ class Executor:
         trim()
 
     def close(self) -> None:
-        """Wait for those whose turn it is and give all memory back."""
-        # With every turn taken, no run is in the backend as it closes. Later callers find None.
+        """Wait for current turns, and free all memory."""
+        # With every turn taken, the backend closes without runs. Later callers find None.
         with self._turns.all():
             backend, self._backend = self._backend, None
         if backend is not None:
             backend.close()
 
     def after_fork(self) -> None:
-        """In a child nobody has a turn: the threads that had one are the parent's."""
+        """Clear all turns in a forked child: their threads belong to the parent."""
         self._begin_turns()
         self._memory.forget_runs()
         if self._backend is None:
@@ -201,7 +202,7 @@ class Executor:
     def _run(
         self, plan: Plan, images: Sequence[NDArray[Any]], call: Call, turn: Turn
     ) -> Callable[[], list[NDArray[Any]]]:
-        """The network's work; what it returns does the rest, for which nobody need wait."""
+        """Run the network. Returns a function for the remaining work, which needs no turn."""
         backend = self.require_open()
         runs = Runs(backend, plan, call, turn, self._turns, self._memory)
         if plan.tile is None and backend.io == "image":
@@ -218,7 +219,7 @@ class Executor:
         return lambda: images_from_stack(stack, images, call.rounding)
 
     def _network(self, runs: Runs, plan: Plan) -> Network:
-        """The network as a plan runs it; of an image that lies on its side, so do the tiles."""
+        """Run the network by a plan. If the image lies on its side, so do the tiles."""
         networks, tile = networks_from_runs(runs.several, self.require_open().io), plan.tile
         if tile is None or plan.tiles == 1:
 
@@ -238,7 +239,7 @@ class Executor:
 
 
 def group_by_size(images: Iterable[NDArray[Any]], io: str) -> list[list[int]]:
-    """Which images can be in one run: those of one padded size; in the image form, of one size."""
+    """Group images that can share a run: by padded size, or in the image form by size."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index, image in enumerate(images):
         height, width, _ = image.shape

@@ -1,4 +1,4 @@
-"""Whether the work that is expected pays for compiling the network for each of its sizes."""
+"""Decide whether expected work justifies compiling the network for each size."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Mapping
 from maxim_deploy.imaging.padding import Padding
 
 COMPILING_PIXELS = 500_000
-"""What compiling for a size costs, as padded pixels that ONNX Runtime restores in the same time:
-0.6 s of 1.2 microseconds each (demo model, two cores). With S-2 it is a third of that."""
+"""Cost of compiling for a size, in padded pixels that ONNX Runtime restores in the same time: 0.6 s
+at 1.2 microseconds each (demo model, two cores). With S-2 it is a third of that."""
 
 GAIN = 0.2
 """Share of ONNX Runtime's time that OpenVINO saves: 0.15 to 0.4, more for larger pictures."""
 
 MARGIN = 2
-"""It must save so many times what compiling costs: the job may end early, or be small changes."""
+"""Required ratio of saved time to compile time: the job may end early."""
 
 MOST_SIZES = 4
-"""As many as OpenVINO keeps: with more, it would compile a size again whenever that comes back."""
+"""Most sizes that OpenVINO keeps. With more, it would compile a size again on each return."""
 
 
 def compiling_pays(expected: Mapping[tuple[int, int], int]) -> bool:
-    """Whether compiling saves time over a job, by the sizes that it repeats.
+    """Whether compiling saves time in a job, by the sizes that repeat.
 
     Args:
-        expected: how many pictures of which (height, width).
+        expected: number of pictures by (height, width).
 
     Example:
         >>> from maxim_deploy.runtime.expected_work import compiling_pays
@@ -43,7 +43,7 @@ def compiling_pays(expected: Mapping[tuple[int, int], int]) -> bool:
 
 
 def in_tiles(expected: Mapping[tuple[int, int], int], side: int) -> dict[tuple[int, int], int]:
-    """The work if everything larger than a tile runs in tiles of that side, about.
+    """Approximate work if larger images run in tiles of this side.
 
     Example:
         >>> from maxim_deploy.runtime.expected_work import in_tiles
@@ -60,7 +60,7 @@ def in_tiles(expected: Mapping[tuple[int, int], int], side: int) -> dict[tuple[i
 
 
 def in_words(expected: Mapping[tuple[int, int], int]) -> str:
-    """The work, for messages: "100 pictures of 384x512", or of how many sizes."""
+    """The work in words: "100 pictures of 384x512", or with the number of sizes."""
     count = sum(expected.values())
     if len(expected) == 1:
         ((height, width),) = expected

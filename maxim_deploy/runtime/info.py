@@ -1,4 +1,4 @@
-"""What a `Restorer` says of itself."""
+"""Information about a `Restorer`."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from maxim_deploy.spec.descriptor import Descriptor
 
 _ALWAYS_RECORDED = ("backend", "precision")
 _RECORDED_IF_CHANGED = {"tile": "auto", "overlap": None, "max_memory": None}
-"""Other options of `load` that change results, with their defaults. The rest (device, threads,
-stream, cuda) change how fast a result comes, and not what it is."""
+"""Further options of `load` that change results, with their defaults. The others (device, threads,
+stream, cuda) change only the speed."""
 
 
 @dataclass(frozen=True)
 class RestorerInfo:
-    """What a `Restorer` runs.
+    """Properties of a `Restorer`.
 
     Attributes:
         model: name, task and provenance of the weights.
-        variant: "S-2" and so on, or None for any other size.
-        precision: inside the graph, such as "fp16".
-        io: form of the graph, "tensor", or "image" where the bundle has no other.
-        backend: "onnxruntime" and so on.
+        variant: variant such as "S-2", or None for another size.
+        precision: precision inside the graph, such as "fp16".
+        io: form of the graph: "tensor", or "image" if the bundle has no other.
+        backend: name of the backend, such as "onnxruntime".
         device: "cpu", or the GPU.
         library: the backend library and its version.
-        lanes: of several images, how many run at a time; of `lanes="auto"` it may change once they
-            are there. A single call on a CPU has all threads, whatever this is.
-        sizes: what it runs whole, in words; everything else it runs in tiles.
-        notes: what is to be known of how it runs, such as why TensorRT captures no CUDA graphs, or
-            that ONNX Runtime reports to its maker because it was imported before maxim-deploy;
-            there may be more after a run.
-        not_taken: of `backend="auto"`, why the better backends were not taken, by name.
-        multiple_of: both sides are padded to multiples of this before the network sees them.
-        settings: everything that results depend on besides the image and the arguments of a call,
-            ready for JSON: `result_settings`.
+        lanes: number of images that run at a time if there are several. With `lanes="auto"` it may
+            change when they arrive. A single call on a CPU always has all threads.
+        sizes: sizes that run whole, in words. Other sizes run in tiles.
+        notes: remarks on how it runs. Examples: why TensorRT captures no CUDA graphs, or that ONNX
+            Runtime reports to its maker because it was imported before maxim-deploy. A run may add
+            some.
+        not_taken: with `backend="auto"`, the reasons against better backends, by name.
+        multiple_of: both sides are padded to multiples of this for the network.
+        settings: everything besides the image and the call's arguments that results depend on, as
+            `result_settings`, ready for JSON.
     """
 
     model: Descriptor
@@ -58,7 +58,7 @@ class RestorerInfo:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """What people want to know, in a few lines."""
+        """A summary in a few lines."""
         facts = (self.model.task, self.model.dataset, self.variant)
         about = ", ".join(fact for fact in facts if fact)
         lines = [
@@ -74,14 +74,14 @@ class RestorerInfo:
 
 
 def result_settings(bundle: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What results depend on besides their inputs, as records of finished files have it.
+    """What results depend on besides their inputs, for records of finished files.
 
-    Two runs with the same settings make the same results; records of earlier versions are valid as
+    Two runs with the same settings make the same results. Records of earlier versions stay valid as
     long as the keys stay.
 
     Args:
-        bundle: the directory; another manifest is another bundle.
-        options: of `load`, those that were given.
+        bundle: the directory. Another manifest means another bundle.
+        options: the given options of `load`.
     """
     manifest = settled(bundle) / "manifest.json"
     changed = {
@@ -91,7 +91,8 @@ def result_settings(bundle: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         "maxim_deploy": __version__,
-        "bundle": sha256_of(manifest) if manifest.exists() else None,  # `load` says what is wrong
+        # `load` will report the error
+        "bundle": sha256_of(manifest) if manifest.exists() else None,
         **{name: options.get(name, "auto") for name in _ALWAYS_RECORDED},
         **changed,
     }

@@ -1,4 +1,4 @@
-"""Calls of the main thread that Ctrl-C can end."""
+"""Let Ctrl-C end calls of the main thread."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import TypeVar
 from maxim_deploy.runtime.turns import Stop
 
 POLL_S = 0.2
-"""Seconds after which the main thread looks for signals: on Windows they do not wake it."""
+"""Seconds between checks for signals, which do not wake the main thread on Windows."""
 
 T = TypeVar("T")
 
 
 class Interruptible:
-    """Does the main thread's work in another one, so that a signal finds it waiting in Python.
+    """Runs the main thread's work in another thread, so the main thread can handle signals.
 
-    A library does not notice signals while it runs, and Python calls their handlers in the main
-    thread only, once that is back. What they raise there, such as KeyboardInterrupt, comes while
-    it waits, and never between the taking of a turn and its giving back.
+    A running library does not notice signals, and Python calls handlers only in the main thread
+    after the library returns. Here their exceptions, such as KeyboardInterrupt, arrive while the
+    main thread waits, and never between taking and releasing a turn.
     """
 
     def __init__(self) -> None:
@@ -30,32 +30,32 @@ class Interruptible:
         self._thread: ThreadPoolExecutor | None = None
 
     def do(self, work: Callable[[], T], stop: Stop) -> T:
-        """Do work that ends soon after `stop` is set, and wait for it.
+        """Run work that ends soon after `stop` is set, and wait for it.
 
         Raises:
-            BaseException: what the work raises; or what a signal's handler does, after the work has
-                ended for it.
+            BaseException: an exception of the work, or of a signal's handler after the work has
+                ended.
         """
         if threading.current_thread() is not threading.main_thread():
             return work()
         future: Future[T] | None = None
         try:
-            # The settings of NumPy and others are of the caller's context.
+            # Settings of NumPy and other libraries belong to the caller's context.
             future = self._started().submit(contextvars.copy_context().run, work)
             return _result(future)
         except RuntimeError:
-            if future is None:  # the interpreter is ending, and starts no work in threads
+            if future is None:  # the interpreter is exiting and starts no work in threads
                 return work()
             raise
         except BaseException as error:
             if not (future and future.done()):
                 stop.set(error)
             while future and not future.done():
-                with suppress(BaseException):  # another Ctrl-C: the end is near anyway
+                with suppress(BaseException):  # another Ctrl-C: the work is ending anyway
                     _result(future)
             raise
         finally:
-            # The future has the exception, whose traceback has this frame: a circle.
+            # The future has the exception, and its traceback has this frame: break the cycle.
             future = None
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ def _result(future: Future[T]) -> T:
             try:
                 return future.result(POLL_S)
             except TimeoutError:
-                if future.done():  # it is the work's own
+                if future.done():  # the exception of the work
                     raise
     finally:
-        del future  # as above
+        del future  # the same

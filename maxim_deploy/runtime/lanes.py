@@ -1,9 +1,9 @@
-"""How many runs at a time a CPU does best: one with all threads, or several with few each.
+"""Choose the number of concurrent runs on a CPU.
 
-Several wait less for each other, within an operator and for its end: on two idle cores two runs
-give 1.1 to 1.2 times the pictures per second of one, and beside another busy process 1.7 times. One
-run gives each picture sooner. So a single call runs alone, whatever is chosen here, and lanes are
-for those who have several pictures. On which machine that pays is measured rather than guessed.
+Concurrent runs with few threads each wait less for each other. On two idle cores two runs give 1.1
+to 1.2 times the pictures per second of one run with all threads, and 1.7 times beside another busy
+process. One run finishes each picture sooner. So a single call always runs alone, and lanes serve
+several pictures. The gain depends on the machine and is measured.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ from maxim_deploy.runtime.turns import Turn
 LaneOption = int | Literal["auto"]
 
 SIDES = (256, 128)
-"""Of the pictures to measure with, at most: the second one for a network that is slow. Larger ones
-take longer and say the same, but where tensors outgrow the processor's cache."""
+"""Largest sides of the pictures for measuring: the second one for a slow network. Larger pictures
+take longer and give the same answer unless tensors exceed the processor's cache."""
 
 SLOW_S = 0.25
-"""Of a run of the first side, beyond which the second is measured."""
+"""Seconds of a run of the first side from which on the second is used."""
 
 MIN_TURNS, BUDGET_S = 2, 1.0
-"""Turns of each number of lanes, and seconds after which there are no more."""
+"""Turns of each number of lanes, and seconds after which no turn starts."""
 
 MIN_GAIN = 1.05
-"""Of several lanes over one, below which the memory of several is not worth it."""
+"""Least gain of several lanes that justifies their memory."""
 
 SIMILAR = 4
-"""Times the pixels: so much smaller or larger may be what was measured before."""
+"""Largest ratio of pixels at which an earlier measurement applies."""
 
 
 @dataclass
 class LaneChoice:
-    """Chooses a number of lanes for a backend, at most once per kind of work.
+    """Chooses the number of lanes of a backend, at most once per kind of work.
 
     Attributes:
-        backend: on a CPU.
+        backend: a backend on a CPU.
         asked: "auto", or the number.
-        speeds: what is known, and where to keep more.
+        speeds: known measurements, to which new ones are added.
 
     Raises:
-        UsageError: the number is none, or the backend's lanes cannot be chosen.
+        UsageError: the number is not valid, or the backend's lanes cannot be chosen.
     """
 
     backend: Backend
@@ -75,20 +75,20 @@ class LaneChoice:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is anything to choose."""
+        """Whether there is a choice."""
         return self.asked == "auto" and self.backend.max_lanes > 1
 
     def look_up(self) -> int | None:
-        """The best number of an earlier measurement while the processors were ours alone."""
+        """The best number by earlier measurements without other load."""
         if not self.is_open:
             return None
         side = SIDES[0]
         return self._best_of(self._known(side, side, self._numbers(), is_shared=False))
 
     def measure(self, size: tuple[int, int], most: int) -> int:
-        """The best number for images of about a size; measured now unless it is known.
+        """The best number for images of about a size, measured now unless known.
 
-        Nobody else may run meanwhile. It takes about as long as a few runs.
+        Nothing else may run meanwhile. It takes about as long as a few runs.
 
         Args:
             size: height and width of the images.
@@ -101,26 +101,26 @@ class LaneChoice:
         if not known:
             known = measured(self.backend, size, numbers, is_shared=is_shared)
             self.speeds.add(known)
-        # What follows is seen anew: others may come and go.
+        # Check the load again: it may have changed.
         self._watch = LoadWatch()
         return self._best_of(known) or 1
 
     def _best_of(self, known: list[Speed]) -> int | None:
-        """The number of lanes of the fastest; None if nothing is known."""
+        """The number of lanes of the fastest measurement; None without one."""
         if not known:
             return None
         self._chosen_by = known
         return best_of(known)
 
     def with_times(self, plan: Plan) -> Plan:
-        """A plan with the times that are to be expected, as far as any were measured."""
+        """A plan with expected times, as far as measured."""
         known, threads = self.speeds.known, self.backend.max_lanes
         alone = seconds_of(plan, known, threads)
         beside = seconds_of(plan, known, threads, lanes=plan.lanes) if plan.lanes > 1 else None
         return replace(plan, seconds=alone, lane_seconds=beside)
 
     def _numbers(self, most: int | None = None) -> tuple[int, ...]:
-        """Of lanes to choose from, the smallest first: up to one for each thread."""
+        """Candidate numbers of lanes, the smallest first: up to one per thread."""
         threads = self.backend.max_lanes
         numbers = {1, threads, *(threads // part for part in (2, 4) if threads > part)}
         return tuple(sorted(n for n in numbers if most is None or n <= max(1, most)))
@@ -128,7 +128,7 @@ class LaneChoice:
     def _known(
         self, height: int, width: int, numbers: Sequence[int], *, is_shared: bool
     ) -> list[Speed]:
-        """The newest measurement of each number; none unless of all, at about this size."""
+        """The newest measurement of each number at about this size; empty unless all are known."""
         found: dict[int, Speed] = {}
         for speed in self.speeds.known:
             ratio = speed.pixels / (height * width)
@@ -140,7 +140,7 @@ class LaneChoice:
 
     @property
     def note(self) -> str | None:
-        """What was chosen and why, in words."""
+        """The choice and its reason, in words."""
         if not self.is_open or self.backend.lanes == 1:
             return None
         by_lanes = {one.lanes: one for one in self._chosen_by}
@@ -156,7 +156,7 @@ class LaneChoice:
 
 
 def best_of(speeds: Sequence[Speed]) -> int:
-    """The number of lanes of the fastest; one unless more are worth it."""
+    """The fastest number of lanes; one unless more justify their memory."""
     one = next(speed for speed in speeds if speed.lanes == 1)
     best = min(speeds, key=lambda speed: speed.seconds)
     return best.lanes if one.seconds >= MIN_GAIN * best.seconds else 1
@@ -165,13 +165,14 @@ def best_of(speeds: Sequence[Speed]) -> int:
 def measured(
     backend: Backend, size: tuple[int, int], numbers: Sequence[int], *, is_shared: bool
 ) -> list[Speed]:
-    """Time per image with each number of lanes, in turn.
+    """Measure the time per image with each number of lanes, in turn.
 
     Args:
-        backend: whose lanes can be chosen; nobody else runs it. It keeps those it has.
-        size: of the images to come; of larger ones a part is measured.
-        numbers: of lanes.
-        is_shared: whether others use the processors.
+        backend: a backend with a choice of lanes, used by this function only. Its number of lanes
+            is restored.
+        size: size of the expected images. For larger ones a part is measured.
+        numbers: numbers of lanes.
+        is_shared: whether other processes use the processors.
     """
     before = backend.lanes
     taken: dict[int, list[float]] = {number: [] for number in numbers}
@@ -181,7 +182,7 @@ def measured(
             image = _image(backend, _part(size, SIDES[1]))
         began, turns = time.perf_counter(), 0
         while turns < MIN_TURNS or time.perf_counter() - began < BUDGET_S:
-            # Over two turns a steady drift of the machine falls on all alike.
+            # Two turns each: a steady drift of the machine affects all alike.
             for number in reversed(numbers) if turns % 2 else numbers:
                 taken[number].append(_seconds(backend, image, number))
             turns += 1
@@ -196,11 +197,11 @@ def measured(
 
 
 def _seconds(backend: Backend, image: NDArray[Any], lanes: int) -> float:
-    """Per image, of as many runs side by side."""
+    """Seconds per image of this many concurrent runs."""
     turn = Turn(is_alone=lanes == 1)
     if backend.lanes != lanes:
         backend.use_lanes(lanes)
-        # Opens a session and takes memory, perhaps.
+        # The first run may open a session and take memory.
         backend.run_in_turn(image, turn)
     with ThreadPoolExecutor(lanes) as pool:
         began = time.perf_counter()
@@ -217,6 +218,6 @@ def _image(backend: Backend, sides: tuple[int, int]) -> NDArray[Any]:
 
 
 def _part(size: tuple[int, int], most: int) -> tuple[int, int]:
-    """Padded sides of an image, or of the part of it to measure."""
+    """Padded sides of an image, or of its part to measure."""
     padding = Padding(*(min(side, most) for side in size))
     return padding.padded_height, padding.padded_width

@@ -1,4 +1,4 @@
-"""`load()`: from a bundle to a `Restorer` on the best backend that works here."""
+"""`load()`: open a bundle as a `Restorer` on the best backend that works here."""
 
 from __future__ import annotations
 
@@ -47,50 +47,50 @@ def load(  # noqa: PLR0913  # public: an argument per choice, each by its keywor
     """Open a bundle and make it ready to restore images.
 
     Args:
-        bundle: the directory that `maxim-export` wrote. Its files are checked against their hashes.
+        bundle: the directory that `maxim-export` wrote. Its files are compared with their hashes.
             If it is replaced meanwhile, it is loaded again.
-        backend: "auto" takes the first of these that works here, and `info.not_taken` says why the
-            ones before did not: "tensorrt" and "tensorrt-rtx" (the bundle's engines),
-            "onnxruntime-cuda", "openvino" (CPU, only if `expected` makes it pay), "onnxruntime"
-            (CPU). By name only, "torch": the literal network, for comparison, and the backends of
-            other distributions, see `maxim_deploy.runtime.registry`.
-        precision: "auto", "fp32", "fp16" or "bf16". Of those that the bundle has, "auto" is the
-            fastest of the backend: fp16 on a GPU, fp32 on a CPU. "openvino" computes in bf16 from
-            the float32 graph if that is asked for and the processor has it.
-        device: index of the GPU; a CPU backend takes 0 only. Arrays in the memory of another GPU
-            are refused.
-        threads: CPU threads for one image; None for one per core, or as many as fill the quota of a
-            container.
-        lanes: of several images on a CPU, how many run at a time, with a share of the threads each.
-            A single call has all threads. "auto" measures that once per machine and network, where
-            there are several images to restore (folders, videos, `Restorer.warmup`), and keeps it
-            in the cache folder; until it is known one runs at a time.
-        spinning: whether threads of the CPU wait for each other in a loop, which is up to 7 %
-            faster on an idle machine, and up to 1.6 times slower beside other busy processes. None
-            for yes unless others use the processors while this loads; `info.notes` says so.
-        tile: "auto" runs an image whole if it fits the memory, and in tiles if not; "off" always
-            whole; a multiple of 64 in tiles of that side whatever is larger.
-        overlap: pixels that tiles share at least; None for the default, 64.
-        max_memory: bytes, or text such as "4GiB", "4Gi" or "4GB": of the whole process on a CPU, of
-            a run on a GPU. A call that would take more is an `ImageTooLargeError` before it runs,
-            also with `tile`. None for what is free at the time of a call.
-        stream: handle of a CUDA stream for an engine to work in, such as torch's
-            `current_stream().cuda_stream`; a CPU backend takes None only. Calls with arrays in
-            device memory then return before the work is done. CUDA graphs are captured in it: not
-            in the default stream, and while a call lasts no other thread may enqueue in it. It
-            must outlive the restorer and its results.
-        cuda: what gives access to CUDA, "cuda-bindings" or "pycuda".
-        allow_host_code: let code run on the CPU that a version-compatible engine brings. It may do
-            whatever this user may: only for a bundle from somebody you trust.
-        queue: how many calls and submitted pictures may wait for those that run; one more is a
-            `QueueFullError` at once. None for any number.
-        expected: how many pictures of which (height, width) will be restored, as far as that is
-            known. On a CPU "auto" takes "openvino" where they repeat few sizes: compiling for each
-            then pays. In float32 its results are those of "onnxruntime" to 5e-6, so at most one
-            level of 8 bits apart. `restore_files` looks into its files and says so by itself.
+        backend: "auto" takes the first of these that works here: "tensorrt" and "tensorrt-rtx" (the
+            bundle's engines), "onnxruntime-cuda", "openvino" (CPU, only if `expected` justifies
+            it), "onnxruntime" (CPU). `info.not_taken` has the reasons against earlier ones. By name
+            only: "torch" (the literal network, for comparison), and backends of other packages, see
+            `maxim_deploy.runtime.registry`.
+        precision: "auto", "fp32", "fp16" or "bf16". "auto" takes the backend's fastest of those in
+            the bundle: fp16 on a GPU, fp32 on a CPU. "openvino" computes in bf16 from the float32
+            graph, if requested and supported by the processor.
+        device: index of the GPU; 0 for a CPU backend. Arrays in the memory of another GPU are
+            refused.
+        threads: CPU threads for one image; None for one per core, or as many as a container's quota
+            allows.
+        lanes: images that run at a time on a CPU, each with a share of the threads. A single call
+            has all threads. "auto" measures the best number once per machine and network, when
+            there are several images (folders, videos, `Restorer.warmup`), and keeps it in the cache
+            folder. Until then one runs at a time.
+        spinning: whether CPU threads wait for each other in a loop. That is up to 7 % faster on an
+            idle machine, and up to 1.6 times slower beside other busy processes. None chooses by
+            the load while this function runs; `info.notes` has the choice.
+        tile: "auto" runs an image whole if it fits the memory, otherwise in tiles. "off" always
+            runs it whole. A multiple of 64 runs larger images in tiles of this side.
+        overlap: least number of pixels that tiles share; None for the default, 64.
+        max_memory: limit in bytes, or text such as "4GiB", "4Gi" or "4GB": of the whole process on
+            a CPU, of a run on a GPU. A call that would exceed it raises `ImageTooLargeError` before
+            it runs, also with `tile`. None for the free memory at the time of a call.
+        stream: handle of a CUDA stream for an engine, such as torch's
+            `current_stream().cuda_stream`; None for a CPU backend. Calls with arrays in device
+            memory then return before the work is done. CUDA graphs are captured in this stream,
+            unless it is the default one. No other thread may enqueue in it during a call. It must
+            outlive the restorer and its results.
+        cuda: package for access to CUDA, "cuda-bindings" or "pycuda".
+        allow_host_code: let CPU code run that a version-compatible engine contains. It has all
+            rights of this user, so allow it only for a bundle that you trust.
+        queue: most calls and submitted pictures that may wait. Another one raises `QueueFullError`
+            at once. None for no limit.
+        expected: number of expected pictures by (height, width). On a CPU "auto" takes "openvino"
+            if they repeat few sizes, because compiling for each size then pays. In float32 its
+            results equal those of "onnxruntime" to 5e-6, at most one 8-bit level. `restore_files`
+            passes the sizes of its files.
 
     Raises:
-        UsageError: an argument is unknown or cannot be honoured.
+        UsageError: an argument is unknown or not supported here.
         BundleError: the directory is not a bundle, lacks the graph or engine, or a file in it is
             missing or has changed.
         MissingDependencyError: the backend's library is not installed.
@@ -143,12 +143,15 @@ def _open(
     lanes: LaneOption,
     **options: Any,
 ) -> Restorer:
-    """A restorer of the bundle as it is now; `options` as of `load`, for tiles and memory."""
+    """A restorer of the bundle's present version.
+
+    `options` are those of `load` for tiles and memory.
+    """
     opened = request.bundle
     if problem := opened.manifest.export.problem:
         _log.warning("bundle %r: %s", str(opened.path), problem)
-    # Before the network is there: its session gives back the buffer that hashing leaves, which a
-    # run would else use again, and take less than was planned.
+    # Before the network is loaded: its session frees the buffer left by hashing. A run would
+    # otherwise reuse the buffer, and take less than planned.
     settings = result_settings(
         opened.path, {"backend": backend, "precision": request.precision, **options}
     )
@@ -169,6 +172,6 @@ def _open(
         planner = Planner(running, options["tile"], options["overlap"])
         speeds = Speeds(identity_of(running, settings["bundle"]))
         return Restorer(running, info, planner, limit, queue, LaneChoice(running, lanes, speeds))
-    except BaseException:  # tiles or lanes that cannot be, found when the backend is open
+    except BaseException:  # invalid tiles or lanes, found after opening the backend
         running.close()
         raise

@@ -1,6 +1,6 @@
-"""The names that `load` takes, for editors and type checkers; a test compares them with the tables.
+"""The names for `load`, for editors and type checkers. A test compares them with the tables.
 
-Backends of other distributions have names of their own, so any text is a `BackendName | str`.
+Backends of other packages have further names, so the type is `BackendName | str`.
 """
 
 from __future__ import annotations

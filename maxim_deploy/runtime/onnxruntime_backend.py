@@ -45,30 +45,33 @@ GraphSource = Callable[[], AbstractContextManager[Path]]
 NOT_KNOWN = RunMemory([(0, 0)], 0.0)
 
 BATCH_PIXELS = 2 * 128 * 128
-"""Two cores, demo model: eight images of 64x64 in one run take 6.6 ms each, alone 9.2; two of
-128x128 24 and 27. Four of 128x128, and anything from 192x192, take no less than alone, or more."""
+"""Pixels of a run from which on batches gain nothing. Two cores, demo model: images of 64x64 take
+6.6 ms each in a batch of eight and 9.2 alone; 128x128, 24 in a batch of two and 27 alone. Batches
+of four of 128x128, or of 192x192 and more, are not faster."""
 
 
 class OnnxRuntimeCpu(Backend):
-    """Sessions on one ONNX graph of either form; `run` may be called from many threads.
+    """Sessions on an ONNX graph of either form. Several threads may call `run`.
 
-    A run that is alone has a session with all threads. Runs side by side share another one, which
-    is opened for the first of them: each runs in its caller's thread, and what threads are left
-    over help all of them.
+    A single run uses a session with all threads. Concurrent runs share another session, which is
+        opened on first use: each run uses its caller's thread, and the remaining threads help all
+        runs.
 
     Args:
-        graph: the ONNX file, `<precision>.<io>.onnx`, its weights beside it; or what gives one that
-            lasts for the block, at once, for runs side by side, and in each forked child.
-        threads: threads of all runs together, or None for one per core.
-        memory: of a run; need not be known if nobody will ask.
-        form: precision and I/O form, as a manifest says; None for those in the file's name.
-        in_file_order: run the nodes as the file has them; graphs tuned for this library need it.
-        spinning: whether threads wait for each other in a loop; None for no if others use the
-            processors as well while this opens.
+        graph: the ONNX file, `<precision>.<io>.onnx`, with its weights beside it; or a function
+            that provides it for a block. It is called at once, for concurrent runs, and in each
+            forked child.
+        threads: total threads of all runs, or None for one per core.
+        memory: memory of a run; only needed for plans.
+        form: precision and I/O form from the manifest; None to take them from the file's name.
+        in_file_order: run the nodes in the file's order, as graphs tuned for this library need.
+        spinning: whether threads wait for each other in a loop; None to choose by the load while
+            this opens.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
-        BackendError: ONNX Runtime cannot load the graph, or it is not of the form of its name.
+        BackendError: ONNX Runtime cannot load the graph, or the graph has another form than its
+            name.
     """
 
     name = "onnxruntime"
@@ -92,20 +95,20 @@ class OnnxRuntimeCpu(Backend):
         self._in_file_order = in_file_order
         self._session_beside: Any = None
         self._beside_for = 1
-        # Copying, hashing and loading take longer than the watch must be on.
+        # Copying, hashing and loading take longer than a reading of the load needs.
         watch = LoadWatch()
         with self._graph() as path:
             self.is_shared = watch.is_shared() if spinning is None else False
             self.spinning = not self.is_shared if spinning is None else spinning
             self.precision, self.io = form or _form_in(path.name)
-            # The library and the arena are there once, and sessions are compared without them.
+            # Before measuring: the library and the arena count once, not per session.
             self._arena = arena_of_this_process()
             before = resident_bytes()
             self._session: Any = self._open(path, threads, self.spinning)
             self._session_bytes = max(0, resident_bytes() - before)
             if self.io:
                 check_form(self._session, path, self.io)
-        # The arena is the process's: the last session that leaves empties it.
+        # The arena belongs to the process. The last session that closes empties it.
         self._leave = self._arena.keep_for(self)
         self._memory = memory
         self._ort = require("onnxruntime", "cpu")
@@ -114,22 +117,22 @@ class OnnxRuntimeCpu(Backend):
 
     @property
     def max_lanes(self) -> int:
-        """Beyond which runs side by side have no thread each."""
+        """More concurrent runs would not have a thread each."""
         return self._threads or usable_processors()
 
     def use_lanes(self, count: int) -> None:
         """As `Backend.use_lanes`."""
         if count not in (1, self._beside_for):
-            # That for another number of lanes has another number of threads.
+            # A session for another number of lanes has another number of threads.
             self._session_beside, self._beside_for = None, count
         self.lanes = count
 
     def run(self, image: NDArray[Any], turn: Turn | None = None) -> NDArray[Any]:
-        """Restore a batch in the graph's form; the same shape and type comes back.
+        """Restore a batch in the graph's form. Returns the same shape and type.
 
         Args:
             image: as of `Backend.run`.
-            turn: the caller's; None to be alone.
+            turn: turn of the caller; None to run alone.
 
         Raises:
             OutOfMemoryError: there is not enough memory for this shape.
@@ -139,7 +142,7 @@ class OnnxRuntimeCpu(Backend):
         session = self._session_for(turn)
         size = self._memory.bytes_for(Shape.from_dims(image.shape, self.io).padded_pixels)
         try:
-            # Blocks that smaller runs left are too small for a larger one, and would stay beside.
+            # Blocks of smaller runs are too small for a larger one, and would stay allocated.
             with self._arena.room_for(size), stoppable(self._ort, turn) as options:
                 outputs: list[Any] = session.run(["restored"], {"image": image}, options)
         except Exception as error:
@@ -147,7 +150,7 @@ class OnnxRuntimeCpu(Backend):
                 turn.stop.raise_if_set()
             failure = run_error(error, image.shape)
             if isinstance(failure, OutOfMemoryError):
-                # The run may have left anything in the arena: begin again with nothing.
+                # The arena's content is unknown after a failed run, so empty it.
                 self._arena.forget()
             raise failure from error
         restored: NDArray[Any] = outputs[0]
@@ -155,9 +158,9 @@ class OnnxRuntimeCpu(Backend):
         return restored
 
     def bytes_for(self, shape: Shape) -> int:
-        """Memory that a run adds to a process that has run nothing yet.
+        """Memory that a run adds to a process without earlier runs.
 
-        With it comes the session for runs side by side, as long as that is still to be opened.
+        This includes the session for concurrent runs until it is opened.
         """
         is_to_open = self.lanes > 1 and self._session_beside is None
         opening = self._session_bytes if is_to_open else 0
@@ -165,39 +168,39 @@ class OnnxRuntimeCpu(Backend):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `Backend.notes`: what ONNX Runtime tells its maker, and if threads wait asleep."""
+        """As `Backend.notes`: telemetry of ONNX Runtime, and whether threads wait asleep."""
         asleep = None
         if not self.spinning:
-            why = "others use the processors as well" if self.is_shared else "as asked for"
-            asleep = f"threads wait for each other asleep rather than spinning: {why}"
+            why = "other processes use the processors" if self.is_shared else "as requested"
+            asleep = f"threads wait asleep rather than spinning: {why}"
         return tuple(filter(None, [telemetry(self._version), asleep]))
 
     def held_bytes(self) -> int:
-        """Memory kept from earlier runs, of all such backends of this process."""
+        """Memory kept from earlier runs by all ONNX Runtime CPU backends of this process."""
         return self._arena.held_bytes
 
     def release(self) -> None:
-        """Give back what is kept, of all such backends, and that no run uses now."""
+        """Free kept memory that no run uses, of all ONNX Runtime CPU backends of this process."""
         self._arena.forget()
 
     def after_fork(self) -> None:
-        """Sessions have lost their threads: the child opens its own at the first run."""
+        """In the child, sessions have no threads. The child opens its own at the first run."""
         for session in (self._session, self._session_beside):
             never_destroy(session)
         self._session = self._session_beside = None
         self._opening = threading.Lock()
 
     def close(self) -> None:
-        """Give the sessions and their memory back."""
+        """Free the sessions and their memory."""
         self._session = self._session_beside = None
         self._leave()
 
     def _session_for(self, turn: Turn | None) -> Any:
-        """The one with all threads, or that for runs side by side; opened if need be."""
-        # With one lane, what runs beside others has passed them: it is small, and soon done.
+        """The session with all threads, or that for concurrent runs, opened on first use."""
+        # With one lane, a concurrent run is a small one that passes: it ends soon.
         if turn is None or turn.is_alone or self.lanes == 1:
             return self._session or self._opened("_session", self._threads, self.spinning)
-        # The session counts one caller's thread as its own; those of the other callers work too.
+        # The session counts only one caller's thread, but the other callers' threads work too.
         threads = max(1, self.max_lanes - self.lanes + 1)
         return self._session_beside or self._opened("_session_beside", threads, self.spinning)
 
@@ -218,28 +221,30 @@ class OnnxRuntimeCpu(Backend):
 
 
 def _form_in(name: str) -> tuple[str, str]:
-    """Precision and form that a file's name says; empty where it says none."""
+    """Precision and form from a file's name; empty if it has none."""
     precision, _, io = name.removesuffix(".onnx").partition(".")
     return (precision, io.partition(".")[0]) if io else ("", "")
 
 
 def open_backend(request: Request) -> OnnxRuntimeCpu:
-    """The best graph of a bundle, in the form that was made for this library where there is one.
+    """Open the best graph of a bundle, preferably one tuned for this library.
 
     Raises:
-        UsageError: something is asked for that is a GPU's.
+        UsageError: the request needs a GPU.
         BundleError, MissingDependencyError, BackendError: as `OnnxRuntimeCpu` and `Request` do.
     """
     for name, value, only in (("device", request.device, 0), ("stream", request.stream, None)):
         if value != only:
             raise UsageError(
-                f"{name}={value!r} cannot be honoured by a CPU backend; leave {name} at {only!r}"
+                f"{name}={value!r} is not supported by a CPU backend; leave {name} at {only!r}"
             )
     if request.precision not in ("auto", *CPU_PRECISIONS):
-        raise UsageError(f"a CPU runs no {request.precision}; choose {', '.join(CPU_PRECISIONS)}")
+        raise UsageError(
+            f"a CPU does not run {request.precision}; choose {', '.join(CPU_PRECISIONS)}"
+        )
     plain = request.best_entry(CPU_PRECISIONS)
-    # It shares more work among threads. On one thread the plain graph is as fast or faster: S-2 at
-    # 256x256 takes 0.975 of its time.
+    # The tuned graph uses threads better. On one thread the plain graph is at least as fast: S-2 at
+    # 256x256 takes 0.975 of the tuned graph's time.
     has_threads = (request.threads or usable_processors()) > 1
     entry = request.bundle.tuned(plain, OnnxRuntimeCpu.name) if has_threads else plain
     memory = _run_memory(entry, request.bundle.manifest.architecture)
@@ -251,12 +256,12 @@ def open_backend(request: Request) -> OnnxRuntimeCpu:
 
 
 def open_graph(graph: Path, precision: str, device: int, threads: int | None) -> OnnxRuntimeCpu:  # noqa: ARG001
-    """A graph that is in no bundle; its name says its precision and form."""
+    """Open a graph outside of bundles. Its name has its precision and form."""
     return OnnxRuntimeCpu(graph, threads)
 
 
 def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
-    """For `maxim-doctor`: what the tiny graph makes of an image."""
+    """For `maxim-doctor`: run the tiny graph on an image."""
     ort = require("onnxruntime", "cpu")
     session = ort.InferenceSession(TINY_GRAPH, providers=["CPUExecutionProvider"])
     restored: NDArray[Any] = session.run(["restored"], {"image": image})[0]
@@ -264,5 +269,5 @@ def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _run_memory(entry: GraphEntry, architecture: Architecture) -> RunMemory:
-    """As measured at export; without a measurement, typical values of the architecture."""
+    """Memory measured at export, or else typical values of the architecture."""
     return entry.measured.run_memory or typical_run_memory(architecture)

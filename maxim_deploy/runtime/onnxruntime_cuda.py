@@ -1,6 +1,6 @@
 """ONNX Runtime on an NVIDIA GPU.
 
-Written against the documented API, and tested at its surface: "What ran where" in README.md.
+Written against the documented API and tested at its surface. See "What ran where" in README.md.
 """
 
 from __future__ import annotations
@@ -45,30 +45,30 @@ from maxim_deploy.spec.run_memory import typical_bytes_per_pixel
 
 
 class OnnxRuntimeCuda(Backend):
-    """A session on one ONNX graph.
+    """A session on an ONNX graph.
 
     Args:
-        graph_path: the ONNX file, its weights beside it.
-        precision: inside the graph.
+        graph_path: the ONNX file, with its weights beside it.
+        precision: precision inside the graph.
         io: form of the graph.
         device: index of the GPU.
-        threads: CPU threads within one operator, of which there are few; None for one per core.
-        architecture: of the network, to know its memory; None if nobody will ask.
+        threads: CPU threads within an operator (few run on the CPU); None for one per core.
+        architecture: architecture of the network, for its memory; only needed for plans.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
         BackendError: this ONNX Runtime has no CUDA, cannot use it here, cannot load the graph, or
-            would run part of the network on the CPU.
+            would run a part of the network on the CPU.
     """
 
     name = "onnxruntime-cuda"
     uses_host_memory = False
     takes_turns = True
     batch_pixels = 4 * 1024 * 1024
-    """Not measured: small images do not fill a GPU, and four megapixels do."""
+    """Not measured. Small images do not fill a GPU, but four megapixels do."""
 
     warmup_runs = 2
-    """The second run of a shape keeps its memory; see `_run`."""
+    """The second run of a shape keeps its memory, see `_run`."""
 
     def __init__(
         self,
@@ -91,14 +91,14 @@ class OnnxRuntimeCuda(Backend):
         self._cuda = _cuda(device)
 
     def run(self, image: NDArray[Any], turn: Turn | None = None) -> NDArray[Any]:
-        """Restore a batch in the graph's form, in host memory; the same shape and type comes back.
+        """Restore a batch in host memory, in the graph's form. Returns the same shape and type.
 
-        Threads take turns: two runs at a time would take the memory of two.
+        Threads take turns, because concurrent runs would take twice the memory.
 
         Raises:
             OutOfMemoryError: there is not enough device memory for this shape.
             BackendError: ONNX Runtime failed, or this is closed.
-            BaseException: the reason of the turn's `stop`. What the GPU has been given it finishes.
+            BaseException: the reason of the turn's `stop`. Work already on the GPU is finished.
         """
         with self._lock:
             session = self._open_session()
@@ -116,35 +116,35 @@ class OnnxRuntimeCuda(Backend):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `Backend.notes`: what ONNX Runtime tells its maker."""
+        """As `Backend.notes`: telemetry of ONNX Runtime."""
         return tuple(filter(None, [telemetry(self._ort.__version__)]))
 
     def device_array(self, array: Any) -> DeviceArray:
-        """As `Backend.device_array`; without cuda-bindings DLPack alone says which GPU it is on."""
+        """As `Backend.device_array`. Without cuda-bindings, only DLPack identifies the GPU."""
         if self._cuda is None:
             return device_array_from(array, self._index)
         return array_on_gpu(array, self._cuda)
 
     def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
-        """Restore a batch in the graph's form, in device memory, without a copy.
+        """Restore a batch in device memory, in the graph's form, without a copy.
 
         Args:
             image: in the graph's form.
-            out: None; the result is always in new memory.
+            out: must be None: the result is always in new memory.
 
         Returns:
-            An array in memory of ONNX Runtime's, which it owns; the work is done.
+            An array that owns memory of ONNX Runtime. The work is done.
 
         Raises:
-            MissingDependencyError: the array is written in a stream, and there is no cuda-bindings
-                to wait for it with.
-            UsageError: an array to write to was given.
+            MissingDependencyError: a stream writes the array, and cuda-bindings, which would wait
+                for it, are missing.
+            UsageError: `out` was given.
             OutOfMemoryError: there is not enough device memory for this shape.
             BackendError: ONNX Runtime failed, or this is closed.
         """
         if out is not None:
-            raise UsageError(f"{self.name} returns its results in memory of its own; leave out out")
-        # ONNX Runtime runs in a stream of its own, which does not wait for the caller's.
+            raise UsageError(f"{self.name} returns results in its own memory; omit out")
+        # ONNX Runtime's own stream does not wait for the caller's stream.
         if image.stream is not None:
             cuda = self._cuda or open_cuda(device=self._index)
             cuda.synchronize(cuda.wrap_stream(image.stream))
@@ -162,21 +162,21 @@ class OnnxRuntimeCuda(Backend):
         return DeviceArray(address, image.shape, image.dtype, None, restored)
 
     def bytes_for(self, shape: Shape) -> int:
-        """Estimate of the device memory that a run takes at most."""
+        """Estimated peak device memory of a run."""
         assert self._architecture is not None
-        # What is typical was measured on a CPU, which computes everything in full precision.
+        # Typical values were measured on a CPU, which computes in full precision.
         share = PRECISIONS[self.precision].bytes / PRECISIONS[FULL].bytes
         return round(shape.padded_pixels * typical_bytes_per_pixel(self._architecture) * share)
 
     def free_bytes(self) -> int | None:
-        """Device memory that nobody has; None without cuda-bindings to ask with.
+        """Free device memory; None without cuda-bindings.
 
-        What the session keeps for a shape that it has run twice in a row is not counted as free.
+        Memory that the session keeps for a repeated shape does not count as free.
         """
         return self._cuda.memory()[0] if self._cuda else None
 
     def close(self) -> None:
-        """Give the session back; further calls fail."""
+        """Free the session. Further calls fail."""
         with self._lock:
             self._session = None
 
@@ -186,13 +186,13 @@ class OnnxRuntimeCuda(Backend):
         return self._session
 
     def _run(self, binding: Any, dims: tuple[int, ...], turn: Turn | None = None) -> Any:
-        """The output as an `OrtValue` on the device."""
+        """Run the session. Returns the output as an `OrtValue` on the device."""
         with stoppable(self._ort, turn) as options:
             return self._run_with(options, binding, dims)
 
     def _run_with(self, options: Any, binding: Any, dims: tuple[int, ...]) -> Any:
         if dims != self._last_dims:
-            # Shapes that come once leave no memory behind; one that stays keeps its own.
+            # A shape that occurs once leaves no memory behind. A repeated shape keeps its memory.
             key = "memory.enable_memory_arena_shrinkage"
             options.add_run_config_entry(key, f"gpu:{self._index}")
         self._last_dims = dims
@@ -203,10 +203,10 @@ class OnnxRuntimeCuda(Backend):
 
 
 def open_backend(request: Request) -> OnnxRuntimeCuda:
-    """The best graph of a bundle; raises as `OnnxRuntimeCuda` and `Request` do."""
+    """Open the best graph of a bundle. Raises as `OnnxRuntimeCuda` and `Request` do."""
     request.require_gpu()
     if request.stream is not None:
-        raise UsageError(f"{request.backend} runs in a stream of its own; leave stream at None")
+        raise UsageError(f"{request.backend} uses its own stream; leave stream at None")
     entry = request.best_entry(GPU_PRECISIONS)
     with request.bundle.private_graph(entry) as path:
         return OnnxRuntimeCuda(
@@ -220,22 +220,22 @@ def open_backend(request: Request) -> OnnxRuntimeCuda:
 
 
 def open_graph(graph: Path, precision: str, device: int, threads: int | None) -> OnnxRuntimeCuda:
-    """A graph of the tensor form that is in no bundle."""
+    """Open a graph of the tensor form outside of bundles."""
     return OnnxRuntimeCuda(graph, precision, "tensor", device, threads)
 
 
 def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
-    """For `maxim-doctor`: what the tiny graph makes of an image."""
+    """For `maxim-doctor`: run the tiny graph on an image."""
     ort = require("onnxruntime", "gpu")
     if CUDA not in ort.get_available_providers():
         line = f"{PIP_LINE}{_replacing_cpu_build()}"
         raise BackendError(f"this onnxruntime was built without CUDA{line}")
-    # Where they came from PyPI, CUDA and cuDNN are not on the loader's path.
+    # CUDA and cuDNN from PyPI are not on the loader's path.
     ort.preload_dlls()
     options = ort.SessionOptions()
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     session = ort.InferenceSession(TINY_GRAPH, options, providers=[CUDA])
-    if session.get_providers()[0] != CUDA:  # it fell back without a word
+    if session.get_providers()[0] != CUDA:  # it fell back silently
         line = f"{PIP_LINE}pip install 'onnxruntime-gpu[cuda,cudnn]'"
         raise BackendError(f"CUDA or cuDNN cannot be loaded{line}" if find_gpu() else no_gpu())
     restored: NDArray[Any] = session.run(["restored"], {"image": image})[0]
@@ -243,7 +243,7 @@ def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _replacing_cpu_build() -> str:
-    """Installing over the CPU build would leave files of both."""
+    """The pip line. Installing over the CPU build would mix files of both."""
     line = "pip install 'maxim-deploy[gpu]'"
     return f"pip uninstall -y onnxruntime && {line}" if installed_version("onnxruntime") else line
 

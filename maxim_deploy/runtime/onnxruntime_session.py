@@ -1,10 +1,10 @@
-"""A session of ONNX Runtime's that is on the GPU, or an error that says why it is not.
+"""Open an ONNX Runtime session on the GPU, or raise an error with the reason.
 
-ONNX Runtime falls back to the CPU without a word, in three ways: its wheel has no CUDA; CUDA's
-libraries cannot be loaded, and the session has no CUDA provider; or the provider has no kernel for
-a node, and that node runs on the CPU. For the last the session records where it puts each node
-(`session.record_ep_graph_assignment_info`, ONNX Runtime 1.24). `session.disable_cpu_ep_fallback` is
-no way: it refuses every graph that computes sizes, which belongs on the CPU.
+ONNX Runtime silently falls back to the CPU in three cases. Its wheel has no CUDA. Or CUDA's
+libraries cannot be loaded, and the session has no CUDA provider. Or the provider has no kernel for
+a node, and this node runs on the CPU. For the third case the session records the placement of nodes
+(`session.record_ep_graph_assignment_info`, ONNX Runtime 1.24). `session.disable_cpu_ep_fallback`
+does not help: it refuses every graph that computes sizes, which belongs on the CPU.
 """
 
 from __future__ import annotations
@@ -39,52 +39,55 @@ SIZE_OPERATORS = frozenset({
     "Squeeze", "Sub", "Unsqueeze", "Where",
 })
 # fmt: on
-"""Operators that compute sizes. Such a node on the CPU is taken for that; any other is not."""
+"""Operators that compute sizes. Only these may run on the CPU."""
 
 
 def _check_build(ort: Any) -> None:
-    """Refuse a wheel without CUDA; with one, only a session shows whether it works."""
+    """Raise an error for a wheel without CUDA.
+
+    Otherwise only a session shows whether CUDA works.
+    """
     if CUDA not in ort.get_available_providers():
         raise BackendError(
-            f"onnxruntime {ort.__version__} here is built for CPUs. The extras `cpu` and `gpu` "
-            "install packages of one module name, so the former goes first; run: "
-            "pip uninstall -y onnxruntime && pip install 'maxim-deploy[gpu]'"
+            f"onnxruntime {ort.__version__} is built for CPUs. The packages of the extras `cpu` "
+            "and `gpu` share a module name, so uninstall the CPU's first; run: pip uninstall -y "
+            "onnxruntime && pip install 'maxim-deploy[gpu]'"
         )
 
 
 def cuda_session(ort: Any, graph: Path, device: int, threads: int | None) -> Any:
-    """An `onnxruntime.InferenceSession` that runs a graph on a GPU, all of its network.
+    """An `onnxruntime.InferenceSession` that runs a whole network on a GPU.
 
     Args:
         ort: the module.
-        graph: the ONNX file, its weights beside it.
+        graph: the ONNX file, with its weights beside it.
         device: index of the GPU.
         threads: CPU threads within one operator; None for one per core.
 
     Raises:
-        BackendError: whatever keeps the network, or part of it, from the GPU.
+        BackendError: the network, or a part of it, cannot run on the GPU.
     """
     _check_build(ort)
     if hasattr(ort, "preload_dlls"):
         # CUDA and cuDNN from PyPI are not on the loader's path.
         ort.preload_dlls()
     options = ort.SessionOptions()
-    # As on the CPU: reused buffers chain others, which then live to the end of a run.
+    # As on the CPU: the planner chains reused buffers, which then live to the end of a run.
     options.enable_mem_reuse = options.enable_mem_pattern = False
     options.intra_op_num_threads = threads_to_ask_for(threads)
     options.log_severity_level = FATAL_ONLY
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider = {
         "device_id": device,
-        # Not the next power of two, or a run takes up to twice what was planned for it.
+        # With powers of two, a run would take up to twice its planned memory.
         "arena_extend_strategy": "kSameAsRequested",
-        # The default measures anew at every new shape, while the caller waits.
+        # The default measures kernels for every new shape while the caller waits.
         "cudnn_conv_algo_search": "HEURISTIC",
         "do_copy_in_default_stream": True,
     }
     providers = [(CUDA, provider), "CPUExecutionProvider"]
     try:
-        # Without `enable_fallback` it would print and go on with the CPU.
+        # Without `enable_fallback` it would print a message and continue on the CPU.
         session = ort.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
         raise BackendError(f"ONNX Runtime cannot load {graph.name!r}: {error}") from error
@@ -100,11 +103,11 @@ def cuda_session(ort: Any, graph: Path, device: int, threads: int | None) -> Any
 
 
 def _check_placement(session: Any) -> None:
-    """Refuse a session in which anything but the arithmetic of sizes is on the CPU."""
+    """Raise an error if a session runs more than the arithmetic of sizes on the CPU."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         raise BackendError(
-            "this onnxruntime cannot say which nodes run on the CPU, 1.24 and newer can; run: "
-            "pip install --upgrade 'maxim-deploy[gpu]'"
+            "this onnxruntime cannot report nodes on the CPU; 1.24 and newer can; run: pip "
+            "install --upgrade 'maxim-deploy[gpu]'"
         )
     parts = session.get_provider_graph_assignment_info()
     nodes = [(part.ep_name, node) for part in parts for node in part.get_nodes()]
@@ -122,11 +125,11 @@ def _check_placement(session: Any) -> None:
 
 
 _TYPES = {"tensor": "float", "image": "uint8"}
-"""Of the input and output of each form, as ONNX Runtime names them."""
+"""Types of input and output of each form, as ONNX Runtime names them."""
 
 
 def check_form(session: Any, graph: Path, io: str) -> None:
-    """Refuse a graph that is not of the form that the bundle's manifest says.
+    """Raise an error for a graph of another form than the manifest states.
 
     Raises:
         BackendError: an input or output has another name, type or place for the channels.
@@ -136,25 +139,25 @@ def check_form(session: Any, graph: Path, io: str) -> None:
         if found != [(name, f"tensor({_TYPES[io]})", 3)]:
             listed = ", ".join(f"{end.name!r} {end.type} {end.shape}" for end in ends)
             raise BackendError(
-                f"{graph.name} is no graph of the {io!r} form: where it should have {name!r}, "
+                f"{graph.name} does not have the {io!r} form: in place of {name!r}, "
                 f"tensor({_TYPES[io]}), with 3 channels, it has {listed}; export the bundle again"
             )
 
 
 def _channels(shape: list[Any], io: str) -> Any:
-    """The channels of a form's axes; None for another number of axes."""
+    """The channels of a form's axes; None if the number of axes is wrong."""
     return shape[3 if io == "image" else 1] if len(shape) == 4 else None
 
 
 def check_result(restored: Any, image: NDArray[Any] | DeviceArray) -> None:
-    """Refuse what a graph made of an image unless it has the image's shape and type.
+    """Raise an error unless a result has its image's shape and type.
 
     Args:
         restored: an `onnxruntime.OrtValue`, or an array.
         image: the input.
 
     Raises:
-        BackendError: it has others. The graph is none of ours, whatever its manifest says.
+        BackendError: it differs. Then the graph was not made by maxim-deploy.
     """
     if hasattr(restored, "data_type"):
         type_name = restored.data_type().removeprefix("tensor(").removesuffix(")")
@@ -164,20 +167,20 @@ def check_result(restored: Any, image: NDArray[Any] | DeviceArray) -> None:
     expected = (list(image.shape), image.dtype.name)
     if found != expected:
         raise BackendError(
-            f"the graph gave {found[1]} {found[0]} for an input of {expected[1]} {expected[0]}; "
-            "expected the same type and shape: export the bundle again"
+            f"the graph returned {found[1]} {found[0]} for an input of {expected[1]} "
+            f"{expected[0]}; expected the same type and shape: export the bundle again"
         )
 
 
 _NUMPY_NAMES = {"float": "float32"}
-"""Of ONNX Runtime's types, where they differ."""
+"""NumPy's names of ONNX Runtime's types, where they differ."""
 
 
 @contextlib.contextmanager
 def stoppable(ort: Any, turn: Turn | None) -> Iterator[Any]:
-    """An `onnxruntime.RunOptions` for a run in a turn, which ends it once the turn is stopped.
+    """An `onnxruntime.RunOptions` that ends a run when its turn is stopped.
 
-    ONNX Runtime looks at it before each operator: S-2 at 1024x1024 ended within 0.26 s.
+    ONNX Runtime checks it before each operator. S-2 at 1024x1024 ended within 0.26 s.
     """
     options = ort.RunOptions()
     if turn is None:
@@ -188,9 +191,9 @@ def stoppable(ort: Any, turn: Turn | None) -> Iterator[Any]:
 
 
 def run_error(error: Exception, dims: tuple[int, ...]) -> BackendError:
-    """What ONNX Runtime raised on an input of these dimensions, as an error of ours to raise."""
+    """Our error for an exception of ONNX Runtime on an input of these dimensions."""
     text = f"ONNX Runtime failed on an input of {'x'.join(map(str, dims))}: {error}"
-    # It has no class for running out of memory, and its words differ by device and allocator.
+    # It has no class for running out of memory, and its message depends on device and allocator.
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return OutOfMemoryError(text)
     return BackendError(text)

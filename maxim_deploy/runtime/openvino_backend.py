@@ -33,38 +33,38 @@ from maxim_deploy.spec.precision import FULL, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 
 MAX_ERROR = 5e-6
-"""Largest difference from ONNX Runtime in float32, of values in [0, 1]. Seen: 1.5e-6 (S-2), 5e-7
-(demo model); an antialias that is ignored costs 0.12."""
+"""Largest difference allowed from ONNX Runtime in float32, of values in [0, 1]. S-2 had 1.5e-6, the
+demo model 5e-7. An ignored antialias causes 0.12."""
 
 HOST_BYTES_PER_PIXEL = 64
-"""Of arrays beside a run that come after forms were dropped for it; more than planning counts."""
+"""Reserve for arrays that appear after forms were dropped for a run; more than planning counts."""
 
 GraphSource = Callable[[], AbstractContextManager[Path]]
 
 
 class OpenVinoCpu(Backend):
-    """A graph of the tensor form; one run at a time.
+    """A graph of the tensor form. It has one run at a time.
 
     Args:
-        graph: gives the ONNX file, its weights beside it, for a block: at once and in each forked
-            child.
-        precision: to compute in, "fp32" or "bf16".
-        threads: of one run, or None for one per core.
-        memory: of a form and of a run.
-        made_of: hashes of the graph and its weights, for the names of compiled files.
-        known: what was measured of the graph at export; it may have the result to compare with.
-        max_memory: bytes of the whole process, or None for what is free.
-        why: it was taken, in words, if that is to be known.
+        graph: provides the ONNX file, with its weights beside it, for a block. Called at once and
+            in each forked child.
+        precision: precision of computation, "fp32" or "bf16".
+        threads: threads of a run, or None for one per core.
+        memory: memory of a form and of a run.
+        made_of: hashes of graph and weights, for the names of compiled files.
+        known: measurements of the graph at export, which may include a result for comparison.
+        max_memory: limit of the whole process in bytes, or None for the free memory.
+        why: reason for the choice of this backend, in words.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
-        BackendError: OpenVINO cannot compile the graph, computes it wrongly, or not in this
+        BackendError: OpenVINO cannot compile the graph, computes a wrong result, or lacks the
             precision.
     """
 
     name, device, io = "openvino", "cpu", "tensor"
     takes_turns = True
-    # Each number of images in a run would be a shape to compile.
+    # Each batch size would be another shape to compile.
     batch_pixels = 0
 
     def __init__(
@@ -85,11 +85,11 @@ class OpenVinoCpu(Backend):
         self._opening = threading.Lock()
         self._shapes: CompiledShapes | None = self._open()
         self._comparison = self._compared(known or GraphRecord())
-        # Few jobs have pictures of this size.
+        # An unusual size, which the job is unlikely to use.
         self._shapes.clear()
 
     def run(self, image: NDArray[Any], turn: Turn | None = None) -> NDArray[Any]:
-        """Restore a batch; raises as `Backend.run`. A stop ends it between two operators."""
+        """Restore a batch. Raises as `Backend.run`. A stop ends it between two operators."""
         shapes, stop = self._shapes or self._opened_again(), (turn or Turn()).stop
         request = shapes.take(image.shape, self._room(image)).request
         stop.raise_if_set()
@@ -98,7 +98,7 @@ class OpenVinoCpu(Backend):
         request.set_input_tensor(tensor(image, shared_memory=True))
         request.set_output_tensor(tensor(restored, shared_memory=True))
         try:
-            # Started before a stop can cancel it: a request that is not running ignores that.
+            # Started before a stop can cancel it: a request that is not running ignores the stop.
             request.start_async()
             with stop.calling(request.cancel):
                 request.wait()
@@ -113,14 +113,14 @@ class OpenVinoCpu(Backend):
         return restored
 
     def bytes_for(self, shape: Shape) -> int:
-        """Memory that a run adds, the form for its shape included."""
+        """Memory that a run adds, including the form for its shape."""
         return self._memory.peak(shape.padded_pixels)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `Backend.notes`: the precision as OpenVINO says it, the comparison, telemetry."""
+        """As `Backend.notes`: OpenVINO's precision, the comparison, and telemetry."""
         hint = self._settings["INFERENCE_PRECISION_HINT"]
-        said = f"OpenVINO says that it computes in {hint}; {self._comparison}"
+        said = f"OpenVINO reports that it computes in {hint}; {self._comparison}"
         return tuple(filter(None, [said, self._why, library.telemetry()]))
 
     def held_bytes(self) -> int:
@@ -128,17 +128,17 @@ class OpenVinoCpu(Backend):
         return self._shapes.held_bytes if self._shapes else 0
 
     def release(self) -> None:
-        """Give back the compiled forms; the next run of each shape compiles or reads it again."""
+        """Free the compiled forms. The next run of each shape compiles or reads it again."""
         if self._shapes:
             self._shapes.clear()
 
     def after_fork(self) -> None:
-        """The forms have lost their threads: the child makes its own at the first run."""
+        """In the child, forms have no threads. The child makes its own at the first run."""
         never_destroy(self._shapes)
         self._shapes, self._opening = None, threading.Lock()
 
     def close(self) -> None:
-        """Give everything back."""
+        """Free everything."""
         if self._shapes:
             self._shapes.clear()
         self._shapes = None
@@ -148,14 +148,14 @@ class OpenVinoCpu(Backend):
         runs = library.precisions_of(core)
         if self.precision not in runs:
             raise BackendError(
-                f"OpenVINO computes no {self.precision} on this processor "
+                f"OpenVINO does not support {self.precision} on this processor "
                 f"({library.processor_of(core)}); choose {' or '.join(runs)}"
             )
         with self._graph() as path:
             if resizes_with_antialias(path):
                 raise BackendError(
-                    f"{path.name} shrinks with antialias, and OpenVINO would do it without | "
-                    "export the bundle without --literal, or take backend='onnxruntime'"
+                    f"{path.name} uses antialias, which OpenVINO ignores | export the bundle "
+                    "without --literal, or pass backend='onnxruntime'"
                 )
             model = library.read_model(core, path)
         _check_form(model)
@@ -171,7 +171,7 @@ class OpenVinoCpu(Backend):
             return self._shapes
 
     def _room(self, image: NDArray[Any]) -> int | None:
-        """Bytes that forms and the run may take together now."""
+        """Bytes available for forms and a run together."""
         if self._max_memory is None:
             room = self.free_bytes()
         else:
@@ -179,35 +179,35 @@ class OpenVinoCpu(Backend):
         return None if room is None else room - HOST_BYTES_PER_PIXEL * (image.size // 3)
 
     def _compared(self, known: GraphRecord) -> str:
-        """Run the known picture, compare it with the export's result, and say how that went."""
+        """Run the known picture and compare it with the export's result. Returns a remark."""
         found = self.run(known_picture())
         if known.known_result is None:
             return (
-                "not compared with ONNX Runtime, for this bundle has no result to compare with: "
-                "export it again"
+                "not compared with ONNX Runtime, because this bundle has no result for "
+                "comparison: export it again"
             )
         expected = np.frombuffer(known.known_result, "<f4").reshape(found.shape)
         error, allowed = float(np.abs(found - expected).max()), _allowed(self.precision, known)
         if not error <= allowed:  # also true for NaN
             raise BackendError(
                 f"OpenVINO differs from the result of the export by {error:.2g} in "
-                f"{self.precision} at 64x64 | expected {allowed:.2g} at most | take "
+                f"{self.precision} at 64x64 | expected {allowed:.2g} at most | pass "
                 "backend='onnxruntime', and report this"
             )
         return f"at 64x64 it differs from the result of the export by {error:.1e}"
 
 
 def _allowed(precision: str, known: GraphRecord) -> float:
-    """The largest difference of a result from the one in `known`."""
+    """The largest difference of a result from that in `known`, and the allowed one."""
     if precision != FULL:
         return PRECISIONS[precision].limits.max_error_levels / 255
-    # Two results that are each as far from the exact one as PyTorch's was at export.
+    # Each of the two results may differ from the exact one as much as PyTorch's at export.
     rounding = max((float(one.get("rounding", 0)) for one in known.parity), default=0.0)
     return max(MAX_ERROR, 2 * rounding)
 
 
 def _check_form(model: Any) -> None:
-    """Refuse a graph that is not of the tensor form; raises BackendError."""
+    """Raise BackendError for a graph that does not have the tensor form."""
     found = [
         (sorted(end.get_names()), end.get_element_type().get_type_name(), end.get_partial_shape())
         for end in (*model.inputs, *model.outputs)
@@ -220,27 +220,29 @@ def _check_form(model: Any) -> None:
             return
     listed = ", ".join(f"{'/'.join(names)} {kind} {shape}" for names, kind, shape in found)
     raise BackendError(
-        f"this is no graph of the 'tensor' form: it has {listed}, where 'image' and 'restored' are "
-        "expected, float32 [N, 3, H, W]; export the bundle again"
+        f"this graph does not have the 'tensor' form: it has {listed}, expected 'image' and "
+        "'restored', float32 [N, 3, H, W]; export the bundle again"
     )
 
 
 def open_backend(request: Request) -> OpenVinoCpu:
-    """The float32 graph of a bundle, in the precision that is asked for.
+    """Open the float32 graph of a bundle in the requested precision.
 
     Raises:
-        UsageError: something is asked for that it cannot do.
+        UsageError: OpenVINO does not support the request.
         BundleError, MissingDependencyError, BackendError: as `OpenVinoCpu` and `Request` do.
     """
     for name, value, only in (("device", request.device, 0), ("stream", request.stream, None)):
         if value != only:
             raise UsageError(
-                f"{name}={value!r} cannot be honoured by a CPU backend; leave {name} at {only!r}"
+                f"{name}={value!r} is not supported by a CPU backend; leave {name} at {only!r}"
             )
     precision = FULL if request.precision == "auto" else request.precision
     if precision not in library.HINTS:
-        raise UsageError(f"OpenVINO runs no {precision} here; choose {', '.join(library.HINTS)}")
-    # Whatever it computes in, it reads float32: it rounds weights by itself, and better.
+        raise UsageError(
+            f"OpenVINO does not run {precision} here; choose {', '.join(library.HINTS)}"
+        )
+    # It reads float32 for every precision, because it rounds weights itself, and better.
     bundle = request.bundle
     entry = bundle.graph(FULL, "tensor")
     _refuse_literal(entry)
@@ -259,16 +261,16 @@ def open_backend(request: Request) -> OpenVinoCpu:
 
 
 def _refuse_literal(entry: GraphEntry) -> None:
-    # Its file says so as well; the manifest saves reading it.
+    # The file shows it too, but the manifest is quicker.
     if entry.form == "literal":
         raise BackendError(
-            f"{entry.file} is the literal form, which shrinks with antialias: OpenVINO ignores "
-            "that | export without --literal, or take backend='onnxruntime'"
+            f"{entry.file} is the literal form, which uses antialias, and OpenVINO ignores it | "
+            "export without --literal, or pass backend='onnxruntime'"
         )
 
 
 def run_tiny_graph(_: Verdict, image: NDArray[Any]) -> NDArray[Any]:
-    """For `maxim-doctor`: what the tiny graph makes of an image."""
+    """For `maxim-doctor`: run the tiny graph on an image."""
     core = library.openvino().Core()
     settings = library.settings_for(FULL, None)
     compiled = core.compile_model(core.read_model(TINY_GRAPH), library.DEVICE, settings)

@@ -1,12 +1,12 @@
-"""What OpenVINO compiled, kept as files of this user's, so that the next process need not.
+"""Files of compiled OpenVINO models for later processes of this user.
 
     <cache folder>/openvino/<hash>.blob
 
-The hash is of all that the compiled form depends on: graph and weights, shape, precision, threads,
-OpenVINO's version and the processor. OpenVINO reads such a file without suspicion, so its format is
-that of `maxim_deploy.engines.library_file`, with a key of this user's: a file that is damaged or
-that somebody else wrote is set aside. The longest unused files go when all of them together take
-more than `MOST_BYTES`. A folder that cannot be written to is no error: every process compiles then.
+The hash covers all that the compiled form depends on: graph and weights, shape, precision, threads,
+OpenVINO's version and the processor. OpenVINO does not validate files, so the format is that of
+`maxim_deploy.engines.library_file` with this user's key: a damaged file, or one of another user, is
+set aside. The least recently used files are removed if the total exceeds `MOST_BYTES`. If the
+folder is not writable, every process compiles again.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from maxim_deploy.machine.cache import cache_folder, user_key
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = 2 * 2**30
-"""Of all files together: thirty shapes of S-2, which take 60 MB each."""
+"""Most bytes of all files: thirty shapes of S-2 of 60 MB each."""
 
 
 class CompiledFiles:
     """The files of one graph.
 
     Args:
-        made_of: what every compiled form of the graph depends on, ready for JSON.
+        made_of: all that the compiled forms of the graph depend on, ready for JSON.
         library: OpenVINO and its version.
-        processor: that it is compiled for.
+        processor: processor that it is compiled for.
     """
 
     def __init__(self, made_of: Mapping[str, Any], library: str, processor: str) -> None:
@@ -49,32 +49,32 @@ class CompiledFiles:
             self._give_up(error)
 
     def read(self, shape: tuple[int, ...]) -> bytes:
-        """The compiled form for a shape; nothing if there is none, or none that can be read."""
+        """The compiled form for a shape; None if it is missing or unreadable."""
         if self._key is None:
             return b""
         file = self._file(shape)
         try:
             if content := file.read():
-                os.utime(file.path)  # the longest unused go first
+                os.utime(file.path)  # the least recently used are removed first
             return content
         except OSError as error:
             self._give_up(error)
             return b""
 
     def refuse(self, shape: tuple[int, ...]) -> None:
-        """Set a file aside that OpenVINO does not take."""
+        """Set aside a file that OpenVINO refuses."""
         with suppress(OSError):
             self._file(shape).set_aside("was refused by OpenVINO")
 
     def write(self, shape: tuple[int, ...], compiled: Any) -> None:
-        """Keep the `openvino.CompiledModel` for a shape, if that can be done."""
+        """Keep the `openvino.CompiledModel` for a shape if possible."""
         if self._key is None:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file(shape).write(compiled.export_model().getbuffer())
             _prune(self._folder)
-        except (OSError, RuntimeError) as error:  # OpenVINO raises the latter
+        except (OSError, RuntimeError) as error:  # OpenVINO raises RuntimeError
             self._give_up(error)
 
     def _file(self, shape: tuple[int, ...]) -> LibraryFile:
@@ -84,13 +84,13 @@ class CompiledFiles:
         return LibraryFile(path, what, self._library, self._processor, logger.warning, key)
 
     def _give_up(self, error: Exception) -> None:
-        """Compile from now on without files, and say so once."""
+        """Stop using files, and log that once."""
         self._key = None
         logger.warning("compiled networks cannot be kept: %s", error)
 
 
 def _prune(folder: Path) -> None:
-    """Remove the longest unused files beyond `MOST_BYTES`; others may do the same meanwhile."""
+    """Remove the least recently used files beyond `MOST_BYTES`. Other processes may do the same."""
     found = []
     for path in folder.glob("*.blob*"):
         with suppress(OSError):

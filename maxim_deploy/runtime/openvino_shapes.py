@@ -1,7 +1,7 @@
-"""A graph compiled by OpenVINO for the shapes in use; the last few are kept.
+"""A graph compiled by OpenVINO for the shapes in use. The last few are kept.
 
-A form for one shape is faster than one for all, and takes 2.3 GB at 1024x1024 with S-2 where that
-takes 3.9.
+A form for one shape is faster than a form for all shapes. With S-2 at 1024x1024 it takes 2.3 GB
+rather than 3.9.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from maxim_deploy.runtime.openvino_cache import CompiledFiles
 from maxim_deploy.runtime.openvino_memory import ShapeMemory
 
 KEPT = 4
-"""Shapes at most. A video has one, a folder of photographs two; 200 MB each with S-2."""
+"""Most shapes. A video has one, a folder of photographs two. Each takes 200 MB with S-2."""
 
 Dims = tuple[int, ...]
 
 
 def pixels_of(dims: Dims) -> int:
-    """Of an array `[N, 3, H, W]`."""
+    """Dimensions of an array `[N, 3, H, W]`."""
     return dims[0] * dims[2] * dims[3]
 
 
@@ -35,7 +35,7 @@ class Compiled:
 
     Attributes:
         model: the `openvino.CompiledModel`.
-        request: its `openvino.InferRequest`; it keeps the memory of its last run.
+        request: its `openvino.InferRequest`, which keeps the memory of its last run.
     """
 
     model: Any
@@ -43,15 +43,15 @@ class Compiled:
 
 
 class CompiledShapes:
-    """The forms of one graph. One thread at a time compiles; any thread may ask and release.
+    """The forms of a graph. One thread at a time compiles. Any thread may query and release.
 
     Args:
         core: the `openvino.Core`.
-        model: the `openvino.Model` for any shape; it is not modified.
-        precision: to compile for.
-        settings: the properties to compile with.
-        files: of earlier processes.
-        memory: that a form and its run take.
+        model: the `openvino.Model` for any shape. It is not modified.
+        precision: precision to compile for.
+        settings: properties for compiling.
+        files: compiled files of earlier processes.
+        memory: memory of a form and its run.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CompiledShapes:
 
     @property
     def held_bytes(self) -> int:
-        """Memory of the forms, and of the last run, which its request keeps."""
+        """Memory of the forms and of the last run, which the request keeps."""
         with self._lock:
             if not self._kept:
                 return 0
@@ -78,15 +78,15 @@ class CompiledShapes:
             return len(self._kept) * self._memory.form + self._memory.run(pixels_of(last))
 
     def take(self, dims: Dims, room: int | None) -> Compiled:
-        """The form for a shape, compiled or read now if it is not there.
+        """The form for a shape, compiled or read if it is not loaded.
 
         Args:
             dims: `[N, 3, H, W]`.
-            room: bytes that all forms and the run may take; None for no limit.
+            room: limit in bytes for all forms and the run; None for no limit.
 
         Raises:
             OutOfMemoryError: there is not enough memory to compile it.
-            BackendError: OpenVINO cannot compile it, or not in this precision.
+            BackendError: OpenVINO cannot compile it in this precision.
         """
         with self._lock:
             if dims in self._kept:
@@ -97,13 +97,13 @@ class CompiledShapes:
             return self._kept[dims]
 
     def clear(self) -> None:
-        """Give all memory back."""
+        """Free all memory."""
         with self._lock:
             self._kept.clear()
             trim()
 
     def _make_room(self, dims: Dims, room: int | None) -> None:
-        """Drop the longest unused forms, and the memory that runs of other shapes have left."""
+        """Drop the least recently used forms, and memory left by runs of other shapes."""
         others = [one for one in self._kept if one != dims]
         needed = self._memory.peak(pixels_of(dims))
         while others:
@@ -121,13 +121,13 @@ class CompiledShapes:
         found = [*compiled.output().shape]
         if found != [*dims]:
             raise BackendError(
-                f"the graph gives {found} for an input of {[*dims]}; expected the same shape: "
+                f"the graph returns {found} for an input of {[*dims]}; expected the same shape: "
                 "export the bundle again"
             )
         return Compiled(compiled, compiled.create_infer_request())
 
     def _imported(self, dims: Dims) -> Any:
-        """The form that an earlier process has kept, or None."""
+        """The form kept by an earlier process, or None."""
         content = self._files.read(dims)
         if not content:
             return None
@@ -148,7 +148,7 @@ class CompiledShapes:
         except Exception as error:
             size = "x".join(map(str, dims))
             raise failure(f"cannot compile the network for {size}", error) from error
-        # Compiling leaves heap that a run does not use again and would have on top.
+        # Compiling leaves free heap that a run would not reuse.
         del model
         trim()
         self._files.write(dims, compiled)

@@ -1,4 +1,4 @@
-"""What a `Restorer` says of how it would run an image."""
+"""The plan of a `Restorer` for an image."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from maxim_deploy.spec.quantities import readable_bytes, readable_seconds
 
 @dataclass(frozen=True)
 class Plan:
-    """How one image will be run.
+    """How an image will be run.
 
     Attributes:
         height: of the image.
         width: of the image.
-        padded: height and width that the network sees, or that tiles cover.
-        tile: height and width of a tile, to which smaller images are padded up; None to run whole.
-        overlap: pixels that tiles share at least.
-        tiles: into how many it is cut; 1 if it runs whole.
-        batch: images, or tiles of one image, that one run of the network takes.
-        bytes: memory that this takes at most: of the process in addition to what it has now on a
-            CPU, of the device on a GPU.
-        limit: bytes that there are for it, or None if nobody knows.
-        backend: "onnxruntime" and so on.
-        precision: inside the graph.
-        largest_side: of the largest square image that would run whole within the limit.
-        lanes: of several such images, how many run at a time on a CPU: as many as were chosen, and
-            as `bytes` of each fit the limit. A single one runs alone.
+        padded: height and width that the network processes or that tiles cover.
+        tile: height and width of a tile, to which smaller images are padded; None to run whole.
+        overlap: least number of pixels that tiles share.
+        tiles: number of tiles; 1 if it runs whole.
+        batch: images, or tiles of one image, in a run of the network.
+        bytes: peak memory: on a CPU in addition to the process's present memory, on a GPU of the
+            device.
+        limit: available bytes, or None if unknown.
+        backend: name of the backend, such as "onnxruntime".
+        precision: precision inside the graph.
+        largest_side: side of the largest square image that would run whole within the limit.
+        lanes: number of images of this size that run at a time on a CPU: at most the chosen number,
+            and as many as fit the limit. A single image runs alone.
         self_ensemble: whether it runs in eight orientations.
-        seconds: that a single one is expected to take in the network, from what was measured on
-            this machine; None if nothing was.
-        lane_seconds: likewise for each of several, side by side.
+        seconds: expected time of a single image in the network, by measurements on this machine;
+            None without any.
+        lane_seconds: expected time of each of several concurrent images.
     """
 
     height: int
@@ -52,12 +52,12 @@ class Plan:
 
     @property
     def images(self) -> int:
-        """Of several images, how many are done together."""
+        """The number of images that run together if there are several."""
         return 1 if self.tiles > 1 else self.batch
 
     @property
     def how(self) -> str:
-        """Whole, or in which tiles, in words."""
+        """Whole or in tiles, in words."""
         how = "whole"
         if self.tile:
             sides = f"{self.tile[0]}x{self.tile[1]}"
@@ -78,8 +78,8 @@ class Plan:
 
     @property
     def _how_long(self) -> str:
-        """The expected time, in words, and how several images are run."""
-        words = "time not measured yet: run maxim-bench --recommend"
+        """The expected time and the handling of several images, in words."""
+        words = "time unknown: run maxim-bench --recommend"
         if self.seconds is not None:
             words = f"about {readable_seconds(self.seconds)}"
         if self.lanes > 1:
@@ -90,5 +90,5 @@ class Plan:
 
     @property
     def lanes_bytes(self) -> int:
-        """Memory of as many such images as run at a time."""
+        """Memory of all images that run at a time."""
         return self.lanes * self.bytes

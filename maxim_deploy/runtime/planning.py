@@ -1,4 +1,4 @@
-"""How an image of some size will be run, and in how much memory, before anything is."""
+"""Plan how an image of some size will run, and in how much memory."""
 
 from __future__ import annotations
 
@@ -23,40 +23,41 @@ from maxim_deploy.spec.profiles import Shape
 from maxim_deploy.spec.quantities import readable_bytes
 
 DEFAULT_OVERLAP = 64
-"""Pixels that tiles share unless asked otherwise; the numbers are in `benchmarks/README.md`."""
+"""Default overlap of tiles in pixels. The measurements are in `benchmarks/README.md`."""
 
 MAX_BATCH = 16
-"""Images in one run at most."""
+"""Most images in a run."""
 
 RUN_BYTES = 500_000
-"""Beside a graph's run on a CPU, whatever its size: code and tables first touched in a call."""
+"""Bytes beside a graph's run on a CPU that do not depend on size: code and tables touched first in
+a call."""
 
 RUN_BYTES_PER_PIXEL = 15
-"""Likewise: the float32 RGB that goes into a run (12), and the image of 8 bits that comes of it.
-The float32 RGB that comes out is the backend's to count."""
+"""Bytes per pixel beside a run: the float32 RGB input (12), and the 8-bit result. The backend
+counts the float32 RGB output."""
 
 COVERED_BYTES_PER_PIXEL = 27
-"""Beside the tiles, of an image that they cover: itself and their blend as float32 RGB (24), and
-the result of 8 bits (3)."""
+"""Bytes per pixel of an image in tiles: the image and the blend as float32 RGB (24), and the 8-bit
+result (3)."""
 
 SUM_BYTES_PER_PIXEL = 12
-"""Likewise, of an image that runs in eight orientations: their sum as float32 RGB. Each of them is
-as large again while it runs whole; tiles are cut from it as it lies."""
+"""Bytes per pixel of a self-ensemble: the sum of the orientations as float32 RGB. An orientation
+that runs whole takes as much again; tiles are cut from a view."""
 
 TileOption = int | Literal["auto", "off"]
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of one run.
+    """Limits of a run.
 
     Attributes:
-        max_bytes: bytes that it may take, or None.
-        max_pixels: padded pixels that it may have at most, after more ran out of memory; or None.
+        max_bytes: most bytes of a run, or None.
+        max_pixels: most padded pixels of a run, after a larger run was out of memory; or None.
         self_ensemble: whether the image runs in eight orientations, for a self-ensemble.
-        used: bytes that the process has, which were taken off the limit.
-        is_promised: whether the limit is `max_memory`, which no run may exceed, whatever tiles the
-            user asks for.
+        used: bytes of the process that were subtracted from the limit.
+        is_promised: whether the limit is `max_memory`, which no run may exceed, even with the
+            user's tiles.
     """
 
     max_bytes: int | None = None
@@ -66,33 +67,33 @@ class Bounds:
     is_promised: bool = False
 
     def allow(self, size: int) -> bool:
-        """Whether a run may take so many bytes."""
+        """Whether a run may take this many bytes."""
         return self.max_bytes is None or size <= self.max_bytes
 
     def __str__(self) -> str:
         """The limit in words."""
         if self.max_bytes is None:
-            return "the memory there is"
+            return "the available memory"
         if not self.used:
             limit = readable_bytes(self.max_bytes)
             return f"max_memory of {limit}" if self.is_promised else f"{limit} of memory"
         return (
-            f"max_memory: of {readable_bytes(self.max_bytes + self.used)} the process has "
-            f"{readable_bytes(self.used)} already"
+            f"max_memory: the process already has {readable_bytes(self.used)} of "
+            f"{readable_bytes(self.max_bytes + self.used)}"
         )
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes plans for one backend.
+    """Makes plans for a backend.
 
     Args:
-        backend: what runs.
+        backend: the backend.
         tile: "auto" (whole if it fits), "off" (always whole), or the side of a tile.
-        overlap: pixels that tiles share at least; None for the default.
+        overlap: least number of pixels that tiles share; None for the default.
 
     Raises:
-        UsageError: a tile is no multiple of 64, or cannot overlap so much.
+        UsageError: a tile is not a multiple of 64, or the overlap is too large for it.
     """
 
     backend: Backend
@@ -105,21 +106,21 @@ class Planner:
         side = self.tile if isinstance(self.tile, int) else TILE_SIDES[-1]
         if side < 1 or side % MULTIPLE_OF:
             raise UsageError(f"tile must be a multiple of {MULTIPLE_OF}, not {side}")
-        self.tiling(2 * side, 2 * side, (side, side))  # refuses what does not go together
+        self.tiling(2 * side, 2 * side, (side, side))  # raises an error for an invalid overlap
 
     def plan(self, height: int, width: int, bounds: Bounds, images: int = 1) -> Plan:
-        """The plan for an image, or for the first of several.
+        """The plan of an image, or of the first of several.
 
         Args:
             height: of the image, at least 1.
-            width: likewise.
-            bounds: of each run.
-            images: how many there are of one padded size.
+            width: in pixels, of the same image.
+            bounds: limits of each run.
+            images: number of images of one padded size.
 
         Raises:
-            ImageTooLargeError: not even the smallest tile fits, or the tiles that are asked for
-                exceed `max_memory`.
-            UsageError: the backend takes no such shape.
+            ImageTooLargeError: even the smallest tile does not fit, or the requested tiles exceed
+                `max_memory`.
+            UsageError: the backend does not accept the shape.
         """
         padding = Padding(height, width)
         padded = padding.padded_height, padding.padded_width
@@ -148,19 +149,19 @@ class Planner:
         if bounds.is_promised and not bounds.allow(plan.bytes):
             raise ImageTooLargeError(
                 f"image of {height}x{width} | {plan.how}, in {readable_bytes(plan.bytes)} | "
-                f"{bounds} | leave tile at 'auto', choose smaller tiles, or allow more memory"
+                f"{bounds} | leave tile at 'auto', choose smaller tiles, or raise max_memory"
             )
         return plan
 
     def tiling(self, height: int, width: int, tile: Sides) -> Tiling:
-        """Tiles over a padded image."""
+        """The tiling of a padded image."""
         return Tiling(height, width, tile, self._overlap())
 
     def largest_side(self, bounds: Bounds) -> int:
-        """Of the largest square image that would run whole within these bounds.
+        """Side of the largest square image that would run whole within these limits.
 
-        By halving the steps: memory and profiles are monotonous in the side, or nearly so. Asks the
-        backend about sizes that nobody has: not for every call.
+        A binary search, because memory and profiles are nearly monotonous in the side. It queries
+        the backend about hypothetical sizes, so it is not for every call.
         """
         side, step = 0, 16384
         while step >= MULTIPLE_OF:
@@ -171,21 +172,22 @@ class Planner:
         return side
 
     def _lanes(self, plan: Plan) -> int:
-        """How many such runs fit the limit side by side."""
-        # What lanes of a device hold is theirs before and after a run.
+        """The number of these runs that fit the limit concurrently."""
+        # On a device, lanes hold their memory before and after a run.
         if not self.backend.uses_host_memory or plan.limit is None:
             return 1 if plan.limit is not None else self.backend.lanes
         return max(1, min(self.backend.lanes, plan.limit // plan.bytes))
 
     def _batch(self, one: Shape, count: int, covered: int, bounds: Bounds) -> int:
-        """How many of `count` shapes a run takes: so that runs are few, and about equally large."""
+        """The batch size for `count` shapes: few runs of about equal size."""
         gainful = self.backend.batch_pixels
         for several in range(min(count, MAX_BATCH), 1, -1):
             shape = _times(one, several)
             if gainful is not None and shape.padded_pixels > gainful:
                 continue
             if self._fits(shape, covered, bounds):
-                # As few runs as that, but equal ones: of 10 images 5 and 5, rather than 8 and 2.
+                # As few runs as possible, but equal ones: 10 images run as 5 and 5 rather than 8
+                # and 2.
                 even = -(-count // -(-count // several))
                 return even if self._takes(_times(one, even), bounds) else several
         return 1
@@ -201,11 +203,11 @@ class Planner:
             if not self._takes(whole, bounds):
                 raise UsageError(
                     f"image of {height}x{width}, padded to {padded[0]}x{padded[1]} | "
-                    f"{self.backend.name} takes no such size | leave tile at 'auto', or build an "
-                    "engine with a --profile for it"
+                    f"{self.backend.name} does not accept this size | leave tile at 'auto', or "
+                    "build an engine with a --profile for it"
                 )
             return None
-        # Who names a side wants these tiles, whatever memory there is.
+        # A user who names a side wants these tiles, for any amount of memory.
         if isinstance(self.tile, int):
             bounds = Bounds(self_ensemble=bounds.self_ensemble)
         may_be_whole = self.tile == "auto" or max(padded) <= self.tile
@@ -219,17 +221,17 @@ class Planner:
         if not tiles:
             sizes = self.backend.sizes if self.backend.profiles else "other sizes"
             raise UsageError(
-                f"{image} | {self.backend.name} takes no tiles that it could be cut into, only "
-                f"{sizes} | choose another tile, or build an engine with a --profile for it"
+                f"{image} | {self.backend.name} accepts only {sizes}, which do not fit as tiles | "
+                "choose another tile, or build an engine with a --profile for it"
             )
         raise ImageTooLargeError(
-            f"{image} | not even tiles of {smallest(tiles)} fit {self.backend.name} and {bounds} | "
-            "allow more memory"
+            f"{image} | even tiles of {smallest(tiles)} do not fit {self.backend.name} and "
+            f"{bounds} | allow more memory"
         )
 
     def _taken_tiles(self, padded: Sides, bounds: Bounds) -> list[Sides]:
-        """Those that the backend takes, and that leave room for the overlap."""
-        # A tile must reach beyond the pixels that it shares, or it covers none of its own.
+        """The tiles that the backend accepts and that exceed the overlap."""
+        # A tile must be larger than the overlap, or it covers no pixels of its own.
         one_side = self.tile if isinstance(self.tile, int) else None
         least = self._overlap() + MULTIPLE_OF
         return [
@@ -242,7 +244,7 @@ class Planner:
 
     def _run_shape(self, height: int, width: int, padded: Sides, tile: Sides | None) -> Shape:
         if tile is None and self.backend.io == "image":
-            return Shape(1, height, width)  # that graph pads by itself
+            return Shape(1, height, width)  # the image form pads inside the graph
         return Shape(1, *(tile or padded))
 
     def _takes(self, shape: Shape, bounds: Bounds) -> bool:
@@ -257,11 +259,11 @@ class Planner:
         )
 
     def _bytes(self, shape: Shape, covered: int, bounds: Bounds) -> int:
-        """Memory of a run, and of the pixels that tiles cover; 0 of them for a whole image."""
+        """Memory of a run and of the pixels that tiles cover (0 for a whole image)."""
         host = RUN_BYTES + RUN_BYTES_PER_PIXEL * shape.pixels + COVERED_BYTES_PER_PIXEL * covered
         if bounds.self_ensemble:
             host += SUM_BYTES_PER_PIXEL * (covered or 2 * shape.pixels)
-        # Arrays on the host do not count against the memory of a device.
+        # Arrays on the host do not count for the memory of a device.
         return self.backend.bytes_for(shape) + (host if self.backend.uses_host_memory else 0)
 
 

@@ -1,9 +1,9 @@
-"""Backends tried with a tiny graph: that a library can be imported says little about it.
+"""Try backends with a tiny graph: a successful import proves little.
 
     python -m maxim_deploy.runtime.probes NAME
 
-tries one of them and prints a line of JSON. `doctor` runs each in such a process of its own, since
-a library that does not fit its driver may end the process that tries it.
+tries one of them and prints a line of JSON. `doctor` runs each in its own process, because a
+library that does not match its driver may crash the process.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def verdict_on(name: str) -> Verdict:
     """Try a backend in this process.
 
     Args:
-        name: of a backend.
+        name: name of a backend.
     """
     verdict = Verdict(name)
     try:
         _try(verdict)
         verdict.works = True
-    except Exception as error:  # whatever a broken installation raises
+    except Exception as error:  # a broken installation may raise any type
         reason, _, install = str(error).partition(PIP_LINE)
         verdict.reason = reason or type(error).__name__
         verdict.install = install or None
@@ -43,7 +43,7 @@ def _try(verdict: Verdict) -> None:
     if spec.probe is None:
         spec.function("opener")
         return
-    # Small integers, which TF32 and float16 hold exactly.
+    # Small integers, which TF32 and float16 represent exactly.
     image = np.arange(48, dtype=np.float32).reshape(1, 3, 4, 4)
     restored = spec.call("probe", verdict, image)
     if not np.array_equal(restored, image + 2 * np.roll(image, -1, axis=1)):

@@ -1,4 +1,4 @@
-"""What `Restorer.submit` tells of a picture in the network."""
+"""The progress that `Restorer.submit` reports."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a picture is in the network.
+    """Progress of a picture in the network.
 
     Attributes:
-        done: runs of the network that have ended: on tiles, one or several at a time, or on each
-            orientation of a self-ensemble.
-        total: runs that the picture takes. It changes, and `done` begins anew, if there was not
-            enough memory and the picture is run in smaller tiles.
+        done: finished runs of the network: on one or several tiles, or on an orientation of a
+            self-ensemble.
+        total: number of runs of the picture. If memory is too small, the picture starts again with
+            smaller tiles: `total` then changes and `done` restarts.
     """
 
     done: int

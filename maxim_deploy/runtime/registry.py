@@ -1,9 +1,9 @@
 """The table of backends: the only place that lists them.
 
-Ours are the rows of `BACKENDS`. Others come from installed distributions, by the entry points
-`maxim_deploy.backends`, or from `register_backend`. A row names functions as "module:function":
-they are imported when they are called, so that the runtime needs no library before a backend is
-opened, and a row may name a room above the runtime.
+Our backends are the rows of `BACKENDS`. Others come from installed packages, by the entry points
+`maxim_deploy.backends`, or from `register_backend`. A row names functions as "module:function".
+They are imported when called, so the runtime needs no library before a backend is opened, and a row
+may name a room above the runtime.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES
 from maxim_deploy.spec.precision import CPU_PRECISIONS, GPU_PRECISIONS
 
 ENTRY_POINTS = "maxim_deploy.backends"
-"""Group of the entry points. Each names a `BackendSpec` of the same name."""
+"""Group of the entry points. Each refers to a `BackendSpec` of the same name."""
 
 Opener = Callable[[Request], Backend]
 GraphOpener = Callable[[Path, str, int, int | None], Backend]
@@ -41,30 +41,30 @@ Probe = Callable[[Verdict, NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class BackendSpec:
-    """What is known of a backend before it is opened.
+    """Facts about a backend before it is opened.
 
-    Functions are given as such, or as "module:function" to import them when they are called.
+    Functions are objects, or "module:function" for import on the first call.
 
     Attributes:
-        name: as `load` and `--backend` take it; no dot, which separates a precision from it.
+        name: name for `load` and `--backend`, without a dot, which separates a precision from it.
         opener: from a `Request` to a `Backend`. What it raises, `load` raises.
-        label: its name in reports; the plain name if empty.
-        device: "gpu" for an NVIDIA GPU by CUDA. Anything else is fed from host memory.
-        runs: which part of a bundle.
-        is_automatic: whether "auto" may take it; of our own rows, those before it are better.
-        compiles_sizes: whether it compiles the network for each size, so that "auto" takes it only
-            for work that repeats sizes.
-        extra: of this package, that installs what it needs.
-        package: that has its library, as pip knows it.
-        probe: for `maxim-doctor`: runs `maxim_deploy.machine.tiny_graph.TINY_GRAPH` on float32
-            `[1, 3, 4, 4]` and returns the result. It may note on the verdict what it found out on
-            its way. Without one, nothing is tried but importing the opener.
-        graph_opener: from an ONNX file of the tensor form, its precision, an index of a GPU and a
-            number of threads to a `Backend`: for graphs that are in no bundle.
-        profiler: from a `maxim_deploy.benchmarks.profile.bundle_profile.ProfileRequest` to a
-            `Measured`: the time of every node.
-        no_profiler: why there is none, in words.
-        distribution: that it comes from, if it is not ours.
+        label: name in reports; empty for the plain name.
+        device: "gpu" for an NVIDIA GPU with CUDA. Other devices take host memory.
+        runs: the part of a bundle that it runs.
+        is_automatic: whether "auto" may take it. Earlier rows are better.
+        compiles_sizes: whether it compiles the network for each size. "auto" then takes it only for
+            work that repeats sizes.
+        extra: extra of this package that installs its requirements.
+        package: pip name of the package with its library.
+        probe: for `maxim-doctor`: runs `maxim_deploy.machine.tiny_graph.TINY_GRAPH` on float32 `[1,
+            3, 4, 4]` and returns the result. It may add findings to the verdict. Without a probe,
+            only the import of the opener is tried.
+        graph_opener: makes a `Backend` for a graph outside of bundles, from an ONNX file of the
+            tensor form, its precision, an index of a GPU and a number of threads.
+        profiler: measures the time of every node, from a
+            `maxim_deploy.benchmarks.profile.bundle_profile.ProfileRequest` to a `Measured`.
+        no_profiler: why there is no profiler, in words.
+        distribution: package that it comes from, if it is not ours.
     """
 
     name: str
@@ -89,25 +89,26 @@ class BackendSpec:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those to try, the fastest first."""
+        """Precisions to try, the fastest first."""
         return GPU_PRECISIONS if self.is_on_gpu else CPU_PRECISIONS
 
     def open(self, request: Request) -> Backend:
-        """A backend on what was asked for.
+        """Open the backend for a request.
 
         Raises:
-            MissingDependencyError: what it needs is not installed; the message is the pip line.
-            UsageError, BundleError, BackendError: it cannot run this, or not here.
+            MissingDependencyError: a requirement is not installed; the message is the pip line.
+            UsageError, BundleError, BackendError: it cannot run this request, or not on this
+                machine.
         """
         backend: Backend = self.call("opener", replace(request, backend=self.name))
         return backend
 
     def call(self, role: str, *arguments: Any) -> Any:
-        """Call the function that is this attribute, imported if need be.
+        """Import the function of an attribute if needed, and call it.
 
         Raises:
-            MissingDependencyError: a module that it needs is not installed.
-            BackendError: it is not ours, and fails in a way that we do not know.
+            MissingDependencyError: a required module is not installed.
+            BackendError: it belongs to another package and failed with an unknown exception.
         """
         try:
             return self.function(role)(*arguments)
@@ -119,7 +120,7 @@ class BackendSpec:
             raise BackendError(_blamed(self.name, self.distribution, error)) from error
 
     def function(self, role: str) -> Callable[..., Any]:
-        """The function that is this attribute, imported if need be; raises as `call`."""
+        """The function of an attribute, imported if needed. Raises as `call`."""
         named: Callable[..., Any] | str = getattr(self, role)
         if not isinstance(named, str):
             return named
@@ -127,7 +128,7 @@ class BackendSpec:
         try:
             found: Callable[..., Any] = getattr(importlib.import_module(module), function)
         except ModuleNotFoundError as error:
-            # One of our own modules that is missing is a broken install, not a missing extra.
+            # If one of our own modules is missing, the install is broken, and no extra is missing.
             if self.extra is None or not error.name or error.name.startswith("maxim_deploy"):
                 raise
             raise not_installed(error.name, self.extra) from error
@@ -165,23 +166,23 @@ BACKENDS: tuple[BackendSpec, ...] = (
         graph_opener="maxim_deploy.runtime.onnxruntime_backend:open_graph",
         profiler="maxim_deploy.benchmarks.profile.bundle_profile:measure_graph",
     ),
-    # For comparison, so "auto" never takes it.
+    # For comparison only, so "auto" never takes it.
     BackendSpec(
         "torch", "maxim_deploy.parity.torch_backend:open_backend", "PyTorch eager",
         runs="weights", extra="export", package="torch",
     ),
 )
 # fmt: on
-"""Ours, the best first."""
+"""Our backends, the best first."""
 
 _registered: dict[str, BackendSpec] = {}
 
 
 def register_backend(name: str, opener: Opener | str, **facts: Any) -> None:
-    """Let `maxim_deploy.load(bundle, backend=name)` open a backend of your own in this process.
+    """Register your own backend for `maxim_deploy.load(bundle, backend=name)` in this process.
 
     Args:
-        name: a new one.
+        name: a new name.
         opener: from a `Request` to a `Backend`. What it raises, `load` raises.
         facts: other attributes of a `BackendSpec`.
 
@@ -203,28 +204,28 @@ def register_backend(name: str, opener: Opener | str, **facts: Any) -> None:
 
 
 def backend_names() -> tuple[str, ...]:
-    """All names: ours, those of other distributions, and what was registered."""
+    """All names: ours, those of other packages, and registered ones."""
     return (*(spec.name for spec in BACKENDS), *offered_names(), *_registered)
 
 
 def offered_names() -> tuple[str, ...]:
-    """The names that other distributions offer; nothing of theirs is imported.
+    """The names offered by other packages, without importing these.
 
-    A name of ours stays ours.
+    Our names take precedence.
     """
     ours = {spec.name for spec in BACKENDS}
     return tuple(name for name in _entry_points() if name not in ours)
 
 
 def automatic_backends() -> tuple[BackendSpec, ...]:
-    """Those that "auto" may take, the best first. Others' backends are taken by name only."""
+    """The backends that "auto" may take, the best first. All are ours."""
     return tuple(spec for spec in BACKENDS if spec.is_automatic)
 
 
 def compared_backends() -> tuple[BackendSpec, ...]:
-    """Those of `automatic_backends` that comparisons take unless told.
+    """The backends of `automatic_backends` that comparisons take by default.
 
-    What "auto" takes for some work only is there if it is installed: not having it is no fault.
+    A backend that "auto" takes only for some work is included only if it is installed.
     """
     return tuple(
         spec
@@ -234,12 +235,12 @@ def compared_backends() -> tuple[BackendSpec, ...]:
 
 
 def chooses_by_work() -> bool:
-    """Whether it matters to "auto" here how many pictures of which size there will be."""
+    """Whether the choice of "auto" depends on the number and sizes of pictures here."""
     return any(spec.compiles_sizes for spec in compared_backends())
 
 
 def graph_backend(*, on_gpu: bool) -> BackendSpec:
-    """The backend that runs graphs which are in no bundle, on a GPU or on the CPU."""
+    """The backend for graphs outside of bundles, on a GPU or on the CPU."""
     return next(s for s in BACKENDS if s.graph_opener and s.is_on_gpu == on_gpu)
 
 
@@ -247,8 +248,8 @@ def backend_named(name: str) -> BackendSpec:
     """The row of a backend.
 
     Raises:
-        UsageError: there is no such backend; the message lists those there are.
-        BackendError: it is another distribution's, whose entry point does not work.
+        UsageError: the name is unknown; the message lists the known names.
+        BackendError: the entry point of another package does not work.
     """
     for spec in (*BACKENDS, *_registered.values()):
         if spec.name == name:
@@ -259,7 +260,7 @@ def backend_named(name: str) -> BackendSpec:
 
 
 def backend_label(name: str) -> str:
-    """The name of a backend for reports; the plain one where the backend is not installed."""
+    """The name of a backend for reports; the plain name if it is not installed."""
     try:
         return backend_named(name).label or name
     except MaximDeployError:
@@ -281,12 +282,12 @@ def _offered(name: str) -> BackendSpec:
         raise BackendError(f"backend {name!r} is offered by {distribution}; uninstall all but one")
     try:
         spec = points[0].load()
-    except Exception as error:  # another distribution's module may raise anything
+    except Exception as error:  # a module of another package may raise any type
         raise BackendError(_blamed(name, distribution, error)) from error
     if not isinstance(spec, BackendSpec) or spec.name != name or "." in name:
         raise BackendError(
             f"backend {name!r} of {distribution} | {points[0].value} is {spec!r} | expected a "
-            "BackendSpec of this name, which has no dot"
+            "BackendSpec with this name and without a dot"
         )
     return replace(spec, distribution=distribution)
 

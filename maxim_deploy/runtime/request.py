@@ -1,4 +1,4 @@
-"""What `load` was asked for, and what of the bundle answers it."""
+"""The request of `load`, and the parts of a bundle that match it."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from maxim_deploy.spec.manifest import Bundle, GraphEntry
 from maxim_deploy.spec.precision import GPU_PRECISIONS
 
 FORMS = ("tensor", "image")
-"""Best first: the tensor form takes every pixel type."""
+"""I/O forms, the best first: the tensor form takes every pixel type."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a backend is to open.
+    """What a backend opens.
 
     Attributes:
         bundle: to run.
-        precision: "auto", or the one to run.
+        precision: "auto", or the precision to run.
         device: index of the GPU.
-        threads: of the CPU, or None.
+        threads: threads of the CPU, or None.
         stream: handle of a CUDA stream, or None.
         cuda: provider of CUDA, "cuda-bindings" or "pycuda".
-        backend: name of the backend that is asked.
-        allow_host_code: whether code for the CPU that an engine brings may run.
-        spinning: whether threads of the CPU wait in a loop; None to choose.
-        runtime: what the runtime of an engine is to choose instead of the engine's own `runtime`.
-        max_memory: bytes: of the whole process on a CPU, of a run on a GPU; None for what is free.
-        expected: how many pictures of which (height, width) will be restored, as far as is known.
+        backend: name of the backend.
+        allow_host_code: whether CPU code of an engine may run.
+        spinning: whether CPU threads wait in a loop; None to choose.
+        runtime: runtime settings that replace the engine's own `runtime`.
+        max_memory: limit in bytes: of the whole process on a CPU, of a run on a GPU; None for the
+            free memory.
+        expected: number of expected pictures by (height, width), as far as known.
     """
 
     bundle: Bundle
@@ -52,16 +53,16 @@ class Request:
     expected: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     def best_graph(self, best_first: tuple[str, ...]) -> tuple[GraphEntry, Path]:
-        """The graph to run and its file, whose hash and that of its weights were checked.
+        """The graph to run and its file, after comparing the hashes of file and weights.
 
-        The file is a copy that nobody else writes to, its weights beside it. It lasts as long as
-        this request: open it now.
+        The file is a private copy with its weights beside it. It lasts as long as this request, so
+        open it now.
 
         Args:
-            best_first: precisions that the backend runs.
+            best_first: precisions of the backend, the best first.
 
         Raises:
-            BundleError: the bundle has no such graph, or a file of it is missing or has changed.
+            BundleError: the bundle lacks the graph, or one of its files is missing or has changed.
         """
         entry, copy = self.best_entry(best_first), ExitStack()
         path = copy.enter_context(self.bundle.private_graph(entry))
@@ -69,18 +70,18 @@ class Request:
         return entry, path
 
     def best_entry(self, best_first: tuple[str, ...]) -> GraphEntry:
-        """The graph to run, in words, as `best_graph`; its file is not touched."""
+        """The entry of `best_graph`, without reading its file."""
         have = {(entry.precision, entry.io): entry for entry in self.bundle.manifest.graphs}
         wanted = self._precisions(best_first)
         candidates = [(precision, io) for precision in wanted for io in FORMS]
         found = next((have[one] for one in candidates if one in have), None)
-        return found or self.bundle.graph(*candidates[0])  # which says what there is instead
+        return found or self.bundle.graph(*candidates[0])  # raises an error that lists the graphs
 
     def best_engines(self) -> list[EngineEntry]:
-        """All engines for the backend that share the best precision and form there is.
+        """All engines of the backend that share the best available precision and form.
 
         Raises:
-            BundleError: there is none, or only such as were built from another graph.
+            BundleError: there is none, or all were built from another graph.
         """
         listed = [e for e in self.bundle.manifest.engines if e.library == self.backend]
         engines = [e for e in listed if not self.bundle.mismatches(e)]
@@ -98,10 +99,10 @@ class Request:
         )
 
     def require_gpu(self) -> None:
-        """Refuse what needs a GPU where there is none.
+        """Raise an error if the GPU is missing.
 
         Raises:
-            BackendError: there is no such GPU.
+            BackendError: there is no GPU of this index.
         """
         if find_gpu(self.device) is None:
             raise BackendError(no_gpu(self.device))

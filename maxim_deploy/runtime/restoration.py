@@ -1,4 +1,4 @@
-"""The future of a picture that was submitted: it can be cancelled while it waits and runs."""
+"""The future of a submitted picture. It can be cancelled while it waits and while it runs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ R = TypeVar("R")
 
 
 class Deferred(Exception):  # noqa: N818 - no error: the work is to be done again, elsewhere
-    """A picture of many runs would wait for another one; nothing of it was run."""
+    """A picture of many runs would have to wait for another one. It has not started."""
 
 
 class Restoration(Future[R], Generic[R]):
-    """What `Restorer.submit` returns: a `concurrent.futures.Future` of the restored picture.
+    """The result of `Restorer.submit`: a `concurrent.futures.Future` of the restored picture.
 
-    Unlike another future it can be cancelled while it runs. Whoever ends it early, `result` and
-    `exception` raise or return the reason at once if it waits, and soon if it runs.
+    Unlike other futures it can be cancelled while it runs. After an early end, `result` raises and
+    `exception` returns the reason: at once if the picture waits, and soon if it runs.
 
     Args:
         stop: ends the call of this picture.
-        withdraw: takes it out of what waits; returns whether it was there.
-        leave: called once, before the result can be seen.
+        withdraw: removes it from the queue; returns whether it was there.
+        leave: called once, before the result is visible.
     """
 
     def __init__(
@@ -38,61 +38,61 @@ class Restoration(Future[R], Generic[R]):
         self._stop, self._withdraw, self._leave = stop, withdraw, leave
 
     def cancel(self) -> bool:
-        """Cancel, whether it waits or runs.
+        """Cancel the picture, waiting or running.
 
         Returns:
-            True if `result` raises `CancelledError` now or soon. False if it is done, or has been
-            ended for another reason.
+            True if `result` raises `CancelledError` now or soon. False if the picture is done or
+            has ended for another reason.
         """
         self.end(CancelledError("the picture was cancelled before it was restored"))
         return isinstance(self._stop.reason, CancelledError)
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled and has ended."""
+        """Whether the picture was cancelled and has ended."""
         return self.done() and isinstance(self._stop.reason, CancelledError)
 
     def result(self, timeout: float | None = None) -> R:
-        """The restored picture; waits for it. Ctrl-C in this wait cancels.
+        """Wait for the restored picture. Ctrl-C during the wait cancels it.
 
         Args:
-            timeout: seconds to wait here; the picture goes on after them. The `timeout` of `submit`
-                ends the picture itself.
+            timeout: seconds to wait here. The picture continues afterwards. The `timeout` of
+                `submit` ends the picture itself.
 
         Raises:
-            TimeoutError: it is not done after `timeout`.
-            CancelledError: it was cancelled.
+            TimeoutError: the picture is not done after `timeout`.
+            CancelledError: the picture was cancelled.
             DeadlineError: the `timeout` of `submit` has passed.
-            BaseException: what the call raised.
+            BaseException: exception of the call.
         """
         try:
             return super().result(timeout)
         except Exception:
             raise
-        except BaseException:  # an interruption of the wait, unless it is what the call raised
+        except BaseException:  # an interruption of the wait, unless the call raised it
             self.cancel()
             raise
         finally:
-            # The traceback of the exception has this frame, and the exception is this future's.
+            # Break the cycle: the traceback of the future's exception has this frame.
             self = None  # type: ignore[assignment]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What `result` would raise, or None; raises CancelledError itself, as other futures do."""
+        """The exception of `result`, or None. Raises CancelledError itself, as other futures do."""
         error = super().exception(timeout)
         if isinstance(error, CancelledError) and self.cancelled():
             raise error
         return error
 
     def end(self, reason: BaseException) -> None:
-        """End it early, for the first reason that is given."""
+        """End it early. The first reason counts."""
         withdraw = self._withdraw
         if self._stop.set(reason) and withdraw(self):
             self._complete(None, reason)
 
     def restore(self, work: Callable[[], R]) -> None:
-        """Complete it with what `work` returns or raises, or with the reason to end it early.
+        """Complete it with the result or exception of `work`, or with the reason of its early end.
 
         Raises:
-            Deferred: `work` did, and nothing is completed.
+            Deferred: `work` raised it, and nothing is completed.
         """
         result: R | None = None
         error: BaseException | None = None
@@ -104,19 +104,19 @@ class Restoration(Future[R], Generic[R]):
             error = raised
         reason = self._stop.close()
         if reason is not None:
-            # Whoever keeps a cancelled future need not keep the picture that was being restored.
+            # A kept future must not keep a cancelled picture in memory.
             error = reason.with_traceback(None)
             error.__context__ = None
         self._complete(result, error)
-        # The future has the exception, whose traceback has this frame: a circle.
+        # Break the cycle: the traceback of the future's exception has this frame.
         del error, reason, work
         self = None  # type: ignore[assignment]
 
     def _complete(self, result: R | None, error: BaseException | None) -> None:
-        # First, so that who waits for the result finds room in the queue.
+        # First: a caller that waits for the result must then find room in the queue.
         self._stop.close()
         self._leave(self)
-        # Who keeps results need not keep the restorer with them.
+        # A kept result must not keep the restorer alive.
         self._withdraw = self._leave = _nothing
         if error is None:
             self.set_result(result)  # type: ignore[arg-type]  # None if R is

@@ -49,28 +49,28 @@ from maxim_deploy.runtime.turns import Stop
 from maxim_deploy.runtime.workers import Workers
 
 P = TypeVar("P", np.uint8, np.uint16, np.float32)
-"""Type of pixels; the result has that of the image."""
+"""Type of pixels. The result has the type of the image."""
 
 T = TypeVar("T")
 
 
 class Restorer:
-    """Restores images; made by `load`. May be called from several threads at once.
+    """Restores images. `load` makes it. Several threads may call it at once.
 
-    The network runs for one caller at a time (on a GPU for two: one computes while the pictures of
-    the other travel), with all its threads and within the memory that was planned; what callers do
-    before and after it overlaps. Callers have their turns in the order in which they ask. A picture
-    in many runs (tiles, orientations) lets others have a turn between two of them, so that small
-    pictures wait for a tile of it. One that runs whole cannot be left: where memory allows, ONNX
-    Runtime on a CPU runs a picture of a quarter of its size or less beside it.
+    The network runs for one caller at a time, with all its threads and within the planned memory.
+    (A GPU has two callers: one computes while the other transfers pictures.) The work of callers
+    before and after the network overlaps. Turns follow the order of requests. A picture of many
+    runs (tiles, orientations) lets others run between two of its runs, so small pictures wait for
+    one tile. A picture that runs whole cannot be interrupted. If memory allows, ONNX Runtime on a
+    CPU runs a picture of a quarter of its size or less beside it.
 
-    Ctrl-C in the main thread ends a call, and the wait for a `submit`, within about 0.1 s on a CPU
-    and after the current run on an engine; this stays usable.
+    Ctrl-C in the main thread ends a call, or the wait for a `submit`, within about 0.1 s on a CPU
+    and after the current run on an engine. The restorer stays usable.
 
-    A forked child may use it too, on a CPU: it opens the network again at its first call. A future
-    of the parent's has no result there. It cannot be pickled: send the path of the bundle.
+    On a CPU a forked child may use it too and opens the network again at its first call. Futures of
+        the parent have no result there. A restorer cannot be pickled: send the path of the bundle.
 
-    Use it as a context manager, or call `close`, to give its memory back.
+    Use it as a context manager, or call `close`, to free its memory.
 
     Example:
         >>> import maxim_deploy, numpy
@@ -111,14 +111,14 @@ class Restorer:
         self._long_workers: Workers | None = None
 
     def after_fork(self) -> None:
-        """Called in each forked child, which can then use this Restorer; a GPU's it cannot."""
+        """Called in each forked child, which can then use this Restorer, unless it is on a GPU."""
         self._begin_without_threads()
         self._work.after_fork()
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(
-            "a Restorer cannot be pickled or copied: its network is open in this process | send "
-            "the path of the bundle, and call maxim_deploy.load there"
+            "a Restorer cannot be pickled or copied, because its network is open in this process "
+            "| send the path of the bundle, and call maxim_deploy.load there"
         )
 
     def __repr__(self) -> str:
@@ -128,7 +128,7 @@ class Restorer:
 
     @property
     def info(self) -> RestorerInfo:
-        """What it runs, and on what, as far as is known now."""
+        """What it runs and on which device, as known now."""
         chosen = self._lane_choice.note if self._lane_choice else None
         notes = (*self._work.notes, *filter(None, [chosen]))
         return replace(self._info, lanes=self._work.lanes, notes=notes)
@@ -157,33 +157,34 @@ class Restorer:
         """Restore one image, or a batch of one size.
 
         Args:
-            image: RGB `[H, W, 3]`, or `[N, 3, H, W]`, of any size from 1x1: uint8, uint16, or
-                float32 in [0, 1]. Any strides; it is not modified. An array of another library in
-                host memory is taken by DLPack, without a copy. On a GPU backend also an array in
+            image: RGB `[H, W, 3]`, or `[N, 3, H, W]`, of any size from 1x1 and any strides: uint8,
+                uint16, or float32 in [0, 1]. It is not modified. Arrays of other libraries in host
+                memory are read by DLPack without a copy. A GPU backend also takes an array in
                 device memory (`__cuda_array_interface__` or DLPack) in the form of the graph,
-                `info.io`: `[N, H, W, 3]` uint8, or `[N, 3, H, W]` float32, sides multiples of 64.
-            rounding: "nearest", or "truncate" as the published scripts save. For integers only.
-            self_ensemble: the mean over eight rotations and flips, as published: eight times the
-                work for a little more quality.
-            out: with an image in device memory, another such array to write to. The same two
-                arrays in every call let TensorRT launch a CUDA graph from the second call on.
+                `info.io`: `[N, H, W, 3]` uint8, or `[N, 3, H, W]` float32 with sides in multiples
+                of 64.
+            rounding: "nearest", or "truncate" as in the published scripts. For integers only.
+            self_ensemble: the published mean over eight rotations and flips: eight times the work
+                for slightly better quality.
+            out: for an image in device memory, an array for the result. With the same two arrays in
+                every call, TensorRT launches a CUDA graph from the second call on.
 
         Returns:
-            A new NumPy array of the same shape and type. Integers are clipped; float32 is not. For
-            an array in device memory one in device memory, with `__cuda_array_interface__`. It is
-            written when the call returns; of a restorer with a `stream`, when the stream gets
-            there, and image and `out` must live until then.
+            A new NumPy array of the same shape and type. Integers are clipped, float32 is not. For
+            an array in device memory, an array in device memory with `__cuda_array_interface__`,
+            which is complete when the call returns. With a `stream`, it is complete when the stream
+            has done the work, and image and `out` must live until then.
 
         Raises:
             ImageTooLargeError: it cannot be run within `max_memory`, or the memory there is.
-            UsageError: the array is not such an image or on another GPU, `out` does not fit it, or
+            UsageError: the array is not an image or is on another GPU, `out` does not match it, or
                 the rounding is unknown.
-            QueueFullError: as many calls wait as `queue` of `load` allows.
+            QueueFullError: the queue is full, see `queue` of `load`.
             BackendError: the backend failed, or this restorer is closed.
             CancelledError: `close(cancel_pending=True)` was called meanwhile.
 
         Warns:
-            PixelRangeWarning: once, of a float32 image that looks like 0..255.
+            PixelRangeWarning: once, for a float32 image that seems to have values from 0 to 255.
 
         Example:
             >>> import maxim_deploy, numpy
@@ -213,10 +214,10 @@ class Restorer:
         rounding: Rounding = "nearest",
         self_ensemble: bool = False,
     ) -> list[NDArray[P]]:
-        """Restore several images, whose sizes and types may differ.
+        """Restore several images of any sizes and types.
 
-        Those of one padded size go through the network together, as many as the memory and the
-        engine's profiles allow and the backend gains from. (In the image form, of one size.)
+        Images of one padded size (in the image form, of one size) run together, as many as memory
+        and the engine's profiles allow and as the backend gains from.
 
         Args:
             images: each `[H, W, 3]`, as in a call.
@@ -224,12 +225,12 @@ class Restorer:
             self_ensemble: as in a call.
 
         Returns:
-            The results in the order of the images. They are those of single calls but for the order
-            of additions inside the network: at most 1/255 apart, in float32 about 1e-6.
+            The results in the order of the images. They differ from single calls only by the order
+                of additions in the network: at most 1/255, in float32 about 1e-6.
 
         Raises:
-            UsageError: as a call does, and it says which image; nothing was run then.
-            BackendError: as a call does; nothing is returned then.
+            UsageError: as a call does, with the index of the image. Nothing was run.
+            BackendError: as a call does. No result is returned.
 
         Example:
             >>> import maxim_deploy, numpy
@@ -280,27 +281,28 @@ class Restorer:
         progress: Callable[[RunProgress], object] | None = None,
         out: Any = None,
     ) -> Restoration[Any]:
-        """Restore in the background; what precedes and follows the network overlaps with it.
+        """Restore in the background. Work before and after the network overlaps with it.
 
         Args:
-            image: as in a call; it must not change until the result is there. One in device memory
-                is taken at once: its writers are those of this thread.
+            image: as in a call. It must not change until the result is there. An array in device
+                memory is read at once, because this thread's stream writes it.
             rounding: as in a call.
             self_ensemble: as in a call.
-            timeout: seconds from now in which the result must be there, or it is a `DeadlineError`;
-                at once, without a run, for 0 or less. None for no such limit.
+            timeout: seconds from now until a `DeadlineError` ends the picture; for 0 or less at
+                once, without a run. None for no limit.
             progress: called after each run, in the thread that runs the network, which waits for
-                it. Its exceptions end the picture. It may cancel it, and not call this restorer.
+                it. Its exceptions end the picture. It may cancel the picture, but must not call
+                this restorer.
             out: as in a call.
 
         Returns:
-            A future that can also be cancelled while its picture is in the network: that ends the
-            run within about 0.1 s on a CPU, and after the current run on an engine. Its callbacks
-            are called in a thread of this restorer's, or in the one that cancels.
+            A future that can be cancelled even while its picture runs: within about 0.1 s on a CPU,
+                and after the current run on an engine. Its callbacks run in a thread of this
+                restorer or in the cancelling thread.
 
         Raises:
-            QueueFullError: as many pictures wait as `queue` of `load` allows.
-            UsageError: the timeout is no number. Of the other arguments the future tells.
+            QueueFullError: the queue is full, see `queue` of `load`.
+            UsageError: the timeout is not a number. Errors of other arguments are in the future.
             BackendError: this restorer is closed.
 
         Example:
@@ -323,20 +325,20 @@ class Restorer:
         stop = Stop()
         restoration = Restoration[Any](stop, self._withdraw, self._leave)
         call = Call(rounding, self_ensemble, stop, progress, defers=True)
-        # Under the lock, or `close` could shut the threads down between the check and the call.
+        # Under the lock: `close` could otherwise end the threads between the check and the call.
         with self._pool_lock:
             if self._is_closing:
                 raise BackendError(CLOSED)
             backend = self._work.require_open()
-            # Taken here: the streams of torch, in one of which it is written, are this thread's.
+            # Read here, because torch's streams belong to this thread.
             image, out = self._taken(image), self._taken(out)
             self._admission.enter(restoration, restoration.end)
             try:
                 if due is not None:
                     self._end_at(due, restoration, stop, timeout)
                 if self._workers is None:
-                    # Two more than lanes: one picture is prepared, and one finished, meanwhile.
-                    # There may be more lanes later; threads begin as they are needed.
+                    # Two more than lanes: one picture is prepared and one finished meanwhile. The
+                    # number of lanes may grow later. Threads start as needed.
                     self._workers = self._new_workers(max(backend.lanes, backend.max_lanes) + 2)
                 work = partial(self._work_on, restoration, image, out, call)
                 self._workers.put(restoration, work)
@@ -346,12 +348,12 @@ class Restorer:
         return restoration
 
     def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
-        """Run on each (height, width), so that the first call is as fast as the others.
+        """Run once per (height, width), so that the first call has full speed.
 
-        On a CPU this measures first how many run at a time, unless that is known: `choose_lanes`.
-        As often in each lane as the backend needs: TensorRT captures CUDA graphs in a second run.
-        TensorRT for RTX goes on compiling in the background, unless the engine was built with
-        `specialization = "eager"` or an earlier process has kept the kernels.
+        On a CPU this first chooses the number of lanes, see `choose_lanes`. Each lane runs as often
+        as the backend needs; for example, TensorRT captures CUDA graphs in the second run. TensorRT
+        for RTX compiles in the background afterwards, unless the engine was built with
+        `specialization = "eager"` or the cache has the kernels.
 
         Example:
             >>> import maxim_deploy
@@ -367,17 +369,17 @@ class Restorer:
                     future.result()
 
     def choose_lanes(self, height: int, width: int) -> int:
-        """How many of several images of about a size run at a time, if it has not been told.
+        """Choose the number of images of about a size that run at a time.
 
-        Measured now unless it is known, which takes about as long as ten calls and at most some
-        seconds; kept for later processes. `restore_files` and `warmup` do this.
+        It is measured now unless known. This takes about as long as ten calls, at most some
+        seconds. The result is kept for later processes. `restore_files` and `warmup` call this.
 
         Args:
             height: of the images.
-            width: likewise.
+            width: in pixels, of the same image.
 
         Returns:
-            The number, which is in `info` from now on.
+            The number, also in `info` from now on.
 
         Raises:
             BackendError: the backend failed, or this restorer is closed.
@@ -392,7 +394,7 @@ class Restorer:
         if choice and choice.is_open:
             try:
                 plan = self.plan(height, width)
-            except UsageError:  # of this size; whoever runs it is told
+            except UsageError:  # a run of this size will raise the error
                 return self._work.lanes
             fits = choice.backend.max_lanes if plan.limit is None else plan.limit // plan.bytes
             self._work.choose_lanes(lambda: choice.measure((height, width), fits))
@@ -400,16 +402,16 @@ class Restorer:
         return self._work.lanes
 
     def plan(self, height: int, width: int, *, self_ensemble: bool = False) -> Plan:
-        """How an image of this size would be run now, and in how much memory.
+        """The plan for an image of this size now, with its memory.
 
         Args:
             height: of the image.
-            width: likewise.
-            self_ensemble: as in a call; it takes more memory.
+            width: in pixels, of the same image.
+            self_ensemble: as in a call. It takes more memory.
 
         Raises:
             ImageTooLargeError: it cannot be run within `max_memory`, or the memory there is.
-            UsageError: the backend takes no such size.
+            UsageError: the backend does not accept this size.
             BackendError: this restorer is closed.
 
         Example:
@@ -430,18 +432,18 @@ class Restorer:
     def has_room(
         self, size: int, height: int, width: int, *, self_ensemble: bool = False, runs: int = 1
     ) -> bool:
-        """Whether there is memory for other work, such as reading the next image, beside a run.
+        """Whether there is memory for other work beside a run, such as reading the next image.
 
         Args:
-            size: bytes that the other work takes, of this process.
-            height: of the image that runs.
-            width: likewise.
+            size: bytes of the other work in this process.
+            height: height of the image that runs.
+            width: in pixels, of the same image.
             self_ensemble: as in a call.
-            runs: so many of them, side by side.
+            runs: number of concurrent runs.
 
         Returns:
-            False if both together exceed `max_memory`, or the memory there is, or if there is no
-            such run. Always True on a GPU, where a run takes no memory of this process.
+            False if both together exceed `max_memory` or the available memory, or if the image
+            cannot run. Always True on a GPU, where a run takes no memory of this process.
 
         Example:
             >>> import maxim_deploy
@@ -452,10 +454,10 @@ class Restorer:
         return self._work.has_room(size, height, width, self_ensemble, runs)
 
     def trim(self) -> None:
-        """Give back the memory that earlier runs have left, which the next ones would use again.
+        """Free the memory kept from earlier runs for later ones.
 
-        For an application that pauses, or has work of its own to do: the next run takes a little
-        longer. What runs now is left alone.
+        Use it when an application pauses or has other work. The next run takes slightly longer.
+        Current runs are not affected.
 
         Raises:
             BackendError: this restorer is closed.
@@ -469,14 +471,15 @@ class Restorer:
         self._work.trim()
 
     def close(self, *, cancel_pending: bool = False) -> None:
-        """Finish what was submitted and give all memory back; calls are errors from then on.
+        """Finish submitted pictures and free all memory. Later calls raise an error.
 
         Args:
-            cancel_pending: cancel what waits and runs instead, submitted or called by any thread:
-                it raises CancelledError.
+            cancel_pending: whether to cancel all waiting and running pictures of all threads
+                instead. They raise CancelledError.
 
         Raises:
-            UsageError: called in a callback of one of its own futures, for which it would wait.
+            UsageError: a callback of one of its own futures called this, which would wait for
+                itself.
         """
         if hasattr(self._here, "is_of_the_pool"):
             raise UsageError(
@@ -487,8 +490,8 @@ class Restorer:
             self._is_closing = True
         if cancel_pending:
             self._admission.end_all(lambda: CancelledError("the Restorer was closed"))
-        # Without the lock: a callback of a future that this waits for may call `submit`. The
-        # threads for long pictures last: the others hand pictures to them.
+        # Without the lock: a callback of a pending future may call `submit`. Threads of long
+        # pictures end last, because the other threads pass pictures to them.
         for name in ("_workers", "_long_workers"):
             workers: Workers | None = getattr(self, name)
             if workers:
@@ -501,12 +504,15 @@ class Restorer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close; if Ctrl-C or the like ends the block, nobody waits for what is pending."""
+        """Close.
+
+        If an interruption such as Ctrl-C ends the block, pending pictures are cancelled.
+        """
         is_interrupted = kind is not None and not issubclass(kind, Exception)
         self.close(cancel_pending=is_interrupted)
 
     def _called(self, work: Callable[[Stop], T]) -> T:
-        """What `work` returns, in the thread of the caller as far as he can see."""
+        """Run `work` as if in the caller's thread, and return its result."""
         stop = Stop()
 
         def admitted() -> T:
@@ -516,7 +522,7 @@ class Restorer:
         return self._main.do(admitted, stop) if self._is_interruptible else admitted()
 
     def _restored(self, image: Any, out: Any, call: Call) -> Any:
-        """One image, or a batch `[N, 3, H, W]`; or an array in device memory."""
+        """Restore an image, a batch `[N, 3, H, W]`, or an array in device memory."""
         if is_device_array(image):
             _check_on_device(call.rounding, call.self_ensemble)
             return self._work.run_on_device(image, out, call)
@@ -544,14 +550,17 @@ class Restorer:
         return [results[k] for k in range(len(arrays))]
 
     def _taken(self, array: Any) -> Any:
-        """An array in device memory as the backend takes it; any other as it is."""
+        """Convert an array in device memory for the backend.
+
+        Other arrays are returned unchanged.
+        """
         backend = self._work.require_open()
         return backend.device_array(array) if is_device_array(array) else array
 
     def _work_on(self, restoration: Restoration[Any], image: Any, out: Any, call: Call) -> None:
-        """In a thread of the workers: restore, or leave a picture of many runs to its own thread.
+        """Restore in a worker thread, or pass a picture of many runs to its own thread.
 
-        So that one waits for another in that thread, and not in all those that small ones need.
+        Pictures of many runs then wait there, and do not occupy the threads for small ones.
         """
         if not restoration.running():
             restoration.set_running_or_notify_cancel()
@@ -565,10 +574,10 @@ class Restorer:
                     if self._long_workers is None:
                         self._long_workers = self._new_workers(1)
                 self._long_workers.put(restoration, work)
-            except RuntimeError:  # the process ends, and finishes what was submitted
+            except RuntimeError:  # the process is exiting and finishes submitted pictures
                 work()
             del work
-        # Frames of an exception lead to this one, and the future has the exception: a circle.
+        # Break the cycle: the traceback of the future's exception has this frame.
         del restoration
 
     def _new_workers(self, count: int) -> Workers:
@@ -580,33 +589,35 @@ class Restorer:
     ) -> None:
         late = DeadlineError(f"the picture was not restored within {timeout:g} s")
         if due <= time.monotonic():
-            stop.set(late)  # before it is put where it could begin
+            stop.set(late)  # before it is queued, where it could start
         elif due < math.inf:
             end = partial(restoration.end, late)
             self._due[restoration] = self._deadlines.call_at(due, end)
 
     def _withdraw(self, restoration: Restoration[Any]) -> bool:
-        """Take what waits for a thread out of the queue."""
+        """Remove a picture from the queue."""
         queues = filter(None, (self._workers, self._long_workers))
         return any(workers.withdraw(restoration) for workers in queues)
 
     def _leave(self, restoration: Restoration[Any]) -> None:
-        """Nothing of this restorer knows a picture that is done."""
+        """Forget a finished picture."""
         self._admission.leave(restoration)
         deadline = self._due.pop(restoration, None)
         if deadline:
             self._deadlines.drop(deadline)
 
     def _warn_of_levels(self, *images: NDArray[Any]) -> None:
-        """Once, at the line that calls the caller of this."""
+        """Warn once, at the user's line."""
         if not self._has_warned and any(map(looks_like_levels, images)):
             self._has_warned = True
             warnings.warn(PixelRangeWarning(), stacklevel=3)
 
 
-OUT_IS_FOR_DEVICES = "out is for images in device memory; of others the result is new"
+OUT_IS_FOR_DEVICES = "out is for images in device memory; omit it for other images"
 
 
 def _check_on_device(rounding: Rounding, self_ensemble: bool) -> None:
     if self_ensemble or rounding != "nearest":
-        raise UsageError("an array in device memory takes no rounding and no self-ensemble")
+        raise UsageError(
+            "an array in device memory supports neither rounding nor self-ensemble; omit them"
+        )

@@ -1,4 +1,4 @@
-"""How long a run will take, from what was measured: nothing is guessed where nothing was."""
+"""Expected times of runs from measurements. Without measurements there is no estimate."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from maxim_deploy.runtime.speeds import Speed
 def seconds_of(
     plan: Plan, speeds: Sequence[Speed], threads: int, *, lanes: int = 1
 ) -> float | None:
-    """Seconds per image as planned; None if nothing was measured with so many lanes and threads.
+    """Seconds per image of a plan; None without measurements for these lanes and threads.
 
     Args:
-        plan: of an image.
-        speeds: what was measured, the oldest first.
-        threads: of all lanes together.
+        plan: plan of an image.
+        speeds: measurements, the oldest first.
+        threads: total threads of all lanes.
         lanes: runs at a time.
     """
     runs = plan.tiles if plan.tiles > 1 else 1
@@ -32,15 +32,16 @@ def seconds_of(
 def seconds_per_run(
     pixels: int, speeds: Sequence[Speed], threads: int, *, lanes: int = 1
 ) -> float | None:
-    """Of one image of so many padded pixels; arguments as of `seconds_of`.
+    """Seconds of an image of this many padded pixels. Arguments are those of `seconds_of`.
 
-    Time per pixel lies on lines over the logarithm of the pixels, and stays beyond the ends: it
-    grows by a third from 256x256 to 1024x1024, as tensors outgrow the processor's cache.
+    The time per pixel is interpolated over the logarithm of the pixels, and constant beyond the
+    ends. It grows by a third from 256x256 to 1024x1024, because tensors exceed the processor's
+    cache.
     """
     of_these = [one for one in speeds if (one.lanes, one.threads) == (lanes, threads)]
-    # Those of an idle machine, where there are any: the load at the time of the run is not known.
+    # Prefer measurements without other load, because the load of the run is unknown.
     chosen = [one for one in of_these if not one.is_shared] or of_these
-    # The last one of each size counts.
+    # The newest of each size counts.
     rates = {one.pixels: one.seconds / one.pixels for one in chosen}
     if not rates:
         return None

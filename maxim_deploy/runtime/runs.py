@@ -1,4 +1,4 @@
-"""The runs of the network that one call takes: one, tile after tile, or eight orientations."""
+"""The runs of the network for one call: a single run, tiles, or eight orientations."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from maxim_deploy.runtime.turns import LARGE_PIXELS, Turn, Turns
 
 
 class Runs:
-    """Runs the network in a call's turn; between two runs others have theirs.
+    """Runs the network in a call's turn. Others may run between two of its runs.
 
     Args:
-        backend: that runs.
-        plan: of the call; its memory is reserved.
-        call: is told of each run.
+        backend: the backend.
+        plan: plan of the call. Its memory is reserved.
+        call: options of the call, whose progress is called after each run.
         turn: of the call.
-        turns: that it is one of.
-        memory: that reserves.
+        turns: all turns of the backend.
+        memory: reserves memory.
     """
 
     def __init__(
@@ -39,26 +39,26 @@ class Runs:
         self._done, self._total = 0, runs_in(plan, call.self_ensemble)
 
     def width(self) -> int:
-        """How many runs may be side by side now, after letting those run who wait.
+        """The number of concurrent runs allowed now, after letting waiting callers run.
 
         Raises:
             BaseException: the reason of the turn's `stop`.
         """
         if self._done and self._is_long:
             self._make_way()
-        # Beside other calls each has one of the lanes. Alone, tiles take them all: as many runs of
-        # few threads each are faster than the same runs one after the other with all threads.
+        # Beside other calls a call has one lane. Alone, tiles use all lanes: concurrent runs with
+        # few threads each are faster than sequential runs with all threads.
         wide = self._plan.lanes if self._turn.is_alone else 1
         return wide if self._memory.widen(self._turn, self._plan, wide) else 1
 
     def several(self, images: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Run on arrays side by side, at most as many as `width` said.
+        """Run several arrays concurrently, at most as many as `width` allowed.
 
         Args:
-            images: in the form of the graph, C-contiguous.
+            images: C-contiguous arrays in the graph's form.
 
         Raises:
-            Exception: as `Backend.run_in_turn`, and what the call's `progress` raises.
+            Exception: as `Backend.run_in_turn`, or an exception of the call's `progress`.
         """
         run, turn = self._backend.run_in_turn, self._turn
         if len(images) == 1:
@@ -66,7 +66,7 @@ class Runs:
         else:
             beside = replace(turn, is_alone=False)
             with ThreadPoolExecutor(len(images), "maxim-deploy-tiles") as threads:
-                # All have ended when the block is left, also when one of them fails.
+                # All have ended at the end of the block, even if one failed.
                 restored = list(threads.map(lambda image: run(image, beside), images))
         self._done += len(images)
         if self._call.progress:
@@ -74,31 +74,31 @@ class Runs:
         return restored
 
     def _make_way(self) -> None:
-        """Let those run who wait. What the call holds is in what they plan with."""
+        """Let waiting callers run. Their plans include this call's arrays."""
         turns, memory, turn, plan = self._turns, self._memory, self._turn, self._plan
         if not turns.share(turn):
             return
         memory.release(turn)
         turns.again(turn)
         if not memory.reserve(turn, plan):
-            # Beside others there is no room for what was planned alone.
+            # Beside others there may be too little memory for a plan made alone.
             turns.again(turn, only=True)
             memory.reserve(turn, plan)
 
 
 def runs_in(plan: Plan, self_ensemble: bool) -> int:
-    """How many runs a call takes."""
+    """The number of runs of a call."""
     runs = -(-plan.tiles // plan.batch) if plan.tiles > 1 else 1
     return runs * (ORIENTATIONS if self_ensemble else 1)
 
 
 def run_pixels(plan: Plan) -> int:
-    """Padded pixels of each of them."""
+    """Padded pixels of each run."""
     height, width = plan.tile or plan.padded
     return plan.batch * height * width
 
 
 def is_long(plan: Plan, self_ensemble: bool) -> bool:
-    """Whether nobody should wait for all of its runs."""
+    """Whether others should not have to wait for all of its runs."""
     runs = runs_in(plan, self_ensemble)
     return runs > 1 and runs * run_pixels(plan) > LARGE_PIXELS

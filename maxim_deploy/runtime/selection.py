@@ -1,4 +1,4 @@
-"""Which backend runs a bundle here."""
+"""Choose the backend for a bundle."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from maxim_deploy.runtime.request import Request
 
 
 def open_backend(request: Request, name: str) -> tuple[Backend, dict[str, str]]:
-    """The backend asked for, or the best that works here.
+    """Open the requested backend, or the best that works here.
 
     Args:
         request: what to run.
-        name: of a backend, or "auto".
+        name: name of a backend, or "auto".
 
     Returns:
-        (the backend, why better ones were not taken, by name).
+        (the backend, reasons against better ones by name).
 
     Raises:
         BundleError, MissingDependencyError, BackendError, UsageError: the backend does not work
-            here; with "auto", the last of them does not.
+            here. With "auto", the last candidate does not.
     """
     if name != "auto":
         return backend_named(name).open(request), {}
@@ -35,8 +35,8 @@ def open_backend(request: Request, name: str) -> tuple[Backend, dict[str, str]]:
     for candidate in better:
         if candidate.compiles_sizes and not compiling_pays(request.expected):
             not_taken[candidate.name] = (
-                "it compiles the network for each size, which pays where many pictures have one; "
-                f"expected here: {in_words(request.expected)} | take it by name, or say what to "
+                "it compiles the network for each size, which pays only if sizes repeat; "
+                f"expected here: {in_words(request.expected)} | choose it by name, or say what to "
                 "expect"
             )
             continue

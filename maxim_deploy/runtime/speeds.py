@@ -1,9 +1,8 @@
-"""How fast a network runs on this machine, as it was measured: a file of JSON lines in the cache.
+"""Measured speeds of a network on this machine: a file of JSON lines in the cache.
 
-`speeds/KEY.jsonl` has a line for each measurement. KEY is a hash of everything that times depend on
-(`identity_of`): with another processor, library or bundle there is another file, so that nobody
-reads what has become wrong. Torn and unknown lines are passed over, and what they said is measured
-again. Without a cache folder measurements last as long as the process.
+`speeds/KEY.jsonl` has a line per measurement. KEY is a hash of all that times depend on
+(`identity_of`), so another processor, library or bundle has another file. Torn and unknown lines
+are skipped and measured again. Without a cache folder, measurements last as long as the process.
 """
 
 from __future__ import annotations
@@ -36,12 +35,13 @@ class Speed:
     """One measurement of a network.
 
     Attributes:
-        height: padded, of each image.
-        width: likewise.
+        height: padded height of each image.
+        width: padded width of each image.
         lanes: runs at a time.
-        threads: of all of them together.
-        is_shared: whether others used the processors meanwhile.
-        seconds: wall time per image: of several at a time, the time of all over their number.
+        threads: total threads of all lanes.
+        is_shared: whether other processes used the processors meanwhile.
+        seconds: wall time per image. With several at a time, it is the total time over their
+            number.
         spinning: whether threads waited in a loop.
     """
 
@@ -62,16 +62,16 @@ class Speed:
 
     @property
     def pixels(self) -> int:
-        """Padded, of an image."""
+        """Padded pixels of an image."""
         return self.height * self.width
 
 
 @dataclass
 class Speeds:
-    """What is known of one network on this machine; `known` is read at its first use.
+    """Measurements of a network on this machine. `known` is read on first use.
 
     Attributes:
-        identity: everything that times depend on, ready for JSON.
+        identity: all that times depend on, ready for JSON.
     """
 
     identity: Mapping[str, Any]
@@ -83,7 +83,7 @@ class Speeds:
         return [*self._stored, *self._new]
 
     def add(self, speeds: Iterable[Speed]) -> None:
-        """Keep measurements; in this process only where there is no cache folder to write to."""
+        """Store measurements; without a writable cache folder, in this process only."""
         added = list(speeds)
         self._new += added
         lines = [{"identity": self.identity, "at": round(time.time()), **asdict(s)} for s in added]
@@ -113,11 +113,11 @@ class Speeds:
 
 
 def identity_of(backend: Backend, bundle: str | None) -> dict[str, Any]:
-    """What times of a network depend on, besides size, lanes and threads.
+    """All that times of a network depend on, besides size, lanes and threads.
 
     Args:
-        backend: that runs it.
-        bundle: SHA-256 of the bundle's manifest, which has the hashes of all of its files.
+        backend: the backend.
+        bundle: SHA-256 of the bundle's manifest, which contains the hashes of all files.
     """
     machine = machine_facts()
     return {
@@ -128,6 +128,6 @@ def identity_of(backend: Backend, bundle: str | None) -> dict[str, Any]:
         "precision": backend.precision,
         "io": backend.io,
         "device": backend.device,
-        # Not the memory, which differs from boot to boot.
+        # Not the memory, which differs between boots.
         **{name: machine[name] for name in ("cpu", "cpu_id", "cpus", "os")},
     }

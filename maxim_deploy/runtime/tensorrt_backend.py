@@ -1,6 +1,6 @@
 """TensorRT and TensorRT for RTX.
 
-Written against the documented API, and tested at its surface: "What ran where" in README.md.
+Written against the documented API and tested at its surface. See "What ran where" in README.md.
 """
 
 from __future__ import annotations
@@ -39,39 +39,38 @@ from maxim_deploy.spec.profiles import Shape
 logger = logging.getLogger(__name__)
 
 LANES = 2
-"""Runs under way at a time: one computes while the other's pictures travel."""
+"""Concurrent runs: one computes while the other transfers pictures."""
 
 ALIGNMENT = 256
-"""Of the addresses that TensorRT takes."""
+"""Alignment of addresses for TensorRT."""
 
 
 class TensorRtBackend(Backend):
     """An engine of a bundle.
 
-    The deserialized engine, and the memory in which it computes, are shared by all backends of this
-    process that have the same engine on the same GPU.
+    All backends of this process with the same engine on the same GPU share the deserialized engine
+    and its memory.
 
     Args:
-        bundle: where the engine is.
-        entry: of the engine; its file's hash is checked.
+        bundle: bundle of the engine.
+        entry: manifest entry of the engine. The file's hash is checked.
         cuda: the GPU to run on.
-        stream: handle of a CUDA stream in which all work is to be done, one run after another;
-            None for streams of its own.
-        allow_host_code: whether code for the CPU that the engine brings may run.
+        stream: handle of a CUDA stream for all work, one run after another; None for own streams.
+        allow_host_code: whether CPU code of the engine may run.
 
     Raises:
         BundleError: a file is missing or has changed.
         MissingDependencyError: the library is not installed.
         BackendError: the engine cannot run here; the message has all reasons.
         OutOfMemoryError: its weights do not fit the memory of the GPU.
-        UsageError: the provider of CUDA cannot use somebody else's stream.
+        UsageError: the provider of CUDA cannot use external streams.
     """
 
     uses_host_memory = False
     warmup_runs = 2
     """CUDA graphs are captured in the second run.
 
-    How many runs TensorRT for RTX compiles for in the background, it does not say.
+    TensorRT for RTX compiles in the background for an unknown number of runs.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class TensorRtBackend(Backend):
         self.library = library_name(self._shared.trt, entry)
         self.device = f"cuda:{cuda.device} {self._shared.gpu.name}"
         self._closing = threading.Lock()
-        # Last in, first out: a single caller has the same lane again, with its contexts and graphs.
+        # Last in, first out: a single caller gets the same lane with its contexts and graphs.
         self._free: queue.LifoQueue[Lane | None] = queue.LifoQueue()
         try:
             streams = [self._external or cuda.stream() for _ in range(self.lanes)]
@@ -105,7 +104,7 @@ class TensorRtBackend(Backend):
             self._free.put(lane)
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Restore a batch in the graph's form, in host memory; the same shape and type comes back.
+        """Restore a batch in host memory, in the graph's form. Returns the same shape and type.
 
         Raises:
             OutOfMemoryError: there is not enough device memory for this shape.
@@ -121,19 +120,19 @@ class TensorRtBackend(Backend):
         return array_on_gpu(array, self._cuda, stream)
 
     def run_on_device(self, image: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
-        """Restore a batch in the graph's form, in device memory, without a copy.
+        """Restore a batch in device memory, in the graph's form, without a copy.
 
-        With a stream given to this backend the call returns when the work is enqueued in it, and
-        the arrays must live until it is done; otherwise it returns when the work is done. The
-        second call with the same addresses captures a CUDA graph, which later ones launch.
+        If this backend has a stream, the call returns when the work is enqueued, and the arrays
+        must live until it is done. Otherwise it returns when the work is done. The second call with
+        the same addresses captures a CUDA graph, which later calls launch.
 
         Args:
-            image: on this GPU, its address a multiple of 256.
-            out: to write to; None for new memory, which the result owns. With a stream given it is
-                taken and given back in the order of the stream, which must outlive it.
+            image: array on this GPU, at an address that is a multiple of 256.
+            out: array for the result; None for new memory, which the result owns. With a stream it
+                is allocated and freed in the stream's order, and the stream must outlive it.
 
         Raises:
-            UsageError: `out` is of another shape or type, or an address is not aligned.
+            UsageError: `out` has another shape or type, or an address is not aligned.
             OutOfMemoryError: there is not enough device memory for this shape.
             BackendError: no profile takes the shape, the engine failed, or this is closed.
         """
@@ -141,8 +140,8 @@ class TensorRtBackend(Backend):
         self._check_arrays(image, out)
         with self._one_lane() as lane:
             if out is None:
-                # In the order of the caller's stream nothing waits. A result of a stream of our own
-                # may be in use in any stream when it goes: its memory waits for the device.
+                # In the caller's stream nothing waits. A result from our own stream may be in use
+                # in any stream when it is freed, so freeing waits for the device.
                 memory = self._cuda.allocate(image.nbytes, self._external)
                 out = DeviceArray(memory.address, image.shape, image.dtype, None, memory)
             lane.wait_for(image)
@@ -150,7 +149,7 @@ class TensorRtBackend(Backend):
             try:
                 lane.enqueue(key, image.address, out.address)
             finally:
-                # On failure, too: the caller may free the arrays, which the device still uses.
+                # Also on failure: the caller may free the arrays while the device still uses them.
                 if not self._external:
                     self._cuda.synchronize(lane.stream)
             written_in = self._external.handle if self._external else None
@@ -161,9 +160,9 @@ class TensorRtBackend(Backend):
         return self._entry.profile_for(shape) is not None
 
     def bytes_for(self, shape: Shape) -> int:
-        """Device memory for a run: exact once the shape has run, an estimate until then.
+        """Device memory of a run: an estimate until the shape has run, then exact.
 
-        The estimate is the library's figure for the largest shape of the profile, by padded pixels.
+        The estimate scales the library's figure for the profile's largest shape by padded pixels.
         """
         index, dims = self._profile(shape), shape.dims(self.io)
         known = self._shared.sizes.get((index, dims))
@@ -176,11 +175,11 @@ class TensorRtBackend(Backend):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `Backend.notes`: the library's about this GPU, and why there are no CUDA graphs."""
+        """As `Backend.notes`: the library's remarks on this GPU, and why graphs are not used."""
         return (*self._shared.notes, *filter(None, [self._uncaptured]))
 
     def free_bytes(self) -> int:
-        """Device memory that nobody has, or that is this backend's already."""
+        """Free device memory, including what this backend holds."""
         return self._cuda.memory()[0] + self.held_bytes()
 
     def held_bytes(self) -> int:
@@ -188,12 +187,12 @@ class TensorRtBackend(Backend):
         return self._shared.pool.size + sum(lane.held_bytes for lane in self._lanes)
 
     def close(self) -> None:
-        """Wait for what is under way and give everything back; further calls fail."""
+        """Wait for current runs and free everything. Further calls fail."""
         with self._closing, self._cuda.active():
             lanes, self._lanes = self._lanes, []
             if not lanes:
                 return
-            # Every lane is taken here, so nothing runs. A caller that waits gets None and raises.
+            # All lanes are taken here, so nothing runs. A waiting caller gets None and raises.
             for _ in lanes:
                 self._free.get()
             self._free.put(None)
@@ -202,7 +201,7 @@ class TensorRtBackend(Backend):
             release_engine(self._shared)
 
     def _lane(self, stream: Stream) -> Lane:
-        # TensorRT for RTX captures graphs by itself.
+        # TensorRT for RTX captures graphs itself.
         captures = (
             not is_portable(self.name)
             and self._cuda.has_graphs
@@ -212,7 +211,7 @@ class TensorRtBackend(Backend):
         return Lane(self._shared, self._cuda, stream, on_failure)
 
     def _without_graphs(self, error: Exception) -> None:
-        """Say once that a capture failed; every shape tries it anew."""
+        """Report a failed capture once. Every shape tries again."""
         if not self._uncaptured:
             self._uncaptured = f"running without CUDA graphs: {error}"
             logger.warning("%s", self._uncaptured)
@@ -230,21 +229,21 @@ class TensorRtBackend(Backend):
             self._free.put(lane)
 
     def _key(self, dims: tuple[int, ...], dtype: np.dtype[Any]) -> Key:
-        """The profile for an array; refuses one that is not of the form."""
+        """The profile for an array. Raises an error for an array of another form."""
         if len(dims) == 4 and dtype == _dtype(self.io):
             shape = Shape.from_dims(dims, self.io)
             if dims == shape.dims(self.io):
                 return self._profile(shape), dims
         raise BackendError(
-            f"the {self.io!r} form takes {_dtype(self.io)} {Shape(1, 0, 0).dims(self.io)} with its "
-            f"own batch, height and width, not {dtype} {dims}"
+            f"the {self.io!r} form takes {_dtype(self.io)} {Shape(1, 0, 0).dims(self.io)} with "
+            f"any batch, height and width, not {dtype} {dims}"
         )
 
     def _profile(self, shape: Shape) -> int:
         index = self._entry.profile_for(shape)
         if index is None:
             file = self._entry.file
-            raise BackendError(f"{shape} | no profile of {file} takes it: {self.sizes}")
+            raise BackendError(f"{shape} | no profile of {file} accepts it: {self.sizes}")
         return index
 
     def _check_arrays(self, image: DeviceArray, out: DeviceArray | None) -> None:
@@ -261,11 +260,11 @@ class TensorRtBackend(Backend):
 
 
 def open_engines(request: Request) -> EngineSet:
-    """The engines of a bundle for the library that a request names.
+    """Open a bundle's engines for the library of a request.
 
     Raises:
-        BundleError: it has none.
-        BackendError: there is no GPU, or as `TensorRtBackend`.
+        BundleError: the bundle has no engine for it.
+        BackendError: as `TensorRtBackend`, or there is no GPU.
         MissingDependencyError, OutOfMemoryError, UsageError: as `TensorRtBackend`.
     """
     entries = request.best_engines()

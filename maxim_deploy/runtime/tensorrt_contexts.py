@@ -1,7 +1,7 @@
-"""Execution contexts: one per shape in use, of which a few are kept, with their CUDA graphs.
+"""Execution contexts with CUDA graphs: one per shape in use. A few are kept.
 
-A CUDA graph holds the addresses and the shape that it was captured with, and refers to its context.
-TensorRT therefore asks for one context per shape; without memory of its own a context is small.
+A CUDA graph contains the addresses and shape of its capture, and refers to its context. So TensorRT
+needs one context per shape. A context without its own memory is small.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from maxim_deploy.runtime.cuda import Cuda, Graph, Stream
 from maxim_deploy.runtime.tensorrt_engines import SharedEngine
 
 OnFailure = Callable[[Exception], None]
-"""Is told why a CUDA graph could not be captured."""
+"""Called with the reason if a CUDA graph could not be captured."""
 
 KEPT = 4
-"""Shapes whose context and graph are kept; the least recently used goes first."""
+"""Shapes whose context and graph are kept. The least recently used is dropped first."""
 
 KEPT_GRAPHS = 4
-"""Addresses whose graphs are kept for each shape, for callers that take turns between buffers."""
+"""Pairs of addresses whose graphs are kept per shape, for callers that alternate between
+buffers."""
 
 Key = tuple[int, tuple[int, ...]]
-"""Index of the profile, and dimensions of the input."""
+"""Index of the profile and dimensions of the input."""
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Device addresses that a run reads and writes.
+    """Device addresses of a run.
 
     Attributes:
-        memory: of the pool.
-        size: of the pool, in bytes.
-        image: of the input.
-        restored: of the output.
+        memory: address of the pool.
+        size: size of the pool in bytes.
+        image: address of the input.
+        restored: address of the output.
     """
 
     memory: int
@@ -46,17 +47,18 @@ class Addresses:
 
 
 class Context:
-    """A `trt.IExecutionContext` with a shape, and its CUDA graphs.
+    """A `trt.IExecutionContext` with a shape and its CUDA graphs.
 
     Args:
         shared: the engine.
-        cuda: to capture with.
-        stream: in which it runs, and in which CUDA graphs are captured.
-        on_failure: called if that is impossible; it then runs without. None for no graphs.
+        cuda: CUDA of the GPU.
+        stream: stream for runs and captures.
+        on_failure: called if a capture is impossible; it then runs without graphs. None to use no
+            graphs.
 
     Attributes:
-        size: bytes of the pool that its shape needs.
-        runs: of its shape, so far.
+        size: bytes of the pool for its shape.
+        runs: number of runs with its shape.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Context:
         self.size = self.runs = 0
 
     def set_shape(self, key: Key) -> None:
-        """Make it one for another shape; `size` is then what it needs of the pool."""
+        """Set another shape, and set `size` to the memory that it needs."""
         profile, dims = key
         self._forget()
         self._captures, self.runs = self._on_failure is not None, 0
@@ -79,28 +81,28 @@ class Context:
             raise self._shared.error(f"profile {profile} is refused")
         if not self._context.set_input_shape("image", dims):
             raise self._shared.error(f"shape {dims} is refused by profile {profile}")
-        # It is written to memory of the input's size, and would go beyond.
+        # It would exceed the output's memory, which has the input's size.
         if (restored := tuple(self._context.get_tensor_shape("restored"))) != tuple(dims):
             raise BackendError(
-                f"the engine makes {restored} of an input of {tuple(dims)}; expected the same "
+                f"the engine returns {restored} for an input of {tuple(dims)}; expected the same "
                 "shape: build the engine again"
             )
         self.size = int(self._context.update_device_memory_size_for_shapes())
-        # 0 is an error, unless the engine needs no memory at all.
+        # 0 is an error, unless the engine needs no memory.
         if self.size <= 0 and self._shared.bytes_of_profile(profile) > 0:
             raise self._shared.error(f"no memory size is known for shape {dims}")
         self._shared.sizes[key] = self.size
 
     def report_to(self, profiler: Any) -> None:
-        """Let a `trt.IProfiler` hear the time of every layer during each run; no CUDA graphs."""
+        """Report the time of every layer of each run to a `trt.IProfiler`, without CUDA graphs."""
         self._context.profiler = profiler
         self._context.enqueue_emits_profile = True
 
     def enqueue(self, addresses: Addresses) -> None:
         """Enqueue one run.
 
-        The first run with these addresses is enqueued as it is, which TensorRT needs before a
-        capture; the second captures a graph, and from then on the graph is launched.
+        The first run with these addresses is enqueued directly, as TensorRT requires before a
+        capture. The second captures a graph, and later runs launch it.
         """
         graph = self._graphs.get(addresses)
         if graph is None:
@@ -115,16 +117,16 @@ class Context:
         self.runs += 1
 
     def close(self) -> None:
-        """Give the graphs and the context back, when what is enqueued has run."""
+        """Release graphs and context, after all enqueued work."""
         self._cuda.synchronize(self._stream)
         self._forget()
         del self._context
 
     def _bind(self, addresses: Addresses) -> None:
-        """Let the next run that is enqueued use these addresses."""
+        """Set the addresses of the next enqueued run."""
         block = addresses.memory, addresses.size
         if block != self._block:
-            # The pool has another block, so that no graph may run in the former.
+            # The pool has another block, so graphs of the former block must not run.
             self._forget()
             self._context.set_device_memory(*block)
             self._block = block
@@ -135,8 +137,8 @@ class Context:
     def _execute(self) -> None:
         if self._enqueued():
             return
-        # A second try hears the reason. Listening to every run would take memory for ever: the
-        # bindings keep a reference each time a recorder is set.
+        # A second attempt records the reason. Recording every run would leak memory: the bindings
+        # keep a reference each time a recorder is set.
         with self._shared.listening(self._context):
             if not self._enqueued():
                 raise self._shared.error("the engine failed")
@@ -149,13 +151,13 @@ class Context:
         try:
             return self._cuda.capture(self._stream, self._enqueue_to_capture)
         except (BackendError, MemoryError) as error:
-            # Whatever forbids a capture forbids the next one: not before the shape changes.
+            # The cause would also prevent the next capture, so wait for another shape.
             self._captures = False
             self._on_failure(error)
             return None
 
     def _enqueue_to_capture(self) -> None:
-        # A second try would be captured behind what the first one left.
+        # A second attempt would be captured after remains of the first.
         if not self._enqueued():
             raise BackendError("the engine cannot be captured")
 
@@ -166,21 +168,21 @@ class Context:
             self._drop(self._graphs.popitem(last=False)[1])
 
     def _forget(self) -> None:
-        """Drop the graphs, which are of another shape or another block of memory."""
+        """Drop graphs of another shape or another block of memory."""
         for graph in self._graphs.values():
             self._drop(graph)
         self._graphs.clear()
         self._block = None
 
     def _drop(self, graph: Graph | None) -> None:
-        # Only a graph must be waited for: a run that was enqueued as it is has taken what it needs.
+        # Only graphs need a wait: directly enqueued runs have copied their arguments.
         if graph:
             self._cuda.synchronize(self._stream)
             graph.close()
 
 
 class Contexts:
-    """The contexts of the shapes used last. Not thread-safe."""
+    """The contexts of the most recent shapes. Not thread-safe."""
 
     def __init__(self, make: Callable[[], Context], kept: int = KEPT) -> None:
         self._make, self._kept = make, kept
@@ -189,12 +191,12 @@ class Contexts:
     def get(self, key: Key) -> Context:
         """The context of a shape.
 
-        The least recently used context is given the shape if there are enough: making one is dear.
+        If there are enough contexts, the least recently used one gets the shape.
         """
         if key in self._by_key:
             self._by_key.move_to_end(key)
             return self._by_key[key]
-        # Making a context takes longer than giving one another shape.
+        # Making a context takes longer than changing a shape.
         full = len(self._by_key) >= self._kept
         context = self._by_key.popitem(last=False)[1] if full else self._make()
         try:
@@ -206,6 +208,6 @@ class Contexts:
         return context
 
     def close(self) -> None:
-        """Give all back."""
+        """Release all contexts."""
         while self._by_key:
             self._by_key.popitem()[1].close()

@@ -1,6 +1,6 @@
-"""Engines in memory: each deserialized once per process and GPU, and shared.
+"""Engines in memory: each is deserialized once per process and GPU, and shared.
 
-Loading an engine needs a GPU. "What ran where" in README.md says on which it has run.
+Loading an engine needs a GPU. See "What ran where" in README.md.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _lock = threading.Lock()
 
 
 class SharedEngine:
-    """A deserialized engine, with what all its contexts share.
+    """A deserialized engine and the objects that its contexts share.
 
     Attributes:
         trt: the library's module.
         engine: the `trt.ICudaEngine`.
-        gpu: that it is on.
-        pool: memory that its contexts take turns in.
-        sizes: bytes of the pool that shapes took, by profile and dimensions, as far as known.
-        notes: what is to be known about it here, in words.
+        gpu: the GPU of the engine.
+        pool: memory that its contexts use in turn.
+        sizes: known bytes of the pool by profile and dimensions.
+        notes: remarks on it for this machine, in words.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class SharedEngine:
         self.trt, self.gpu, self.notes, self.users = load_library(entry.library), gpu, notes, 0
         self._recorder, log = error_recorder(self.trt), quiet_logger(self.trt)
         with cuda.active():
-            # Kept, because the runtime must outlive the engine that it makes.
+            # Kept, because the runtime must outlive its engine.
             self._runtime = self.trt.Runtime(log)
-            # Such an engine brings the code that runs it; `acquire_engine` has the caller's word.
+            # The engine contains code that runs it. `acquire_engine` has the caller's permission.
             if brings_host_code(entry):
                 self._runtime.engine_host_code_allowed = True
             with self.listening(self._runtime):
                 self.engine = self._runtime.deserialize_cuda_engine(plan)
             if self.engine is None:
                 raise self.error(f"{entry.file} cannot be loaded")
-            # It came with the runtime's.
+            # A reference of the runtime came with it.
             self.engine.error_recorder = None
             if entry.stripped:
                 graph = bundle.graph(entry.precision, entry.io)
@@ -87,11 +87,11 @@ class SharedEngine:
         self.sizes: dict[tuple[int, tuple[int, ...]], int] = {}
 
     def create_context(self) -> Any:
-        """A new `trt.IExecutionContext` without memory of its own.
+        """A new `trt.IExecutionContext` without its own memory.
 
         Raises:
             OutOfMemoryError: there is no memory for it.
-            BackendError: the library makes none.
+            BackendError: the library refuses to make one.
         """
         managed = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         made_with = self.settings.config if self.settings else managed
@@ -99,21 +99,21 @@ class SharedEngine:
             context = self.engine.create_execution_context(made_with)
         if context is None:
             raise self.error("no execution context could be made")
-        # It came with the engine's.
+        # A reference of the engine came with it.
         context.error_recorder = None
         return context
 
     def bytes_of_profile(self, index: int) -> int:
-        """What the library says that the largest shape of a profile takes; 0 if it does not."""
+        """The library's memory figure for a profile's largest shape; 0 if it has none."""
         return max(int(self.engine.get_device_memory_size_for_profile_v2(index)), 0)
 
     @contextlib.contextmanager
     def listening(self, target: Any) -> Iterator[None]:
-        """Record the errors of one call to a runtime, engine or context; not in every run.
+        """Record the errors of one call to a runtime, engine or context. Not for every run.
 
-        The recorder is in Python, and needs the interpreter's lock when the library calls it. So it
-        is set only for a call that releases the lock. All others, such as `set_input_shape` and the
-        end of a context, hold the lock while they may wait for threads of the library's.
+        The recorder is written in Python and needs the GIL when the library calls it. So it is set
+        only for a call that releases the GIL. Other calls, such as `set_input_shape` and the end of
+        a context, hold the GIL while they may wait for the library's threads.
         """
         target.error_recorder = self._recorder
         try:
@@ -122,7 +122,7 @@ class SharedEngine:
             target.error_recorder = None
 
     def error(self, what: str) -> Exception:
-        """What went wrong, with the library's reason, as an exception to raise."""
+        """An exception with the library's reason."""
         messages = self._recorder.messages
         self._recorder.clear()
         text = f"{what}: {failure(messages)}"
@@ -130,7 +130,7 @@ class SharedEngine:
         return OutOfMemoryError(text) if no_memory else BackendError(text)
 
     def _check_tensors(self, entry: EngineEntry) -> None:
-        """The engine must have the graph's input and output, or addresses would mean nothing."""
+        """Check that the engine has the graph's input and output, which get the addresses."""
         engine, mode = self.engine, self.trt.TensorIOMode
         names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
         found = {name: engine.get_tensor_mode(name) for name in names}
@@ -147,37 +147,37 @@ class SharedEngine:
 def acquire_engine(
     bundle: Bundle, entry: EngineEntry, cuda: Cuda, *, allow_host_code: bool = False
 ) -> SharedEngine:
-    """An engine of a bundle on a GPU; loaded if nobody in this process has it yet.
+    """An engine of a bundle on a GPU, loaded unless this process already has it.
 
-    Every caller gives it back with `release_engine`.
+    Every caller must call `release_engine` afterwards.
 
     Args:
-        bundle: where the engine is.
+        bundle: bundle of the engine.
         entry: of the engine.
         cuda: the GPU.
-        allow_host_code: whether code for the CPU that the engine brings may run.
+        allow_host_code: whether CPU code of the engine may run.
 
     Raises:
-        BundleError: the engine's file, or graph or weights that it is refitted from, are missing or
-            have changed.
-        EngineError: it was built without weights and cannot be refitted.
+        BundleError: the engine's file, or the graph or weights for its refit, are missing or have
+            changed.
+        EngineError: it has no weights and cannot be refitted.
         MissingDependencyError: the library is not installed.
-        BackendError: the engine cannot run here, the message has all reasons; or it brings code
-            that may not run.
+        BackendError: the engine cannot run here (the message has all reasons), or contains CPU code
+            without permission.
         OutOfMemoryError: its weights do not fit the memory of the GPU.
     """
     if brings_host_code(entry) and not allow_host_code:
         raise BackendError(
-            f"engine {entry.file} brings code that runs on the CPU, as this user: a "
-            "version-compatible engine does. If you trust whoever built it, call load with "
-            "allow_host_code=True, or maxim-run with --allow-host-code"
+            f"engine {entry.file} is version-compatible, so it contains code that runs on the CPU "
+            "as this user. If you trust its author, call load with allow_host_code=True, or "
+            "maxim-run with --allow-host-code"
         )
-    # No part of the identity, but contexts for TensorRT for RTX are made with it.
+    # Not part of the identity, but contexts of TensorRT for RTX depend on it.
     chosen = json.dumps(entry.runtime, sort_keys=True) if is_portable(entry.library) else ""
     key = (entry.identity + entry.sha256, chosen, cuda.device, cuda.provider)
     with _lock:
         if key not in _shared:
-            # Also long after `load`, for another shape: what was checked is what is read.
+            # This may run long after `load`, for another shape, so the checked bytes are read.
             with unreplaced(bundle.path):
                 plan, gpu, notes = _checked(bundle, entry, cuda)
                 _shared[key] = SharedEngine(bundle, entry, plan, cuda, gpu, notes)
@@ -188,12 +188,12 @@ def acquire_engine(
 
 
 def brings_host_code(entry: EngineEntry) -> bool:
-    """Whether TensorRT would run code of the engine's on the CPU, if it is let."""
+    """Whether the engine contains code that TensorRT would run on the CPU."""
     return bool(entry.made_of.get("version_compatible"))
 
 
 def release_engine(shared: SharedEngine) -> None:
-    """Give an engine back; the last user frees its memory, and its contexts must be gone."""
+    """Release an engine. The last user frees its memory. Its contexts must be released before."""
     with _lock:
         shared.users -= 1
         if shared.users:
@@ -203,14 +203,14 @@ def release_engine(shared: SharedEngine) -> None:
         if shared.settings:
             shared.settings.save()
         shared.pool.close()
-        # The settings' cache and the engine go before the runtime that made them.
+        # The cache of the settings and the engine are released before their runtime.
         del shared.settings, shared.engine
 
 
 def _checked(bundle: Bundle, entry: EngineEntry, cuda: Cuda) -> tuple[bytes, Gpu, list[str]]:
-    """The engine's bytes, the GPU and notes, after all that can be known without loading it."""
+    """The engine's bytes, the GPU and remarks, after all checks that need no loading."""
     plan, gpu = bundle.read_engine(entry), find_gpu(cuda.device)
-    # The library answers for the GPU that is current.
+    # The library answers for the current GPU.
     with cuda.active():
         validity = validity_of(entry, plan, gpu)
     reasons = bundle.mismatches(entry) + validity.reasons

@@ -1,4 +1,4 @@
-"""A lane: one run after another through an engine, with the buffers that it needs."""
+"""A lane: sequential runs of an engine with their buffers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from maxim_deploy.runtime.tensorrt_engines import SharedEngine
 
 
 class Lane:
-    """A stream with its contexts and buffers. Not thread-safe: one thread has it at a time.
+    """A stream with its contexts and buffers. Not thread-safe: one thread uses it at a time.
 
-    The buffers grow to the largest image so far. Growing changes their addresses, so that CUDA
-    graphs are captured anew.
+    The buffers grow to the largest image so far. Growing changes their addresses, so CUDA graphs
+    are captured again.
 
     Args:
         shared: the engine.
         cuda: the GPU.
-        stream: to work in.
-        on_failure: called with what forbids a CUDA graph; None if none are to be captured.
+        stream: stream for all work.
+        on_failure: called with the reason against a CUDA graph; None to capture none.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Lane:
         return sum(memory.size for memory in self._device)
 
     def run(self, key: Key, image: NDArray[Any]) -> NDArray[Any]:
-        """Restore an array in host memory; a new array comes back."""
+        """Restore an array in host memory. Returns a new array."""
         self._grow(image.nbytes)
         staged, restored = (
             host[: image.nbytes].view(image.dtype).reshape(image.shape) for host in self._host
@@ -52,17 +52,17 @@ class Lane:
             self.enqueue(key, source.address, target.address)
             self._cuda.download(restored, target.address, self.stream)
         finally:
-            # On failure, too: the next run has these buffers.
+            # Also on failure, because the next run uses these buffers.
             self._cuda.synchronize(self.stream)
-        # The caller keeps the result, and the next run writes to the staging buffer.
+        # Copied: the caller keeps the result, and the next run overwrites the staging buffer.
         return restored.copy()
 
     def wait_for(self, image: DeviceArray) -> None:
-        """Let the stream wait until an array is written, in a stream of somebody else's."""
+        """Make the stream wait until an external stream has written an array."""
         if image.stream is None or image.stream == self.stream.handle:
             return
         if self._cuda.provider == "pycuda":
-            # It cannot wait for a stream that it has not made, so it waits for the device.
+            # The provider cannot wait for an external stream, so it waits for the device.
             self._cuda.synchronize()
             return
         written = self._cuda.event()
@@ -78,16 +78,16 @@ class Lane:
             self._runs = context.runs
 
     def keep_kernels(self) -> None:
-        """Save what TensorRT for RTX has compiled, after runs 1, 2, 4, 8 and so on of a shape.
+        """Save kernels compiled by TensorRT for RTX after runs 1, 2, 4, 8 and so on of a shape.
 
-        It compiles in the background, and does not say when it is done.
+        It compiles in the background and does not report the end.
         """
-        # Never in a turn of the pool: writing a file takes longer than many a run.
+        # Never in a turn of the pool: writing a file takes longer than many runs.
         if self._shared.settings and self._runs.bit_count() == 1:
             self._shared.settings.save_at_times()
 
     def close(self) -> None:
-        """Give everything back when the stream has got there."""
+        """Free everything after the stream's work."""
         self._cuda.synchronize(self.stream)
         self._contexts.close()
         self._free()
@@ -96,12 +96,12 @@ class Lane:
     def _grow(self, size: int) -> None:
         if self._device and self._device[0].size >= size:
             return
-        # The old buffers go first: both pairs at a time need not fit.
+        # The old buffers are freed first, because both pairs together may not fit.
         self._free()
         device = [self._cuda.allocate(size) for _ in range(2)]
-        # Only copies from page-locked memory overlap with another lane's run.
+        # Page-locked, because only such copies overlap with another lane's run.
         host = [self._cuda.pinned((size,), np.uint8) for _ in range(2)]
-        # All four or none: the next run takes a size that is there for complete.
+        # All four or none: the next run assumes that a known size is complete.
         self._device, self._host = device, host
 
     def _free(self) -> None:

@@ -1,4 +1,4 @@
-"""The device memory in which the contexts of one engine run, one at a time."""
+"""The device memory that the contexts of an engine use, one at a time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from maxim_deploy.runtime.cuda import Cuda, DeviceMemory, Stream
 
 
 class Pool:
-    """One block of device memory that grows to what the largest shape so far needs.
+    """A block of device memory that grows to the need of the largest shape so far.
 
-    TensorRT would give each context memory for the largest shape of all its profiles.
+    TensorRT would give each context memory for the largest shape of all profiles.
     """
 
     def __init__(self, cuda: Cuda) -> None:
@@ -22,32 +22,32 @@ class Pool:
 
     @property
     def size(self) -> int:
-        """Bytes that it holds."""
+        """Bytes that the pool holds."""
         return self._memory.size if self._memory else 0
 
     @contextlib.contextmanager
     def turn(self, stream: Stream) -> Iterator[None]:
-        """Have the memory for what a block enqueues in a stream.
+        """Use the memory for the work that the block enqueues in a stream.
 
-        The stream waits, on the device, for whoever had it before in another stream.
+        The stream waits on the device for the previous user in another stream.
         """
         with self._lock:
             self._cuda.wait(stream, self._last_use)
             try:
                 yield
             finally:
-                # On failure, too: what was enqueued before it may still use the memory.
+                # Also on failure: earlier enqueued work may still use the memory.
                 self._cuda.record(self._last_use, stream)
 
     def reserve(self, size: int, stream: Stream) -> int:
-        """The address of at least so many bytes; call it in one's turn. It changes on growing.
+        """The address of at least this many bytes. Call it in a turn. Growing changes the address.
 
         Raises:
-            OutOfMemoryError: the device has not enough. The pool is then empty, and usable.
+            OutOfMemoryError: the device has too little memory. The pool is then empty but usable.
         """
         if size > self.size:
-            # The stream waits for the last use of the block, so it may be freed then. It goes
-            # before the new one comes: both at a time need not fit.
+            # The stream waits for the last use of the block, so freeing is safe. It is freed before
+            # the new allocation, because both together may not fit.
             if self._memory:
                 self._cuda.synchronize(stream)
             self.close()
@@ -55,7 +55,7 @@ class Pool:
         return self._memory.address if self._memory else 0
 
     def close(self) -> None:
-        """Free the memory; nothing may be running in it."""
+        """Free the memory. Nothing may run in it."""
         if self._memory:
             self._memory.close()
         self._memory = None

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT for RTX, tried by `maxim-doctor`."""
+"""Probes of TensorRT and TensorRT for RTX for `maxim-doctor`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from maxim_deploy.spec.engine_libraries import ENGINE_LIBRARIES
 
 
 def run_tiny_graph(verdict: Verdict, image: NDArray[Any]) -> NDArray[Any]:
-    """What an engine of the tiny graph, built here, makes of an image."""
+    """Build an engine of the tiny graph, and run it on an image."""
     trt, library = load_library(verdict.name), ENGINE_LIBRARIES[verdict.name]
     cudart = require("cuda.bindings.runtime", library.extra)
     gpu = find_gpu()
     if gpu is None and not library.is_portable:
-        raise BackendError(no_gpu())  # it builds for the GPU at hand
+        raise BackendError(no_gpu())  # it builds for this machine's GPU
     plan = _built(trt)
     verdict.builds_engines = True
     if gpu is None:
@@ -40,7 +40,7 @@ def run_tiny_graph(verdict: Verdict, image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _built(trt: ModuleType) -> Any:
-    """The engine. Its builder is gone then, with a logger in Python that must hear no run."""
+    """Build the engine. The builder is freed with its logger in Python, which no run may call."""
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "tiny.onnx"
         graph.write_bytes(TINY_GRAPH)
@@ -53,9 +53,9 @@ def _built(trt: ModuleType) -> Any:
 
 
 def _run_engine(trt: ModuleType, plan: Any, cudart: Any, image: NDArray[Any]) -> NDArray[Any]:
-    """Run an engine of the tiny graph on the GPU. Memory is given back when the process ends."""
+    """Run an engine of the tiny graph on the GPU. The end of the process frees the memory."""
     recorder, runtime = error_recorder(trt), trt.Runtime(quiet_logger(trt))
-    # It hears the engine and the context as well. The runtime must outlive both.
+    # It also serves the engine and the context. The runtime must outlive both.
     runtime.error_recorder = recorder
     engine = runtime.deserialize_cuda_engine(plan)
     _given(engine, "the engine cannot be loaded", recorder.messages)
@@ -85,7 +85,7 @@ def _value(answer: tuple[Any, ...]) -> Any:
 
 
 def _given(answer: Any, what: str, messages: Iterable[tuple[str, str]]) -> Any:
-    """The library's answer, unless it is None or False."""
+    """The library's result, unless it is None or False."""
     if answer is None or answer is False:
         errors = [text for kind, text in messages if kind in ("ERROR", "INTERNAL_ERROR")]
         raise BackendError(f"{what}: {errors[-1] if errors else 'the library gives no reason'}")

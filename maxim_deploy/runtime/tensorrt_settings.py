@@ -1,15 +1,15 @@
-"""What TensorRT for RTX lets a runtime choose, and the kernels that it compiles at run time.
+"""Runtime settings and compiled kernels of TensorRT for RTX.
 
-An engine for RTX has no kernels for the GPU at hand: they are compiled as contexts are made and new
-shapes met. The library keeps them in a runtime cache; we keep that as a file beside the engine,
-named by library version and GPU, so that the next process starts fast:
+An engine for RTX has no kernels for a specific GPU. They are compiled when contexts are made and
+new shapes occur. The library keeps them in a runtime cache. We store this cache in a file beside
+the engine, named by library version and GPU, for a fast start of the next process:
 
     engines/runtime-cache/<identity>.<version>.<gpu>.cache
 
-Its format is that of `maxim_deploy.engines.library_file`, with a key of this user's: a file that
-came with the bundle, or that another user wrote, is not read. A bundle that cannot be written to
-works without. Of two processes that write the last one stays, whole. The file is written after the
-first runs of each shape and at the end, so that a process that is killed loses little.
+Its format is that of `maxim_deploy.engines.library_file` with this user's key: a file that came
+with the bundle, or that another user wrote, is not read. A read-only bundle works without the file.
+If two processes write, the last one wins. The file is written after the first runs of each shape
+and at the end, so a killed process loses little.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RtxSettings:
         trt: the module `tensorrt_rtx`.
         engine: a `trt.ICudaEngine`.
         bundle: folder of the bundle.
-        entry: of the engine; its `runtime` is what to choose.
+        entry: manifest entry of the engine, whose `runtime` has the settings.
         gpu: name of the GPU.
         cuda: the GPU.
 
@@ -61,7 +61,7 @@ class RtxSettings:
     ) -> None:
         chosen = entry.runtime
         self.config = config = engine.create_runtime_config()
-        # Contexts borrow the pool's memory. By default each has that of the largest profile.
+        # Contexts use the pool's memory. By default each would have memory for the largest profile.
         config.set_execution_context_allocation_strategy(
             trt.ExecutionContextAllocationStrategy.USER_MANAGED
         )
@@ -75,7 +75,7 @@ class RtxSettings:
         if chosen["runtime_cache"]:
             self._cache = _opened_cache(config, (bundle, entry, trt.__version__, gpu), cuda)
         if self._cache:
-            # For a process that ends without `close`.
+            # For a process that exits without `close`.
             weakref.finalize(self, self._cache.save)
 
     def save(self) -> None:
@@ -90,24 +90,24 @@ class RtxSettings:
 
 
 class RuntimeCache:
-    """The kernels of one engine, in memory and in a file. Thread-safe.
+    """The kernels of an engine, in memory and in a file. Thread-safe.
 
     Args:
-        cache: the `trt.IRuntimeCache`, with what the file holds.
-        file: to write to.
+        cache: the `trt.IRuntimeCache`, with the content of the file.
+        file: the file.
         cuda: the GPU that the kernels are for.
     """
 
     def __init__(self, cache: Any, file: LibraryFile, cuda: Cuda) -> None:
         self._cache, self._file, self._cuda = cache, file, cuda
         self._lock, self._next_s = threading.Lock(), 0.0
-        # Of what is in the file, or in a cache without kernels: neither is worth writing.
+        # Hash of the file's content, or of a cache without kernels. Neither needs writing.
         self._saved = hashlib.sha256(self._payload()).digest()
 
     def save_at_times(self) -> None:
-        """As `save`, but not now if more than a tenth of the time would go into saving.
+        """As `save`, but skipped if saving would take more than a tenth of the time.
 
-        Where every image has a new size there are new kernels after each, and the file grows.
+        If every image has a new size, each adds kernels, and the file grows.
         """
         begin = time.monotonic()
         if begin >= self._next_s:
@@ -116,16 +116,16 @@ class RuntimeCache:
             self._next_s = end + 9 * (end - begin)
 
     def save(self) -> None:
-        """Write the kernels that were compiled since the last time, if there are any.
+        """Write the kernels if new ones were compiled since the last time.
 
-        The file is replaced whole: a process that is killed loses what it compiled since.
+        The file is replaced in one step. A killed process loses only kernels compiled since then.
         """
         with self._lock, self._cuda.active():
             payload = self._payload()
             digest = hashlib.sha256(payload).digest()
             if digest == self._saved:
                 return
-            # Also if it cannot be written: that is not tried again for the same kernels.
+            # Also after a failure: writing is not tried again for the same kernels.
             self._saved = digest
             try:
                 self._file.path.parent.mkdir(exist_ok=True)
@@ -141,7 +141,7 @@ class RuntimeCache:
 def _opened_cache(
     config: Any, of: tuple[Path, EngineEntry, str, str], cuda: Cuda
 ) -> RuntimeCache | None:
-    """The cache in the file of an engine; None where this user can have no key."""
+    """The cache in an engine's file; None if this user cannot have a key."""
     try:
         key = user_key()
     except (OSError, MissingDependencyError, UsageError) as error:
@@ -151,7 +151,7 @@ def _opened_cache(
 
 
 def _loaded_cache(config: Any, file: LibraryFile, cuda: Cuda) -> RuntimeCache | None:
-    """The cache of a `trt.IRuntimeConfig`, with what a file holds; None if it takes none."""
+    """The cache of a `trt.IRuntimeConfig` with a file's content; None if it accepts none."""
     cache = config.create_runtime_cache()
     try:
         payload = file.read()

@@ -1,4 +1,4 @@
-"""Tiles that a backend may take, of the sizes that its profiles have."""
+"""Candidate tile sizes of a backend, by its profiles."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Sides = tuple[int, int]
 """Height and width, multiples of 64."""
 
 TILE_SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
-"""Sides of square tiles to choose from; MAXIM was trained on 256 and more. Not 192: on one of six
-noisy pictures its largest step across a seam was 1.4 of 255 levels above those around it."""
+"""Candidate sides of square tiles. MAXIM was trained on 256 and more. 192 is not used: on one of
+six noisy pictures its largest step across a seam was 1.4 of 255 levels above those around it."""
 
 
 def tiles_for(padded: Sides, profiles: Sequence[Profile], side: int | None = None) -> list[Sides]:
-    """Tiles in the order of choice: those that add least to the image, then large before small.
+    """Tiles in the order of preference: those that pad the image least, then large before small.
 
-    A tile is no larger than the image where a profile takes such; else it is as small as the
-    profile allows, and the image is padded up to it.
+    A tile is not larger than the image if a profile accepts that. Otherwise it is as small as the
+    profile allows, and the image is padded to it.
 
     Args:
-        padded: the image.
-        profiles: ranges that tiles must lie in; none for a backend that takes any size.
-        side: of square tiles, beyond which none may be; None to choose.
+        padded: padded size of the image.
+        profiles: ranges of valid tiles; empty for a backend that accepts any size.
+        side: largest side of square tiles; None to choose.
     """
     squares = [(each, each) for each in (TILE_SIDES if side is None else (side,))]
     if not profiles:
@@ -41,7 +41,7 @@ def tiles_for(padded: Sides, profiles: Sequence[Profile], side: int | None = Non
 
 
 def covered_by(tile: Sides, padded: Sides) -> Sides:
-    """What tiles cover: the image, padded up where it is smaller than one of them."""
+    """The size that tiles cover: the image, padded if it is smaller than a tile."""
     return _each(max, padded, tile)
 
 
@@ -51,7 +51,7 @@ def area(sides: Sides) -> int:
 
 
 def smallest(tiles: Iterable[Sides]) -> str:
-    """The one of the fewest pixels, in words."""
+    """The smallest tile, in words."""
     return "{}x{}".format(*min(tiles, key=area))
 
 

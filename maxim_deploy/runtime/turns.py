@@ -1,4 +1,4 @@
-"""Whose turn it is to run the network, and what ends the turn early."""
+"""Turns of callers to run the network, and their early end."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from dataclasses import dataclass, field
 from maxim_deploy.errors import UsageError
 
 LARGE_PIXELS = 512 * 512
-"""Padded pixels of a run that is worth passing. Shorter ones are waited for, as tiles are."""
+"""Least padded pixels of a run that small runs may pass. They wait for shorter runs."""
 
 TIMES_LARGER = 4
-"""A run passes only one of at least so many times its pixels, which it slows down little."""
+"""A run passes only a run of at least this multiple of its pixels, which it slows down little."""
 
 
 class Stop:
-    """A request to end a call early, made at most once and from any thread."""
+    """A request to end a call early. It is made at most once, from any thread."""
 
     def __init__(self) -> None:
-        # Reentrant: what is called when it is set may ask whether it is set.
+        # Reentrant: functions called on setting may query it.
         self._lock = threading.RLock()
         self._reason: BaseException | None = None
         self._halts: list[Callable[[], object]] = []
         self._is_closed = False
 
     def set(self, reason: BaseException) -> bool:
-        """Ask for the end; whatever runs now is told in this thread.
+        """Request the end. Running work is notified in this thread.
 
         Returns:
-            Whether this reason counts: False after another one, or once the call has ended.
+            Whether this reason counts: False after another reason or after the end of the call.
         """
         with self._lock:
             if self._reason is not None or self._is_closed:
@@ -41,28 +41,31 @@ class Stop:
             return True
 
     def close(self) -> BaseException | None:
-        """The call has ended: nobody can ask any more. Returns the reason of who did, or None."""
+        """Mark the call as ended, and refuse further requests.
+
+        Returns the accepted reason, or None.
+        """
         with self._lock:
             self._is_closed = True
             return self._reason
 
     @property
     def reason(self) -> BaseException | None:
-        """What the one who waits is to be told; None as long as nobody has asked."""
+        """The reason for the waiting caller; None without a request."""
         return self._reason
 
     def raise_if_set(self) -> None:
-        """Raise the reason, if there is one."""
+        """Raise the reason if there is one."""
         if self._reason is not None:
             raise self._reason
 
     @contextlib.contextmanager
     def calling(self, halt: Callable[[], object]) -> Iterator[None]:
-        """Call a function once if the end is asked for before this block is left.
+        """Call a function once if the end is requested during this block.
 
         Args:
-            halt: makes a run return soon; at once if the end was asked for before. It is called in
-                the thread that asks, and never after the block.
+            halt: makes a run return soon. It is called in the requesting thread, or at once if the
+                end was already requested, and never after the block.
         """
         with self._lock:
             self._halts.append(halt)
@@ -71,21 +74,21 @@ class Stop:
         try:
             yield
         finally:
-            # The lock waits for a call that has begun, which may use what the block owns.
+            # The lock waits for a started call, which may use objects of the block.
             with self._lock:
                 self._halts.remove(halt)
 
 
 @dataclass(eq=False)
 class Turn:
-    """One caller's use of a backend.
+    """A caller's use of a backend.
 
     Attributes:
-        is_alone: no other turn begins while this one lasts, so that a run may use every thread;
-            but for one that passes, see `Policy`. It may change from one run to the next.
-        stop: the caller's.
-        pixels: padded pixels of the caller's picture; 0 if nobody may pass it.
-        only: it begins when nobody else runs.
+        is_alone: whether no other turn starts during this one, except a passing one, see `Policy`.
+            A run may then use every thread. It may change between runs.
+        stop: stop of the caller.
+        pixels: padded pixels of the caller's picture; 0 to forbid passing.
+        only: whether it starts only when nothing else runs.
     """
 
     is_alone: bool = True
@@ -101,13 +104,13 @@ class Turn:
 
 @dataclass(frozen=True)
 class Policy:
-    """Who may run beside whom.
+    """Rules for concurrent turns.
 
     Attributes:
-        lanes: turns at a time.
-        prefers_alone: a caller who finds nobody running or waiting is alone, and has every thread;
-            several share them, side by side.
-        lets_pass: one small turn at a time may begin beside a large one, above the lanes.
+        lanes: concurrent turns.
+        prefers_alone: whether a caller without concurrent or waiting callers is alone and has every
+            thread. Several callers share the threads.
+        lets_pass: whether one small turn may start beside a large one, in addition to the lanes.
     """
 
     lanes: int = 1
@@ -115,7 +118,7 @@ class Policy:
     lets_pass: bool = False
 
     def is_alone(self, turn: Turn, running: Sequence[Turn], others_wait: bool) -> bool | None:
-        """`Turn.is_alone` of a turn that begins now; None if it must wait."""
+        """`Turn.is_alone` of a turn that starts now; None if it must wait."""
         if not running:
             return turn.only or self.lanes == 1 or (self.prefers_alone and not others_wait)
         is_full = len(running) >= self.lanes or any(other.is_alone for other in running)
@@ -124,7 +127,7 @@ class Policy:
         return False
 
     def may_pass(self, turn: Turn, running: Sequence[Turn]) -> bool:
-        """Whether a turn is small beside every one that runs, and nobody else has passed these."""
+        """Whether a turn is small relative to every running one, and none has passed them."""
         least = max(LARGE_PIXELS + 1, TIMES_LARGER * turn.pixels)
         return (
             self.lets_pass
@@ -134,7 +137,7 @@ class Policy:
 
 
 class Turns:
-    """Turns in the order of asking, as many at a time as a policy allows; or one with all of them.
+    """Turns in the order of requests, as many at a time as a policy allows, or one with all lanes.
 
     Args:
         lanes: as `Policy.lanes`.
@@ -154,15 +157,15 @@ class Turns:
     def one(
         self, stop: Stop | None = None, pixels: int = 0, *, only: bool = False
     ) -> Iterator[Turn]:
-        """Have a turn.
+        """Take a turn.
 
         Args:
-            stop: ends the waiting, too.
+            stop: ends the wait too.
             pixels: as `Turn.pixels`.
             only: as `Turn.only`.
 
         Raises:
-            UsageError: this thread has a turn already, and would wait for itself.
+            UsageError: this thread already has a turn and would wait for itself.
             BaseException: the reason of `stop`.
         """
         turn = Turn(stop=stop or Stop(), pixels=pixels, only=only)
@@ -174,7 +177,7 @@ class Turns:
 
     @contextlib.contextmanager
     def all(self) -> Iterator[None]:
-        """Have every turn: nobody else is running, or between two runs of a turn."""
+        """Take every turn: no other caller runs or is between two runs."""
         turn = Turn(only=True, _takes_all=True)
         try:
             self._take(turn)
@@ -183,18 +186,18 @@ class Turns:
             self._leave(turn)
 
     def follow(self, policy: Policy) -> None:
-        """Let turns begin by another policy from now on; those under way stay."""
+        """Start later turns by another policy. Current turns stay."""
         with self._lock:
             self._policy = policy
             self._grant()
 
     def share(self, turn: Turn) -> bool:
-        """Between two runs: let others begin beside this turn.
+        """Let others start beside this turn, between two runs.
 
         Returns:
-            Whether somebody still waits, so that the turn should be given up for a while.
+            Whether a caller still waits, so the turn should be released for a while.
         """
-        if not self._waiting:  # looked at without the lock: the next time comes soon
+        if not self._waiting:  # read without the lock: the next check comes soon
             return False
         with self._lock:
             if self._policy.lanes > 1:
@@ -203,7 +206,7 @@ class Turns:
             return bool(self._waiting)
 
     def again(self, turn: Turn, *, only: bool = False) -> None:
-        """Give the turn up, and have it again behind all who wait now.
+        """Release the turn, and take it again after all present waiters.
 
         Raises:
             BaseException: the reason of its `stop`.
@@ -229,7 +232,7 @@ class Turns:
         turn.stop.raise_if_set()
 
     def _leave(self, turn: Turn) -> None:
-        """Whether it runs, waits, or an interruption came before it did either."""
+        """The states in which a turn is known: running, waiting, or interrupted before either."""
         with self._lock:
             for place in (self._running, self._waiting):
                 if turn in place:
@@ -237,11 +240,12 @@ class Turns:
             self._grant()
 
     def _grant(self) -> None:
-        """Let those begin who may, in the order of asking; called with the lock."""
+        """Start turns in the order of requests, as the policy allows. Called with the lock."""
         is_closing = False
         for turn in tuple(self._waiting):
             if turn._takes_all and any(other._has_begun for other in self._waiting):
-                # Between two runs of theirs: they finish first, and nobody begins meanwhile.
+                # These are between two of their runs: they finish first, and no turn starts
+                # meanwhile.
                 is_closing = True
                 continue
             if is_closing and not turn._has_begun:
@@ -250,7 +254,7 @@ class Turns:
             if alone is not None:
                 self._begin(turn, alone)
             elif turn.only and not is_closing:
-                return  # or others would go on beginning beside each other, and this one never
+                return  # otherwise others would keep starting beside each other, and this one never
 
     def _begin(self, turn: Turn, alone: bool) -> None:
         turn.is_alone = alone

@@ -1,24 +1,24 @@
-"""What became of a backend that was tried."""
+"""The result of trying a backend."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 PIP_LINE = "; run: "
-"""What stands before the command line that puts it right, in errors of `require` and of probes."""
+"""Text before the command that fixes a problem, in errors of `require` and of probes."""
 
 
 @dataclass
 class Verdict:
-    """What became of one backend.
+    """The result of trying one backend.
 
     Attributes:
-        name: as `maxim_deploy.load` takes it.
-        works: the tiny graph ran, and its result is right.
+        name: name for `maxim_deploy.load`.
+        works: whether the tiny graph ran with the right result.
         reason: why it does not work, or None.
-        install: the command line that puts it right, or None if none can or none is needed.
-        builds_engines: for TensorRT, whether an engine can be built here; otherwise None.
-        log: what the libraries said on stderr if it does not work.
+        install: the command that fixes it, or None if there is none.
+        builds_engines: for TensorRT, whether engines can be built here; None for others.
+        log: output of the libraries on stderr if it does not work.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Threads that restore what was submitted, in order; what waits can be withdrawn."""
+"""Threads that restore submitted pictures in order. Waiting pictures can be withdrawn."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Work = Callable[[], object]
 
 
 class Workers:
-    """A queue of restorations, and so many threads that take them from it.
+    """A queue of restorations with worker threads.
 
-    The threads end at `shutdown`, when this is collected, or with the process, which waits for
-    what was submitted.
+    The threads end at `shutdown`, when this object is collected, or with the process, which waits
+    for submitted pictures.
 
     Args:
         count: threads.
-        name: that theirs begin with.
-        mark: called in each thread as it begins.
+        name: beginning of the threads' names.
+        mark: called in each thread at its start.
     """
 
     def __init__(self, count: int, name: str, mark: Callable[[], object]) -> None:
@@ -31,10 +31,10 @@ class Workers:
         self._waiting: OrderedDict[Restoration[Any], Work] = OrderedDict()
 
     def put(self, restoration: Restoration[Any], work: Work) -> None:
-        """Do the work in a thread, after what waits already, unless it is withdrawn.
+        """Queue work for a thread. It can be withdrawn until it starts.
 
         Raises:
-            RuntimeError: these threads are shut down, or the interpreter is.
+            RuntimeError: the threads or the interpreter are shut down.
         """
         with self._lock:
             self._waiting[restoration] = work
@@ -45,20 +45,20 @@ class Workers:
             raise
 
     def withdraw(self, restoration: Restoration[Any]) -> bool:
-        """Take it out of the queue; False if it is not there."""
+        """Remove work from the queue; False if it is not there."""
         with self._lock:
             return self._waiting.pop(restoration, None) is not None
 
     def shutdown(self) -> None:
-        """Wait for all that was put."""
+        """Wait for all queued work, and end the threads."""
         self._threads.shutdown()
 
     def _do_one(self) -> None:
-        # For one that was withdrawn there is a call too many, which finds the queue empty.
+        # Withdrawn work leaves an extra call, which finds the queue empty.
         with self._lock:
             if not self._waiting:
                 return
-            # Not the restoration as well: frames of its exception would lead back to it, a circle.
+            # Drop the restoration: frames of its exception would form a cycle with it.
             work = self._waiting.popitem(last=False)[1]
         work()
         del work

@@ -1,4 +1,4 @@
 """The shared words: architectures, published models, descriptors, recipes, bundle manifests.
 
-Standard library only: every other room stands on this one.
+Standard library only, because every other room imports this one.
 """

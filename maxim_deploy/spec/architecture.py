@@ -1,4 +1,4 @@
-"""The hyper-parameters that tell one MAXIM from another.
+"""The hyper-parameters of a MAXIM.
 
 Source: MAXIM: Multi-Axis MLP for Image Processing, CVPR 2022, arXiv 2201.02973.
 """
@@ -14,7 +14,7 @@ DEPTH = 3
 """Levels of the U-Net; level `i` has `features * 2**i` channels at 1/2**i of the resolution."""
 
 BLOCK_SIZES = (16, 16, 8)
-"""Block side, and equally grid side, at levels 0, 1, 2. The bottleneck uses the last one."""
+"""Side of blocks, and of the grid, at levels 0, 1 and 2. The bottleneck uses the last one."""
 
 MULTIPLE_OF: Final[int] = 2**DEPTH * BLOCK_SIZES[-1]
 """Both sides of an input are multiples of this: three halvings, then an 8 x 8 partition."""

@@ -1,7 +1,8 @@
-"""What was read from JSON and TOML, checked: JSON by the types that dataclasses declare.
+"""Check values read from JSON and TOML.
 
-Programs write JSON, and a wrong value is a damaged file. People write TOML, so that each key has a
-reader of its own, which says what is wrong and what would be right.
+Programs write JSON, so a wrong value means a damaged file: it is checked by the types that
+dataclasses declare. People write TOML, so each key has a reader that says what is wrong and what is
+expected.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from maxim_deploy.errors import UsageError, check_known, shown, unknown
 
 T = TypeVar("T")
 Reader = Callable[[str, Any], Any]
-"""Takes a key and its value, and returns what the value stands for or raises `UsageError`."""
+"""Takes a key and its value. Returns the parsed value, or raises `UsageError`."""
 
 
 def read_toml(path: Path, what: str, take: Callable[[dict[str, Any]], T]) -> T:
-    """What `take` makes of a TOML file.
+    """The result of `take` on a TOML file.
 
     Args:
         path: the file.
-        what: what it is, for a message.
+        what: what the file is, for messages.
         take: gets the file's top table, and may raise `UsageError`.
 
     Raises:
@@ -38,20 +39,20 @@ def read_toml(path: Path, what: str, take: Callable[[dict[str, Any]], T]) -> T:
     try:
         content = read_bounded(path, _MOST_BYTES)
         return take(_table_of(_text_of(content)))
-    # `UsageError` is a `ValueError`, and so is what each step raises.
+    # Each step raises a `ValueError`; `UsageError` is one.
     except (OSError, ValueError) as error:
         raise UsageError(f"{what} {str(path)!r}: {error}") from error
 
 
 _MOST_BYTES = 2**20
-"""Of a file of TOML, which people write: our longest has 3 kB."""
+"""The largest TOML file that is read. Our longest has 3 kB."""
 
 _MOST_DOTS = 100
-"""In a line of TOML: the parser takes the square of the parts of a dotted key."""
+"""Most dots in a line of TOML: parsing a dotted key costs the square of its parts."""
 
 
 def _table_of(text: str) -> dict[str, Any]:
-    """The top table of a text in TOML.
+    """The top-level table of a TOML text.
 
     Raises:
         ValueError: it is not TOML, or nests too deeply.
@@ -67,17 +68,17 @@ def _table_of(text: str) -> dict[str, Any]:
 
 
 def _text_of(content: bytes) -> str:
-    """Text as Notepad and PowerShell save it: UTF-8 or UTF-16, with a byte order mark or without.
+    """Decode text as Notepad and PowerShell save it: UTF-8 or UTF-16, with or without a byte mark.
 
     Raises:
-        UnicodeDecodeError: it is not.
+        UnicodeDecodeError: the text is neither.
     """
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 def read_table(table: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """The values of a table, each as its key's reader returns it.
+    """The values of a table, each parsed by its key's reader.
 
     Raises:
         UsageError: a key has no reader, or a reader refuses a value.
@@ -88,7 +89,7 @@ def read_table(table: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[
 
 
 def of_type(kind: type, words: str) -> Reader:
-    """A reader that returns a value of this type as it is; a bool is no number."""
+    """A reader that checks the type and returns the value. A bool is not a number."""
 
     def read(key: str, value: Any) -> Any:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -103,7 +104,7 @@ read_flag = of_type(bool, "true or false")
 
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-"""A SHA-256 as everything here writes it."""
+"""A SHA-256 in the form that every file here uses."""
 
 
 def read_sha256(key: str, value: Any) -> str:
@@ -115,11 +116,11 @@ def read_sha256(key: str, value: Any) -> str:
 
 
 def read_path(key: str, value: Any) -> Path:
-    """A reader of a path; `~` is the user's home."""
+    """A reader of a path. `~` is the user's home."""
     text = read_text(key, value)
     if "\0" in text:
-        raise UsageError(f"{key} must be a path, and {shown(text)} has a null character")
-    # Not `Path.expanduser`, which raises for a user that there is not.
+        raise UsageError(f"{key} must be a path, but {shown(text)} has a null character")
+    # Not `Path.expanduser`, which raises for an unknown user.
     return Path(os.path.expanduser(text))  # noqa: PTH111
 
 
@@ -134,14 +135,14 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
     """`value` as a `kind`: a dataclass, `TypedDict`, list, tuple, dict, union, or a plain type.
 
     Args:
-        kind: what it must be; a field that an object does not have takes its default. A dataclass
-            with a field `unknown` keeps there what it has no field for; others refuse it. A
-            `TypedDict` keeps other keys as they are.
-        value: of what `json.loads` or `dataclasses.asdict` make.
-        where: what to call the value in an error.
+        kind: the expected type. A missing field takes its default. A dataclass with a field
+            `unknown` keeps unknown keys there; other dataclasses refuse them. A `TypedDict` keeps
+            them as they are.
+        value: a result of `json.loads` or `dataclasses.asdict`.
+        where: name of the value in an error.
 
     Raises:
-        TypeError: it is of another type, or an object has a field that is unknown or lacks one.
+        TypeError: it has another type, or an object has an unknown field or lacks one.
     """
     if is_dataclass(kind):
         known = get_type_hints(kind)
@@ -179,7 +180,7 @@ def decoded(kind: Any, value: Any, where: str = "it") -> Any:
 def _typed_dict(kind: Any, value: Any, where: str) -> dict[str, Any]:
     members = _checked(dict, value, where)
     types = get_type_hints(kind)
-    for name in types:  # of the keys themselves, which are a set, a message would take any
+    for name in types:  # the keys themselves are a set, and a message would name a random one
         if name in kind.__required_keys__ and name not in members:
             raise TypeError(f"{where} has no {name!r}")
     return {
@@ -188,24 +189,24 @@ def _typed_dict(kind: Any, value: Any, where: str) -> dict[str, Any]:
 
 
 def encoded(value: Any) -> dict[str, Any]:
-    """The inverse of `decoded` for a dataclass: its fields, and what it keeps in `unknown`."""
+    """The inverse of `decoded` for a dataclass: its fields, and the content of `unknown`."""
     members = asdict(value)
     others: dict[str, Any] = members.get("unknown", {})
     return {name: members[name] for name in stored_fields(value)} | others
 
 
 NOT_STORED = {"stored": False}
-"""`metadata` of a dataclass's field that its own object in a file does not have."""
+"""`metadata` of a dataclass field that is not stored in the object's own file."""
 
 
 def stored_fields(kind: Any) -> list[str]:
-    """Names of the fields that the object of a dataclass has in a file, `unknown` apart."""
+    """Names of the stored fields of a dataclass, without `unknown`."""
     listed = (one for one in fields(kind) if one.metadata.get("stored", True))
     return [one.name for one in listed if one.name != "unknown"]
 
 
 def beyond(document: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """What a document has and `known` does not have, in objects within objects as well."""
+    """The keys of a document that `known` lacks, in nested objects too."""
     found = {}
     for key, value in document.items():
         if key not in known:
@@ -223,9 +224,9 @@ def merged(known: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(kind: type, value: Any, where: str) -> Any:
-    # Exactly: a bool is no number of anything. But a float that is whole may be written as an int.
+    # The exact type: a bool is not a number. But a whole float may be written as an int.
     if type(value) is kind or (kind is float and type(value) is int):
-        # Larger ones overflow wherever a float is made of them.
+        # A larger int overflows when it is converted to a float.
         if type(value) is int and value.bit_length() > _MOST_BITS:
             raise TypeError(f"{where} must have at most {_MOST_BITS} bits, not {shown(value)}")
         return value

@@ -1,4 +1,7 @@
-"""What weights are and where they came from; travels from checkpoint to graph to engine."""
+"""What weights are and where they came from.
+
+A descriptor goes from checkpoint to graph to engine.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +39,15 @@ class Descriptor:
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Descriptor:
-        """The inverse of `to_json`; other keys are ignored."""
+        """The inverse of `to_json`. Other keys are ignored."""
         known = {field.name for field in fields(cls)}
         named = {key: str(value) for key, value in facts.items() if key in known}
-        if "://" not in (source := named.get("source", "://")):  # others may have written a path
+        # Another program may have written a path
+        if "://" not in (source := named.get("source", "://")):
             named["source"] = last_component(source)
         return cls(**named)
 
 
 def last_component(path: str) -> str:
-    """What a path of any system names; the folders above tell about the machine it was on."""
+    """The last part of a path of any system. The folders above it would describe the machine."""
     return PurePosixPath(PureWindowsPath(path).as_posix()).name or path

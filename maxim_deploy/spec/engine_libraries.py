@@ -11,12 +11,12 @@ class EngineLibrary:
 
     Attributes:
         label: its name in prose.
-        module: of Python.
-        extra: of this package, that installs it.
-        oldest: the first version that has everything we use, and deprecates what we do without.
-        is_portable: whether kernels are compiled where an engine runs. Such an engine may be built
-            on any machine, for named compute capabilities, and nothing is timed while it is built.
-            An engine of other libraries is for the GPU and operating system that built it.
+        module: name of the Python module.
+        extra: extra of this package that installs it.
+        oldest: the first version that has everything we use.
+        is_portable: whether kernels are compiled where the engine runs. A portable engine can be
+            built on any machine, for named compute capabilities, and the build times nothing. An
+            engine of another library runs only on the GPU and operating system that built it.
     """
 
     label: str
@@ -32,9 +32,9 @@ ENGINE_LIBRARIES = {
         "TensorRT for RTX", "tensorrt_rtx", "rtx", oldest=(1, 4), is_portable=True
     ),
 }
-"""By the name that users, recipes and manifests have for it; it is also that of the backend."""
+"""The libraries by name, which users, recipes and manifests use. The backend has the same name."""
 
 
 def is_portable(library: str) -> bool:
-    """Whether a library's engines are; see `EngineLibrary`."""
+    """Whether a library's engines are portable; see `EngineLibrary`."""
     return library in ENGINE_LIBRARIES and ENGINE_LIBRARIES[library].is_portable

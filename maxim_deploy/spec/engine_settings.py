@@ -1,8 +1,8 @@
-"""What an engine is asked to be, and recipes that ask for one.
+"""Settings of an engine, and recipes that contain them.
 
 A recipe is a TOML file with the table `[engine]`; its keys are those of `EngineSettings`, with
 `profiles` as a list of SPECs (`maxim_deploy.spec.profiles`) and `workspace` as an amount. `library`
-it must name; the command line overrides each key:
+is required. The command line overrides each key:
 
     [engine]
     library = "tensorrt-rtx"
@@ -40,7 +40,7 @@ CUDA_GRAPHS = ("off", "whole-graph")
 SPECIALIZATIONS = ("lazy", "eager", "none")
 
 NOT_IN_IDENTITY = ("cuda_graphs", "specialization", "runtime_cache")
-"""Settings that only the runtime reads: they change nothing in an engine."""
+"""Settings that only the runtime reads. They do not change the engine."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +50,28 @@ class EngineSettings:
     Attributes:
         library: "tensorrt" or "tensorrt-rtx".
         profiles: at least one.
-        precision: of the graph to build from; by default the best for a GPU. The graph is
-            strongly typed; no flag of a builder changes it.
+        precision: precision of the graph to build from; by default the best for a GPU. The graph is
+            strongly typed, and no builder flag changes its types.
         io: form of that graph, "image" or "tensor".
-        targets: compute capabilities, such as "8.9". Empty: TensorRT builds for the GPU at hand,
-            TensorRT for RTX a portable engine (8.0 and newer). "current" is the GPU at hand.
-        optimization_level: 0 (fast build) to 5 (fast engine). TensorRT for RTX builds the same at
-            any.
-        aux_streams: CUDA streams beside the main one on which independent layers may run. Each
-            keeps tensors alive that could else share memory: one stream takes 237 bytes per pixel
-            for the demo model in fp16, as many as the library likes 542.
-        workspace: bytes of scratch memory that one layer may use, or None for no limit.
+        targets: compute capabilities, such as "8.9". "current" is the GPU at hand. If empty,
+            TensorRT builds for the GPU at hand, and TensorRT for RTX builds a portable engine (8.0
+            and newer).
+        optimization_level: 0 (fast build) to 5 (fast engine). TensorRT for RTX builds the same
+            engine at every level.
+        aux_streams: further CUDA streams on which independent layers may run. Each keeps tensors
+            alive that could otherwise share memory. The demo model in fp16 takes 237 bytes per
+            pixel with one stream, and 542 with the library's own choice.
+        workspace: scratch memory in bytes that one layer may use; None for no limit.
         strip_weights: leave the weights out; the engine is refitted from the bundle's.
         tf32: let float32 products round their inputs to 10 bits.
         hardware_compatibility: "ampere-plus" runs on every GPU from 8.0 on,
-            "same-compute-capability" on all of the target's; slower. TensorRT only.
-        version_compatible: also loads in later versions of the same major one. TensorRT only.
-        profiling_verbosity: what an engine tells of its layers.
-        cuda_graphs: for the runtime, TensorRT for RTX only.
-        specialization: when the runtime compiles kernels for the shapes it meets; RTX only.
-        runtime_cache: whether the runtime keeps what it compiled; RTX only.
+            "same-compute-capability" on every GPU of the target's. Both are slower. TensorRT only.
+        version_compatible: whether the engine also loads in later versions with the same major
+            number. TensorRT only.
+        profiling_verbosity: how much the engine records about its layers.
+        cuda_graphs: how the runtime uses CUDA graphs. TensorRT for RTX only.
+        specialization: when the runtime compiles kernels for new shapes. TensorRT for RTX only.
+        runtime_cache: whether the runtime keeps compiled kernels. TensorRT for RTX only.
 
     Raises:
         UsageError: a value is unknown, or the library has no such setting.
@@ -107,13 +109,15 @@ class EngineSettings:
         self._check_library()
 
     def _check_library(self) -> None:
-        """Refuse what the library would silently ignore."""
+        """Refuse settings that the library would silently ignore."""
         if is_portable(self.library):
             wrong = {
                 "hardware_compatibility": self.hardware_compatibility != "none",
                 "version_compatible": self.version_compatible,
             }
-            advice = "its engines are portable by themselves: choose compute capabilities"
+            advice = (
+                "its engines are portable by themselves: name compute capabilities with --target"
+            )
         else:
             wrong = {"targets": self.targets not in ((), ("current",))}
             advice = "it builds for the GPU at hand: use hardware_compatibility, or tensorrt-rtx"
@@ -122,7 +126,7 @@ class EngineSettings:
 
     @property
     def for_this_gpu(self) -> bool:
-        """Whether the engine is built for the GPU at hand, rather than for named or all ones."""
+        """Whether the engine is built for the GPU at hand rather than for named or all GPUs."""
         return not is_portable(self.library) or self.targets == ("current",)
 
     def for_runtime(self) -> dict[str, Any]:
@@ -130,7 +134,7 @@ class EngineSettings:
         return {name: getattr(self, name) for name in NOT_IN_IDENTITY}
 
     def to_json(self) -> dict[str, Any]:
-        """As recorded in the manifest; the profiles stand beside it there."""
+        """As the manifest records them. Profiles have a field of their own there."""
         record = {key: value for key, value in asdict(self).items() if key != "profiles"}
         return {**record, "targets": list(self.targets)}
 
@@ -142,16 +146,16 @@ def _check_targets(targets: tuple[str, ...]) -> None:
                 f"unknown target {target!r}: a compute capability such as 8.9, or 'current'"
             )
     if "current" in targets and len(targets) > 1:
-        raise UsageError("the target 'current' goes with no other")
+        raise UsageError("the target 'current' excludes other targets")
     if len(set(targets)) < len(targets):
         raise UsageError(f"a target is named twice: {', '.join(targets)}")
 
 
 def engine_settings_from(options: Mapping[str, Any]) -> EngineSettings:
-    """Settings from what a recipe or a command line says; the keys are those of a recipe.
+    """Settings from a recipe or a command line. The keys are those of a recipe.
 
     Raises:
-        UsageError: a key is unknown or missing, or a value of a wrong kind or not valid.
+        UsageError: a key is unknown or missing, or a value has a wrong type or is not valid.
     """
     values = read_table(options, _READERS)
     if "library" not in values:

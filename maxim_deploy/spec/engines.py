@@ -1,4 +1,4 @@
-"""The engines of a bundle, as its manifest lists them, and which of them runs what."""
+"""The engines of a bundle as its manifest lists them, and the choice among them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from maxim_deploy.spec.profiles import Profile, Shape, tightest
 from maxim_deploy.spec.traffic import Traffic
 
 ENGINE_FOLDER = "engines"
-"""Directory in a bundle."""
+"""Directory of engines in a bundle."""
 
 PORTABLE = "8.0+"
-"""Target of an engine that runs on every supported GPU from compute capability 8.0 on."""
+"""Target of an engine that runs on every supported GPU of compute capability 8.0 and newer."""
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,24 @@ class EngineEntry:
         identity: hash of everything in `made_of`.
         made_of: graph, weights, profiles, settings, library, target and operating system.
         library: "tensorrt" or "tensorrt-rtx".
-        version: of the library that built it.
+        version: version of the library that built it.
         precision: of its graph.
         io: form of its graph.
         profiles: in the engine's order.
         targets: compute capabilities that it runs on; "8.0+" for a portable one.
         runtime: settings that the runtime reads.
-        stripped: whether its weights must be refitted from the bundle's.
+        stripped: whether it must be refitted with the bundle's weights.
         sha256: of the file.
         bytes: of the file.
-        optimization_level: that it was built at in the end, lower than asked to keep a budget.
-        memory: bytes that the builder reported: `activation_bytes`, `scratch_bytes`,
-            `weights_bytes`, those that it names.
+        optimization_level: level that it was built at: lower than requested if a budget required
+            it.
+        memory: bytes that the builder reported: any of `activation_bytes`, `scratch_bytes` and
+            `weights_bytes`.
         parsed_layers: number of layers of the network as parsed, before fusion.
         layers: number of layers of the engine, or None if the library does not say.
-        notes: what to know about it.
-        built: what was measured or dated at its build; in `export.json`, not in the manifest.
-        unknown: what only newer versions say of it, kept on rewriting.
+        notes: remarks for the user.
+        built: measurements and dates of its build. They are in `export.json`, not in the manifest.
+        unknown: keys that only newer versions know, kept when the manifest is written again.
     """
 
     file: str
@@ -69,18 +70,19 @@ class EngineEntry:
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def profile_for(self, shape: Shape) -> int | None:
-        """Index of the profile to run a shape with; None if it takes no such shape."""
+        """Index of the profile to run a shape with; None if no profile takes it."""
         return tightest(self.profiles, shape)
 
     def traffic_of(self, profile: int) -> Traffic | None:
-        """What its layers move with the profile of this index; None if that is not known."""
+        """Traffic of its layers with the profile of this index; None if unknown."""
         known = [traffic for traffic in self.built.traffic if traffic.is_counted]
         return known[profile] if len(known) == len(self.profiles) else None
 
     def bytes_for(self, shape: Shape) -> int | None:
-        """Estimate of the memory of a run, images in and out included, while nobody has opened it.
+        """Estimated memory of a run, including both images, before the engine is opened.
 
-        By padded pixels, of what the builder reported for the largest; None if it did not say.
+        It scales the builder's figure for the largest shape by padded pixels. None without a
+        figure.
         """
         activations = self.memory.get("activation_bytes")
         if not activations:
@@ -95,13 +97,13 @@ def engine_for(
 ) -> tuple[EngineEntry, int] | None:
     """The engine and the index of its profile to run a shape with.
 
-    An engine with a profile for just this shape comes before one with a range, a tight range before
-    a wide one; of two that are equal, the one added later.
+    A profile for exactly this shape comes before a range, and a tight range before a wide one. Of
+    two equal engines, the one added later is taken.
 
     Args:
-        engines: those to choose from, the one added last at the end, as a manifest lists them.
+        engines: the candidates, in the manifest's order: the one added last comes last.
         shape: batch, height and width of the graph's input.
-        wanted: values that attributes must have, such as `library="tensorrt-rtx"`.
+        wanted: required values of attributes, such as `library="tensorrt-rtx"`.
 
     Returns:
         None if no engine takes the shape.

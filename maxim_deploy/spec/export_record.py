@@ -1,8 +1,8 @@
-"""A bundle's `export.json`: what was measured or dated when the bundle was made.
+"""A bundle's `export.json`: measurements and dates of the export.
 
-It stands beside the manifest and is not part of the bundle's identity: equal settings on equal
-weights give an equal manifest, graphs and weights, but never an equal `export.json`. A bundle
-without it loads, plans memory by typical values, and says less about itself.
+It lies beside the manifest and is not part of the bundle's identity. Equal settings on equal
+weights give an equal manifest, equal graphs and equal weights, but never an equal `export.json`. A
+bundle without it loads, plans memory by typical values, and shows less in `--inspect`.
 
 Format 1, UTF-8 JSON of at most `MOST_BYTES`, one object:
 
@@ -16,8 +16,8 @@ Format 1, UTF-8 JSON of at most `MOST_BYTES`, one object:
 | `graphs` | a `GraphRecord` by the graph's file |
 | `engines` | an `EngineRecord` by the engine's file |
 
-A reader keeps keys that it does not know, as with the manifest. It checks types and ranges. Not
-checked: whether a number is what was measured.
+A reader keeps unknown keys, as with the manifest. It checks types and ranges. It cannot check
+whether a number is what was measured.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ EXPORT_RECORD = "export.json"
 FORMAT = 1
 
 MOST_BYTES = 16 * 1024**2
-"""A record of S-3 with ten engines has less than one megabyte."""
+"""The largest file that is read. A record of S-3 with ten engines has less than one megabyte."""
 
 _MOST_MEMORY = 2**50
-"""No run takes a petabyte."""
+"""The most bytes that a record may claim for a run: a petabyte."""
 
 _RESULT_BYTES = 3 * 64 * 64 * 4
 
@@ -59,18 +59,18 @@ _PARITY_NUMBERS = ("psnr", "max_levels", "max_error")
 
 @dataclass(frozen=True)
 class GraphRecord:
-    """What was measured of one graph.
+    """Measurements of one graph.
 
     Attributes:
-        parity: how far the graph was at export from what it stands for, one record per input;
+        parity: differences at export between the graph and its reference, one record per input;
             empty if the check was skipped.
-        run_bytes: memory that runs with ONNX Runtime on a CPU take: for some numbers of padded
-            pixels, the smallest first, those and the bytes; None if it was not measured.
-        run_bytes_per_pixel: bytes for each pixel beyond the last of them; None likewise.
-        magnitudes: largest magnitude that each node of the precision table reads or writes on
-            pictures, by node; None where it was not measured.
-        result: what ONNX Runtime on a CPU made of `maxim_deploy.imaging.known_picture`: float32
-            `[1, 3, 64, 64]`, little-endian, in base64; None where it was not computed.
+        run_bytes: memory of runs with ONNX Runtime on a CPU: pairs of padded pixels and bytes, the
+            smallest first; None if not measured.
+        run_bytes_per_pixel: bytes for each pixel beyond the last pair; None if not measured.
+        magnitudes: by node of the precision table, the largest magnitude that it read or wrote on
+            pictures; None where not measured.
+        result: the result of ONNX Runtime on a CPU for `maxim_deploy.imaging.known_picture`:
+            float32 `[1, 3, 64, 64]`, little-endian, in base64; None where not computed.
         unknown: what only newer versions say of it, kept on rewriting.
     """
 
@@ -91,18 +91,18 @@ class GraphRecord:
 
     @property
     def known_result(self) -> bytes | None:
-        """The bytes of `result`; raises ValueError if they are no base64."""
+        """The bytes of `result`. Raises ValueError if it is not base64."""
         return None if self.result is None else base64.b64decode(self.result, validate=True)
 
     def with_result(self, result: bytes | None) -> GraphRecord:
-        """This record with what was made of the known picture, if that was computed."""
+        """This record with the result for the known picture, if it was computed."""
         if result is None:
             return self
         return replace(self, result=base64.b64encode(result).decode("ascii"))
 
     @property
     def run_memory(self) -> RunMemory | None:
-        """The memory of runs; None if it was not measured."""
+        """The memory of runs; None if not measured."""
         if self.run_bytes is None or self.run_bytes_per_pixel is None:
             return None
         measured = [(pixels, taken) for pixels, taken in self.run_bytes]
@@ -118,15 +118,16 @@ class GraphRecord:
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """What was measured or dated at the build of one engine.
+    """Measurements and dates of the build of one engine.
 
     Attributes:
-        sha256: of the engine's file; a record of another file says nothing about the engine.
+        sha256: SHA-256 of the engine's file. A record with another hash does not apply to the
+            engine.
         created: time in UTC (ISO 8601).
-        build_seconds: time that the build took.
+        build_seconds: duration of the build.
         built_on: operating system, GPU and driver of the machine; null for no GPU.
-        traffic: what its layers move: a record for each profile at the size that it is tuned for,
-            if that was counted or the engine takes no other size; or else one record of counts.
+        traffic: traffic of its layers. One record per profile, at its tuned size, if bytes were
+            counted or the engine takes one size only; otherwise one record with counts of layers.
         unknown: what only newer versions say of it, kept on rewriting.
     """
 
@@ -147,7 +148,7 @@ class ExportRecord:
     """The content of `export.json`; see the module for the format.
 
     Attributes:
-        problem: why the file could not be read, or None; the other fields are then empty.
+        problem: why the file could not be read, or None. With a problem the other fields are empty.
     """
 
     bundle: str = ""
@@ -173,9 +174,9 @@ class ExportRecord:
 
     @classmethod
     def read(cls, folder: Path, files: Mapping[str, Mapping[str, Any]]) -> ExportRecord:
-        """The record beside a manifest; an empty one if there is none.
+        """The record beside a manifest; an empty record if there is no file.
 
-        It raises nothing: a file that is damaged, too large or of another bundle is a `problem`.
+        It raises no error. A file that is damaged, too large or of another bundle sets `problem`.
 
         Args:
             folder: of the bundle.
@@ -195,11 +196,11 @@ class ExportRecord:
         return record
 
 
-_ADVICE = "delete it, for the bundle runs without it, or export the bundle again, with --force"
+_ADVICE = "delete it (the bundle runs without it), or export the bundle again with --force"
 
 
 def record_from(document: dict[str, Any]) -> ExportRecord:
-    """A record from the object of its file.
+    """A record from the JSON object of its file.
 
     Raises:
         BundleError: another format.
@@ -216,12 +217,12 @@ def record_from(document: dict[str, Any]) -> ExportRecord:
 
 
 def command_without_folders(arguments: Iterable[str]) -> str:
-    """A command line in which each path is its last component: the rest tells about a machine."""
+    """A command line without folders of paths, because folders would describe the machine."""
     return shlex.join(map(_without_folders, arguments))
 
 
 def _without_folders(argument: str) -> str:
-    # Folders stand after `--option=`, after `-o` as in `-o/tmp/bundle`, or from the beginning on.
+    # A path begins after `--option=`, after `-o` as in `-o/tmp/bundle`, or at the start.
     found = re.match(r"--[^=]*=?|-[a-zA-Z]", argument)
     option = found[0] if found else ""
     return option + last_component(argument.removeprefix(option))
@@ -237,14 +238,14 @@ def read_bounded(path: Path) -> str:
     """The text of a file that has at most `MOST_BYTES`.
 
     Raises:
-        OSError: it is no regular file, is larger, or cannot be read.
+        OSError: it is not a regular file, is larger, or cannot be read.
         ValueError: it is not UTF-8.
     """
     return _reading.read_bounded(path, MOST_BYTES).decode("utf-8")
 
 
 def strict_json(text: str) -> Any:
-    """The value of a JSON text without NaN and infinities, which Python reads as well."""
+    """The value of a JSON text. NaN and infinities are refused, although Python reads them."""
 
     def number(text: str) -> float:
         if not math.isfinite(value := float(text)):

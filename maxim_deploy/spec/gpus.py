@@ -1,7 +1,7 @@
-"""What known GPUs can do at most, and the least time that a run takes with that.
+"""The highest rates of known GPUs, and a lower bound on a run's time.
 
-The bound holds for data in main memory: caches may beat it where they hold the tensors of a small
-image. It is a bound and not a measurement.
+The bound assumes that data come from GPU memory. With a small image, caches may hold the tensors
+and beat it. It is a bound, not a measurement.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class KnownGpu:
     """A GPU's rates as its maker gives them, at boost clock.
 
     Attributes:
-        name: as its driver reports it; of a Jetson, whose driver does not tell modules apart, the
-            module's.
+        name: name that the driver reports. A Jetson's driver does not distinguish modules, so it is
+            the module's name.
         compute_capability: such as "8.9".
         gbps: memory bandwidth, 10**9 bytes per second, read and written together.
-        fp16_tflops: 10**12 operations per second of dense float16 products that sum in float32, two
-            per multiply-add; bfloat16 has the same rate.
+        fp16_tflops: 10**12 operations per second of dense float16 products with float32 sums; a
+            multiply-add is two operations. bfloat16 has the same rate.
         fp32_tflops: the same in float32, without TF32.
         source: NVIDIA's document that has these figures.
     """
@@ -43,7 +43,7 @@ class KnownGpu:
         return 1e3 * (self.fp32_tflops if precision == FULL else self.fp16_tflops)
 
 
-# Data sheets of data-centre GPUs give tensor rates with sparsity: half of those are here.
+# Data sheets of data-centre GPUs give tensor rates with sparsity. The table has half of them.
 # fmt: off
 KNOWN_GPUS = (
     KnownGpu("NVIDIA GeForce RTX 3090", "8.6", 936, 71, 35.6, _AMPERE),
@@ -57,7 +57,7 @@ KNOWN_GPUS = (
     KnownGpu("NVIDIA H100 PCIe", "9.0", 2000, 756.5, 51, "NVIDIA H100 data sheet"),
     KnownGpu("NVIDIA H100 80GB HBM3", "9.0", 3350, 989.5, 67, "NVIDIA H100 data sheet"),
     KnownGpu("NVIDIA H200", "9.0", 4800, 989.5, 67, "NVIDIA H200 data sheet"),
-    # 170 TOPS in sparse int8 are 85 dense, and half of those in float16.
+    # 170 TOPS in sparse int8 are 85 in dense int8, and half of that in float16.
     KnownGpu("Jetson AGX Orin 64GB", "8.7", 204.8, 42.5, 5.3,
              "NVIDIA Jetson AGX Orin Series, technical brief"),
 )
@@ -70,12 +70,13 @@ def known_gpu(name: str) -> KnownGpu | None:
 
 
 def bound_ms(moved: float, gbps: float, operations: float = 0.0, gflops: float = math.inf) -> float:
-    """Milliseconds that a run takes at least: by its bytes or, if these take longer, by operations.
+    """Least milliseconds of a run: the larger of the times for its bytes and for its operations.
 
     Args:
         moved: bytes, read and written together.
         gbps: 10**9 bytes per second.
-        operations: of products and convolutions, two per multiply-add; 0 where they are unknown.
+        operations: number of operations of products and convolutions, two per multiply-add; 0 if
+            unknown.
         gflops: 10**9 operations per second.
     """
     return 1e3 * max(moved / (gbps * 1e9), operations / (gflops * 1e9))

@@ -1,9 +1,8 @@
-"""A file of a bundle is the one that its manifest means, or an error says what it is instead.
+"""Check that a file of a bundle is the one that the manifest lists.
 
-A path may be a link, also one that changes: what counts is the content of the regular file that it
-leads to at one moment. So a file is opened once, and what was hashed is what a library gets: as
-bytes, or as a copy in a folder that nobody else can write to. A library that opened the path again
-could find another file there.
+A path may be a link, and its target may change at any time. So a file is opened once, and a library
+gets exactly the bytes that were hashed: in memory, or as a copy in a folder that no other user can
+write to. A library that opened the path again might find another file.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class RecordedFile:
-    """A file, and what is known of its content.
+    """A file and its recorded hash.
 
     Attributes:
-        path: of a file, or of a link to one.
-        sha256: as recorded, 64 hexadecimal digits.
+        path: path of a file, or of a link to one.
+        sha256: the recorded hash, 64 hexadecimal digits.
         made: when it was recorded, for messages: "the export".
         advice: how to get the file that was recorded.
     """
@@ -40,24 +39,24 @@ class RecordedFile:
     advice: str
 
     def check(self) -> Path:
-        """The path, after comparing its content of now; for a file that nobody will read.
+        """The path, after checking its present content. For files that are not read afterwards.
 
         Raises:
-            BundleError: it is missing, no regular file, cannot be read, or has another hash.
+            BundleError: it is missing, not a regular file, unreadable, or has another hash.
         """
         with self._opened() as file:
             self._compare(hashlib.file_digest(file, "sha256").hexdigest())
         return self.path
 
     def read(self) -> bytes:
-        """The content; raises as `check`."""
+        """The content. Raises as `check` does."""
         with self._opened() as file:
             content = file.read()
             self._compare(hashlib.sha256(content).hexdigest())
         return content
 
     def copy(self, folder: Path) -> Path:
-        """A copy of the same name in a folder; raises as `check`, and if it cannot be written."""
+        """A copy with the same name in a folder. Raises as `check` does, and if writing fails."""
         digest, target = hashlib.sha256(), folder / self.path.name
         with self._opened() as file, _written(target) as copy:
             while chunk := file.read(_CHUNK):
@@ -97,13 +96,13 @@ class RecordedFile:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A new folder that only this user can enter, removed with the block.
+    """A new folder that only this user can enter. It is removed at the end of the block.
 
     Raises:
-        BundleError: there is no place for one.
+        BundleError: no folder can be made.
     """
     try:
-        # On Windows a file that is mapped cannot be removed.
+        # Windows cannot remove a file that is mapped into memory.
         made = TemporaryDirectory(prefix="maxim-deploy-", ignore_cleanup_errors=True)
     except OSError as error:
         raise BundleError(
@@ -116,7 +115,7 @@ def private_folder() -> Iterator[Path]:
 
 @contextmanager
 def _written(target: Path) -> Iterator[Callable[[bytes], None]]:
-    """A function that writes to a new file; what goes wrong there is not the original's fault."""
+    """A function that writes to a new file. Its errors name the copy, not the original."""
 
     def write(chunk: bytes) -> None:
         try:
@@ -142,15 +141,15 @@ _SET_TMPDIR = "set TMPDIR to a folder with enough space"
 
 
 def weights_in(graph: Path, weights: str | None, advice: str) -> Path:
-    """`graph`, after checking that its weights are in the one file that the manifest lists.
+    """`graph`, after checking that it reads weights only from the file that the manifest lists.
 
     Args:
         graph: the ONNX file.
-        weights: the bare name of that file; None for weights in the graph.
-        advice: what to do otherwise.
+        weights: the bare name of that file; None if the weights are in the graph.
+        advice: what to do after an error.
 
     Raises:
-        BundleError: it is not an ONNX file, or it names any other file, whose hash nobody checked.
+        BundleError: it is not an ONNX file, or it names another file, whose hash was not checked.
     """
     try:
         named = weights_files(graph)

@@ -1,4 +1,4 @@
-"""What kind of work an operator does."""
+"""The kind of work that an operator does."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ KINDS = (
     "cast",
     "other",
 )
-"""In the order in which they are shown. "layout change": the same values in another order of their
-axes, or seen as another shape. "copy": parts put together, taken apart or repeated."""
+"""All kinds, in the order of display. "layout change" permutes axes or reshapes. "copy" joins,
+splits or repeats tensors."""
 
 # fmt: off
 _OPERATORS = {
@@ -33,7 +33,7 @@ _OPERATORS = {
     ],
     "LayerNorm": [
         "LayerNormalization", "SkipLayerNormalization", "SimplifiedLayerNormalization",
-        "InstanceNormalization",  # of ONNX Runtime's own form, which has it in LayerNorm's place
+        "InstanceNormalization",  # ONNX Runtime's own form uses it in place of LayerNorm
     ],
     "GELU": ["Gelu", "FastGelu", "BiasGelu", "QuickGelu"],
     "elementwise": [
@@ -57,12 +57,12 @@ _KIND_OF = {operator: kind for kind, operators in _OPERATORS.items() for operato
 
 
 def kind_of(operator: str, stands_for: str | None = None) -> str:
-    """The kind of an operator of ONNX or of ONNX Runtime's own.
+    """The kind of an operator of ONNX or ONNX Runtime.
 
     Args:
         operator: its type.
-        stands_for: type of the operator of the exported graph that a runtime has replaced by it.
-            GELU, for one, may be taken apart into nine operators on elements; these are GELU.
+        stands_for: type of the exported operator that it replaces. For example, a runtime may split
+            GELU into nine element-wise operators, and all nine count as GELU.
     """
     kind = _KIND_OF.get(operator, "other")
     if kind == "elementwise" and stands_for is not None:
@@ -71,9 +71,9 @@ def kind_of(operator: str, stands_for: str | None = None) -> str:
 
 
 def kind_of_name(name: str) -> str:
-    """The kind of a node by its name, whose end is its operator: `stages/0/skip/0/own/Gemm_0`.
+    """The kind of a node by its name, which ends in the operator: `stages/0/skip/0/own/Gemm_0`.
 
-    Nodes of the image form are named after what they are for, and are "other".
+    Nodes of the image form are named after their purpose and count as "other".
     """
     operator = re.search(r"(?:^|/)([A-Za-z]+)_\d+$", name)
     return kind_of(operator[1]) if operator else "other"
@@ -82,27 +82,27 @@ def kind_of_name(name: str) -> str:
 PRODUCTS = ("matrix product", "convolution")
 
 MOVES = frozenset({"layout change", "copy", "cast"})
-"""Kinds that compute nothing: values in another order, another place or another type."""
+"""Kinds that compute nothing: they reorder, move or convert values."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What executed work belongs to, and its kind; `place` is None if that cannot be known."""
+    """The place and kind of executed work; `place` is None if unknown."""
 
     place: Place | None
     kind: str
 
 
 def strongest(kinds: list[str], *, generated: bool = False) -> str:
-    """The kind of a layer in which a runtime has fused several operators: what it is built around.
+    """The kind of a layer made by fusing several operators: that of its main operator.
 
-    A product takes the operators on elements around it along, and not the other way round. In the
-    order of `KINDS`: LayerNorm and GELU in one are LayerNorm.
+    A product dominates the element-wise operators fused with it. Otherwise the order of `KINDS`
+    decides: LayerNorm with GELU is LayerNorm.
 
     Args:
-        kinds: of the operators.
-        generated: whether its kernel was generated, and so computes no product: what it has of one
-            is the sum with the bias.
+        kinds: kinds of the operators.
+        generated: whether its kernel was generated. A generated kernel computes no product, only
+            the sum with its bias.
     """
     if generated:
         kinds = ["elementwise" if kind in PRODUCTS else kind for kind in kinds]

@@ -1,37 +1,37 @@
-"""The bundle's `manifest.json`: what is in the directory and where it came from.
+"""The bundle's `manifest.json`: content and origin of the directory.
 
-Equal settings on equal weights give equal manifests, byte for byte. What was measured or dated
-stands beside it in `export.json`, see `spec.export_record`. With engines, manifests are as equal as
-the engines: two builds of one engine may differ in their bytes.
+Equal settings on equal weights give equal manifests, byte for byte. Measurements and dates are in
+`export.json` beside it, see `spec.export_record`. Manifests with engines may differ, because two
+builds of one engine may differ in their bytes.
 
 Format 2, UTF-8 JSON, one object:
 
 | key | content |
 |---|---|
-| `format` | 2; a reader takes 1 as well and refuses another number |
+| `format` | 2; a reader accepts 1 and 2 |
 | `model` | `name`, `task`, `dataset`, `licence`, `source`, `source_sha256`; absent if unknown |
 | `architecture` | `features`, `stages`, `groups`, `bottleneck_blocks` |
 | `variant` | "S-2" and so on, or null for any other size |
-| `settings` | what the export was asked for; equal settings on equal weights give an equal bundle |
+| `settings` | the options of the export; equal settings on equal weights give an equal bundle |
 | `graphs` | list of `GraphEntry` |
 | `source` | the file with the literal weights, or null |
-| `files` | per file name `sha256` and `bytes`; all but the manifest itself and `export.json` |
-| `engines` | list of `EngineEntry`, the one added last at the end; `files` has no engines |
-| `tuned_graphs` | list of `TunedGraph`; absent if there is none |
+| `files` | `sha256` and `bytes` of each file except the manifest and `export.json` |
+| `engines` | list of `EngineEntry` in the order of their addition; `files` has no engines |
+| `tuned_graphs` | list of `TunedGraph`; absent if empty |
 
-Format 1 had the keys of `export.json` in the manifest: `tools`, `command` and `created`, and those
-of `GraphRecord` and `EngineRecord` in each entry. A bundle of format 1 is read as it is. When its
-manifest is written again, it becomes a bundle of format 2.
+In format 1 the manifest had the keys of `export.json`: `tools`, `command` and `created`, and in
+each entry those of `GraphRecord` and `EngineRecord`. Bundles of format 1 are read. Writing the
+manifest again makes it a bundle of format 2.
 
-A reader ignores a key that it does not know, and keeps it when it writes the manifest again, as it
-does to add an engine: in the object itself, `model`, `architecture`, and the records of files,
-graphs and engines. So a version that adds a key which readers may do without keeps the number. One
-that changes what a key says, or whose key readers must know to run the bundle rightly, raises it.
+A reader ignores unknown keys, and keeps them when it writes the manifest again, for example to add
+an engine. This holds in the object itself, `model`, `architecture`, and the records of files,
+graphs and engines. A version that adds an optional key keeps the number. A version raises the
+number if a key changes its meaning, or if readers need a new key to run the bundle correctly.
 
-Names of files are bare. A graph ends in `.onnx` and names one file of weights at most. Hashes and
-the identities of engines are 64 hexadecimal digits in lower case.
+File names have no folder. A graph ends in `.onnx` and names at most one file of weights. Hashes and
+identities of engines are 64 hexadecimal digits in lower case.
 
-Not checked: that a graph computes what its entry says; that is what hashes and `parity` are for.
+Not checked: whether a graph computes what its entry says. Hashes and `parity` serve that purpose.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ from maxim_deploy.spec.tuned_graphs import TunedGraph
 FORMAT = 2
 MANIFEST = "manifest.json"
 SOURCE, LICENCE_FILE = "source.safetensors", "LICENSE"
-"""Names of the literal weights and of the text of their licence, where a bundle has them."""
+"""File names of the literal weights and of their licence text. Both are optional."""
 
-_EXPORT_AGAIN = "export the bundle again, with --force"
+_EXPORT_AGAIN = "export the bundle again with --force"
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class GraphEntry:
     """One ONNX graph of a bundle.
 
     Attributes:
-        file: its name in the bundle, `<precision>.<io>.onnx`.
-        precision: of what is inside, a name in `spec.precision`.
+        file: file name, `<precision>.<io>.onnx`.
+        precision: precision of its inner tensors, a name in `spec.precision`.
         io: "tensor": `image` float32 [N, 3, H, W] in [0, 1], H and W multiples of 64, to `restored`
             of the same shape and type, not clipped. "image": `image` uint8 [N, H, W, 3] RGB, any H
             and W, to `restored` of the same shape and type; scaling, padding, cropping, clipping
@@ -96,10 +96,10 @@ class GraphEntry:
         weights: the external-data file it shares with others of its precision, or None if embedded.
         opset: version of the ONNX operator set.
         nodes: number of nodes.
-        form: "literal", or the deployment form: which exact rewrites made it. Older
-            bundles have the CPU's, and do not say so.
-        measured: what was measured of it at export; in `export.json`, not in the manifest.
-        unknown: what only newer versions say of it, kept on rewriting.
+        form: "literal", or the deployment form, which says what exact rewrites made the graph.
+            Older bundles lack the key and have the CPU's form.
+        measured: measurements of the export. They are in `export.json`, not in the manifest.
+        unknown: keys that only newer versions know, kept when the manifest is written again.
     """
 
     file: str
@@ -125,9 +125,9 @@ class Manifest:
     """The content of `manifest.json`; see the module for the format.
 
     Attributes:
-        export: the header of `export.json`. What that says of graphs and engines is in their
-            entries: `GraphEntry.measured` and `EngineEntry.built`.
-        unknown: what only newer versions say, by key; of `model` and `architecture` below these.
+        export: the header of `export.json`. Its records of graphs and engines are in the entries:
+            `GraphEntry.measured` and `EngineEntry.built`.
+        unknown: keys that only newer versions know; those of `model` and `architecture` are nested.
     """
 
     model: Descriptor
@@ -157,7 +157,7 @@ class Manifest:
         )
 
     def with_record(self, record: ExportRecord) -> Manifest:
-        """This manifest with what a record says of its graphs and engines in their entries."""
+        """This manifest, with a record's facts about graphs and engines in their entries."""
         built = {one.sha256: one for one in record.engines.values()}
         return replace(
             self,
@@ -183,7 +183,7 @@ class Manifest:
             "source": self.source,
             "files": self.files,
             "engines": [encoded(engine) for engine in self.engines],
-            # Bundles without one stay equal to those of versions that knew none.
+            # Without tuned graphs the manifest equals that of versions that had none.
             **({"tuned_graphs": [*map(encoded, self.tuned_graphs)]} if self.tuned_graphs else {}),
         }
 
@@ -192,7 +192,8 @@ class Manifest:
         """The inverse of `to_json`.
 
         Raises:
-            BundleError: not JSON, another format version, or a key is missing or of a wrong type.
+            BundleError: the text is not JSON, has another format, or a key is missing or has a
+                wrong type.
         """
         try:
             document = load_json(text)
@@ -215,7 +216,7 @@ class Manifest:
 
         def read(name: str) -> Any:
             value = document[name]
-            if name in ("model", "architecture"):  # what is beyond their fields stays in `unknown`
+            if name in ("model", "architecture"):  # other keys stay in `unknown`
                 value = decoded(dict[str, Any], value, name)
                 value = {key: value[key] for key in stored_fields(types[name]) if key in value}
             return decoded(types[name], value, name)
@@ -230,19 +231,24 @@ class Manifest:
             if name is not None and name not in manifest.files:
                 raise ValueError(f"files lists no {name!r}")
         for file in (*(graph.file for graph in manifest.graphs), *tuned):
-            # Another ending is another format to ONNX Runtime, whose locations nobody has checked.
+            # ONNX Runtime reads another ending as another format, whose weights are not checked.
             if not file.endswith(".onnx"):
                 raise ValueError(f"graph {file!r} must end in .onnx")
         plain = {graph.file for graph in manifest.graphs}
         for one in manifest.tuned_graphs:
             if one.of not in plain:
-                raise ValueError(f"graphs lists no {one.of!r}, of which {one.file!r} is made")
+                raise ValueError(
+                    f"{one.file!r} is made from {one.of!r}, which graphs does not list"
+                )
         _check_hashes(manifest)
         return manifest
 
 
 def _check_hashes(manifest: Manifest) -> None:
-    """Refuse what is no SHA-256: files are compared with these, and named after them."""
+    """Raise an error for an invalid SHA-256.
+
+    Files are compared with hashes and named after them.
+    """
     hashes = {f"files.{name}.sha256": one["sha256"] for name, one in manifest.files.items()}
     for number, engine in enumerate(manifest.engines):
         hashes[f"engines[{number}].identity"] = engine.identity
@@ -253,13 +259,13 @@ def _check_hashes(manifest: Manifest) -> None:
 
 
 _MOVED = ("created", "command", "tools")
-"""What format 1 had in the manifest, besides all keys of the records of graphs and engines."""
+"""Keys of format 1 that moved to `export.json`, beside those of graphs and engines."""
 
 _Entry = TypeVar("_Entry", Manifest, GraphEntry, EngineEntry)
 
 
 def _of_format_1(manifest: Manifest) -> Manifest:
-    """A manifest that was read as one of format 2, with the keys of `export.json` in their place.
+    """Move the keys of `export.json` out of a manifest of format 1 that was read as format 2.
 
     Raises:
         KeyError, TypeError, ValueError: one of these is damaged.
@@ -267,7 +273,7 @@ def _of_format_1(manifest: Manifest) -> Manifest:
     graphs = [_without_moved(one, stored_fields(GraphRecord)) for one in manifest.graphs]
     engines = [_without_moved(one, stored_fields(EngineRecord)) for one in manifest.engines]
     manifest, header = _without_moved(manifest, _MOVED)
-    if isinstance(command := header.get("command"), str):  # it had folders
+    if isinstance(command := header.get("command"), str):  # format 1 kept folders in it
         header["command"] = command_without_folders(shlex.split(command))
     manifest = replace(manifest, graphs=[x for x, _ in graphs], engines=[x for x, _ in engines])
     record = {
@@ -278,7 +284,7 @@ def _of_format_1(manifest: Manifest) -> Manifest:
 
 
 def _without_moved(entry: _Entry, keys: Collection[str]) -> tuple[_Entry, dict[str, Any]]:
-    """(the entry, its unknown keys that `export.json` has now)."""
+    """(the entry, its former keys that are now in `export.json`)."""
     moved = {key: value for key, value in entry.unknown.items() if key in keys}
     kept = {key: value for key, value in entry.unknown.items() if key not in keys}
     return replace(entry, unknown=kept), moved
@@ -286,20 +292,20 @@ def _without_moved(entry: _Entry, keys: Collection[str]) -> tuple[_Entry, dict[s
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle directory that has been opened: where it is, and what its manifest says."""
+    """An opened bundle: its directory and its manifest."""
 
     path: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, path: Path | str) -> Bundle:
-        """Read a bundle's manifest and `export.json`; no other file is touched.
+        """Read a bundle's manifest and `export.json`. No other file is opened.
 
-        What opens further files goes into `read_whole`, in case the bundle is replaced meanwhile.
-        A damaged `export.json` is no error here: it is `manifest.export.problem`.
+        Code that opens further files runs in `read_whole`, because the bundle may be replaced
+        meanwhile. A damaged `export.json` raises no error here; it sets `manifest.export.problem`.
 
         Raises:
-            BundleError: there is no directory, no manifest in it, or the manifest cannot be read.
+            BundleError: the directory or its manifest is missing, or the manifest cannot be read.
         """
         return read_whole(Path(path), lambda: cls._open(path))
 
@@ -317,7 +323,7 @@ class Bundle:
             ) from None
         except NotADirectoryError:
             raise BundleError(
-                f"{str(path)!r} is a file, and a bundle is a folder{_bundle_around(folder)}"
+                f"{str(path)!r} is a file, but a bundle is a folder{_bundle_around(folder)}"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"cannot read the bundle {str(path)!r}: {error}") from error
@@ -331,15 +337,15 @@ class Bundle:
 
     def write(self) -> None:
         """Write the manifest and `export.json` into the directory."""
-        # A reader between the two finds a record of an engine that is not listed, which says
-        # nothing. In the other order it would find an engine without its record.
-        # Links are replaced: what they lead to is of a store, and of other bundles too.
+        # A reader between the two writes finds a record without an engine, which is harmless. In
+        # the other order it would find an engine without its record. Links are replaced, not
+        # followed: their targets may belong to a store and to other bundles.
         record = self.manifest.export_record().to_json()
         write_text(self.path / EXPORT_RECORD, record, follow=False)
         write_text(self.path / MANIFEST, self.manifest.to_json(), follow=False)
 
     def require_export_record(self) -> None:
-        """Refuse a bundle whose `export.json` cannot be read, and so not be written again.
+        """Raise an error if `export.json` cannot be read and so cannot be written again.
 
         Raises:
             BundleError: it is damaged, or belongs to another bundle.
@@ -351,7 +357,7 @@ class Bundle:
         """The entry of one graph.
 
         Raises:
-            BundleError: the bundle has none like this; the message lists what it has.
+            BundleError: the bundle has no such graph; the message lists those it has.
         """
         for entry in self.manifest.graphs:
             if (entry.precision, entry.io) == (precision, io):
@@ -362,9 +368,9 @@ class Bundle:
         )
 
     def tuned(self, entry: GraphEntry, library: str) -> GraphEntry:
-        """The entry of the graph that a library runs fastest in the place of one of `graphs`.
+        """The entry of the graph that a library runs fastest in place of one of `graphs`.
 
-        It has the same input, output and weights. Without such a graph it is `entry` itself.
+        It has the same input, output and weights. Without a tuned graph it is `entry` itself.
         """
         for one in self.manifest.tuned_graphs:
             if (one.of, one.library) == (entry.file, library):
@@ -374,26 +380,28 @@ class Bundle:
     def checked(self, name: str) -> Path:
         """The path of a file of the bundle, after comparing it with its recorded hash.
 
-        For a file that nobody will read: another one may be there a moment later. `read` and
-        `private` give what was hashed.
+        For files that are not read afterwards: the file may change a moment later. `read` and
+            `private` return the hashed bytes.
 
         Raises:
-            BundleError: the file is not listed, missing, or not the one that was exported.
+            BundleError: the file is not listed, is missing, or has changed since the export.
         """
         return self._recorded(name).check()
 
     def read(self, name: str) -> bytes:
-        """The content of a file of the bundle; raises as `checked` does."""
+        """The content of a file of the bundle. Raises as `checked` does."""
         return self._recorded(name).read()
 
     @contextmanager
     def private(self, *names: str) -> Iterator[Path]:
-        """A folder of copies, removed with the block, for libraries that take paths only.
+        """A folder of copies for libraries that take paths only.
 
-        What is mapped in the block stays mapped. Memory does not grow by the copies.
+        It is removed at the end of the block.
+
+        Files mapped into memory in the block stay mapped. The copies take no further memory.
 
         Raises:
-            BundleError: as `checked` does; or a copy cannot be written.
+            BundleError: as `checked` does, or a copy cannot be written.
         """
         with private_folder() as folder:
             for name in names:
@@ -401,7 +409,7 @@ class Bundle:
             yield folder
 
     def checked_graph(self, entry: GraphEntry) -> Path:
-        """The path of a graph, after comparing it and its weights; as `checked`.
+        """The path of a graph, after comparing it and its weights as `checked` does.
 
         Raises:
             BundleError: as `private_graph` does.
@@ -411,53 +419,53 @@ class Bundle:
 
     @contextmanager
     def private_graph(self, entry: GraphEntry) -> Iterator[Path]:
-        """The path of a copy of a graph, its weights beside it, as `private` makes them.
+        """The path of a copy of a graph, with its weights beside it, as `private` makes them.
 
         Raises:
-            BundleError: as `private` does; or the graph names another file of weights, which nobody
-                has checked.
+            BundleError: as `private` does, or the graph names another file of weights, whose hash
+                was not checked.
         """
         with self.private(*filter(None, [entry.file, entry.weights])) as folder:
             yield weights_in(folder / entry.file, entry.weights, _EXPORT_AGAIN)
 
     def _recorded(self, name: str) -> RecordedFile:
         record = self.manifest.files.get(name)
-        # Every file lies in the bundle's own folder, engines apart.
+        # All files except engines lie in the bundle's own folder.
         if record is None or name in ("", "..") or name != PureWindowsPath(name).name:
             raise BundleError(f"the manifest of {str(self.path)!r} lists no file {name!r}")
         return RecordedFile(self.path / name, record["sha256"], "the export", _EXPORT_AGAIN)
 
     def digests(self, entry: GraphEntry) -> dict[str, str | None]:
-        """SHA-256 of a graph and of its weights as recorded; None for weights in the graph."""
+        """Recorded SHA-256 of a graph and of its weights; None for weights in the graph."""
         files = self.manifest.files
         weights = files[entry.weights]["sha256"] if entry.weights else None
         return {"graph": files[entry.file]["sha256"], "weights": weights}
 
     def mismatches(self, entry: EngineEntry) -> list[str]:
-        """Why an engine does not belong to this bundle: it was built from other files.
+        """Why an engine does not belong to this bundle, or None: it was built from other files.
 
         Raises:
             BundleError: the bundle has no graph of the engine's precision and form.
         """
         now = self.digests(self.graph(entry.precision, entry.io))
         return [
-            f"built from other {name} than the bundle has now: build it again"
+            f"the bundle's {name} changed since the build: build the engine again"
             for name, digest in now.items()
             if entry.made_of.get(name) != digest
         ]
 
     def checked_engine(self, entry: EngineEntry) -> Path:
-        """The path of an engine, after comparing it with its recorded hash; as `checked`.
+        """The path of an engine, after comparing it with its recorded hash as `checked` does.
 
         Raises:
-            BundleError: the file is missing, or not the one that was built.
+            BundleError: the file is missing, or has changed since the build.
         """
         return self._engine(entry).check()
 
     def read_engine(self, entry: EngineEntry) -> bytes:
-        """The content of an engine; raises as `checked_engine` does.
+        """The content of an engine. Raises as `checked_engine` does.
 
-        An engine is executable content: no library may see one that is not the one that was built.
+        An engine is executable: a library must never load one that has changed since its build.
         """
         return self._engine(entry).read()
 
@@ -469,8 +477,8 @@ class Bundle:
 
 
 def _bundle_around(file: Path) -> str:
-    """What to give instead of a file of a bundle, or nothing if it is of none."""
+    """Advice to pass the bundle rather than a file in it; empty if the file is in no bundle."""
     for folder in (file.parent, file.parent.parent):
         if (folder / MANIFEST).is_file():
-            return f" | give {str(folder)!r}"
+            return f" | pass {str(folder)!r}"
     return ""

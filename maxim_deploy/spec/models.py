@@ -1,6 +1,6 @@
-"""The models that are known by name: eleven published ones, and the demo that ships with us.
+"""The models that are known by name: eleven published ones, and the demo of this package.
 
-Figures (PSNR in dB, SSIM) are those of the authors' table in arXiv 2201.02973.
+PSNR in dB and SSIM are those of the authors' table in arXiv 2201.02973.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Final
 from maxim_deploy.errors import UsageError, nearest
 
 BUCKET_URL: Final = "https://storage.googleapis.com/gresearch/maxim/ckpt"
-"""The authors' public bucket; a checkpoint is at `<Task>/<Dataset>/checkpoint.npz` below it."""
+"""The authors' public bucket. A checkpoint is at `<Task>/<Dataset>/checkpoint.npz` below it."""
 
 DEMO: Final = "demo-denoise"
-"""A small model trained by us, shipped inside the package. Not a published model."""
+"""A small model that we trained and ship in the package. It is not a published model."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class PublishedModel:
     """A checkpoint that the authors published.
 
     Attributes:
-        name: what users type.
+        name: name that users type.
         task: denoising, deblurring, deraining, dehazing or enhancement.
-        dataset: what it was trained and evaluated on.
+        dataset: data set of training and evaluation.
         variant: the paper's name of the architecture.
-        folder: its folder below `BUCKET_URL`.
+        folder: folder below `BUCKET_URL`.
         psnr: published PSNR in dB (for Rain13k the mean of five test sets).
         ssim: published SSIM.
     """
@@ -66,8 +66,8 @@ _TABLE = (
 )  # fmt: skip
 
 SHA256_OF_CHECKPOINTS: dict[str, str] = {}
-"""By model. The authors publish none. Whoever has the files adds lines of `sha256sum`, after two
-people have downloaded a file on different days and networks; a download is then compared."""
+"""SHA-256 by model. The authors publish none. Add a line once two people have downloaded the file
+on different days and networks with equal results. Downloads are then compared with it."""
 
 PUBLISHED = {row[0]: PublishedModel(*row) for row in _TABLE}
 """The published models by name."""
@@ -80,7 +80,7 @@ def check_model_name(name: str) -> str:
     """`name` itself if it is known.
 
     Raises:
-        UsageError: it is not; the message lists the known ones.
+        UsageError: it is unknown; the message lists the known names.
     """
     if name not in MODEL_NAMES:
         advice = "For weights of your own, pass --checkpoint FILE."
@@ -90,11 +90,11 @@ def check_model_name(name: str) -> str:
 
 
 def _suggestion(name: str) -> str:
-    """The published model with nearly this name, or those of the task or data set that it names."""
+    """A hint: the published model with a similar name, or those of the task or data set named."""
     word = name.casefold()
     # "denoise" and "denoiser" mean denoising; the first five letters tell the tasks apart.
     alike = [one for one in PUBLISHED if word and (one.startswith(word[:5]) or word in one)]
     listed = f" (did you mean {' or '.join(map(repr, alike))}?)" if alike else ""
-    # A name with a hyphen is meant as a whole; one without is a task or a data set.
+    # A name with a hyphen is a model's; one without is a task's or a data set's.
     whole = nearest(name, MODEL_NAMES)
     return (whole or listed) if "-" in word else (listed or whole)

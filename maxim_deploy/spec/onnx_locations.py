@@ -1,8 +1,8 @@
-"""Which files an ONNX graph keeps its weights in, without a library for ONNX.
+"""Find the files in which an ONNX graph keeps its weights, without an ONNX library.
 
-Every library that runs a graph opens these files by the names in it. So the names are read first,
-by a walk along the messages of the file (protocol buffers), and only those that a manifest lists
-are allowed. The walk knows the messages that can hold a tensor, by the numbers of `onnx.proto`.
+A library that runs a graph opens the files that the graph names. So the names are read first, and
+only files that the manifest lists are allowed. The file is a protocol buffer. The walk visits all
+messages that can hold a tensor, by their field numbers in `onnx.proto`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _INSIDE = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {13: "entry"},
 }
-"""By message: the fields that are messages with tensors inside, and what they are."""
+"""For each message, its fields that are messages that may hold tensors."""
 
 _FIXED = {1: 8, 5: 4}
-"""Bytes of a number, by the wire types that have a fixed size."""
+"""Size in bytes of the wire types of fixed size."""
 _VARINT, _LENGTH = 0, 2
 
 
 def weights_files(graph: Path) -> set[str]:
-    """The locations of all external data in an ONNX file, as they are written there.
+    """The locations of all external data in an ONNX file, exactly as written.
 
     Raises:
         OSError: the file cannot be read.
@@ -56,7 +56,7 @@ def _locations(content: mmap.mmap, start: int, end: int, message: str) -> Iterat
 
 
 def fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(number, begin, end) of the fields with a length; numbers are passed over."""
+    """(number, begin, end) of the fields with a length. Numeric fields are skipped."""
     at = start
     while at < end:
         tag, at = _varint(content, at, end)
@@ -68,17 +68,17 @@ def fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int,
             length, at = _varint(content, at, end)
         elif kind in _FIXED:
             length = _FIXED[kind]
-        else:  # groups, which ONNX never had
+        else:  # groups: ONNX never used them
             raise ValueError(f"wire type {kind} at byte {at}")
         if at + length > end:
-            raise ValueError(f"a field at byte {at} ends behind its message")
+            raise ValueError(f"a field at byte {at} extends beyond its message")
         if kind == _LENGTH:
             yield tag >> 3, at, at + length
         at += length
 
 
 def _varint(content: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    """(the number that begins here, where the next begins)."""
+    """(the number at this offset, the offset behind it)."""
     value = shift = 0
     while at < end and shift < 70:
         byte = content[at]

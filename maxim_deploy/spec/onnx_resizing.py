@@ -1,6 +1,6 @@
-"""Whether an ONNX graph shrinks with antialias, without a library for ONNX.
+"""Find antialiased `Resize` in an ONNX graph, without an ONNX library.
 
-OpenVINO reads `Resize` with `antialias=1` as if it were 0, and says nothing.
+OpenVINO silently ignores `antialias=1` of `Resize`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from maxim_deploy.spec.onnx_locations import fields
 _GRAPH, _NODE, _OPERATOR, _ATTRIBUTE, _NAME = 7, 1, 4, 5, 1
 
 _YES = b"\x18\x01"
-"""The field `i` of an attribute, a number, with the value 1."""
+"""The encoded field `i` (an integer) of an attribute with the value 1."""
 
 
 def resizes_with_antialias(graph: Path) -> bool:

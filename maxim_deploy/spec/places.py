@@ -1,8 +1,8 @@
-"""Which block of the published network a node of a graph belongs to.
+"""Find the block of the published network that a graph's node belongs to.
 
-Node names follow modules. The literal form has the published names, `stage_0_encoder_block_1/...`;
-the deployment form has `stages/0/encoder/1/...`, which `published_name` translates. Where a rewrite
-has folded two blocks into one operator, the node belongs to the block that it opens.
+Node names follow modules. The literal form has the published names, `stage_0_encoder_block_1/...`.
+The deployment form has `stages/0/encoder/1/...`, which `published_name` translates. If a rewrite
+folds two blocks into one operator, its node belongs to the later block.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ PARTS = (
     "supervised attention",
     "output",
 )
-"""In the order of the data. "image form": scaling, padding, cropping and rounding around the
-network. "input": the smaller copies of the image, and the sizes that everything is reshaped to.
-"input fusion": cross gating of the image's features with those of the stage before."""
+"""All parts, in the order of the data. "image form": scaling, padding, cropping and rounding around
+the network. "input": the smaller copies of the image, and the sizes for reshaping. "input fusion":
+cross gating of the image's features with those of the previous stage."""
 
 _UPWARDS = ("cross gating", "decoder")
 """Parts that begin at the deepest level."""
@@ -40,11 +40,11 @@ class Place:
     Attributes:
         stage: 1, 2 or 3; None outside of all stages.
         part: one of `PARTS`.
-        level: 0 is full size, 2 a quarter; of the bottleneck, the number of its block; None outside
-            of all stages.
-        block: inside of the part: "opening" (the 1x1 convolution at its beginning, with whatever
-            is resized or folded into it), "multi-axis gMLP", "channel attention", "cross gating",
-            "down-sampling", or "" for the rest.
+        level: 0 is full size, 2 a quarter. In the bottleneck it is the number of the block. None
+            outside of all stages.
+        block: block within the part: "opening" (its first 1x1 convolution, with resizes and folded
+            layers), "multi-axis gMLP", "channel attention", "cross gating", "down-sampling", or ""
+            for the rest.
     """
 
     stage: int | None
@@ -54,13 +54,13 @@ class Place:
 
     @property
     def name(self) -> str:
-        """Of the block, or of the part where it has none."""
+        """The name of the block, or of the part if the place has no block."""
         has_blocks = self.part in ("encoder", "bottleneck", "decoder")
         return self.block or (f"rest of {self.part}" if has_blocks else self.part)
 
     @property
     def order(self) -> tuple[int, int, int, str]:
-        """To sort by: along the data, the image form and the input first."""
+        """A sort key along the data; the image form and the input come first."""
         level = self.level or 0
         part = PARTS.index(self.part)
         return (self.stage or 0, part, -level if self.part in _UPWARDS else level, self.block)
@@ -95,7 +95,7 @@ _SCOPES = {
     "decoder": "decoder_block_{}/UNetEncoderBlock_0",
     "output": "output_conv_{}",
 }
-"""Scopes of the deployment form's stages, and the literal module that each computes or opens."""
+"""Scopes of the deployment form's stages, with the literal module that each computes or opens."""
 
 _MODULES = {
     "input_conv": "encoder",
@@ -116,14 +116,15 @@ _BLOCKS = (
 
 
 def published_name(name: str, stages: int) -> str | None:
-    """The published network's module that a node or module of the deployment form computes.
+    """The published module that a node or module of the deployment form computes.
 
     Args:
         name: path in the deployment form: `stages/0/encoder/1/groups/steps/0/out/parts/3/Gemm_0`.
-        stages: of the network. The last one ends in outputs, the others in supervised attention.
+        stages: number of stages. The last stage ends in outputs, the others in supervised
+            attention.
 
     Returns:
-        Path of the module down to the halves of a group and the weights of cross gating:
+        Path of the module, as deep as the halves of a group and the weights of cross gating:
         `stage_0_encoder_block_1/SplitHeadMultiAxisGmlpLayer_0`. None outside of all blocks.
     """
     # One operator feeds the gate and the decoder of the deepest level.
@@ -137,7 +138,7 @@ def published_name(name: str, stages: int) -> str | None:
 
 
 class Node(Protocol):
-    """An ONNX node, as far as its place depends on it."""
+    """The parts of an ONNX node that determine its place."""
 
     @property
     def name(self) -> str:
@@ -145,18 +146,18 @@ class Node(Protocol):
 
     @property
     def input(self) -> Sequence[str]:
-        """Names of the tensors that it reads."""
+        """Names of its input tensors."""
 
     @property
     def output(self) -> Sequence[str]:
-        """Names of those that it makes."""
+        """Names of its output tensors."""
 
 
 def places_of(nodes: Sequence[Node]) -> dict[str, Place]:
-    """The place of every node of a graph of ours, in the graph's order, by its name.
+    """The place of every node of our graphs, by name, in the graph's order.
 
-    A node outside of all modules, such as the Split of what a module returned, belongs to where its
-    input comes from; one on the image itself to "input".
+    A node outside of all modules, such as a Split of a module's result, belongs to the place of its
+    input. A node that reads the image itself belongs to "input".
     """
     stages = stages_in(node.name for node in nodes)
     places: dict[str, Place] = {}
@@ -175,11 +176,11 @@ def stages_in(names: Iterable[str]) -> int:
 
 
 def upstream(inputs: Iterable[str], maker: Mapping[str, Place]) -> Place:
-    """The place that the inputs come from; "input" if that is the image or its form alone.
+    """The place where the inputs come from; "input" if they come only from the image or its form.
 
     Args:
         inputs: names of tensors.
-        maker: the place that makes each tensor; those that it lacks are weights or the image.
+        maker: the place of origin of each tensor. Weights and the image are not in it.
     """
     for name in inputs:
         place = maker.get(name, IMAGE_FORM)
@@ -189,15 +190,15 @@ def upstream(inputs: Iterable[str], maker: Mapping[str, Place]) -> Place:
 
 
 def place_of_name(name: str, stages: int) -> Place | None:
-    """The place that a node's name tells; None if it is outside of all modules.
+    """The place by a node's name; None outside of all modules.
 
     Args:
-        name: of a node of the deployment or the literal form.
+        name: name of a node of the deployment or the literal form.
         stages: of the network.
     """
     if _IMAGE_FORM.match(name):
         return IMAGE_FORM
-    if match := _RATIO.match(name):  # per stage 9 that feed the cross gating, then 9 the decoder
+    if match := _RATIO.match(name):  # per stage, 9 feed the cross gating and then 9 the decoder
         stage, number = divmod(int(match[1]), 18)
         part = "cross gating" if number < 9 else "decoder"
         return Place(stage + 1, part, 2 - number % 9 // 3, "opening")
@@ -206,13 +207,13 @@ def place_of_name(name: str, stages: int) -> Place | None:
 
 
 def _module_inside(scope: str, inside: str) -> str:
-    """The literal module inside of a block, with a slash before it; empty for the block itself."""
+    """The literal module inside a block, with a leading slash; empty for the block itself."""
     cross = "/cross_gating_block" if scope == "encoder" else ""
     if step := re.match(r"(?:groups/)?steps/(\d+)\b", inside):
         group, is_attention = divmod(int(step[1]), 2)
         if not is_attention:
             return f"/SplitHeadMultiAxisGmlpLayer_{group}"
-        # The published names number one and the same half in two ways.
+        # The published network numbers the same half in two ways.
         return f"/channel_attention_block_1{'_' if scope == 'bottleneck' else ''}{group}"
     if scope == "fuse" and (opening := re.match(r"(image|attended)\b", inside)):
         return "/Conv_0" if opening[1] == "image" else "/Conv_1"

@@ -1,7 +1,7 @@
-"""The precisions: one row each, and everything else that must know them reads the row.
+"""The table of precisions: one row each. All other code reads the rows.
 
-A new precision is a row here, what casts to it in `maxim_deploy.graph.precision.convert` if that
-needs more than another element type, and its tests.
+A new precision needs a row here and tests. If its cast needs more than another element type, it
+also needs code in `maxim_deploy.graph.precision.convert`.
 """
 
 from __future__ import annotations
@@ -11,31 +11,30 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 TRACED_OPSET = 20
-"""What a network is traced at: the first opset with Gelu as one operator."""
+"""The opset of tracing: the first one with Gelu as one operator."""
 
 DEPLOYMENT_FORMS = ("cpu", "gpu", "gpu-range")
-"""Which exact rewrites a graph is made with: those that save time on a CPU, those that save memory
-traffic on a GPU, or of these the ones that suit engines for a range of sizes.
-`export.deployment.rewrites` lists them."""
+"""Sets of exact rewrites: "cpu" saves time on a CPU, "gpu" saves memory traffic on a GPU, and
+"gpu-range" suits engines with a range of sizes. `export.deployment.rewrites` lists them."""
 
 AUTO, AUTO_RANGE = "auto", "auto-range"
 FORM_CHOICES = (AUTO, AUTO_RANGE, *DEPLOYMENT_FORMS)
-"""What an export may be asked for. "auto" takes each precision's own form, "auto-range" the one
-that suits engines for a range of sizes."""
+"""Choices of `--form`. "auto" takes each precision's own form. "auto-range" takes the form for
+engines with a range of sizes."""
 
 _FOR_RANGES = {"gpu": "gpu-range"}
-"""Which form serves an engine that takes a range of sizes better."""
+"""For each form, the better one for an engine with a range of sizes."""
 
 
 @dataclass(frozen=True)
 class ErrorLimits:
-    """How far a result may be from the one in full precision; `parity.thresholds` judges by it.
+    """Limits of the difference to full precision. `parity.thresholds` applies them.
 
     Attributes:
         max_error_levels: largest absolute error in 8-bit steps.
-        residual_error: error as a share of what the network adds; None for no limit.
+        residual_error: error relative to the network's residual; None for no limit.
         psnr: least PSNR in dB.
-        seen: what was measured, and what a fault costs.
+        seen: measured values, and the error that a fault causes.
     """
 
     max_error_levels: float
@@ -46,30 +45,29 @@ class ErrorLimits:
 
 @dataclass(frozen=True)
 class Precision:
-    """What a graph stores and computes in; inputs and outputs are not affected.
+    """The type in which a graph stores and computes. Inputs and outputs keep their types.
 
     Attributes:
-        name: in commands, manifests and file names.
-        type: the element type as ONNX, PyTorch and decision tables name it, and NumPy if it has it.
-            NumPy has no bfloat16: arrays are of `ml_dtypes.bfloat16` there, which `onnx` brings.
+        name: name in commands, manifests and file names.
+        type: name of the element type in ONNX, PyTorch, NumPy and decision tables. NumPy lacks
+            bfloat16, so arrays use `ml_dtypes.bfloat16`, which `onnx` brings.
         onnx: its number in ONNX's `TensorProto.DataType`.
         tensorrt: its name in `tensorrt.DataType`.
-        significand: bits of the significand, the implicit first one included.
+        significand: bits of the significand, including the implicit first one.
         exponent: bits of the exponent.
-        bytes: of one element.
-        opset: the first in which every operator of the network computes it.
-        cpu_rank: place in the order in which a CPU prefers precisions, from 0; None if a CPU does
-            not run it.
+        bytes: size of one element.
+        opset: the first opset in which every operator of the network supports it.
+        cpu_rank: rank among the precisions on a CPU, 0 for the best; None if a CPU does not run it.
         gpu_rank: the same for a GPU.
-        exported: whether an export makes it unless told otherwise.
-        form: of `DEPLOYMENT_FORMS`, in which an export makes it unless told otherwise.
-        gate: least PSNR in dB to the graph in full precision that an export accepts, on a
-            photograph, output clipped and not rounded; infinite for full precision itself.
-        limits: what two stages are held against, of which this is the lower precision.
-        point_error: error at a tensor inside, as a share of its root mean square, that is allowed
-            where rounding cannot be measured.
-        benchmark_error: largest difference of values in [0, 1] at which two results count as
-            those of one network, so that their times may be compared.
+        exported: whether an export makes it by default.
+        form: default form, one of `DEPLOYMENT_FORMS`.
+        gate: least PSNR in dB that an export accepts, against the graph in full precision, on a
+            photograph, with the output clipped and not rounded; infinite for full precision itself.
+        limits: limits for comparing two stages of which this is the lower precision.
+        point_error: allowed error of an inner tensor, relative to its root mean square, where
+            rounding cannot be measured.
+        benchmark_error: largest difference of values in [0, 1] at which two results count as those
+            of the same network, so that their times are comparable.
         layer_norm_gain: dB gained by LayerNorm with float32 inputs and outputs (S-2, 256x256).
     """
 
@@ -92,19 +90,19 @@ class Precision:
     layer_norm_gain: float
 
     def form_for(self, choice: str) -> str:
-        """The form that one of `FORM_CHOICES` stands for."""
+        """The form selected by one of `FORM_CHOICES`."""
         if choice == AUTO:
             return self.form
         return _FOR_RANGES.get(self.form, self.form) if choice == AUTO_RANGE else choice
 
     @property
     def largest_count(self) -> int:
-        """Where counting in steps of one ends: the next whole number is not representable."""
+        """The largest number up to which every whole number is representable."""
         return 1 << self.significand
 
     @property
     def half_step(self) -> float:
-        """Largest rounding error of a value between 1/2 and 1: half its neighbours' distance."""
+        """Largest rounding error of a value in 1/2..1: half the distance of its neighbours."""
         return 0.5 / self.largest_count
 
 
@@ -126,9 +124,9 @@ _ROWS = (
         gate=math.inf,
         limits=ErrorLimits(
             max_error_levels=1e-5 * 255, residual_error=1e-4, psnr=110,
-            seen="correct, at most: 2.3e-6 of the range against stored outputs (S-3), 131 dB "
-            "(S-2), a residual error of 9e-6 on a clean photograph (demo model); the mildest fault "
-            "that we know, LayerNorm's epsilon, costs 5.7e-5",
+            seen="correct results had at most 2.3e-6 of the range against stored outputs (S-3), "
+                "131 dB (S-2), and a residual error of 9e-6 on a clean photograph (demo model); "
+                "the smallest known fault, LayerNorm's epsilon, costs 5.7e-5",
         ),
         point_error=1e-5, benchmark_error=1e-4, layer_norm_gain=0.0,
     ),
@@ -139,8 +137,8 @@ _ROWS = (
         limits=ErrorLimits(
             max_error_levels=2, residual_error=0.1, psnr=60,
             seen="stored in float16, at 256x256: 0.46 levels, 68.2 dB and a residual error of "
-            "0.028 on a clean photograph, 0.59 levels and 66.5 dB on saturated noise (demo model), "
-            "0.47 levels and 68.8 dB (S-2); an antialias forgotten costs 25 levels",
+                "0.028 on a clean photograph, 0.59 levels and 66.5 dB on saturated noise (demo "
+                "model), 0.47 levels and 68.8 dB (S-2); a missing antialias costs 25 levels",
         ),
         point_error=0.02, benchmark_error=2e-2, layer_norm_gain=0.06,
     ),
@@ -162,13 +160,13 @@ _ROWS = (
 # fmt: on
 
 PRECISIONS = {row.name: row for row in _ROWS}
-"""By name, from the highest to the lowest."""
+"""All precisions by name, from the highest to the lowest."""
 
 FULL = _ROWS[0].name
-"""The precision that networks are traced in and others are measured against."""
+"""The precision of tracing, and the reference for the others."""
 
 LOW = {row.name: row for row in _ROWS[1:]}
-"""The others by name: a graph has them by casts."""
+"""The lower precisions by name. Graphs get them by casts."""
 
 GPU_PRECISIONS, CPU_PRECISIONS = (
     tuple(name for _, name in sorted(ranked))
@@ -177,12 +175,12 @@ GPU_PRECISIONS, CPU_PRECISIONS = (
         [(row.cpu_rank, row.name) for row in _ROWS if row.cpu_rank is not None],
     )
 )
-"""Those that each kind of device runs, the best first."""
+"""The precisions of each kind of device, the best first."""
 
 DEFAULT_PRECISIONS = tuple(row.name for row in _ROWS if row.exported)
-"""What an export makes unless told otherwise."""
+"""The precisions that an export makes by default."""
 
 
 def lower_of(names: Collection[str]) -> Precision:
-    """The lowest of some precisions: what was stored in it limits a result."""
+    """The lowest of some precisions. It limits the accuracy of a result."""
     return PRECISIONS[max(names, key=tuple(PRECISIONS).index)]

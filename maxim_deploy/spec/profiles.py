@@ -1,7 +1,7 @@
-"""Optimization profiles: the image sizes that an engine takes, and those that it is tuned for.
+"""Optimization profiles: the image sizes that an engine accepts, and those it is tuned for.
 
 A profile SPEC is a name, `HxW` for one size, or `MIN:OPT:MAX` with `HxW` each, optionally with a
-batch behind `@`: `@4` for batches of exactly 4, `@1:4:8` for 1 to 8 tuned for 4.
+batch after `@`: `@4` for batches of exactly 4, `@1:4:8` for 1 to 8 tuned for 4.
 
 | name | min | opt | max |
 |---|---|---|---|
@@ -11,8 +11,8 @@ batch behind `@`: `@4` for batches of exactly 4, `@1:4:8` for 1 to 8 tuned for 4
 | `photo` | 256x256 | 1024x1536 | 2048x2048 |
 | `tile512` | 512x512 | 512x512 | 512x512, batches of 1 to 8 |
 
-`NAME-portrait` is the same with height and width exchanged. These are sizes of pictures, as the
-`image` form takes them; for the `tensor` form they go up to the next multiples of 64.
+`NAME-portrait` exchanges height and width. These are sizes of pictures for the `image` form. For
+the `tensor` form they are rounded up to multiples of 64.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from maxim_deploy.errors import UsageError, nearest
 from maxim_deploy.spec.architecture import MULTIPLE_OF
 
 MAX_ELEMENTS = 2**31 - 1
-"""TensorRT refuses a tensor with more."""
+"""The most elements of a tensor that TensorRT accepts."""
 
 WIDEST = 64
 """Channels of the widest tensor at full resolution, for 32 features, the paper's S."""
@@ -37,7 +37,7 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Shape:
-    """Images: how many, how high, how wide."""
+    """The shape of a batch of images."""
 
     batch: int
     height: int
@@ -45,16 +45,16 @@ class Shape:
 
     @property
     def pixels(self) -> int:
-        """In all images of the batch."""
+        """Pixels of all images of the batch."""
         return self.batch * self.height * self.width
 
     @property
     def padded_pixels(self) -> int:
-        """Likewise, with each side padded as the network sees it."""
+        """Pixels of all images, with each side padded for the network."""
         return self.batch * _up(self.height) * _up(self.width)
 
     def fits(self, low: Shape, high: Shape) -> bool:
-        """Whether each number lies between those of `low` and `high`, both included."""
+        """Whether each number lies between those of `low` and `high`, inclusive."""
         return (
             low.batch <= self.batch <= high.batch
             and low.height <= self.height <= high.height
@@ -83,7 +83,7 @@ class Profile:
     """A range of shapes.
 
     Attributes:
-        name: what it was asked for as.
+        name: the SPEC that it was made from.
         min: the smallest batch, height and width.
         opt: the shape that the library tunes for.
         max: the largest.
@@ -96,7 +96,7 @@ class Profile:
 
     @property
     def fixed(self) -> bool:
-        """Whether it takes one shape only."""
+        """Whether it accepts one shape only."""
         return self.min == self.max
 
     def takes(self, shape: Shape) -> bool:
@@ -104,11 +104,11 @@ class Profile:
         return shape.fits(self.min, self.max)
 
     def looseness(self) -> tuple[bool, int, int]:
-        """Smaller for a better fit: one shape before a range, a tight range before a wide one."""
+        """A sort key: one shape comes before a range, a tight range before a wide one."""
         return not self.fixed, self.max.pixels, -self.min.pixels
 
     def overlaps(self, other: Profile) -> bool:
-        """Whether some shape is in both ranges."""
+        """Whether the two ranges share a shape."""
         low = _each(max, self.min, other.min)
         high = _each(min, self.max, other.max)
         return low.fits(low, high)
@@ -137,21 +137,21 @@ PROFILE_NAMES = tuple(
     for suffix in ("", PORTRAIT)
     if not suffix or opt[0] != opt[1]
 )
-"""Names that a SPEC may be."""
+"""The names that are valid as a SPEC."""
 
 _FORMS = f"a name ({', '.join(PROFILE_NAMES)}), HxW, or MIN:OPT:MAX of HxW, and then @BATCH"
 
 
 def profile_from_spec(spec: str, io: str) -> Profile:
-    """The profile that a SPEC stands for.
+    """The profile of a SPEC.
 
     Args:
         spec: see the module.
         io: form of the graph's input, "image" or "tensor".
 
     Raises:
-        UsageError: not a SPEC; min, opt and max do not ascend; a side that the form cannot take; or
-            a shape beyond what TensorRT can address.
+        UsageError: the SPEC is malformed; min, opt and max do not ascend; the form does not accept
+            a side; or a shape exceeds TensorRT's limit.
     """
     size, _, batch = spec.strip().partition("@")
     name = size.removesuffix(PORTRAIT)
@@ -187,7 +187,7 @@ def _sizes(spec: str, text: str) -> list[tuple[int, int]]:
 def _batches(spec: str, text: str) -> Triple:
     parts = text.split(":")
     if len(parts) not in (1, 3) or not all(re.fullmatch(r"[1-9]\d*", part) for part in parts):
-        raise UsageError(f"profile {spec!r}: the batch is @N or @MIN:OPT:MAX, not '@{text}'")
+        raise UsageError(f"profile {spec!r}: write the batch as @N or @MIN:OPT:MAX, not '@{text}'")
     low, middle, high = map(int, parts * 3 if len(parts) == 1 else parts)
     return low, middle, high
 
@@ -222,7 +222,7 @@ def profiles_from_specs(specs: Iterable[str], io: str) -> tuple[Profile, ...]:
     """The profiles of one engine, in the order given. Raises as `profile_from_spec` does.
 
     Raises:
-        UsageError: there is none, or one twice.
+        UsageError: there is no profile, or one twice.
     """
     profiles = tuple(profile_from_spec(spec, io) for spec in specs)
     if not profiles:
@@ -237,11 +237,11 @@ def profiles_from_specs(specs: Iterable[str], io: str) -> tuple[Profile, ...]:
 
 
 def overlapping(profiles: Sequence[Profile]) -> list[tuple[str, str]]:
-    """The names of each two profiles that share a shape; the tighter one runs what both take."""
+    """Pairs of names of profiles that share a shape. The tighter one runs the shared shapes."""
     return [(a.name, b.name) for a, b in combinations(profiles, 2) if a.overlaps(b)]
 
 
 def tightest(profiles: Sequence[Profile], shape: Shape) -> int | None:
-    """Index of the profile to run a shape with: the least loose that takes it; None if none."""
+    """Index of the tightest profile that accepts a shape; None if no profile does."""
     fitting = [k for k, profile in enumerate(profiles) if profile.takes(shape)]
     return min(fitting, key=lambda k: profiles[k].looseness(), default=None)

@@ -1,4 +1,4 @@
-"""Amounts as people write them: bytes, durations and ratios in dB."""
+"""Parse and format amounts: bytes, durations and ratios in dB."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def bytes_from(amount: int | str, what: str) -> int:
-    """A number of bytes, from itself or from text like "4GiB", "4Gi", "500 MB", "500M".
+    """A number of bytes, from an int or from text like "4GiB", "4Gi", "500 MB", "500M".
 
     Raises:
-        UsageError: it is not such an amount, or not positive; the message names `what`.
+        UsageError: it is not an amount, or not positive; the message names `what`.
     """
     return math.ceil(_scaled(amount, _BYTES, what, "4GiB, 500MB, or a number of bytes"))
 
 
 def seconds_from(amount: float | str, what: str) -> float:
-    """A number of seconds, from itself or from text like "90s", "5m", "1h". Raises as above."""
+    """A number of seconds, from a number or from text like "90s", "5m", "1h". Raises as above."""
     return _scaled(amount, {"": 1, **_SECONDS}, what, "90s, 5m, 1h, or a number of seconds")
 
 
 def decibels_from(amount: float | str, what: str) -> float:
-    """A number of dB, from itself or from text like "60dB", "60". Raises as above."""
+    """A number of dB, from a number or from text like "60dB", "60". Raises as above."""
     return _scaled(amount, {"": 1, "dB": 1}, what, "60dB, or a number of dB")
 
 
 def readable_bytes(number: int) -> str:
     """A number of bytes for people, in decimal units."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if number >= 0.9995 * size:  # what three digits round up to the unit
+        if number >= 0.9995 * size:  # values that three digits round up to the next unit
             amount = number / size
             return f"{amount:.3g} {unit}" if amount < 999.5 else f"{amount:.0f} {unit}"
     return f"{number} bytes"
@@ -45,7 +45,7 @@ def readable_bytes(number: int) -> str:
 
 def readable_seconds(number: float) -> str:
     """A duration for people: "45 ms", "3.2 s", "90 s", "4.5 min", "2.5 h"."""
-    # Minutes begin at two, and hours likewise: "90 s" reads better than "1.5 min".
+    # Minutes and hours are used from two on: "90 s" reads better than "1.5 min".
     units = (("h", 3600, 7200), ("min", 60, 120), ("s", 1, 1), ("ms", 1e-3, 0))
     unit, size = next((unit, size) for unit, size, least in units if number >= least)
     amount = number / size

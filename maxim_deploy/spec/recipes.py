@@ -6,8 +6,8 @@
     precision = ["fp32", "fp16"]
     io = ["image", "tensor"]
 
-Every key is optional on its own; `maxim-export` options override a recipe's. `variant` is accepted
-too and then checked against the weights. The table `[engine]` asks for an engine as well, see
+Each key is optional. Options of `maxim-export` override a recipe's. `variant` is also accepted and
+checked against the weights. The table `[engine]` requests an engine, see
 `maxim_deploy.spec.engine_settings`.
 """
 
@@ -34,16 +34,16 @@ IO_FORMS = ("image", "tensor", "planar")
 """Forms of input and output that can be exported; see `GraphEntry.io`."""
 
 RUNTIME_FORMS = ("image", "tensor")
-"""Those that engines and the runtime take, which an export makes unless told otherwise. The planar
-form is for other programs."""
+"""The forms for engines and the runtime, which an export makes by default. The planar form is for
+other programs."""
 
 IO_TYPES = (FULL, "fp16")
-"""Types of input and output of the planar form, by the names of precisions, the default first."""
+"""Types of the planar form's input and output, named as precisions, the default first."""
 
 
 @dataclass(frozen=True)
 class ExportRecipe:
-    """The export that a recipe file asks for; None where it is silent."""
+    """The export that a recipe file requests; None for each key that it omits."""
 
     model: str | None = None
     checkpoint: Path | None = None
@@ -53,9 +53,11 @@ class ExportRecipe:
     sha256: str | None = None
 
     def over(self, base: ExportRecipe) -> ExportRecipe:
-        """This recipe, with `base` where it is silent; a model named here means its own weights.
+        """This recipe, with the values of `base` for missing keys.
 
-        A hash goes with the weights that are named beside it.
+        A model named here uses its own weights.
+
+        A hash belongs to the weights of the same recipe.
         """
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         given = {name: value for name, value in own.items() if value is not None}
@@ -67,10 +69,10 @@ class ExportRecipe:
 
 
 def chosen(kind: str, names: Collection[str], known: Collection[str]) -> tuple[str, ...]:
-    """`names` without repetitions, each checked against `known`.
+    """`names` without duplicates, each checked against `known`.
 
     Raises:
-        UsageError: nothing is chosen, or something unknown; the message lists the known ones.
+        UsageError: `names` is empty, or a name is unknown; the message lists the known ones.
     """
     for name in names:
         check_known(kind, name, known)

@@ -1,4 +1,4 @@
-"""How much memory a run takes, by its size: a value that travels with a graph."""
+"""The memory of a run as a function of its size, stored with each graph."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from maxim_deploy.spec.architecture import Architecture
 
 _BYTES_PER_PIXEL = 60
 _BYTES_PER_FEATURE = (46.1, 66.3)
-"""Memory of a run per padded pixel where none was measured at export: so much, and so much for each
-feature of a network of one stage and of more. From measurements on the demo model, S-1 and S-2."""
+"""Typical memory of a run per padded pixel, used if the export measured none: a constant, and an
+amount per feature for one stage and for more. Measured on the demo model, S-1 and S-2."""
 
 _FIXED_BYTES = 4_000_000
-"""What it takes whatever its size, likewise: code and tables that are first touched in it."""
+"""Typical memory of a run that does not depend on its size: code and tables that it touches
+first."""
 
 
 class RunMemory(NamedTuple):
-    """What a run takes, by its padded pixels: those of all images that it takes together.
+    """Memory of a run, by the padded pixels of all images that run together.
 
     Attributes:
-        measured: (pixels, bytes) of some runs, the smallest first; lines lie between them.
-        bytes_per_pixel: of each pixel beyond the last of those.
+        measured: (pixels, bytes) of some runs, the smallest first. Values between them are
+            interpolated.
+        bytes_per_pixel: bytes of each pixel beyond the last pair.
     """
 
     measured: Sequence[tuple[int, int]]
     bytes_per_pixel: float
 
     def bytes_for(self, pixels: int) -> int:
-        """Of a run on so many padded pixels; never less than of the smallest that was measured."""
+        """Bytes of a run on this many padded pixels; at least those of the smallest measured."""
         last, most = self.measured[-1]
         for (low, less), (high, more) in pairwise(self.measured):
             if pixels <= high:
@@ -38,11 +40,11 @@ class RunMemory(NamedTuple):
 
 
 def typical_bytes_per_pixel(architecture: Architecture) -> float:
-    """Memory that a run in float32 takes per padded pixel, for a graph that nobody measured."""
+    """Typical bytes per padded pixel of a run in float32, for a graph without measurements."""
     per_feature = _BYTES_PER_FEATURE[min(architecture.stages, 2) - 1]
     return _BYTES_PER_PIXEL + architecture.features * per_feature
 
 
 def typical_run_memory(architecture: Architecture) -> RunMemory:
-    """Memory of a run in float32 of a graph that nobody measured."""
+    """Typical memory of a run in float32, for a graph without measurements."""
     return RunMemory([(0, _FIXED_BYTES)], typical_bytes_per_pixel(architecture))

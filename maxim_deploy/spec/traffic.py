@@ -1,6 +1,6 @@
-"""The traffic of an engine as `export.json` has it; see `maxim_deploy.engines.traffic`.
+"""The traffic of an engine, as stored in `export.json`; see `maxim_deploy.engines.traffic`.
 
-A MAXIM does little arithmetic on much data, so that its traffic decides its speed on a GPU.
+A MAXIM does little arithmetic on much data, so its traffic determines its speed on a GPU.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from maxim_deploy.spec.profiles import Shape
 
 @dataclass(frozen=True)
 class Part:
-    """Some of an engine's layers: how many, and the bytes that they move per pixel, if known."""
+    """A group of an engine's layers: their number, and the bytes moved per pixel if known."""
 
     layers: int
     bytes_per_pixel: float | None
@@ -20,23 +20,23 @@ class Part:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What the layers of an engine move at one size.
+    """Traffic of an engine's layers at one size.
 
-    Every input and output of every layer counts in full, as if no cache held any of it; weights do
-    not count. What a layer reads of a part of a tensor counts as that part.
+    Every input and output of every layer counts in full, as if there were no cache. Weights do not
+    count. If a layer reads a part of a tensor, the part counts.
 
     Attributes:
-        shape: of the image. None for the list of the engine itself where it has ranges or several
-            profiles: its layers are then those of all profiles, and the bytes are unknown.
-        layers: how many there are.
-        moves: those of them that compute nothing: they change layout, copy or cast.
-        bytes_per_pixel: read and written, over the pixels of the image; None if unknown, and
-            likewise the shares.
-        float32_share: share of the bytes that is float32.
-        moves_share: share of the bytes that `moves` move.
-        activation_bytes: memory of the tensors as the builder reports it, or None.
-        by_block: by the name of the block over all stages and levels, the largest first.
-        by_kind: by the kind of work, likewise.
+        shape: shape of the image. None if the engine has ranges or several profiles: the layers are
+            then those of all profiles, and the bytes are unknown.
+        layers: number of layers.
+        moves: number of layers that compute nothing: they change layout, copy or cast.
+        bytes_per_pixel: bytes read and written per pixel of the image; None if unknown. The shares
+            are then None too.
+        float32_share: share of bytes in float32.
+        moves_share: share of bytes moved by `moves`.
+        activation_bytes: memory of the tensors reported by the builder, or None.
+        by_block: traffic by name of the block, over all stages and levels, the largest first.
+        by_kind: traffic by kind of work, the largest first.
     """
 
     shape: Shape | None

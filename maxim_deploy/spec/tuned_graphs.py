@@ -1,4 +1,4 @@
-"""Graphs that were rewritten for one library, in a bundle's manifest."""
+"""Manifest entries of graphs that were rewritten for one library."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from maxim_deploy.spec.export_record import GraphRecord
 
 @dataclass(frozen=True)
 class TunedGraph:
-    """A graph of a bundle, rewritten so that one library runs it faster.
+    """A graph of a bundle that was rewritten to run faster with one library.
 
-    It computes what the other one does but for rounding, and has its input, output and weights. It
-    may have operators of the library's own. A reader that does not know these graphs runs the
-    others.
+    It has the input, output and weights of the plain graph, and differs only in rounding. It may
+    use operators of the library. A reader that does not know tuned graphs runs the plain ones.
 
     Attributes:
-        file: its name in the bundle, `<precision>.<io>.<library>.onnx`.
-        of: file of the graph that it was made from, one of `graphs`.
-        library: the backend that runs it: "onnxruntime", which is ONNX Runtime on a CPU.
+        file: file name, `<precision>.<io>.<library>.onnx`.
+        of: file name of the plain graph, one of `graphs`.
+        library: the backend that runs it. "onnxruntime" is ONNX Runtime on a CPU.
         nodes: number of nodes.
-        measured: what was measured of it at export; in `export.json`, not in the manifest.
-        unknown: what only newer versions say of it, kept on rewriting.
+        measured: measurements of the export. They are in `export.json`, not in the manifest.
+        unknown: keys that only newer versions know, kept when the manifest is written again.
     """
 
     file: str

@@ -56,7 +56,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     fake._cudaHostAlloc = lock
     fake.used = lambda: (
-        used() - sum(size for address, (_, size) in fake.blocks.items() if address in pinned)
+        used() - sum(size for address, (_, size) in fake.blocks.items() if address in pinned)  # type: ignore[has-type, misc]
     )
     monkeypatch.setattr(cuda_bindings, "require", lambda *_: fake)
     return fake

@@ -101,7 +101,7 @@ def test_ctrl_c_ends_the_step(tmp_path: Path, monkeypatch) -> None:
             while not pid.exists() or not pid.read_text():
                 time.sleep(0.05)
             raise KeyboardInterrupt
-        return plain(self, *args, timeout=timeout)
+        return plain(self, *args, timeout=timeout)  # type: ignore[misc]
 
     monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -125,7 +125,7 @@ def test_lazy_kernels_that_are_never_made(trt, with_engine, times) -> None:
 def test_lazy_kernels_that_compute_something_else(trt, with_engine, times, monkeypatch) -> None:
     def invert(source: int, target: int, size: int) -> None:
         right = plain(source, target, size)
-        return right if len(trt.engines) == 1 else ctypes.memset(target, 7, size)
+        return right if len(trt.engines) == 1 else ctypes.memset(target, 7, size)  # type: ignore[return-value]
 
     plain = fake_tensorrt._invert
     monkeypatch.setattr(fake_tensorrt, "_invert", invert)

@@ -45,7 +45,7 @@ class FakePsutil:
     def cpu_times(self) -> tuple:
         from collections import namedtuple
 
-        kind = namedtuple("scputimes", "user system idle iowait steal guest")
+        kind = namedtuple("scputimes", "user system idle iowait steal guest")  # type: ignore[name-match]
         return kind(self.busy, 0.0, self.idle, 0.0, 0.0, 5.0)
 
     def Process(self, pid: int):  # noqa: N802

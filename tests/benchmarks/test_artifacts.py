@@ -40,12 +40,12 @@ def test_a_bundle_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         bundle = model_bundle(TINY, ("fp32", "fp16"), tmp_path, lambda _: None)
         assert bundle.manifest.architecture == TINY
     ((checkpoint, settings),) = made
-    assert checkpoint.architecture == TINY
+    assert checkpoint.architecture == TINY  # type: ignore[attr-defined]
     assert (settings.precision, settings.io) == (("fp32", "fp16"), ("image", "tensor"))
     other = model_bundle(TINY, ("fp32",), tmp_path, lambda _: None)
     assert other.path != bundle.path and len(made) == 2  # other precisions, another bundle
     assert model_bundle("demo-denoise", ("fp32",), tmp_path, lambda _: None) and len(made) == 3
-    assert made[2][0].descriptor.name == "demo-denoise"
+    assert made[2][0].descriptor.name == "demo-denoise"  # type: ignore[attr-defined]
 
 
 def test_baselines_come_from_the_literal_weights(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_names_of_baselines() -> None:
     assert [one.name for one in baseline_subjects("each")] == list(REWRITES)
     for text, message in {
         "pytorch": "unknown baseline 'pytorch' (did you mean 'torch'?)",
-        "literal fp16": "literal is there in fp32 only",
+        "literal fp16": "literal exists in fp32 only",
         "torch fp15": "unknown precision 'fp15'",
     }.items():
         with pytest.raises(UsageError) as caught:

@@ -240,7 +240,7 @@ def test_what_cannot_be_profiled_is_refused(demo_bundle: Path) -> None:
         profile_bundle(bundle, "fp32", (64, 64), "onnxruntime-cuda")
     with pytest.raises(UsageError, match=r"unknown backend 'tensort' \(did you mean 'tensorrt'"):
         profile_bundle(bundle, "fp32", (64, 64), "tensort")
-    with pytest.raises(UsageError, match="a CPU runs no bf16"):
+    with pytest.raises(UsageError, match="a CPU does not run bf16"):
         profile_bundle(bundle, "bf16", (64, 64))
     with pytest.raises(BundleError, match="--engine tensorrt --precision fp16 --profile 64x80"):
         profile_bundle(bundle, "fp16", (64, 80), "tensorrt")
@@ -281,10 +281,10 @@ def engine(
 
     def reporting(context: object, stream_handle: int) -> bool:
         if trt.listens:
-            assert context.enqueue_emits_profile
+            assert context.enqueue_emits_profile  # type: ignore[attr-defined]
             for name, ms in (("stages/0/Conv_0_myl0_1", 3.0), ("__myl_Tran_myl0_0", 0.5),
                              ("__myl_Tran_myl0_0", 0.25), ("unheard of", 0.125)):  # fmt: skip
-                context.profiler.report_layer_time(name, ms)
+                context.profiler.report_layer_time(name, ms)  # type: ignore[attr-defined]
         return execute(context, stream_handle)
 
     monkeypatch.setattr(fake_tensorrt.FakeContext, "execute_async_v3", reporting)

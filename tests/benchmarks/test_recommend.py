@@ -40,7 +40,7 @@ def test_what_is_measured_is_recommended_and_kept_for_plans(demo_bundle: Path, t
     maxim_deploy.write_image(picture, maxim_deploy.read_image(PHOTO).rgb[:64, :64].copy())
     plan = [str(demo_bundle), str(picture), "--plan", "--threads", "2"]
     before = CliRunner().invoke(run, plan)
-    assert "time not measured yet: run maxim-bench --recommend" in before.stdout
+    assert "time unknown: run maxim-bench --recommend" in before.stdout
     result = maxim_bench(
         *("--recommend", demo_bundle, "--size", "64x64", "--rounds", "1", "--threads", "2"),
         *("--precision", "fp32", "--json"),

@@ -140,7 +140,7 @@ def test_an_engine_runs_in_each_bracket(fake_engine) -> None:
     assert runner.brackets["image"]().wall_ms > 0
     assert np.array_equal(runner.restorer()(workload.pictures()[0]), 255 - workload.pictures()[0])
     runner.restorer().close()
-    for backend in (runner._backend, runner._whole):
+    for backend in (runner._backend, runner._whole):  # type: ignore[attr-defined]
         backend.close()
 
 
@@ -159,7 +159,7 @@ def test_kernels_are_compiled_before_they_are_timed(fake_engine) -> None:
     assert config.dynamic_shapes_kernel_specialization_strategy == "lazy"
     assert config.cache.content == b"kernels"
     runner.restorer().close()
-    runner._backend.close()
+    runner._backend.close()  # type: ignore[attr-defined]
 
 
 def test_onnxruntime_on_a_gpu_has_no_gpu_time(

@@ -116,7 +116,7 @@ def test_pytorch_file_without_a_state_dict(tmp_path):
     torch.save([torch.ones(1)], tmp_path / "w.pt")
     assert_says(message(tmp_path / "w.pt"), "holds a list", "'state_dict'")
     torch.save({"model": {"a.b": torch.ones(1), "c": torch.ones(1)}}, tmp_path / "w.pt")
-    assert_says(message(tmp_path / "w.pt"), "no MAXIM", "'stage_0_input_conv_0.bias'", "2 found")
+    assert_says(message(tmp_path / "w.pt"), "not a MAXIM", "'stage_0_input_conv_0.bias'", "2 found")
 
 
 @pytest.mark.parametrize("kind", ["sparse", "meta"])
@@ -125,7 +125,7 @@ def test_pytorch_tensors_that_are_not_plain(weights, tmp_path, kind):
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     tensors[NORM] = tensors[NORM].to_sparse() if kind == "sparse" else tensors[NORM].to("meta")
     torch.save(tensors, tmp_path / "w.pt")
-    assert_says(message(tmp_path / "w.pt"), f"parameter {NORM!r} is no plain tensor", "Save dense")
+    assert_says(message(tmp_path / "w.pt"), f"{NORM!r} is not a plain tensor", "Save dense")
 
 
 @pytest.mark.parametrize("keep", [20, -1000])
@@ -249,7 +249,7 @@ def test_integers_in_safetensors(weights, tmp_path):
 
 def test_another_variant_than_asked_for(weights, save_npz):
     text = message(save_npz(weights), variant="S-2")
-    assert_says(text, "features 4, stages 1, groups 1", "asked for is S-2 (features 32, stages 2")
+    assert_says(text, "features 4, stages 1, groups 1", "requested is S-2 (features 32, stages 2")
 
 
 def test_unknown_variant_is_a_usage_error(weights, save_npz):
@@ -259,4 +259,6 @@ def test_unknown_variant_is_a_usage_error(weights, save_npz):
 
 def test_not_a_maxim(tmp_path):
     np.savez(tmp_path / "w.npz", a=np.ones(3))
-    assert_says(message(tmp_path / "w.npz"), "no MAXIM", "'stage_0_input_conv_0/bias'", "1 found")
+    assert_says(
+        message(tmp_path / "w.npz"), "not a MAXIM", "'stage_0_input_conv_0/bias'", "1 found"
+    )

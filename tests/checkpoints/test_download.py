@@ -331,7 +331,7 @@ def test_the_first_one_is_announced(server, content, tmp_path, caplog):
         download(server.model, folder=tmp_path)
         download(server.model, folder=tmp_path)
     (said,) = caplog.messages
-    assert "is trusted on first use: nobody told its SHA-256 before, and it has the MD5" in said
+    assert "its SHA-256 was not known before; it matches the server's MD5" in said
     assert hashlib.sha256(content).hexdigest() in said and "--sha256" in said
 
 
@@ -395,7 +395,7 @@ def test_only_accepted_weights_are_remembered(server, tmp_path):
 def test_a_cache_that_everybody_can_write_to(server, tmp_path, place):
     (tmp_path / "local-model").mkdir()
     (tmp_path / place).chmod(0o777)
-    with pytest.raises(UsageError, match=r"everybody can write to it \(mode 777\).*chmod o-w"):
+    with pytest.raises(UsageError, match=r"other users can write to it \(mode 777\).*chmod o-w"):
         download(server.model, folder=tmp_path)
     assert server.requests == []
     (tmp_path / place).chmod(0o1777)  # as /tmp

@@ -188,7 +188,7 @@ def test_published_name_with_other_weights(weights, save_npz, tmp_path, monkeypa
     monkeypatch.setenv("MAXIM_DEPLOY_CACHE", str(tmp_path))
     (tmp_path / "denoising-sidd").mkdir()
     save_npz(weights, "denoising-sidd/checkpoint.npz")
-    with pytest.raises(CheckpointError, match=r"features 4, stages 1.*asked for is S-3"):
+    with pytest.raises(CheckpointError, match=r"features 4, stages 1.*requested is S-3"):
         open_model("denoising-sidd")
 
 

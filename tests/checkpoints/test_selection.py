@@ -78,7 +78,7 @@ def test_weights_are_found(layout: str, weights: Weights, tmp_path: Path) -> Non
     arrange, words = LAYOUTS[layout]
     checkpoint = read_pytorch(tmp_path / "w.pth", arrange(as_state_dict(weights)))
     assert_same(checkpoint, weights)
-    assert words in checkpoint.taken and bool(words) == bool(checkpoint.taken)
+    assert words in checkpoint.taken and bool(words) == bool(checkpoint.taken)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_of_several_the_choice_is_said(arrange, taken, not_taken, weights, tmp_p
     with caplog.at_level(logging.INFO, "maxim_deploy"):
         checkpoint = read_pytorch(tmp_path / "w.pth", arrange(as_state_dict(weights)))
     assert_same(checkpoint, weights)
-    said, _, rest = checkpoint.taken.partition("; not taken: ")
+    said, _, rest = checkpoint.taken.partition("; not taken: ")  # type: ignore[attr-defined]
     assert taken in said and not_taken in rest
     (record,) = caplog.records
-    assert record.levelname == "WARNING" and checkpoint.taken in record.getMessage()
+    assert record.levelname == "WARNING" and checkpoint.taken in record.getMessage()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("prefix", ["params_ema.", "module.model.", "opt/target/", "params/"])

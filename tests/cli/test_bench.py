@@ -236,12 +236,15 @@ def test_rendering_needs_no_measurement(runs: Any, folder: Path) -> None:
         ("--render", "name files of records: maxim-bench --render FILE.jsonl..."),
         ("--render none.jsonl", "cannot read records from 'none.jsonl'"),
         ("--render empty.jsonl", "there is no record in empty.jsonl"),
-        ("--render suite.toml --layers", "--layers measures, and --render does not"),
+        ("--render suite.toml --layers", "--layers measures, but --render does not"),
         ("--suite suite.toml --parity p.jsonl", "are for a report: name it with --report"),
         ("--suite suite.toml --pictures .", "are for a report: name it with --report"),
         ("--suite suite.toml --report r.html --pictures .", "--pictures needs a BUNDLE"),
         ("--suite suite.toml --report r.html --parity none", "cannot read parity from 'none'"),
-        ("--suite suite.toml --report r.html --parity other.jsonl", "is not what `maxim-parity"),
+        (
+            "--suite suite.toml --report r.html --parity other.jsonl",
+            "not written by `maxim",
+        ),
     ],
 )
 def test_misuse_has_a_reason_and_exit_code_2(

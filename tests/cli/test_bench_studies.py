@@ -35,7 +35,7 @@ def test_the_table_of_tiles(demo_bundle: Path, photos: list[Path]) -> None:
     options = ["--tile", "128", "--overlap", "0", "--overlap", "64", "--overlap", "128"]
     result = maxim_bench("--tiles", demo_bundle, *photos, *options)
     assert result.exit_code == 0, result.stderr
-    assert "tiles of 128 that share 64" in result.stderr
+    assert "tiles of 128 with an overlap of 64" in result.stderr
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in result.stdout.splitlines()]
     assert [row[:2] for row in rows[2:]] == [["128", "0"], ["128", "64"]]  # 128 is too much
     quality = [float(row[2].split(", ")[0]) for row in rows[2:]]

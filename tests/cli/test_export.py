@@ -82,7 +82,10 @@ def test_weights_of_ones_own_with_json(kept_traces: None, tmp_path: Path) -> Non
         ),
         (["demo-denoise", "--precision-table", "none.json"], "precision table 'none.json'"),
         (["--nonsense"], "No such option"),
-        (["demo-denoise", "--license", "x"], "--license: demo-denoise brings its own, Apache-2.0"),
+        (
+            ["demo-denoise", "--license", "x"],
+            "--license: demo-denoise has its own licence, Apache-2.0",
+        ),
         (
             ["--checkpoint", "x.npz", "--license", "none.txt"],
             "--license 'none.txt' | cannot be read",

@@ -123,7 +123,7 @@ def test_every_command_works_or_says_the_pip_line(
     }
     files = {("run", "B", file, "-o", str(tmp_path / file)): {module} & blocked
              for file, module in FILE_BY_FILE.items() if "onnxruntime" not in blocked}  # fmt: skip
-    commands = [*map(list, {**needs, **files, ("doctor",): set()})]
+    commands = [*map(list, {**needs, **files, ("doctor",): set()})]  # type: ignore[misc]
     for ended in run_with(chosen, commands, tmp_path):
         shown = f"{ended}\n{ended.err}"
         assert "this is a bug" not in ended.err and "Traceback" not in ended.err, shown

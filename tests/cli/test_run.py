@@ -310,7 +310,7 @@ def stopped_in_the_second_of_three(*names: str) -> subprocess.CompletedProcess[s
 def test_interrupted_finishes_the_current_file(folder: Path, name: str, ending: str):
     done = stopped_in_the_second_of_three(name)
     assert done.returncode == 128 + getattr(signal, name)
-    assert done.stderr.startswith("interrupted: the current image, or frame of a video, will be")
+    assert done.stderr.startswith("interrupted: finishing the current image or frame; press Ctrl-C")
     assert "2 restored" in done.stderr
     assert done.stderr.endswith(f"{ending}\n")
     assert done.stdout == "out/a.png\nout/b.png\n"

@@ -115,7 +115,7 @@ def test_plan_says_how_a_frame_would_run(folder: Path, demo_bundle: Path):
     done = CliRunner().invoke(run, [str(demo_bundle), "clip.mp4", "bad.mp4", "--plan"])
     assert done.exit_code == 1
     assert done.stdout.startswith("clip.mp4 48x32: whole, ")
-    assert "failed: video 'bad.mp4' | is no video" in done.stderr
+    assert "failed: video 'bad.mp4' | is not a video" in done.stderr
     assert files(".") == ["bad.mp4", "clip.mp4"]
 
 
@@ -158,9 +158,9 @@ def test_bad_videos_do_not_stop_the_others(folder: Path, network: Inverter):
     result = maxim_run("in", "-o", "out")
     assert result.exit_code == 1
     for words in (
-        "video 'in/b.mp4' | is no video, or ends before it says what it holds: Invalid data",
+        "video 'in/b.mp4' | is not a video, or its header is incomplete: Invalid data",
         "video 'in/c.mp4' | the file is empty",
-        "video 'in/d.mp4' | is no video, or ends before",
+        "video 'in/d.mp4' | is not a video, or its header",
     ):
         assert result.stderr.count(words) == 1
     assert result.stdout.split() == ["out/a.mp4", "out/e.mkv", "out/f.png"]
@@ -208,7 +208,7 @@ def test_interrupted_stops_after_the_frame(folder: Path, name: str):
     )
     done = child(body, "a.mp4", "b.mp4", "-o", "out")
     assert (done.returncode, done.stdout) == (128 + getattr(signal, name), "")
-    assert done.stderr.startswith("interrupted: the current image, or frame of a video")
+    assert done.stderr.startswith("interrupted: finishing the current image or frame")
     assert "video 'a.mp4' | interrupted | 3 of about 8 frames were restored" in done.stderr
     assert done.stderr.endswith(("Interrupted\n", "Stopped by SIGTERM\n"))
     assert files("out") == ["a.incomplete.mp4"]

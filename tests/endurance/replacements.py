@@ -41,7 +41,7 @@ def replace(bundle: Path, seed: int, numbers: range, killed: float, told: Any) -
         killer = killed_after(draw.uniform(0, 1.2 * usual)) if draw.random() < killed else None
         started = time.perf_counter()
         if killer:
-            counts["killed"] += child(lambda name=name: export(bundle, name), killer) < 0
+            counts["killed"] += child(lambda name=name: export(bundle, name), killer) < 0  # type: ignore[misc]
             continue
         try:
             export(bundle, name)

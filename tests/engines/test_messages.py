@@ -61,7 +61,7 @@ def test_the_log_explains_and_counts() -> None:
     )
     assert text.splitlines() == [
         "WARNING: Skipping tactic 0x1 due to insufficient memory on requested size. (2 times)",
-        "    harmless: one of many ways to compute a layer does not fit here; others do",
+        "    harmless: one of several ways to compute a layer does not work here; others do",
         f"ERROR: {NO_SPACE}",
         "    a layer needs more scratch memory: raise the workspace limit, or omit it",
         "INFO: Engine generation completed in 5 seconds.",

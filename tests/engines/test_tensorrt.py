@@ -33,7 +33,7 @@ from maxim_deploy.spec.manifest import Bundle
 def tensorrt(trt, monkeypatch) -> ModuleType:
     module = ModuleType("tensorrt")
     module.__dict__.update({k: v for k, v in vars(trt).items() if not k.startswith("__")})
-    module.__version__ = "10.14.1"
+    module.__version__ = "10.14.1"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     for room in (store, inspection):
         monkeypatch.setattr(room, "find_gpu", lambda: L4)
@@ -58,7 +58,7 @@ def log_of(bundle: Path, file: str) -> str:
 
 def test_tensorrt_needs_a_gpu_to_build(tensorrt, bundle: Path, monkeypatch) -> None:
     monkeypatch.setattr(store, "find_gpu", lambda: None)
-    with pytest.raises(EngineError, match="tensorrt would build for the GPU at hand, and there is"):
+    with pytest.raises(EngineError, match="builds for the GPU of this machine, but there is"):
         add_engine(bundle, settings("64x64", library="tensorrt"))
 
 
@@ -76,7 +76,7 @@ def test_an_engine_says_whether_it_runs_here(tensorrt, trt, bundle: Path, monkey
     assert "there is no NVIDIA GPU 0" in reasons()[0]
     monkeypatch.setattr(inspection, "find_gpu", lambda: L4)
     tensorrt.__version__ = "11.0.0"
-    assert reasons()[0].startswith("built by tensorrt 10.14.1, installed is 11.0.0: build it again")
+    assert reasons()[0].startswith("built by tensorrt 10.14.1, but 11.0.0 is installed:")
     tensorrt.__version__ = "10.14.1"
     monkeypatch.setattr(validity.platform, "system", lambda: "Windows")
     assert reasons()[0].startswith("built on linux-")
@@ -91,7 +91,9 @@ def test_an_engine_of_another_graph(tensorrt, bundle: Path) -> None:
     opened.manifest.files["fp16.weights"]["sha256"] = "0" * 64
     opened.write()
     (engine,) = inspect_bundle(bundle)["engines"]
-    assert engine["reasons"] == ["built from other weights than the bundle has now: build it again"]
+    assert engine["reasons"] == [
+        "the bundle's weights changed since the build: build the engine again"
+    ]
 
 
 def test_the_librarys_own_answer_counts(trt, bundle: Path, monkeypatch) -> None:

@@ -144,8 +144,8 @@ def test_ranges_are_counted_on_demand(trt, bundle: Path) -> None:
     assert [one.shape for one in entry.built.traffic] == [Shape(1, 96, 128), Shape(1, 128, 128)]
     assert entry.traffic_of(1) == entry.built.traffic[1] and entry.traffic_of(1).bytes_per_pixel
     assert [line for line in said if "alone" in line] == [
-        "building for 96x128 alone to count its traffic",
-        "building for 128x128 alone to count its traffic",
+        "building for 96x128 only to count its traffic",
+        "building for 128x128 only to count its traffic",
     ]
     assert Bundle.open(bundle).manifest.engines == [entry]
 
@@ -158,7 +158,7 @@ def test_an_engine_outlives_a_count_that_fails(trt, bundle: Path, monkeypatch) -
     from maxim_deploy.engines import fixed_builds
 
     monkeypatch.setattr(fixed_builds, "layers_from_log", lambda messages: [])
-    with pytest.raises(EngineError, match="lists no layers, so that there is no traffic to count"):
+    with pytest.raises(EngineError, match="lists no layers, so traffic cannot be counted"):
         add_engine(bundle, settings("64x64:96x128:256x256"), BuildOptions(traffic=True))
     (entry,) = Bundle.open(bundle).manifest.engines
     assert Bundle.open(bundle).checked_engine(entry)

@@ -153,9 +153,9 @@ def test_an_image_form_alone_is_served(literal_bundle: Path) -> None:
         session = onnxruntime.InferenceSession(literal_bundle / "fp32.image.onnx")
         expected = session.run(None, {"image": image[None]})[0][0]
         assert np.array_equal(restorer(image), expected)
-        with pytest.raises(UsageError, match="the image form, which takes uint8.*not uint16"):
+        with pytest.raises(UsageError, match="the image form only, which takes uint8.*not uint16"):
             restorer(image.astype(np.uint16))
-        with pytest.raises(UsageError, match="and 'truncate'; export it with --io image,tensor"):
+        with pytest.raises(UsageError, match="'truncate'; export it again with --io image,tensor"):
             restorer(image, rounding="truncate")
 
 
@@ -476,7 +476,7 @@ def test_changed_weights_that_name_the_same_source_are_refused(tmp_path: Path, n
     export_bundle(demo, folder)
     name = next(iter(demo.arrays))
     tuned = dataclasses.replace(demo, arrays={**demo.arrays, name: demo.arrays[name] + 1})
-    with pytest.raises(BundleError, match="made from other weights, which name the same source"):
+    with pytest.raises(BundleError, match="made from other weights that name the same source"):
         export_bundle(tuned, folder)
 
 
@@ -536,7 +536,7 @@ def test_a_bundle_with_a_damaged_file_is_not_up_to_date(
         weights.write_bytes(weights.read_bytes()[:1000])
     else:
         weights.unlink()
-    with pytest.raises(BundleError, match=r"fp16\.weights.*export the bundle again, with --force"):
+    with pytest.raises(BundleError, match=r"fp16\.weights.*export the bundle again with --force"):
         export_bundle(demo, folder)
     export_bundle(demo, folder, force=True)
     assert not export_bundle(demo, folder)[1]

@@ -163,7 +163,7 @@ def test_one_of_a_graph_that_is_not_there_is_refused(bundle: Path) -> None:
     document = json.loads((bundle / "manifest.json").read_text())
     document["tuned_graphs"][0]["of"] = "x.onnx"
     (bundle / "manifest.json").write_text(json.dumps(document))
-    with pytest.raises(BundleError, match=f"graphs lists no 'x.onnx', of which '{FILE}' is made"):
+    with pytest.raises(BundleError, match=f"{FILE}' is made from 'x.onnx', which graphs does not"):
         Bundle.open(bundle)
 
 

@@ -270,7 +270,7 @@ def test_missing_strips_are_refused_and_not_black(tmp_path: Path) -> None:
 def test_several_frames_are_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, noise(3, 5, 6, 3), photometric="rgb", metadata=None)
-    with pytest.raises(ImageError, match="has 2 frames or more, of which all but one"):
+    with pytest.raises(ImageError, match="has 2 frames or more, and all but one"):
         read(tmp_path, buffer.getvalue())
 
 

@@ -293,7 +293,7 @@ def test_what_is_no_video():
         output.add_stream("mpeg4", rate=25)
         output.start_encoding()
     for name, words in (
-        ("text.mp4", "is no video, or ends before it says what it holds: Invalid data"),
+        ("text.mp4", "is not a video, or its header is incomplete: Invalid data"),
         ("sound.mp4", "has no video stream"),
         ("cover.mp4", "has no video stream, only sound with a cover picture"),
         ("empty.mp4", "video 'empty.mp4' | "),
@@ -377,7 +377,7 @@ def test_a_second_broadcast_in_the_same_file_is_not_squeezed_into_the_first(name
     reader = VideoReader(Path(name))
     assert [frame.pts for frame in reader] == times
     assert reader.damage is not None
-    assert re.search(r"its times begin anew after 1\.\d\d s$", reader.damage)
+    assert re.search(r"its times restart after 1\.\d\d s$", reader.damage)
 
 
 def later(source_name: str, name: str, ticks: int) -> None:

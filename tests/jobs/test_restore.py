@@ -152,7 +152,7 @@ def test_more_pixels_than_allowed_are_one_files_failure(folder: Path, inverter: 
     picture("in/b.png", size=(6, 5))
     first, second = restore_files(inverter, "in", "out", max_pixels=24)
     assert (first.status, second.status) == ("restored", "failed")
-    assert "5x6, 30 pixels, and the limit is 24" in (second.error or "")
+    assert "5x6, 30 pixels, but the limit is 24" in (second.error or "")
     with pytest.raises(ImageError, match="the limit is 23"):
         restore_file(inverter, "in/a.png", "a.png", max_pixels=23)
     with pytest.raises(UsageError, match="max_pixels is 0"):
@@ -230,7 +230,7 @@ def test_nothing_is_read_before_the_first_result_is_asked_for(folder: Path, inve
     results = restore_files(inverter, ".", "out")
     assert (inverter.calls, files("out")) == ([], [])
     assert next(results).output == "out/0.png"
-    results.close()
+    results.close()  # type: ignore[attr-defined]
 
 
 def test_a_bundle_is_loaded_once_something_is_to_be_restored(folder: Path, network: Inverter):
@@ -351,7 +351,7 @@ def test_a_callback_may_cancel(folder: Path, inverter: Inverter):
 def test_closing_the_iterator_early_leaves_whole_files_only(folder: Path, inverter: Inverter):
     results = restore_files(inverter, pictures(9), "out")
     assert next(results).output == "out/0.png"
-    results.close()
+    results.close()  # type: ignore[attr-defined]
     # What had left the network was written.
     assert files("out") == ["0.png", "1.png"]
     assert [level(f"out/{index}.png") for index in range(2)] == [255, 254]

@@ -46,7 +46,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[VideoReader]:
 def assert_closed(readers: list[VideoReader]) -> None:
     for reader in readers:
         with pytest.raises(AssertionError, match="Container is not open"):
-            reader.container.dumps_format()
+            reader.container.dumps_format()  # type: ignore[attr-defined]
 
 
 # What is kept
@@ -108,12 +108,14 @@ def test_ten_bits_stay_ten(folder: Path, inverter: Inverter):
 
 def test_ten_bits_are_refused_where_8_would_be_left(folder: Path, inverter: Inverter):
     def refuse(image: object) -> None:
-        raise UsageError("this runs the image form, which takes uint8")
+        raise UsageError("this bundle has the image form only, which takes uint8")
 
     clip("clip.mp4", (0, 3600), pixel_format="yuv420p10le")
     inverter.on_image = refuse
     (result,) = restore_files(inverter, "clip.mp4", "out")
-    assert result.error == "video 'clip.mp4' | this runs the image form, which takes uint8"
+    assert (
+        result.error == "video 'clip.mp4' | this bundle has the image form only, which takes uint8"
+    )
     assert files("out") == []
 
 
@@ -286,7 +288,7 @@ def test_a_stream_that_a_damaged_file_announces_late_stops_nothing_else(
     content[tags[-4]] = 8  # was 9, video; of sound nothing was said when the file was opened
     path.write_bytes(content)
     first, second = restore_files(inverter, ["a.flv", picture("b.png")], "out")
-    assert "a stream begins in it that its head does not name" in (first.error or "")
+    assert "it has a stream that its header does not name" in (first.error or "")
     assert second.status == "restored"
     assert files("out") == ["a.incomplete.mkv", "b.png"]
 
@@ -380,7 +382,7 @@ def test_a_long_video_keeps_no_result_back(folder: Path, inverter: Inverter):
     first = next(results)
     assert first.output == "out/a.png"
     assert 2 <= len(inverter.calls) < 400  # it, and a few frames
-    results.close()
+    results.close()  # type: ignore[attr-defined]
     assert files("out") == ["a.png"]
 
 
@@ -392,7 +394,7 @@ def test_closing_the_iterator_inside_a_video_leaves_nothing_of_it(
 ):
     results = restore_files(inverter, [picture("a.png"), *map(clip, ("b.mp4", "c.mp4"))], "out")
     assert next(results).output == "out/a.png"
-    results.close()
+    results.close()  # type: ignore[attr-defined]
     # In the middle of b.mp4, or behind it: then it is written whole.
     assert files("out") in (["a.png"], ["a.png", "b.mp4"])
     assert_closed(opened)

@@ -79,7 +79,7 @@ def test_the_runtime_imports_it_when_asked_for_and_not_before(demo_bundle: Path)
     [
         ({"precision": "bf16"}, "not bf16 here"),
         ({"stream": 5}, "leave stream at None"),
-        ({"device": 99}, "device=99 cannot be honoured: PyTorch has no GPU here"),
+        ({"device": 99}, "device=99 is not available: PyTorch has no GPU here"),
         ({"precision": "fp16"}, "fp16, bf16 on a GPU; not fp16 here"),
     ],
 )

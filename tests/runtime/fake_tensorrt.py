@@ -42,7 +42,7 @@ class Reporting:
     def report(self, text: str) -> None:
         """An error of a call that releases the interpreter's lock, as the recorder may need it."""
         if self.error_recorder is not None:
-            self.error_recorder.report_error(SimpleNamespace(name="UNSPECIFIED_ERROR"), text)
+            self.error_recorder.report_error(SimpleNamespace(name="UNSPECIFIED_ERROR"), text)  # type: ignore[attr-defined]
 
     def hold_lock(self) -> None:
         """What a call that holds the interpreter's lock may meet: nobody who would need it."""
@@ -170,7 +170,7 @@ class FakeEngine(Reporting):
     def create_execution_context(self, made_with: object) -> FakeContext:
         if self.failing == "no context":
             self.report(self.failing)
-            return None
+            return None  # type: ignore[return-value]
         self.contexts.append(FakeContext(self, made_with))
         return self.contexts[-1]
 

@@ -114,7 +114,7 @@ def test_out_of_memory_leads_to_fewer_at_a_time_then_to_tiles(caplog) -> None:
         for image, restored in zip(images, restorer.batch(images), strict=True):
             assert np.abs(restored - 2 * image).max() < 1e-6
     assert [shape[0] for shape in backend.shapes] == [4, 2, 1, 1, 1, 1]
-    assert caplog.messages == ["out of memory at 256x256; going on with fewer at a time"]
+    assert caplog.messages == ["out of memory at 256x256; continuing with fewer images at a time"]
     backend.room, backend.shapes = 192 * 192, []
     restorer.batch(images[:1])
     assert backend.shapes[0] == (1, 3, 256, 256) and backend.shapes[-1][2:] == (128, 128)

@@ -131,7 +131,7 @@ def test_out_is_for_device_arrays(trt, bundle) -> None:
             restorer(picture()[0], out=np.empty((64, 64, 3), np.uint8))
         image = on_device(open_cuda(), picture())
         for options in ({"rounding": "truncate"}, {"self_ensemble": True}):
-            with pytest.raises(UsageError, match="takes no rounding and no self-ensemble"):
+            with pytest.raises(UsageError, match="supports neither rounding nor self-ensemble"):
                 restorer(image, **options)
 
 
@@ -162,7 +162,7 @@ def test_a_capture_that_fails_is_said_once(trt, api, bundle, caplog) -> None:
         for width in (64, 96):
             for _ in range(3):
                 assert np.array_equal(restorer(picture(64, width)[0]), 255 - picture(64, width)[0])
-        (note,) = restorer.info.notes
+        (note,) = restorer.info.notes  # type: ignore[misc]
     assert "cudaErrorNotSupported" in note and caplog.text.count("without CUDA graphs") == 1
 
 
@@ -222,7 +222,9 @@ def test_the_second_gpu(trt, api, bundle, monkeypatch) -> None:
     asked = []
     valid = tensorrt_engines.validity_of
     monkeypatch.setattr(
-        tensorrt_engines, "validity_of", lambda *_: (asked.append(api.current), valid())[1]
+        tensorrt_engines,
+        "validity_of",
+        lambda *_: (asked.append(api.current), valid())[1],  # type: ignore[call-arg]
     )
     with restorer_of(bundle, device=1) as restorer:
         restored = restorer(Tensor(api, aligned(picture()), device=1))

@@ -38,11 +38,11 @@ def test_this_machine() -> None:
         ("import os; os._exit(3)", "the process that tried it ended with exit code 3", ""),
         (
             "import sys; sys.stderr.write('lib.so is missing'); raise OSError('it broke')",
-            "onnxruntime is installed, and importing it fails (OSError: it broke)",
+            "onnxruntime is installed, but importing it fails (OSError: it broke)",
             "lib.so is missing",
         ),
         ("import absent", "No module named 'absent'", ""),
-        ("import time; time.sleep(60)", "gave no answer within 1 s", ""),
+        ("import time; time.sleep(60)", "did not answer within 1 s", ""),
     ],
 )
 def test_a_broken_library_does_not_break_the_doctor(
@@ -81,7 +81,7 @@ def test_files_in_the_working_directory_are_no_libraries(tmp_path: Path, monkeyp
 def test_two_packages_of_one_module_are_a_problem(gpu: Gpu | None, extra: str) -> None:
     both = report(gpu, onnxruntime="1.32.0", onnxruntime_gpu="1.31.0")
     assert report_text(both).endswith(
-        "problem: onnxruntime and onnxruntime-gpu are both installed, and overwrite each other's "
+        "problem: onnxruntime and onnxruntime-gpu are both installed and overwrite each other's "
         "files; run: pip uninstall -y onnxruntime onnxruntime-gpu && "
         f"pip install 'maxim-deploy[{extra}]'"
     )
@@ -95,7 +95,7 @@ def test_the_text_has_versions_and_pip_lines() -> None:
     )
     assert "driver        580.1" in lines
     assert "  onnxruntime     1.32.0" in lines
-    assert "  onnxruntime-gpu not installed, and must not be beside onnxruntime" in lines
+    assert "  onnxruntime-gpu not installed; it excludes onnxruntime" in lines
     assert "  tifffile        not installed: pip install 'maxim-deploy[hdr]'" in lines
     text = report_text(report(L4))
     assert "NVIDIA L4, compute capability 8.9, 24 GiB, CUDA up to 13.0" in text

@@ -130,11 +130,11 @@ def test_huge_sizes_are_refused_before_anything_is_allocated(restorer) -> None:
     [
         (
             "fp32.image.onnx",
-            r"no graph of the 'tensor' form: .* 'image', tensor\(float\), with 3 channels, it has "
+            r"not have the 'tensor' form: .* 'image', tensor\(float\), with 3 channels, it has "
             r"'image' tensor\(uint8\)",
         ),
-        ("other names", r"no graph of the 'tensor' form: .* it has 'x' tensor\(float\)"),
-        ("one number", r"no graph of the 'tensor' form: .* 'restored' tensor\(float\) \[\]"),
+        ("other names", r"does not have the 'tensor' form: .* it has 'x' tensor\(float\)"),
+        ("one number", r"does not have the 'tensor' form: .* 'restored' tensor\(float\) \[\]"),
     ],
 )
 def test_another_graph_than_the_manifest_says(
@@ -209,4 +209,4 @@ def test_a_bundle_runs_without_its_export_record(
         assert restorer.info.settings == settings
     warnings = [one.getMessage() for one in caplog.records]
     assert len(warnings) == bool(record)
-    assert all("delete it, for the bundle runs without it" in text for text in warnings)
+    assert all("delete it (the bundle runs without it)" in text for text in warnings)

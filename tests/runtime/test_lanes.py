@@ -190,7 +190,7 @@ def test_results_do_not_depend_on_lanes(demo_bundle: Path) -> None:
     with maxim_deploy.load(demo_bundle, lanes=2) as restorer:
         futures = [restorer.submit(image) for image in images]
         side_by_side = [future.result() for future in futures]
-        assert restorer._work.require_open()._session_beside is not None
+        assert restorer._work.require_open()._session_beside is not None  # type: ignore[attr-defined]
     for one, other in zip(alone, side_by_side, strict=True):
         assert np.abs(one - other).max() < 5e-6
 
@@ -198,7 +198,7 @@ def test_results_do_not_depend_on_lanes(demo_bundle: Path) -> None:
 def test_a_single_call_has_all_threads(demo_bundle: Path) -> None:
     with maxim_deploy.load(demo_bundle, lanes=2) as restorer:
         restorer(image_of(64, 64))
-        assert restorer._work.require_open()._session_beside is None
+        assert restorer._work.require_open()._session_beside is None  # type: ignore[attr-defined]
 
 
 def test_threads_are_shared_out(demo_bundle: Path, monkeypatch) -> None:
@@ -226,7 +226,7 @@ def test_spinning_is_as_asked_for_or_seen(demo_bundle: Path, monkeypatch) -> Non
     graph = demo_bundle / "fp32.tensor.onnx"
     for is_shared, asked, note in (
         (False, None, None),
-        (True, None, "others use the processors as well"),
+        (True, None, "other processes use the processors"),
         (True, True, None),
         (False, False, "as asked for"),
     ):
@@ -252,7 +252,7 @@ def test_runs_side_by_side_take_what_was_planned(demo_bundle: Path) -> None:
             before = resident_bytes()
             list(pool.map(restorer, [image] * 5))
         taken = peak_resident_bytes() - before
-        assert backend._session_beside is not None
+        assert backend._session_beside is not None  # type: ignore[attr-defined]
         # What waits beside two runs: the pictures of four calls, in and out, float32.
         waiting = 4 * 2 * 12 * size[0] * size[1]
         assert taken <= planned + waiting

@@ -72,14 +72,14 @@ def gpu(monkeypatch) -> SimpleNamespace:
     engine = SimpleNamespace(create_execution_context=lambda: context)
     played = ModuleType("tensorrt_rtx")
     played.__dict__.update({k: v for k, v in vars(real).items() if not k.startswith("__")})
-    played.__version__ = real.__version__
+    played.__version__ = real.__version__  # type: ignore[attr-defined]
     stage = SimpleNamespace(trt=played, context=context, cuda=cuda, engine=engine)
 
     def runtime(logger: object) -> SimpleNamespace:
         assert type(logger) is real.Logger  # one in Python could hang
         return SimpleNamespace(deserialize_cuda_engine=lambda _: stage.engine)
 
-    played.Runtime = runtime
+    played.Runtime = runtime  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", played)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
     monkeypatch.setattr(tensorrt_probe, "find_gpu", lambda: L4)
@@ -133,5 +133,5 @@ def test_tensorrt_builds_for_the_gpu_at_hand_only(gpu, monkeypatch) -> None:
     assert "there is no NVIDIA GPU 0" in str(verdict.reason) and not verdict.builds_engines
     gpu.trt.__version__ = "8.6.1"
     verdict = verdict_on("tensorrt")
-    assert verdict.reason == "tensorrt 8.6.1 is too old, it takes 10.12 or newer"
+    assert verdict.reason == "tensorrt 8.6.1 is too old, expected 10.12 or newer"
     assert verdict.install == "pip install --upgrade 'maxim-deploy[tensorrt]'"

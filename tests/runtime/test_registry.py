@@ -208,4 +208,4 @@ def test_maxim_doctor(installed: Path) -> None:
     found = {backend["name"]: backend for backend in json.loads(done.stdout)["backends"]}
     assert found["toy"]["works"] and found["onnxruntime"]["works"]
     assert "maxim-deploy-broken 0.3" in found["broken"]["reason"]
-    assert "expected a BackendSpec of this name" in found["odd"]["reason"]
+    assert "expected a BackendSpec with this name" in found["odd"]["reason"]

@@ -96,7 +96,10 @@ def test_closed(demo_bundle) -> None:
     [
         ({"backend": "onnxruntim"}, "did you mean 'onnxruntime'"),
         ({"precision": "fp61"}, "unknown precision 'fp61'.*known: auto, fp32, fp16, bf16"),
-        ({"precision": "bf16", "backend": "onnxruntime"}, "a CPU runs no bf16; choose fp32, fp16"),
+        (
+            {"precision": "bf16", "backend": "onnxruntime"},
+            "CPU does not run bf16; choose fp32",
+        ),
         ({"threads": 0}, "at least 1"),
         ({"tile": 500}, "tile must be a multiple of 64, not 500"),
         ({"tile": "none"}, "tile must be 'auto', 'off' or a multiple of 64, not 'none'"),

@@ -169,7 +169,7 @@ def test_a_cache_of_somebody_elses_is_not_read(trt, bundle, tmp_path, monkeypatc
     assert compiled(trt, bundle, b"kernels") == b""
     monkeypatch.setenv("MAXIM_DEPLOY_CACHE", str(tmp_path / "another-user"))
     assert compiled(trt, bundle, b"") == b""
-    assert "was written by somebody else; set aside" in caplog.text
+    assert "was written by another user; set aside" in caplog.text
     key = tmp_path / "another-user" / "key"
     assert key.stat().st_mode & 0o077 == 0 and len(key.read_bytes()) == 32
 

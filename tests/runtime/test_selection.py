@@ -137,7 +137,7 @@ def test_an_engine_set_closes_what_it_opened() -> None:
     engines = EngineSet([entry("a", "64x64"), entry("b", "128x128")], opener)
     assert len(backends) == 1 and engines.takes(Shape(1, 128, 128))
     engines.run(np.zeros((1, 3, 128, 128), np.float32))
-    with pytest.raises(BackendError, match="no engine of doubling takes 100x100; there is: 64x64"):
+    with pytest.raises(BackendError, match="doubling accepts 100x100; available: 64x64"):
         engines.run(np.zeros((1, 3, 100, 100), np.float32))
     engines.close()
     assert [backend.closed for backend in backends] == [True, True]

@@ -111,7 +111,7 @@ def test_futures_know_them_as_their_own(restorer, backend) -> None:
 
 def test_a_cancel_counts_even_if_the_run_ends_as_it_is_called(restorer, backend) -> None:
     """`cancel` has returned True, so nobody expects a result."""
-    future = restorer.submit(IMAGE, progress=lambda _: future.cancel())
+    future = restorer.submit(IMAGE, progress=lambda _: future.cancel())  # type: ignore[has-type]
     backend.let_go.set()
     with pytest.raises(CancelledError):
         future.result(20)

@@ -119,6 +119,6 @@ def test_tiles_and_orientations_each_take_their_time() -> None:
 
 
 def test_a_plan_says_what_is_not_known() -> None:
-    assert "time not measured yet: run maxim-bench --recommend" in str(plan(8, 8))
+    assert "time unknown: run maxim-bench --recommend" in str(plan(8, 8))
     known = plan(8, 8, seconds=3.21, lanes=2, lane_seconds=2.5)
     assert "about 3.2 s; of several 2 at a time in 2 bytes, 2.5 s each" in str(known)

@@ -157,7 +157,7 @@ def test_an_engine_that_gives_no_image(trt, bundle) -> None:
     """Its result would be written beyond the memory of one."""
     trt.shape = (1, 128, 64, 3)
     backend = TensorRtBackend(bundle, entry_of(bundle), open_cuda())
-    with pytest.raises(BackendError, match=r"makes \(1, 128, 64, 3\) of an input of \(1, 64"):
+    with pytest.raises(BackendError, match=r"returns \(1, 128, 64, 3\) for an input of \(1, 64"):
         backend.run(np.zeros((1, 64, 64, 3), np.uint8))
     backend.close()
     trt.types["restored"] = "FLOAT"
@@ -168,13 +168,13 @@ def test_an_engine_that_gives_no_image(trt, bundle) -> None:
 def test_code_of_an_engine_needs_the_callers_word(trt, bundle) -> None:
     made_of = {**entry_of(bundle).made_of, "version_compatible": True}
     entry = replace(entry_of(bundle), made_of=made_of)
-    with pytest.raises(BackendError, match=r"brings code .*allow_host_code=True, or maxim-run"):
+    with pytest.raises(BackendError, match=r"contains code .*allow_host_code=True, or maxim-run"):
         TensorRtBackend(bundle, entry, open_cuda())
     assert not trt.engines
     backend = TensorRtBackend(bundle, entry, open_cuda(), allow_host_code=True)
     assert backend._shared._runtime.engine_host_code_allowed
     # Somebody else's word for the same engine is not this caller's.
-    with pytest.raises(BackendError, match="brings code"):
+    with pytest.raises(BackendError, match="contains code"):
         TensorRtBackend(bundle, entry, open_cuda())
     backend.close()
     plain = TensorRtBackend(bundle, entry_of(bundle), open_cuda(), allow_host_code=True)
@@ -192,5 +192,5 @@ def test_the_form_is_what_the_manifest_says(tmp_path: Path) -> None:
     text = '<ir_version: 10, opset_import: ["": 20]> network ' + IDENTITIES["fp32", "tensor"]
     onnx.save(onnx.parser.parse_model(text.replace("__", "_")), tmp_path / "g.onnx")
     write_manifest(tmp_path, GraphEntry("g.onnx", "fp32", "image", None, 20, 1), settings={})
-    with pytest.raises(BackendError, match=r"g\.onnx is no graph of the 'image' form"):
+    with pytest.raises(BackendError, match=r"g\.onnx does not have the 'image' form"):
         maxim_deploy.load(tmp_path, backend="onnxruntime")

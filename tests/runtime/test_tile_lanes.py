@@ -39,7 +39,7 @@ def test_no_more_side_by_side_than_the_memory_holds() -> None:
         one = restorer.plan(300, 300).bytes
     for room, most in ((1.5, 1), (2.5, 2)):
         backend = Laned(4)
-        backend.free_bytes = lambda room=room: int(room * one)  # type: ignore[method-assign]
+        backend.free_bytes = lambda room=room: int(room * one)  # type: ignore[method-assign, misc]
         with restorer_of(backend, tile=128) as restorer:
             restorer(image_of(300, 300))
         assert backend.most == most

@@ -115,9 +115,7 @@ def test_whatever_is_wrong_in_an_export_record(tmp_path: Path) -> None:
             inspection_text(inspect_bundle(tmp_path))
         if problem := manifest.export.problem:
             told += 1
-            assert (
-                "export.json" in problem and "delete it, for the bundle runs without it" in problem
-            )
+            assert "export.json" in problem and "delete it (the bundle runs without it)" in problem
             assert manifest.graphs[0].measured == GraphRecord()
     assert tried > 250 and told > 150
 

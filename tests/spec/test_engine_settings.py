@@ -75,7 +75,7 @@ def test_bad_recipes(tmp_path: Path, text: str, message: str) -> None:
         ({"optimization_level": 6}, "optimization_level is 0 to 5, not 6"),
         ({"aux_streams": 8}, "aux_streams is 0 to 7, not 8"),
         ({"targets": ["sm86"]}, "unknown target 'sm86': a compute capability such as 8.9"),
-        ({"targets": ["current", "8.6"]}, "'current' goes with no other"),
+        ({"targets": ["current", "8.6"]}, "'current' excludes other targets"),
         ({"targets": ["8.6", "8.6"]}, "a target is named twice"),
         ({"hardware_compatibility": "ampere"}, "did you mean 'ampere-plus'"),
         ({"hardware_compatibility": "ampere-plus"}, "tensorrt-rtx has no hardware_compatibility"),

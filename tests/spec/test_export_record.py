@@ -79,7 +79,7 @@ def test_a_record_of_another_bundle_says_nothing(bundle: Bundle, tmp_path: Path)
         ({"graphs": {"g.onnx": {"run_bytes_per_pixel": 1e300}}}, "run_bytes_per_pixel must be 0"),
         ({"graphs": {"g.onnx": {"parity": [{"max_error": "x"}]}}}, "each record of parity must"),
         ({"graphs": {"g.onnx": {"result": "AAAA"}}}, "result must be 49152 bytes"),
-        ({"graphs": {"g.onnx": {"result": "no base64"}}}, "is damaged"),
+        ({"graphs": {"g.onnx": {"result": "not base64"}}}, "is damaged"),
         ({"engines": {"e": {"build_seconds": -1}}}, "build_seconds must be 0 to"),
     ],
 )  # fmt: skip
@@ -114,7 +114,7 @@ def test_its_size_is_bounded(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_pipe_is_not_waited_for(bundle: Bundle) -> None:
     (bundle.path / "export.json").unlink()
     os.mkfifo(bundle.path / "export.json")
-    assert "no regular file" in str(problem(bundle))
+    assert "not a regular file" in str(problem(bundle))
 
 
 def test_the_record_of_an_engine_is_that_of_its_file(bundle: Bundle) -> None:

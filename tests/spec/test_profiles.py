@@ -62,7 +62,7 @@ def test_the_tensor_form_takes_the_next_multiples_of_64() -> None:
         ("0x64", "unknown profile"),
         ("64x64x3", "unknown profile"),
         ("", "unknown profile"),
-        ("64x64@", "the batch is @N or @MIN:OPT:MAX, not '@'"),
+        ("64x64@", "write the batch as @N or @MIN:OPT:MAX, not '@'"),
         ("64x64@0", "not '@0'"),
         ("64x64@1:2", "not '@1:2'"),
         ("64x64:32x128:256x256", "min 64x64, opt 32x128, max 256x256 must not descend"),

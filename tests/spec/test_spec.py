@@ -133,9 +133,9 @@ def test_a_file_of_a_bundle_names_the_folder_to_give(tmp_path: Path) -> None:
     (bundle / "engines").mkdir(parents=True)
     for name in ("manifest.json", "fp32.image.onnx", "engines/a.engine"):
         (bundle / name).touch()
-        with pytest.raises(BundleError, match="is a file, and a bundle is a folder") as caught:
+        with pytest.raises(BundleError, match="is a file, but a bundle is a folder") as caught:
             Bundle.open(bundle / name)
-        assert str(caught.value).endswith(f"| give '{bundle}'")
+        assert str(caught.value).endswith(f"| pass '{bundle}'")
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(BundleError, match="a bundle is a folder$"):
         Bundle.open(tmp_path / "photo.jpg")

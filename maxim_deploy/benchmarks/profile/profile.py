@@ -8,7 +8,7 @@ Fields, times in milliseconds of a run: medians over all profiled runs, each for
 - `runs`, after the warm-up; `wall_ms`, of a run while profiled; `plain_ms`, when not, or None
 - `groups`: list of `stage`, `part`, `level` and `block` (see `spec.places`), `kind` (see
   `spec.kinds`), `ms`, and `nodes`, how many
-- `unattributed_ms`: nodes of which nobody knows what they belong to
+- `unattributed_ms`: nodes that could not be attributed
 - `between_ms`: of `wall_ms`, what is in no node: the runtime's own work, and the profiler's; so
   all parts add up to `wall_ms`
 - `traffic`: of an engine, see `spec.traffic`, and `bound` as in a record, with `wall_ms` for the

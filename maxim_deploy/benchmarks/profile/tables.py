@@ -81,7 +81,7 @@ def method_of(profile: LayerProfile) -> str:
 
 
 def warning_of(profile: LayerProfile) -> str:
-    """That profiling slowed the network, in a sentence; empty if it did not, or nobody knows."""
+    """A warning that profiling slowed the network; empty if it did not, or if that is unknown."""
     if not profile.plain_ms or profile.wall_ms <= SLOWED * profile.plain_ms:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs no network."""
+"""The benchmark report: one self-contained HTML file."""
 
 from maxim_deploy.benchmarks.report.page import write_report
 

@@ -1,4 +1,4 @@
-"""What a user asks first: how long for my photo, and which precision."""
+"""Answers to a user's first questions: how long a photo takes, and which precision to use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PHOTOS = (2, 12, 24)
 
 
 class Answers(NamedTuple):
-    """Of one panel: the time of photos, what to take, and the precisions behind that."""
+    """Answers from one panel: times of photos, the recommendation, and the precisions compared."""
 
     durations: Table
     advice: list[str]
@@ -34,7 +34,7 @@ class Answers(NamedTuple):
 
 
 def answers(panel: Panel, parity: Sequence[Mapping[str, Any]]) -> Answers | None:
-    """Both answers; None where no backend of ours was timed."""
+    """Return both answers, or None if no backend of this package was timed."""
     largest = _largest(panel)
     if not largest:
         return None
@@ -51,7 +51,7 @@ def answers(panel: Panel, parity: Sequence[Mapping[str, Any]]) -> Answers | None
 
 
 def _largest(panel: Panel) -> list[Record]:
-    """Of each backend of ours and precision, the single image of the most pixels."""
+    """Return the record of the largest single image per backend and precision."""
     ours = [record for record in panel.measured if is_ours(record) and record.batch == 1]
     ours.sort(key=lambda record: record.size[0] * record.size[1])
     found = {(record.subject, record.precision): record for record in ours}
@@ -87,7 +87,7 @@ def _precision_row(
 
 
 def _advice(same: Sequence[Record], parity: Sequence[Mapping[str, Any]]) -> str:
-    """The fastest that keeps the picture; float32 where nothing is surely faster."""
+    """Recommend the fastest precision that passes parity; float32 if none is clearly faster."""
     backend = backend_label(same[0].subject)
     if len(same) == 1:
         return f"{backend}: take {_precision(same[0])}, the only precision that was measured."
@@ -104,7 +104,7 @@ def _advice(same: Sequence[Record], parity: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _precision(record: Record) -> str:
-    """As labels have it."""
+    """Return the precision as labels show it."""
     return label_of(record).rpartition(", ")[2]
 
 
@@ -128,12 +128,12 @@ def _measured_parity(
 
 
 def _words(stage: object) -> Iterator[str]:
-    """Parts of the name of a stage: "build/demo:fp16.image" is of fp16."""
+    """Split the name of a stage into parts: "build/demo:fp16.image" has precision fp16."""
     yield from str(stage or "").rpartition(":")[2].split(".")
 
 
 def _bracket(record: Record) -> str:
-    """What comes nearest to a photo: the whole image path, if it was timed."""
+    """Return the bracket closest to restoring a photo: the whole image path, if it was timed."""
     return next(name for name in reversed(BRACKETS) if name in record.timings)
 
 

@@ -1,4 +1,4 @@
-"""Which plots a panel and a profile have."""
+"""Selects the plots of a panel and of a profile."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LINES = "A line per subject, in its colour, has a point at each size that was me
 
 
 def how_drawn(panels: Iterable[Panel]) -> str:
-    """A legend of what `by_size` draws: bars for one size, lines for several, or both."""
+    """Describe what `by_size` draws: bars for one size, lines for several, or both."""
     several = {len({record.size for record in panel.measured}) > 1 for panel in panels}
     return " ".join(
         words for words, is_lines in ((BARS, False), (LINES, True)) if is_lines in several
@@ -51,7 +51,7 @@ def how_drawn(panels: Iterable[Panel]) -> str:
 
 
 def latency_plots(panel: Panel) -> Iterator[Plot]:
-    """Median time by size and subject, of every bracket."""
+    """Plot the median time by size and subject for every bracket."""
     for bracket in panel.brackets:
         yield from by_size(
             panel,
@@ -64,27 +64,27 @@ def latency_plots(panel: Panel) -> Iterator[Plot]:
 
 
 def throughput_plots(panel: Panel) -> Iterator[Plot]:
-    """Megapixels per second by size and subject, of every bracket."""
+    """Plot megapixels per second by size and subject for every bracket."""
     for bracket in panel.brackets:
         title, unit = f"Throughput, {BRACKETS[bracket]}", "megapixels per second, more is better"
         yield from by_size(panel, title, unit, _value_at("timings", bracket, "megapixels_per_s"))
 
 
 def memory_plots(panel: Panel) -> Iterator[Plot]:
-    """Peak of the process, and of the device, by size and subject."""
+    """Plot peak memory of process and device by size and subject."""
     for key, title in (("peak_bytes", "Peak host memory"), ("device_bytes", "Device memory")):
         value = _value_at("memory", key, scale=1 / MIB)
         yield from by_size(panel, title, "MiB, less is better", value, size_of=_memory_size)
 
 
 def ceiling_plots(panel: Panel) -> Iterator[Plot]:
-    """Share of the machine's ceiling that was reached."""
+    """Plot the achieved share of the machine's ceiling."""
     value = _value_at("cost", "share", scale=100)
     yield from by_size(panel, "Share of the ceiling", "% of the bound, more is better", value)
 
 
 def load_plots(panel: Panel) -> Iterator[Plot]:
-    """Under load: throughput by callers, and the tail of the latency by what was offered."""
+    """Plot throughput by number of callers, and tail latency by offered load."""
     closed: dict[str, list[tuple[float, float]]] = {}
     opened: dict[str, list[tuple[float, float]]] = {}
     several = len(panel.points) > 1
@@ -113,7 +113,7 @@ def load_plots(panel: Panel) -> Iterator[Plot]:
 
 
 def profile_plot(profile: LayerProfile) -> Plot:
-    """Time by block of the network and kind of work."""
+    """Plot time by block of the network and kind of work."""
     places, kinds = profile.by_place(), list(shown_kinds(profile))
     parts = {
         kind: [by_kind.get(kind, 0.0) for by_kind in places.values()]
@@ -139,7 +139,7 @@ def by_size(
     size_of: Callable[[Record], Size] = lambda record: record.size,
     log: str = "x",
 ) -> Iterator[Plot]:
-    """Bars if there is one size, lines over the sizes if there are several; nothing to see, none.
+    """Draw bars for one size and lines for several sizes; without values, nothing.
 
     Args:
         panel: what to show.
@@ -219,7 +219,7 @@ def _value_at(field: str, *keys: str, scale: float = 1) -> Value:
 
 
 def _names(places: Iterable[Place]) -> list[str]:
-    """As short as can be: without the stage if there is one only."""
+    """Shorten names: the stage is left out if there is only one."""
     listed = list(places)
     several = len({place.stage for place in listed if place.stage}) > 1
     names = []

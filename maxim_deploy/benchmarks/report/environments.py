@@ -1,4 +1,4 @@
-"""The machines that were measured on, in words."""
+"""Describes the machines that were measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OF_THE_MOMENT = ("busy", "load_average_1m")
 def environments_of(
     panels: Sequence[Panel], profiles: Sequence[LayerProfile]
 ) -> list[tuple[str, dict[str, Any]]]:
-    """What was measured, and where: environments that differ in more than the load."""
+    """Group records by environment; environments that differ only in load are one."""
     found: dict[str, tuple[dict[str, None], Mapping[str, Any]]] = {}
     sources = [
         *((panel.title, panel.first.environment) for panel in panels),
@@ -44,7 +44,7 @@ def _in_words(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(key: str, value: object) -> object:
-    """A fact of the environment in words."""
+    """Format a value of the environment."""
     if key == "ram_bytes" and isinstance(value, int):
         return f"{value / 2**30:.1f} GiB"
     if key == "busy" and isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The first section: what is fastest, by how much, and how sure that is."""
+"""The first section: the fastest subjects, their lead, and its certainty."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Sentence = tuple[str, str, str, str]
 
 
 class Card(NamedTuple):
-    """The fastest of one size, with its lead over the baselines.
+    """The fastest subject of one size, with its lead over the baselines.
 
     Attributes:
         title: model and size.
@@ -43,7 +43,7 @@ class Card(NamedTuple):
 
 
 def cards(panel: Panel) -> Iterator[Card]:
-    """The fastest of each size."""
+    """Return the fastest subject of each size."""
     bracket = panel.brackets[0]
     claims = list(panel.claims())
     for record in panel.fastest():
@@ -58,7 +58,7 @@ def cards(panel: Panel) -> Iterator[Card]:
 
 
 def claims(panel: Panel) -> Table:
-    """Every claim with its noise."""
+    """Return every claim with its noise."""
     rows = [
         (
             label_of(claim.own),
@@ -76,7 +76,7 @@ def claims(panel: Panel) -> Table:
 
 
 def warnings(panels: Sequence[Panel]) -> list[str]:
-    """What was warned of and what failed, each once."""
+    """Return each warning and failure once."""
     said = {
         f"{label_of(record)}, {size_words(record.size, record.batch)}: {text}": None
         for panel in panels
@@ -87,7 +87,7 @@ def warnings(panels: Sequence[Panel]) -> list[str]:
 
 
 def _sentence(claim: Claim, of: Record) -> Sentence:
-    """The claim, in a card about one of its two records."""
+    """Phrase the claim for a card about one of its two records."""
     is_own = claim.own is of
     other = label_of(claim.other if is_own else claim.own)
     speed = f"{claim.speed.median:.2f}\u00d7"

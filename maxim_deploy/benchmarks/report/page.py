@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything in it."""
+"""Renders the report as one HTML file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_report(
     parity: Sequence[Mapping[str, Any]] = (),
     pictures: Sequence[BeforeAfter] = (),
 ) -> None:
-    """Write a report as one HTML file that needs no network.
+    """Write a report as one self-contained HTML file.
 
     Args:
         records: of any number of runs; only those of one run and model are compared.
@@ -70,7 +70,7 @@ def page(
     parity: Sequence[Mapping[str, Any]] = (),
     pictures: Sequence[BeforeAfter] = (),
 ) -> str:
-    """The text of the file; see `write_report`."""
+    """Return the text of the file; see `write_report`."""
     jinja2 = require("jinja2", "bench")
     panels = panels_of(records)
     # A name read from a file may contain HTML, so everything that is not marked safe is escaped.
@@ -114,14 +114,14 @@ def page(
 
 
 def cell_text(value: object) -> object:
-    """A fraction with about three digits, a dash for None; everything else as it is."""
+    """Format a float with about three digits and None as a dash; other values stay unchanged."""
     if isinstance(value, float):
         return short_number(value)
     return NONE if value is None else value
 
 
 def _facts(records: Sequence[Record], profiles: Sequence[LayerProfile]) -> list[str]:
-    """Machines and dates, for the head of the page."""
+    """Return machines and dates for the top of the page."""
     profiled = [profile.created for profile in profiles]
     dates = sorted(created[:10] for created in [r.created for r in records] + profiled)
     when = " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else None

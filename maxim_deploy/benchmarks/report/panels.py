@@ -1,4 +1,4 @@
-"""Records side by side: those that one run measured of one model, which may be compared."""
+"""Panels: comparable records, measured by one run on one model."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _BASELINES = {
 
 
 class Badge(NamedTuple):
-    """A cell of a table that is coloured by its first word; the note is small print."""
+    """A table cell that is coloured by its first word; the note is shown in small print."""
 
     word: str
     note: str = ""
 
 
 class Table(NamedTuple):
-    """A table with a name.
+    """A table with a title.
 
     Attributes:
         caption: what is in it.
@@ -55,7 +55,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """How much faster one of our subjects is than another, and whether that is sure.
+    """Speedup of one of this package's backends over a baseline, and whether it is certain.
 
     Attributes:
         own, other: their records, of one run, size and batch.
@@ -70,7 +70,7 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """Whether it is faster, in words."""
+        """State whether the subject is faster."""
         if self.speed.rounds < MIN_ROUNDS:
             return "too few rounds"
         if self.speed.low <= 1 <= self.speed.high:
@@ -80,30 +80,30 @@ class Claim:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one run measured of one model."""
+    """What one run measured on one model."""
 
     records: tuple[Record, ...]
 
     @property
     def first(self) -> Record:
-        """Whatever all share may be read from it."""
+        """The first record; it holds all values that the records share."""
         return self.records[0]
 
     @property
     def title(self) -> str:
-        """The model, and the plan that it was measured by."""
+        """The model and its measurement plan."""
         return f"{self.first.model} ({self.first.suite})"
 
     @property
     def method(self) -> str:
-        """What was measured where and when, in a line."""
+        """One line on subjects, machine and date."""
         first = self.first
         threads = f", {first.threads} threads" if first.threads else ""
         return f"{first.architecture}; {self.machine}{threads}; {first.created}"
 
     @property
     def machine(self) -> str:
-        """Of all subjects, as short as can be."""
+        """The machine of all subjects, in short."""
         environment = self.first.environment
         devices = {r.device for r in self.records if r.device and r.device != "cpu"}
         cpu = f"{environment.get('cpu') or 'unknown CPU'}, {environment.get('cpus')} CPUs"
@@ -111,22 +111,22 @@ class Panel:
 
     @property
     def measured(self) -> tuple[Record, ...]:
-        """Those with times."""
+        """Records with times."""
         return tuple(record for record in self.records if record.timings)
 
     @property
     def points(self) -> list[tuple[tuple[int, int], int]]:
-        """(size, batch) in the order of their pixels."""
+        """(size, batch) in order of pixels."""
         found = {(record.size, record.batch) for record in self.measured}
         return sorted(found, key=lambda point: (point[0][0] * point[0][1], point))
 
     @property
     def brackets(self) -> list[str]:
-        """Those that were timed."""
+        """Brackets that were timed."""
         return [name for name in BRACKETS if any(name in r.timings for r in self.records)]
 
     def series(self) -> dict[str, list[Record]]:
-        """Records with times by label and in the order of their sizes, labels as they came."""
+        """Records with times by label, in order of size; labels keep their order."""
         several = len({record.batch for record in self.measured}) > 1
         lines: dict[str, list[Record]] = {}
         for record in self.measured:
@@ -137,7 +137,7 @@ class Panel:
         return lines
 
     def claims(self) -> Iterator[Claim]:
-        """Every subject of ours against every baseline, per size, batch and bracket."""
+        """Every backend of this package against every baseline, per size, batch and bracket."""
         for size, batch in self.points:
             here = [r for r in self.measured if (r.size, r.batch) == (size, batch)]
             for own in filter(is_ours, here):
@@ -147,7 +147,7 @@ class Panel:
                         yield _claim(own, other, shared[0])
 
     def fastest(self) -> list[Record]:
-        """The fastest of each size and batch in the first bracket."""
+        """The fastest record of each size and batch in the first bracket."""
         bracket = self.brackets[0]
         best = []
         for point in self.points:
@@ -158,7 +158,7 @@ class Panel:
 
 
 def panels_of(records: Iterable[Record]) -> list[Panel]:
-    """Records grouped by run, plan and model, in the order in which they came."""
+    """Group records by run, plan and model, in their given order."""
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.run, record.suite, record.model), []).append(record)
@@ -166,12 +166,12 @@ def panels_of(records: Iterable[Record]) -> list[Panel]:
 
 
 def is_ours(record: Record) -> bool:
-    """Whether it is a backend; everything else is a baseline that it is compared with."""
+    """Whether the subject is a backend of this package rather than a baseline."""
     return record.subject == record.runner and record.subject not in TORCH
 
 
 def label_of(record: Record) -> str:
-    """What was measured, in words."""
+    """Return the label of a record's subject."""
     if record.subject in _BASELINES:
         name = _BASELINES[record.subject]
     elif record.subject == record.runner:
@@ -183,12 +183,12 @@ def label_of(record: Record) -> str:
 
 
 def p50_ms(record: Record, bracket: str) -> float:
-    """Median wall time of a bracket."""
+    """Return the median wall time of a bracket."""
     return float(record.timings[bracket]["wall"]["p50_ms"])
 
 
 def short_number(value: float) -> str:
-    """With about three digits."""
+    """Format a number with about three digits."""
     if value >= 100:
         return f"{value:,.0f}".replace(",", "\u202f")
     if value >= 10:
@@ -197,7 +197,7 @@ def short_number(value: float) -> str:
 
 
 def size_words(size: Sequence[int], batch: int = 1) -> str:
-    """Such as "256x256" or "4 of 256x256", with a real multiplication sign."""
+    """Format a size such as "256x256" or "4 of 256x256", with a multiplication sign."""
     words = "\u00d7".join(map(str, size))
     return words if batch == 1 else f"{batch} of {words}"
 

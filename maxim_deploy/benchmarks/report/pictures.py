@@ -1,4 +1,4 @@
-"""Before and after under one slider, and a map of what is still wrong."""
+"""Before and after under one slider, and an error map."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BeforeAfter:
 
     @property
     def quality(self) -> str | None:
-        """PSNR before and after; None without a target."""
+        """Return PSNR before and after, or None without a target."""
         if self.target is None:
             return None
         before, after = (psnr(one, self.target, peak=255) for one in (self.before, self.after))
@@ -60,7 +60,7 @@ class BeforeAfter:
 
 
 class ErrorMap(NamedTuple):
-    """A map of what is still wrong or was changed.
+    """A map of the remaining error, or of the change.
 
     Attributes:
         pixels: uint8 `[H, W, 3]`.
@@ -76,7 +76,7 @@ class ErrorMap(NamedTuple):
 
 
 def map_of(picture: BeforeAfter) -> ErrorMap:
-    """The map beside a picture.
+    """Return the error map of a picture.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -96,19 +96,19 @@ def map_of(picture: BeforeAfter) -> ErrorMap:
 
 
 def error_map(picture: BeforeAfter) -> tuple[NDArray[np.float32], float]:
-    """(largest difference of the three channels at every pixel, level that is shown brightest)."""
+    """Return (largest channel difference at every pixel, difference that is shown brightest)."""
     largest = _difference(picture).max(axis=2)
     return largest, max(float(np.percentile(largest, 99.9)), MIN_LEVELS)
 
 
 def _difference(picture: BeforeAfter) -> NDArray[np.float32]:
-    """How far each value `[H, W, 3]` is from what it should be, or was before."""
+    """Return the absolute difference `[H, W, 3]` from the target, or from the input without one."""
     other = picture.before if picture.target is None else picture.target
     return np.abs(picture.after.astype(np.float32) - other.astype(np.float32))
 
 
 def data_uri(picture: Pixels) -> str:
-    """A picture as lossless WebP in the page itself."""
+    """Encode a picture as a data URI of lossless WebP."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""Plots as inline SVG that follow the page: its font, its width, its light or dark colours.
+"""Plots as inline SVG that adopt the page's font, width and colours.
 
 Matplotlib draws with placeholder colours, which become CSS variables in the SVG. Text stays text.
 """
@@ -47,7 +47,7 @@ class Plot(NamedTuple):
 
 
 def figure(title: str, description: str, height: float, draw: Draw) -> Plot:
-    """A plot with its title, and a description for those who cannot see it.
+    """Render a plot with its title and a text description for screen readers.
 
     Args:
         title: shown above.
@@ -81,7 +81,7 @@ def bars(
     spans: Sequence[tuple[float, float]] | None = None,
     unit: str,
 ) -> Draw:
-    """Horizontal bars, the first on top, with what they stand for at their ends.
+    """Draw horizontal bars, the first on top, with their values at the ends.
 
     Args:
         names: of the bars, above them.
@@ -123,7 +123,7 @@ def lines(
     log: str = "",
     colours: Mapping[str, int] | None = None,
 ) -> Draw:
-    """Lines through points, with a legend below.
+    """Draw lines through points, with a legend below.
 
     Args:
         series: points (x, y) by name.
@@ -171,7 +171,7 @@ def lines(
 
 
 def legend_height(entries: int) -> float:
-    """Inches that the legend of `lines` takes."""
+    """Return the height of the legend of `lines` in inches."""
     return 0.205 * entries + 0.1
 
 
@@ -182,7 +182,7 @@ def stacked(
     colours: Mapping[str, int],
     unit: str,
 ) -> Draw:
-    """Horizontal bars of several parts each, the first on top, with a legend below.
+    """Draw stacked horizontal bars, the first on top, with a legend below.
 
     Args:
         names: of the bars.
@@ -211,7 +211,7 @@ def stacked(
 
 
 def _inline(svg: str) -> str:
-    """The SVG element from behind its tag's name, in the colours of the page."""
+    """Return the SVG text after the name of its tag, in the colours of the page."""
     # Groups are numbered alike in every plot, and an id must be one in the page. What is referred
     # to has a name from the plot's own salt.
     svg = re.sub(r'<g id="[^"]*"', "<g", svg.partition("<svg")[2])

@@ -1,4 +1,4 @@
-"""What the sections of a report show: plots with the tables behind them, and tables alone.
+"""Content of the report's sections: plots with their tables, and tables alone.
 
 The template has the words around them. A section that is empty or None is left out.
 """
@@ -32,7 +32,7 @@ from maxim_deploy.benchmarks.report.plots import Plot
 
 
 class Plotted(NamedTuple):
-    """A panel's plots, with a table that is shown when `summary` is asked for."""
+    """A panel's plots with a table that `summary` unfolds."""
 
     panel: Panel
     plots: list[Plot]
@@ -41,7 +41,7 @@ class Plotted(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """Where the time goes: by block and kind, `sums` of each, and the whole table."""
+    """Time by block and kind: their `sums` and the whole table."""
 
     title: str
     method: str
@@ -62,7 +62,7 @@ def speed(panels: Sequence[Panel]) -> list[Plotted]:
 
 
 def load(panels: Sequence[Panel]) -> list[Plotted]:
-    """Several callers at a time."""
+    """Concurrent callers."""
     return _plotted(panels, load_plots)
 
 
@@ -72,7 +72,7 @@ def memory(panels: Sequence[Panel]) -> list[Plotted]:
 
 
 def ceiling(panels: Sequence[Panel]) -> list[Plotted]:
-    """How far from what the machine can do at most."""
+    """Share of the machine's ceiling."""
     return _plotted(panels, ceiling_plots, "All figures of the ceiling", _cost)
 
 
@@ -102,7 +102,7 @@ def blocks(profile: LayerProfile) -> Blocks:
 
 
 def parity(comparisons: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Is the picture still the same?"""
+    """Parity of the results."""
     if not comparisons:
         return None
     heads = ("Compared", "with", "picture", "threshold", "result", "largest", "99.9 %", "mean",

@@ -1,4 +1,4 @@
-"""What engines move, and how near their runs came to the least time for that."""
+"""Memory traffic of engines, and how close their runs came to its lower bound."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from maxim_deploy.spec.traffic import Part, Traffic
 
 
 def traffic_tables(panels: Sequence[Panel], profiles: Sequence[LayerProfile]) -> list[Table]:
-    """What engines move, and the least time of a run with that."""
+    """Return tables of engines' memory traffic and its lower bound on time."""
     bounds = (_bounds(panel) for panel in panels)
     moved = (table for one in profiles if one.traffic for table in _moved(one, one.traffic))
     return [*(table for table in bounds if table.rows), *moved]

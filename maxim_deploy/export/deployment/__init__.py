@@ -1,4 +1,4 @@
-"""The deployment form of the network, and the exact rewrites that lead to it."""
+"""The deployment form of the network, made by exact rewrites."""
 
 from maxim_deploy.export.deployment.network import DeploymentMaxim
 from maxim_deploy.export.deployment.rewrites import FORMS, REWRITES, Rewrites

@@ -1,4 +1,4 @@
-"""Linear algebra on weights, in float64: what the folding rewrites do to numbers.
+"""Linear algebra on weights in float64, for the folding rewrites.
 
 A channel matrix acts on rows, `y = x W + b`, with `W` of `[in, out]`.
 """
@@ -21,22 +21,22 @@ class Affine(NamedTuple):
 
     @classmethod
     def of(cls, layer: nn.Module) -> Affine:
-        """The matrix of an `nn.Linear`. Raises `ExportError` for any other layer."""
+        """The matrix of an `nn.Linear`. Raises `ExportError` for other layers."""
         if not isinstance(layer, nn.Linear) or layer.bias is None:
             raise ExportError(f"cannot fold {layer}: expected a Linear with a bias")
-        # In float64, so that a chain of folds is rounded once, when its result becomes a parameter.
+        # In float64, so a chain of folds is rounded only once, when its result becomes a parameter.
         return cls(layer.weight.double().T, layer.bias.double())
 
     def rows(self, start: int, stop: int) -> Affine:
-        """The part for some input channels; all parts share one bias, so this one has none."""
+        """The rows of some input channels, without the bias, which all parts share."""
         return Affine(self.weight[start:stop], torch.zeros_like(self.bias))
 
     def columns(self, start: int, stop: int) -> Affine:
-        """The part that makes some output channels."""
+        """The columns of some output channels."""
         return Affine(self.weight[:, start:stop], self.bias[start:stop])
 
     def plus_bias(self, bias: Tensor) -> Affine:
-        """The same with more bias."""
+        """This matrix with an addition to its bias."""
         return Affine(self.weight, self.bias + bias)
 
 
@@ -49,7 +49,7 @@ class Kernel(NamedTuple):
     @classmethod
     def of(cls, layer: nn.Module) -> Kernel:
         """The kernel of an `nn.Conv2d` or `nn.ConvTranspose2d`. Raises `ExportError` for others."""
-        # A depthwise kernel has no axis of inputs that a matrix could be multiplied into.
+        # A depthwise kernel has no input axis to multiply a matrix into.
         if (
             not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
             or layer.bias is None
@@ -75,7 +75,7 @@ def chain_convolution(first: Kernel, second: Affine) -> Kernel:
 
 
 def chain_transposed(first: Kernel, second: Affine) -> Kernel:
-    """A transposed convolution `[in, mid, kh, kw]`, then a matrix, in the same way."""
+    """A transposed convolution `[in, mid, kh, kw]`, then a matrix, as for `convolve_then`."""
     weight = torch.einsum("imkl,mo->iokl", first.weight, second.weight)
     return Kernel(weight, first.bias @ second.weight + second.bias)
 
@@ -83,23 +83,23 @@ def chain_transposed(first: Kernel, second: Affine) -> Kernel:
 def behind_norm(norm: nn.Module, matrix: Affine) -> Affine:
     """LayerNorm's scale s and shift t join the matrix: `(n s + t) W + b = n (s W) + (t W + b)`.
 
-    Not before a zero-padded 3x3 convolution: there the shift would also have to be left out at the
-    border, and folding the scale alone saves nothing, as LayerNormalization applies both at once.
-    For the same reason not before a spatial matrix: `W (n s + t) = (W n) s + rowsum(W) t`, one
-    multiplication more, for nothing.
+    This does not apply before a zero-padded 3x3 convolution: the shift would have to be omitted at
+    the border, and folding the scale alone saves nothing, because LayerNormalization applies both
+    at once. It does not pay before a spatial matrix either: `W (n s + t) = (W n) s + rowsum(W) t`
+    needs another multiplication.
     """
     if not isinstance(norm, nn.LayerNorm) or norm.bias is None:
         raise ExportError(f"cannot fold {norm}: expected a LayerNorm with scale and shift")
-    # The row of W that a channel meets takes its scale; all rows together take the shift.
+    # Each row of W takes the scale of its channel. The bias takes the shift through all rows.
     scale, shift = norm.weight.double(), norm.bias.double()
     return Affine(scale[:, None] * matrix.weight, shift @ matrix.weight + matrix.bias)
 
 
 def behind_deviation(norm: nn.Module, matrix: Affine) -> Affine:
-    """LayerNorm's mean joins the matrix as well: `(x - m 1) W = x W'`.
+    """LayerNorm's mean also joins the matrix: `(x - m 1) W = x W'`.
 
-    `m = x 1^T / C`, so `W'` is `W` with the mean of each column subtracted. The factor per row,
-    `modules.Deviation`, stays for the product's result.
+    `m = x 1^T / C`, so `W'` is `W` minus the mean of each column. The factor per row,
+    `modules.Deviation`, is applied to the product.
     """
     folded = behind_norm(norm, matrix)
     return Affine(folded.weight - folded.weight.mean(dim=0, keepdim=True), folded.bias)

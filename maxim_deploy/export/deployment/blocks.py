@@ -31,13 +31,13 @@ from maxim_deploy.model.primitives import LEAKY_SLOPE
 
 
 class GatedBranch(TensorModule):
-    """One gated MLP, local or global, up to its output projection.
+    """A gated MLP, local or global, without its output projection.
 
     Args:
-        literal: the local or global one; the global one takes the first half of a block.
+        literal: the literal MLP. The global one takes the first half of a block.
         rewrites: which to use.
-        joined: take both halves of the block as one tensor, and the factor of the own one; see
-            `JoinedMultiAxis`.
+        joined: whether the input is both halves of the block as one tensor, with the factor of its
+            own half; see `JoinedMultiAxis`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class GatedBranch(TensorModule):
         )
 
     def forward(self, x: Tensor, size: Size, scale: Tensor | None = None) -> Tensor:
-        """`[pixels, C]` to the same; joined, `[pixels, 2C]` and the factor to `[pixels, C]`."""
+        """`[pixels, C]` to the same. If joined, `[pixels, 2C]` and the factor to `[pixels, C]`."""
         if self.norm is not None:
             x, scale = normed(self.norm, x)
         u, v = self.halves(x, scale)
@@ -83,8 +83,8 @@ class GatedBranch(TensorModule):
 class MultiAxis(TensorModule):
     """Multi-axis gMLP block.
 
-    Each branch ends in `u + g P` and the block in `[a b] W`. Multiplied out (`spread_shortcuts`),
-    `(u + g P) W = u W + g (P W)`: as many products, and one pass over memory less per branch.
+    Each branch ends in `u + g P`, and the block in `[a b] W`. With `spread_shortcuts`, `(u + g P) W
+    = u W + g (P W)`: equally many products, and one pass over memory less per branch.
     """
 
     def __init__(self, literal: gmlp.MultiAxisGmlp, rewrites: Rewrites) -> None:
@@ -98,12 +98,12 @@ class MultiAxis(TensorModule):
 
         out = Affine.of(literal.out_project)
         channels = out.bias.shape[0]
-        # The grid takes the first half and stands first in the concatenation, as published.
-        # Swapped, the picture is 0.6 off, and no shape tells.
+        # The grid takes the first half and comes first in the concatenation, as published. If both
+        # are swapped, all shapes fit, but the picture has an error of 0.6.
         inner = [Affine.of(literal.GridGmlpLayer.out_project)]
         inner += [Affine.of(literal.BlockGmlpLayer.out_project)]
         outer = [out.rows(0, channels), out.rows(channels, 2 * channels)]
-        # The bias belongs to the whole sum, so that one part only carries it.
+        # The bias belongs to the whole sum, so only one part has it.
         with_bias = outer[0].plus_bias(out.bias)
         self.spread = rewrites.spread_shortcuts
         if self.spread:
@@ -117,7 +117,7 @@ class MultiAxis(TensorModule):
         """`[pixels, C]` to the same."""
         u, v = self.halves(*normed(self.norm, x))
         gated_u, gated_v = self.grid(u, size), self.block(v, size)
-        # Products with Gemm's addend: neither branch's sum is ever written to memory.
+        # Products with Gemm's addend: the sums of the branches are never written to memory.
         if self.spread:
             out = self.out(u, gated_u, v, gated_v)
         else:
@@ -128,20 +128,21 @@ class MultiAxis(TensorModule):
 class JoinedMultiAxis(TensorModule):
     """Multi-axis gMLP block whose halves `u` and `v` stay one tensor `z = [u v]`.
 
-    The block is `x + u W0 + g_u W1 + v W2 + g_v W3` with the branches' gates `g` (see `MultiAxis`,
-    shortcuts spread). All that reads a half reads `z` instead, with rows of zeros in its matrix for
-    the other half: `u W = z [W; 0]`. So it is `x + z [W0; W2] + [g_u g_v] [W1; W3]`.
+    The block is `x + u W0 + g_u W1 + v W2 + g_v W3` with the branches' gates `g` (see `MultiAxis`
+    with spread shortcuts). All readers of a half read `z` instead. Their matrices have rows of
+    zeros for the other half: `u W = z [W; 0]`. So the block is `x + z [W0; W2] + [g_u g_v] [W1;
+    W3]`.
 
-    TensorRT merges products of one input into one kernel whose results are views of one tensor, and
-    fuses GELU into the single product that makes `z`; halves apart it would have to copy. The
-    gates' kernels write into the concatenation in place. That takes 10 kernels and 32 passes over
-    a tensor of C channels, where the separate halves take 20 and 53.
+    TensorRT merges products of one input into one kernel, whose results are views of one tensor. It
+    fuses GELU into the single product that makes `z`; it would have to copy separate halves. The
+    gates' kernels write into the concatenation in place. This takes 10 kernels and 32 passes over a
+    tensor of C channels; separate halves take 20 and 53.
 
     Args:
         literal: the block.
         rewrites: which to use.
-        chained: add the gates' products one after the other, without a concatenation, which would
-            raise the peak of memory at full size.
+        chained: whether to add the gates' products one after the other. A concatenation would raise
+            the peak memory at full size.
     """
 
     def __init__(self, literal: gmlp.MultiAxisGmlp, rewrites: Rewrites, *, chained: bool) -> None:
@@ -168,7 +169,7 @@ class JoinedMultiAxis(TensorModule):
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """`[pixels, C]` to the same."""
         z = self.gelu(self.opening(x, self.norm(x)))
-        # Both halves' deviations in one kernel, which reads `z` once.
+        # The deviations of both halves in one kernel, which reads `z` once.
         scales = self.half_norms(z.reshape(-1, 2, z.shape[1] // 2))
         gated_u = self.grid(z, size, scales[:, 0:1].reshape(-1, 1))
         gated_v = self.block(z, size, scales[:, 1:2].reshape(-1, 1))
@@ -181,10 +182,10 @@ class JoinedMultiAxis(TensorModule):
 
 
 def means_of(x: Tensor, height: int = 2) -> Tensor:
-    """Means over an image's rows and columns, the axes `height` and `height + 1`: `[N, C]`.
+    """Means over the rows and columns of an image, the axes `height` and `height + 1`: `[N, C]`.
 
-    Along the columns first. A single sum over millions of positions, added up one after the other
-    as some backends do, loses digits even in float32: 1 % of the mean at 1024 x 1024.
+    First along the columns. Some backends add positions one after the other. A single sum over
+        millions of positions then loses digits even in float32: 1 % of the mean at 1024 x 1024.
     """
     return x.mean(dim=height + 1).mean(dim=height)
 
@@ -203,7 +204,7 @@ class DeploymentChannelAttention(TensorModule):
 
 
 class ConvolutionalAttention(TensorModule):
-    """RCAB. With `shared_layouts` both convolutions run on one map, and only its tokens return."""
+    """RCAB. With `shared_layouts` both convolutions run on one map, and only tokens return."""
 
     def __init__(self, literal: attention.ResidualChannelAttention, rewrites: Rewrites) -> None:
         super().__init__()
@@ -216,11 +217,11 @@ class ConvolutionalAttention(TensorModule):
     def forward(self, x: Tensor, size: Size, *, as_map: bool = False) -> Tensor:
         """`[pixels, C]` to the same, or to a map `[N, C, H, W]`."""
         y = F.leaky_relu(self.conv1(size.map(self.norm(x))), LEAKY_SLOPE)
-        # For ablation: the sum keeps the pair of layout changes apart, which else cancel out.
+        # For ablation: the sum separates the pair of layout changes, which would cancel out.
         if not self.shared:
             y = size.map(size.tokens(y) + 0.0)
         y = self.conv2(y)
-        # Channels last for the product with the weights, which the way back to tokens needs anyway.
+        # Channels last for the product with the weights. The way back to tokens needs this anyway.
         weights = self.attention(means_of(y))
         if as_map:
             return y * weights[:, :, None, None] + size.map(x)
@@ -245,7 +246,7 @@ class DenseAttention(TensorModule):
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """`[pixels, C]` to the same."""
         y = self.second(self.gelu(self.first(*normed(self.norm, x))))
-        # Tokens of all images stand in one row, while the mean is of each image by itself.
+        # Tokens of all images lie in one sequence, but each image has its own mean.
         y = y.reshape(*size, y.shape[1])
         y = y * self.attention(means_of(y, height=1))[:, None, None, :]
         return x + y.reshape(-1, y.shape[3])
@@ -254,9 +255,9 @@ class DenseAttention(TensorModule):
 class GatingWeights(TensorModule):
     """Spatial gating weights of cross gating.
 
-    Both mixes end in a matrix on channels, which commutes with what undoes the partition. Behind
-    it (`early_projections`), the tensor that is moved is read by the sum and the gate's product
-    alone, and the builder fuses the move into that kernel.
+    Both mixes end in a matrix on channels, which commutes with undoing the partition. If the matrix
+    comes first (`early_projections`), only the sum and the gate's product read the moved tensor,
+    and the builder fuses the move into that kernel.
     """
 
     def __init__(self, literal: gating.SpatialGatingWeights, rewrites: Rewrites) -> None:
@@ -265,8 +266,8 @@ class GatingWeights(TensorModule):
             literal.LayerNorm_in, Affine.of(literal.in_project), rewrites
         )
         self.halves = Halves(projection, rewrites)
-        # Dense_0 is the grid's here. The published gate adds no 1 to these weights: with one, the
-        # picture is 0.45 off.
+        # Here Dense_0 belongs to the grid. The published gate adds no 1 to these weights. With it,
+        # the picture has an error of 0.45.
         self.grid = SpatialMix(
             literal.Dense_0, literal.grid, grid=True, plus_one=False, rewrites=rewrites
         )
@@ -293,16 +294,16 @@ class GatingWeights(TensorModule):
 
 
 class CrossGate(nn.Module):
-    """Cross gating without its two opening 1x1 convolutions, which its callers apply.
+    """Cross gating without its two opening 1x1 convolutions, which the callers apply.
 
-    With the gated `g_x` and `g_y`, `y' = g_y W_y + y` and `x' = g_x W_x + y' + x`. Where nothing
-    reads `y'`, both products are one (`joined_gates`): `x' = [g_x g_y] [W_x; W_y] + y + x`.
+    With the gated `g_x` and `g_y`, `y' = g_y W_y + y` and `x' = g_x W_x + y' + x`. If nothing reads
+    `y'`, `joined_gates` makes one product of both: `x' = [g_x g_y] [W_x; W_y] + y + x`.
 
     Args:
         literal: the block.
         rewrites: which to use.
-        joined: whether the caller uses x only, and is not at full size, where the joined gates
-            would raise the peak of memory.
+        joined: whether the caller uses only x. Not for full size, where joined gates would raise
+            the peak memory.
     """
 
     def __init__(
@@ -328,11 +329,11 @@ class CrossGate(nn.Module):
             self.out_x, self.out_y = Matrix(out_x, rewrites), Matrix(out_y, rewrites)
 
     def forward(self, x: Tensor, y: Tensor, size: Size) -> tuple[Tensor, Tensor | None]:
-        """Two `[pixels, C]` to two `[pixels, C]`, the second None if nobody uses it."""
+        """Two `[pixels, C]` to two `[pixels, C]`; the second is None if unused."""
         u = self.gelu(self.in_x(*normed(self.norm_x, x)))
         v = self.gelu(self.in_y(*normed(self.norm_y, y)))
-        # x takes the gated y, while the weights of both come from the projections before any gate.
-        # Another order costs 0.08 to 0.6 of the range.
+        # x takes the gated y, but the weights of both come from the projections before gating.
+        # Another order causes errors of 0.08 to 0.6.
         if self.joined:
             gated = torch.cat([u * self.weights_y(v, size), v * self.weights_x(u, size)], dim=1)
             return self.out(gated) + y + x, None
@@ -342,18 +343,18 @@ class CrossGate(nn.Module):
 
 
 class Groups(TensorModule):
-    """The groups of an encoder, decoder or bottleneck block, and the shortcut around them.
+    """The groups of an encoder, decoder or bottleneck block, with the shortcut around them.
 
-    A block ends in a sum of a convolution's result and two shortcuts. If a convolution reads it
-    next, `residual_maps` adds where the first convolution has left it, as a map: its tokens are
-    another view of what one kernel writes, while a map made from tokens is a copy.
+    A block ends in the sum of a convolution's result and two shortcuts. If a convolution reads the
+    sum, `residual_maps` adds it as a map. Tokens are then another view of the kernel's result,
+    while a map made from tokens would be a copy.
 
     Args:
         literal: the block.
-        groups: how many there are.
+        groups: number of groups.
         rewrites: which to use.
-        level: of the block; 0 is full size.
-        as_map: whether the result is needed as a map.
+        level: level of the block; 0 is full size.
+        as_map: whether the result is a map.
     """
 
     def __init__(
@@ -376,7 +377,7 @@ class Groups(TensorModule):
                 if (rewrites.joined_halves if level else rewrites.full_size_halves)
                 else MultiAxis(mixer, rewrites)
             )
-            # Published names differ by one underscore: `_1_0` in the bottleneck, `_10` elsewhere.
+            # Published names differ by an underscore: `_1_0` in the bottleneck, `_10` elsewhere.
             dense = getattr(literal, f"channel_attention_block_1_{k}", None)
             self.steps.append(
                 DenseAttention(dense, rewrites)

@@ -10,21 +10,21 @@ from maxim_deploy.export.deployment.rewrites import Rewrites
 
 
 class SpatialMix(TensorModule):
-    """Mixes positions: over `side` x `side` blocks, or over the cells of a `side` x `side` grid.
+    """Mix positions over `side` x `side` blocks, or over the cells of a `side` x `side` grid.
 
-    Literally the mixed axis is brought last, multiplied from the right and brought back,
-    `(V^T W + b)^T` with `V` of `[n, rest]`. That is `W^T V + b`, a product from the left, so that
-    only the partition itself moves data: in a block `V` is `[n, C]`; across the grid the images,
-    all positions of a cell and all channels lie behind the mixed axis, `[n, N * cell * C]`, one
-    large product, and as Gemm it takes the bias along.
+    The literal network moves the mixed axis to the end, multiplies from the right and moves it
+        back: `(V^T W + b)^T` with `V` of `[n, rest]`. That equals `W^T V + b`, a product from the
+        left, so only the partition moves data. In a block `V` is `[n, C]`. Across the grid, images,
+        positions of a cell and channels follow the mixed axis: `[n, N * cell * C]`. This is one
+        large product, and Gemm includes the bias.
 
-    A partition swaps two axes of `[N, rows, row, columns, column * C]`, in pieces of whole runs of
-    columns. The literal gate multiplies by `v + 1`: `plus_one` puts the 1 into the bias.
+    A partition swaps two axes of `[N, rows, row, columns, column * C]` and moves whole runs of
+    columns. The literal gate multiplies by `v + 1`; `plus_one` puts the 1 into the bias.
 
-    What acts on every position by itself commutes with a partition, so that a caller may have it
-    done inside. A norm before the mix (`partitioned_norms`): TensorRT makes two kernels of a
-    LayerNorm that a transpose follows, with a float32 tensor between them. A matrix after the mix
-    (`early_projections`): what undoes the partition is then fused into whatever follows.
+    Operations on single positions commute with a partition, so a caller may run them inside. A norm
+    before the mix (`partitioned_norms`) avoids a transpose after LayerNorm, for which TensorRT
+    makes two kernels with a float32 tensor between them. A matrix after the mix
+    (`early_projections`) lets TensorRT fuse the undoing of the partition into the next kernel.
     """
 
     def __init__(
@@ -33,8 +33,8 @@ class SpatialMix(TensorModule):
         super().__init__()
         self.side, self.grid = side, grid
         self.left, self.gemm = rewrites.left_matrices, rewrites.gemms
-        # A Linear keeps W^T, which is the factor that stands on the left. It is square, so that a
-        # transposed one would pass every check of shapes.
+        # A Linear stores W^T, which is the left factor. It is square, so shapes do not reveal a
+        # wrong transposition.
         self.weight = nn.Parameter(dense.weight.clone(), requires_grad=False)
         bias = dense.bias + 1.0 if plus_one else dense.bias.clone()
         self.bias = nn.Parameter(bias[:, None] if self.left else bias, requires_grad=False)
@@ -50,10 +50,10 @@ class SpatialMix(TensorModule):
         """`[pixels, C]` to the same.
 
         Args:
-            tokens: of a map of `size`.
+            tokens: tokens of a map of `size`.
             size: of the map.
-            before: applied to each position's channels between partition and mix.
-            after: the same between the mix and what undoes the partition; takes `[pixels, C]`.
+            before: applied to the channels of each position between partition and mix.
+            after: applied to `[pixels, C]` between the mix and the undoing of the partition.
         """
         mixed = self._over_grid if self.grid else self._over_blocks
         return mixed(tokens, size, before, after).reshape(-1, tokens.shape[1])
@@ -63,7 +63,7 @@ class SpatialMix(TensorModule):
     ) -> Tensor:
         side, channels = self.side, tokens.shape[1]
         rows, columns = size.height // side, size.width // side
-        # A row of a block and its channels lie together in memory and move as one piece.
+        # A row of a block with its channels is contiguous in memory and moves as one piece.
         x = tokens.reshape(size.batch, rows, side, columns, side * channels)
         x = x.permute(0, 1, 3, 2, 4).reshape(-1, side * side, channels)
         if before is not None:
@@ -84,7 +84,7 @@ class SpatialMix(TensorModule):
         if before is not None:
             x = before(x.reshape(-1, channels))
         x = x.reshape(side * side, -1)
-        # Gemm takes matrices only. Across the grid there is one, over blocks a batch of them.
+        # Gemm needs a single matrix. The grid has one, but blocks are a batch.
         if not self.left:
             x = self._from_right(x)
         elif self.gemm:
@@ -97,5 +97,5 @@ class SpatialMix(TensorModule):
         return x.permute(2, 0, 3, 1, 4)
 
     def _from_right(self, x: Tensor) -> Tensor:
-        """`[.., n, rest]` to the same, with the mixed axis last in between."""
+        """`[.., n, rest]` to the same. The mixed axis is last in between."""
         return (torch.matmul(x.transpose(-1, -2), self.weight.T) + self.bias).transpose(-1, -2)

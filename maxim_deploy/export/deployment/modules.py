@@ -1,4 +1,4 @@
-"""The small modules that the deployment blocks are made of. Tokens are `[pixels, channels]`.
+"""Small modules for the deployment blocks. Tokens are `[pixels, channels]`.
 
 Attribute names are an interface: see `maxim_deploy.export.deployment.network`.
 """
@@ -19,32 +19,32 @@ from maxim_deploy.model.primitives import LAYER_NORM_EPS
 
 
 class Size(NamedTuple):
-    """The extent of a feature map; tokens are its pixels in row order, image after image."""
+    """The size of a feature map. Tokens are its pixels in row order, image after image."""
 
     batch: int
     height: int
     width: int
 
     def map(self, features: Tensor) -> Tensor:
-        """Tokens `[pixels, C]` as a map `[N, C, H, W]`; a map stays as it is."""
+        """Convert tokens `[pixels, C]` to a map `[N, C, H, W]`. A map is returned unchanged."""
         if features.ndim == 4:
             return features
         return features.reshape(*self, features.shape[1]).permute(0, 3, 1, 2)
 
     def tokens(self, features: Tensor) -> Tensor:
-        """A map `[N, C, H, W]` as tokens `[pixels, C]`; tokens stay as they are."""
+        """Convert a map `[N, C, H, W]` to tokens `[pixels, C]`. Tokens are returned unchanged."""
         if features.ndim == 2:
             return features
         return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
 
     def at(self, level: int) -> Size:
         """The size of the map `level` levels deeper."""
-        # By a constant: a dynamic size divided by another makes symbolic shapes grow exponentially.
+        # Divided by a constant: dividing dynamic sizes makes symbolic shapes grow exponentially.
         return Size(self.batch, self.height // 2**level, self.width // 2**level)
 
 
 class TensorModule(nn.Module):
-    """A module that makes one tensor, so that the type checker knows what a call returns."""
+    """A module that returns one tensor, which tells the type checker the type of a call."""
 
     if TYPE_CHECKING:
 
@@ -54,14 +54,14 @@ class TensorModule(nn.Module):
 class Matrix(TensorModule):
     """A channel matrix on tokens.
 
-    As Gemm, `C + A B` in one operator: the bias, or a whole addend in its place, costs no pass over
-    the result.
+    Gemm is `C + A B` in one operator: the bias, or a whole addend instead, needs no pass over the
+    result.
     """
 
     def __init__(self, matrix: Affine, rewrites: Rewrites) -> None:
         super().__init__()
         self.gemm = rewrites.gemms
-        # `[in, out]` as rows need it: Gemm then reads it without a transposition.
+        # `[in, out]`, the layout that Gemm reads without a transposition.
         self.weight = nn.Parameter(matrix.weight.contiguous(), requires_grad=False)
         self.bias = nn.Parameter(matrix.bias.clone(), requires_grad=False)
 
@@ -71,19 +71,19 @@ class Matrix(TensorModule):
         """`[pixels, in]` to `[pixels, out]`, plus the bias, or plus `addend` instead of it.
 
         Args:
-            x: the rows.
-            scale: `[pixels, 1]`, a factor of each row of the product; see `Deviation`.
+            x: the tokens.
+            scale: `[pixels, 1]`, a factor for each row of the product; see `Deviation`.
             addend: `[pixels, out]`.
         """
         c = self.bias if addend is None else addend
-        # The builder takes factor and bias into the product's kernel, and GELU behind them.
+        # The builder fuses factor, bias and a following GELU into the product's kernel.
         if scale is not None:
             return (x @ self.weight) * scale + c
         return torch.addmm(c, x, self.weight) if self.gemm else x @ self.weight + c
 
 
 class Product(TensorModule):
-    """A channel matrix without a bias, for sums of several."""
+    """A channel matrix without a bias, for sums of products."""
 
     def __init__(self, *parts: Affine) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class MatrixOfParts(TensorModule):
 
     def __init__(self, parts: Sequence[Affine], rewrites: Rewrites) -> None:
         super().__init__()
-        # The first product brings the bias of all. Each later one adds to the sum so far.
+        # The first product has the bias. Each later one adds to the sum so far.
         bias = torch.stack([part.bias for part in parts]).sum(dim=0)
         first = Affine(parts[0].weight, bias)
         if rewrites.separate_halves:
@@ -126,7 +126,7 @@ class Halves(nn.Module):
     def __init__(self, matrix: Affine, rewrites: Rewrites) -> None:
         super().__init__()
         self.gelu = Gelu(rewrites)
-        # Two projections need no Split of the result, and the builder fuses GELU into each.
+        # Two projections need no Split, and the builder fuses GELU into each.
         middle, stop = matrix.bias.shape[0] // 2, matrix.bias.shape[0]
         parts = (
             [matrix.columns(0, middle), matrix.columns(middle, stop)]
@@ -152,14 +152,14 @@ class Gelu(TensorModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, to the same."""
-        # The published network uses the tanh form; the exact one is 3.7e-4 off.
+        # The published network uses the tanh form. The exact form differs by 3.7e-4.
         if self.single:
             return F.gelu(x, approximate="tanh")
         return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
 class Norm(TensorModule):
-    """LayerNorm over channels, with scale and shift, or without where they are folded away."""
+    """LayerNorm over channels, with scale and shift unless they are folded."""
 
     def __init__(self, literal: nn.LayerNorm, *, plain: bool = False) -> None:
         super().__init__()
@@ -169,20 +169,20 @@ class Norm(TensorModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[pixels, C]` to the same."""
-        # One operator, whose statistics stay in float32 when its input does not.
+        # One operator, whose statistics are float32 even if its input is not.
         return F.layer_norm(x, self.channels, self.weight, self.bias, LAYER_NORM_EPS)
 
 
 class Deviation(TensorModule):
-    """LayerNorm before a matrix, without its result: only the reciprocal of the deviation.
+    """The reciprocal of the deviation, in place of a LayerNorm before a matrix.
 
-    With `m` the mean of a row and `s = 1 / sqrt(mean((x - m)^2) + eps)`, and scale and shift in the
-    matrix already, `((x - m) s) W + b = (x W') s + b`, where `W'` is `W` minus the mean of each of
-    its columns: `(x - m) W = x W - m 1^T W = x W'`. The normalised tensor is never written to
-    memory, and the one number per row costs next to nothing.
+    Let `m` be the mean of a row and `s = 1 / sqrt(mean((x - m)^2) + eps)`, with scale and shift
+    already in the matrix. Then `((x - m) s) W + b = (x W') s + b`, where `W'` is `W` minus the mean
+    of each column: `(x - m) W = x W - m 1^T W = x W'`. The normalised tensor is never written to
+    memory, and one number per row is cheap.
 
-    `x W'` is stored before it is normalised: an export measures how large it gets. The deviation
-    comes from the centred row, as LayerNorm's own does: `mean(x^2) - m^2` would cancel.
+    `x W'` is stored before normalisation, so an export measures its magnitude. The deviation uses
+    the centred row, as in LayerNorm, because `mean(x^2) - m^2` would lose digits by cancellation.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -194,9 +194,9 @@ class Deviation(TensorModule):
 def norm_then(
     norm: nn.LayerNorm, matrix: Affine, rewrites: Rewrites
 ) -> tuple[Norm | Deviation, Affine]:
-    """A norm and the matrix behind it, with what of the norm the matrix takes on.
+    """A norm and the next matrix, with the parts of the norm that the matrix takes over.
 
-    `normed` applies the norm, and the matrix takes both of its results.
+    `normed` applies the norm, and the matrix takes both results.
     """
     if rewrites.deviations:
         return Deviation(), behind_deviation(norm, matrix)
@@ -206,7 +206,7 @@ def norm_then(
 
 
 def normed(norm: Norm | Deviation, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The rows for the matrix behind a norm of `norm_then`, and the factor of the product."""
+    """The input of the matrix after a norm of `norm_then`, and the factor of the product."""
     return (x, norm(x)) if isinstance(norm, Deviation) else (norm(x), None)
 
 
@@ -225,10 +225,10 @@ class Convolution(TensorModule):
 
 
 class Enlargement(nn.Module):
-    """2x2 transposed convolutions of stride 2 of the same tokens.
+    """Several 2x2 transposed convolutions of stride 2 of the same tokens.
 
-    Every pixel becomes a 2x2 cell of its own, so each is a channel matrix to four times the
-    channels; one swap of axes then puts the cells side by side.
+    Every pixel becomes its own 2x2 cell. So each convolution is a channel matrix to four times the
+    channels, and one swap of axes arranges the cells.
     """
 
     def __init__(self, kernels: Sequence[Kernel], rewrites: Rewrites) -> None:

@@ -1,14 +1,14 @@
-"""The network in deployment form: the literal one's function in fewer, larger operations.
+"""The network in deployment form: the literal function in fewer, larger operations.
 
-Made from a literal network, and exported in its place. One image in, the last stage's full image
-out. Inside, feature maps are tokens `[pixels, channels]`, and maps `[N, C, H, W]` around spatial
-convolutions.
+It is made from a literal network and exported in its place. It takes one image and returns the last
+stage's full-size image. Inside, features are tokens `[pixels, channels]`, and maps `[N, C, H, W]`
+around spatial convolutions.
 
-The attribute names of all modules in this room are an interface. A node of the graph is named after
-the module that it comes from, as in `stages/0/encoder/1/groups/steps/0/out/parts/3/Gemm_0`.
-Patterns in precision tables that people have saved match these names, `spec/places.py` translates
-them to the published network's, and profiles and `maxim-parity --locate` show them. Whoever renames
-an attribute breaks the tables: `tests/export/test_module_names.py` holds every name.
+The attribute names of all modules in this room are an interface. Each graph node is named after its
+module, as in `stages/0/encoder/1/groups/steps/0/out/parts/3/Gemm_0`. Saved precision tables match
+these names, `spec/places.py` translates them to the published names, and profiles and `maxim-parity
+--locate` show them. Renaming an attribute breaks users' tables, so
+`tests/export/test_module_names.py` lists every name.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from maxim_deploy.model.network import LEVELS, UPWARDS, Maxim, check_input, rati
 from maxim_deploy.spec.architecture import DEPTH, Architecture
 
 Block = Callable[[str], Any]
-"""A stage's literal block by its name."""
+"""A literal block of a stage by its name."""
 
 
 @dataclass(frozen=True)
 class Handed:
-    """What a stage hands to the next, tokens by level."""
+    """The results of a stage for the next one: tokens by level."""
 
     attended: dict[int, Tensor]
     features: dict[int, Tensor]
@@ -50,10 +50,10 @@ class Handed:
 
 
 class DeploymentMaxim(nn.Module):
-    """A MAXIM rewritten for deployment; equal to `literal` but for rounding.
+    """A MAXIM rewritten for deployment. It equals `literal` except for rounding.
 
     Args:
-        literal: the network; its weights are folded in float64 and kept in its own type.
+        literal: the network. Its weights are folded in float64 and stored in its own type.
         rewrites: which rewrites to use.
     """
 
@@ -65,7 +65,7 @@ class DeploymentMaxim(nn.Module):
             DeploymentStage(literal, stage, rewrites)
             for stage in range(literal.architecture.stages)
         )
-        # Folded in float64, the weights are rounded here, once.
+        # Weights were folded in float64 and are rounded only here.
         self.to(dtype).eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -75,15 +75,15 @@ class DeploymentMaxim(nn.Module):
             image: `[N, 3, H, W]` RGB in [0, 1]; H and W multiples of 64.
 
         Returns:
-            The last stage's full-size output, same shape and type, not clipped; without
-            `last_output_only` followed by that stage's outputs at 1/2 and 1/4.
+            The last stage's full-size output, same shape and type, not clipped. Without
+            `last_output_only`, that stage's outputs at 1/2 and 1/4 follow.
 
         Raises:
             UsageError: a side is not a multiple of 64.
         """
         check_input(image)
-        # The published resize takes the second pixel of two and the third of four. The first of
-        # each would be 0.11 off.
+        # The published resize takes the second of two pixels and the third of four. The first of
+        # each would cause an error of 0.11.
         pyramid = [image, image[:, :, 1::2, 1::2], image[:, :, 2::4, 2::4]]
         handed = None
         for stage in self.stages[:-1]:
@@ -93,7 +93,7 @@ class DeploymentMaxim(nn.Module):
 
 
 class DeploymentStage(nn.Module):
-    """One U-Net; lists are indexed by level."""
+    """One U-Net. Lists are indexed by level."""
 
     def __init__(self, literal: Maxim, stage: int, rewrites: Rewrites) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class DeploymentStage(nn.Module):
         kernels = {}
         for level in LEVELS:
             kernels[level] = self._add_decoder(literal, block, stage, level, rewrites)
-            # Of the last stage nothing is needed but the full-size image.
+            # The last stage needs only the full-size image.
             if not self.is_last:
                 self.output.append(Supervised(block(f"supervised_attention_module_{level}")))
             elif level == 0 or not rewrites.last_output_only:
@@ -154,7 +154,7 @@ class DeploymentStage(nn.Module):
     def _add_decoder(
         self, literal: Maxim, block: Block, stage: int, level: int, rewrites: Rewrites
     ) -> list[Kernel]:
-        """Add one level; returns the kernels that enlarge the gate and the decoded features."""
+        """Add one level. Returns the kernels that enlarge the gate and the decoded features."""
 
         def ratios(*, decoding: bool) -> list[tuple[int, Affine]]:
             return [
@@ -169,7 +169,7 @@ class DeploymentStage(nn.Module):
         unet = decoder.UNetEncoderBlock_0
         opening = Affine.of(unet.Conv_0)
         self.open_decoder.append(Opening(opening, ratios(decoding=True), level, rewrites))
-        # Of the last stage only the full-size map is needed, see `output`.
+        # The last stage needs only the full-size map, see `output`.
         as_map = not self.is_last or level == 0 or not rewrites.last_output_only
         self.decoder.append(
             Groups(unet, literal.architecture.groups, rewrites, level=level, as_map=as_map)
@@ -178,7 +178,7 @@ class DeploymentStage(nn.Module):
         return [gate_kernel(cross, rewrites), ahead]
 
     def forward(self, pyramid: list[Tensor], handed: Handed | None) -> Handed | list[Tensor]:
-        """The input images by level, and what the previous stage handed on."""
+        """Run the stage on the input images by level and the previous stage's results."""
         image = pyramid[0]
         full = Size(image.shape[0], image.shape[2], image.shape[3])
         encoded, maps = self._encode(pyramid, handed, full)

@@ -1,4 +1,4 @@
-"""What feeds the blocks of a stage: opening 1x1 convolutions, folded into what precedes them.
+"""Inputs of a stage's blocks: opening 1x1 convolutions, folded into the layers before them.
 
 Attribute names are an interface: see `maxim_deploy.export.deployment.network`.
 """
@@ -25,7 +25,7 @@ from maxim_deploy.model.gating import CrossGating
 class Fuse(TensorModule):
     """Cross gating of a later stage's input features with the previous stage's attended ones.
 
-    The input's 3x3 convolution and the gating's opening 1x1 are one convolution.
+    The input's 3x3 convolution and the gating's opening 1x1 form one convolution.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Fuse(TensorModule):
 class EncoderOpening(TensorModule):
     """The 1x1 that opens an encoder block, `[below skip] W + b`.
 
-    `below` is the 4x4 convolution of the level above, at level 0 the skip once more; `skip` is, in
-    the first stage, a 3x3 convolution of the image. Folded, both are convolutions straight to the
-    block's channels, and the doubled input of level 0 is `skip (W_below + W_skip)`.
+    `below` is the 4x4 convolution of the level above; at level 0 it is the skip again. In the first
+    stage `skip` is a 3x3 convolution of the image. After folding, both are convolutions directly to
+    the block's channels, and the doubled input of level 0 is `skip (W_below + W_skip)`.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class EncoderOpening(TensorModule):
             channels = opening.bias.shape[0]
             ahead = opening.weight.shape[0] - channels
             first, second = opening.rows(0, ahead), opening.rows(ahead, ahead + channels)
-            # Level 0 takes the skip twice. The bias goes with one source only.
+            # Level 0 takes the skip twice. Only one source has the bias.
             if down is None:
                 second = Affine(first.weight + second.weight, opening.bias)
             else:
@@ -97,7 +97,7 @@ class EncoderOpening(TensorModule):
                 skip = size.tokens(self.image(skip))
             first = skip if shrunk is None else size.tokens(shrunk)
             return self.joined(torch.cat([first, skip], dim=1))
-        # Both are maps here: adding before the change to tokens saves one of two layout changes.
+        # Both are maps here. Adding before the change to tokens saves one of two layout changes.
         if self.image is not None:
             x = self.image(skip)
             return size.tokens(x if shrunk is None else shrunk + x)
@@ -106,7 +106,7 @@ class EncoderOpening(TensorModule):
 
 
 class Encoder(TensorModule):
-    """An encoder block behind its opening: its groups, then cross gating with the stage before."""
+    """An encoder block after its opening: groups, then cross gating with the previous stage."""
 
     def __init__(
         self, literal: EncoderBlock, groups: int, rewrites: Rewrites, *, level: int
@@ -121,7 +121,7 @@ class Encoder(TensorModule):
             self.gate = CrossGate(cross, rewrites, joined=level > 0)
 
     def forward(self, x: Tensor, carried: Tensor | None, size: Size) -> Tensor:
-        """Tokens to tokens, or to a map where the groups end in one."""
+        """Tokens to tokens, or to a map if the groups end in one."""
         x = self.groups(x, size)
         if self.gate is not None:
             x, _ = self.gate(self.open_x(x), self.open_y(carried), size)
@@ -129,12 +129,13 @@ class Encoder(TensorModule):
 
 
 class BottleneckOpening(TensorModule):
-    """The 1x1 that opens a bottleneck block; the first joins the 4x4 convolution before it."""
+    """The 1x1 that opens a bottleneck block. The first one joins the preceding 4x4 convolution."""
 
     def __init__(self, down: nn.Module | None, opening: Affine, rewrites: Rewrites) -> None:
         super().__init__()
         kernel = None if down is None else Kernel.of(down)
-        # The second bottleneck block follows another block: there is no convolution to fold into.
+        # The second bottleneck block follows another block, so there is no convolution to fold
+        # into.
         fold = kernel is not None and rewrites.folded_chains
         if kernel is not None and fold:
             kernel = chain_convolution(kernel, opening)
@@ -149,7 +150,7 @@ class BottleneckOpening(TensorModule):
 
 
 def gate_kernel(literal: CrossGating, rewrites: Rewrites) -> Kernel:
-    """The gate's transposed convolution, with the opening 1x1 behind it in the same kernel."""
+    """The gate's transposed convolution, merged with the opening 1x1 after it."""
     assert literal.ConvTranspose_0 is not None  # a gate is always enlarged
     kernel = Kernel.of(literal.ConvTranspose_0)
     if not rewrites.folded_chains:
@@ -175,7 +176,7 @@ class Skip(nn.Module):
 
 
 class Supervised(TensorModule):
-    """Supervised attention, on maps; the image itself is not needed any more."""
+    """Supervised attention on maps. The image itself is not returned."""
 
     def __init__(self, literal: SupervisedAttention) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Resizing between levels, on maps `[N, C, H, W]`, and the sums over levels that open blocks.
+"""Resizing between levels on maps `[N, C, H, W]`, and the sums over levels that open blocks.
 
 Attribute names are an interface: see `maxim_deploy.export.deployment.network`.
 """
@@ -18,12 +18,12 @@ from maxim_deploy.export.deployment.rewrites import Rewrites
 
 
 class Enlarge(TensorModule):
-    """Bilinear enlarging by 2 or 4, half-pixel centres, clamped at the edges.
+    """Bilinear enlargement by 2 or 4 with half-pixel centres, clamped at the edges.
 
-    In the graph it is one Resize over the two last axes, with constant scales, so that there are no
-    sizes to compute. Over the middle axes of tokens it would need no layout change, but TensorRT
-    for RTX has no kernel for that: it gathers the neighbours of every pixel into 16 tensors of full
-    size, and S-2 took 20 kB per pixel. Layout changes around a Resize of maps it fuses.
+    In the graph it is one Resize over the last two axes with constant scales, so no sizes are
+        computed. A Resize over the middle axes of tokens would need no layout change, but TensorRT
+        for RTX has no kernel for it: it gathers the neighbours of every pixel into 16 tensors of
+        full size, and S-2 took 20 kB per pixel. It fuses layout changes around a Resize of maps.
     """
 
     def __init__(self, factor: int) -> None:
@@ -34,7 +34,8 @@ class Enlarge(TensorModule):
         """`[N, C, H, W]` to `[N, C, f H, f W]`."""
         factor = self.factor
         height, width = x.shape[2] * factor, x.shape[3] * factor
-        # Written by hand: the exporter would compute target sizes, and the scales are constants.
+        # Written as an operator: the exporter would compute target sizes rather than use constant
+        # scales.
         if torch.onnx.is_in_onnx_export():
             return torch.onnx.ops.symbolic(
                 "Resize",
@@ -50,15 +51,15 @@ class Enlarge(TensorModule):
 class Shrink(TensorModule):
     """Antialiased bilinear shrinking by 2 or 4.
 
-    A triangle of 2f taps at stride f, `(1 3 ... 3 1) / 2f²` per axis: a depthwise convolution with
-    zero padding f/2. At the border the taps outside are dropped and the rest renormalised. What
-    is dropped there is 1/8 of the sum (f = 2: 1 of 8, f = 4: 1 + 3 of 32), so the first and last
-    row and column are divided by 7/8. No Resize with antialias, which TensorRT does not have.
+    It is a triangle of 2f taps at stride f, `(1 3 ... 3 1) / 2f²` per axis: a depthwise convolution
+    with zero padding f/2. At the border the outer taps are dropped and the rest is renormalised.
+    They are 1/8 of the sum (f = 2: 1 of 8, f = 4: 1 + 3 of 32), so the first and last row and
+    column are divided by 7/8. TensorRT has no Resize with antialias.
 
     Args:
         factor: 2 or 4.
         rewrites: which to use.
-        matrix: its weight, without its bias, joins the convolution; see `FromAbove`.
+        matrix: matrix whose weight, without bias, joins the convolution; see `FromAbove`.
     """
 
     BORDER = 8 / 7
@@ -71,18 +72,18 @@ class Shrink(TensorModule):
         taps = torch.cat([half, half.flip(0)])
         self.kernel: Tensor | None = None
         if rewrites.convolutional_shrink:
-            # Exact in float16 and bfloat16 as well: small odd numbers over a power of two.
+            # Also exact in float16 and bfloat16: small odd numbers over a power of two.
             kernel = torch.outer(taps, taps)[None, None]
             if matrix is not None:
                 kernel = matrix.weight.T[:, :, None, None] * kernel
             self.kernel = nn.Parameter(kernel, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, C, H, W]` to `[N, C, H/f, W/f]`; folded, to as many channels as the matrix makes.
+        """`[N, C, H, W]` to `[N, C, H/f, W/f]`. If folded, C becomes the matrix's channels.
 
         Raises:
-            UsageError: a side is not a multiple of f, or so small that both borders meet in one
-                row or column.
+            UsageError: a side is not a multiple of f, or is so small that one row or column touches
+                both borders.
         """
         height, width = x.shape[2] // self.factor, x.shape[3] // self.factor
         if self.kernel is None:
@@ -93,23 +94,23 @@ class Shrink(TensorModule):
             side % self.factor or side < 2 * self.factor for side in x.shape[2:]
         ):
             raise UsageError(
-                f"shrinking by {self.factor} takes sides that are multiples of it and at least "
+                f"shrinking by {self.factor} needs sides that are multiples of it and at least "
                 f"{2 * self.factor}, not {x.shape[2]}x{x.shape[3]}"
             )
         groups = x.shape[1] if self.depthwise else 1
         kernel = self.kernel.expand(groups, -1, -1, -1) if self.depthwise else self.kernel
         y = F.conv2d(x, kernel, stride=self.factor, padding=self.factor // 2, groups=groups)
-        # `new_ones`, since a constant of another type would mix types in a low-precision graph.
+        # `new_ones`: a constant of another type would mix types in a low-precision graph.
         rows = F.pad(y.new_ones(1, 1, height - 2, 1), (0, 0, 1, 1), value=self.BORDER)
         columns = F.pad(y.new_ones(1, 1, 1, width - 2), (1, 1, 0, 0), value=self.BORDER)
         return y * (rows * columns)
 
 
 class FromBelow(TensorModule):
-    """A deeper level's map, enlarged and multiplied by a matrix, as a map.
+    """Enlarge a deeper level's map and multiply it by a matrix.
 
-    A matrix on channels commutes with a resize, whose weights sum to 1 and so leave a bias alone:
-    done first (`small_projections`), it has 4 or 16 times fewer pixels to do.
+    A matrix on channels commutes with a resize, whose weights sum to 1 and so preserve a bias.
+    Applied first (`small_projections`), it processes 4 or 16 times fewer pixels.
     """
 
     def __init__(self, levels: int, matrix: Affine, rewrites: Rewrites) -> None:
@@ -126,11 +127,11 @@ class FromBelow(TensorModule):
 
 
 class FromAbove(TensorModule):
-    """A higher level's map, shrunk and multiplied by a matrix, as a map.
+    """Shrink a higher level's map and multiply it by a matrix.
 
-    Shrinking is a depthwise convolution `k` and a factor per row and column, `d (k * x)`. A matrix
-    behind it joins the kernel (`folded_shrinks`): `(d (k * x)) W + b = d ((k W) * x) + b`. The
-    convolution is dense then, and the shrunk map is never written.
+    Shrinking is a depthwise convolution `k` and a factor per row and column, `d (k * x)`. The next
+    matrix joins the kernel (`folded_shrinks`): `(d (k * x)) W + b = d ((k W) * x) + b`. The
+    convolution is then dense, and the shrunk map is never written.
     """
 
     def __init__(self, levels: int, matrix: Affine, rewrites: Rewrites) -> None:
@@ -153,12 +154,12 @@ def _kernel(matrix: Affine) -> Kernel:
 
 
 class Opening(TensorModule):
-    """The 1x1 convolution that opens a block fed from all levels, `[e s2 s1 s0] W + b`.
+    """The opening 1x1 convolution of a block with inputs from all levels, `[e s2 s1 s0] W + b`.
 
-    Each source is resized and projected first, `s_k = R(f_k) P_k + p_k`; `e` stands before them in
-    a decoder only. Folded (`folded_chains`), every source has one matrix `P_k W_k` of its own, and
-    the products are summed: the concatenation at full size never exists. The part of `W` for `e`
-    is then folded into whatever makes `e`, see `ahead_of`.
+    Each source is first resized and projected, `s_k = R(f_k) P_k + p_k`. Only a decoder has `e`.
+    With `folded_chains` every source has one matrix `P_k W_k`, and the products are summed, so the
+    concatenation at full size never exists. The part of `W` for `e` is folded into the layer that
+    makes `e`, see `ahead_of`.
 
     Args:
         opening: `W` and `b`.
@@ -183,10 +184,10 @@ class Opening(TensorModule):
         for k, (source, ratio) in enumerate(ratios):
             rows = opening.rows(start + k * channels, start + (k + 1) * channels)
             matrices[source] = chain(ratio, rows) if rewrites.folded_chains else ratio
-        # The own source has the block's size already: nothing to resize, and no layout change.
+        # The block's own level needs neither a resize nor a layout change.
         own = matrices.pop(target)
         if rewrites.folded_chains:
-            # The sum of the others takes the place of the own matrix's bias.
+            # The sum of the other levels replaces the bias of the own level's matrix.
             first = next(iter(matrices))
             matrices[first] = matrices[first].plus_bias(opening.bias + own.bias)
         self.own = Matrix(own, rewrites)
@@ -203,7 +204,7 @@ class Opening(TensorModule):
             tokens: of the target level.
             maps: of the other levels.
             size: of the target level.
-            ahead: `e`, tokens; already multiplied by its part of `W` if chains are folded.
+            ahead: `e` as tokens, already multiplied by its part of `W` if chains are folded.
         """
         resized = {
             source: self.others[str(source)](maps[source])
@@ -212,8 +213,8 @@ class Opening(TensorModule):
         }
         first = [] if ahead is None else [ahead]
         if self.joined is None:
-            # TensorRT runs what makes the first of two summands first. With the enlarged tokens
-            # first, they would stay in memory while the other levels are resized: 7 % of S-2's.
+            # TensorRT computes the first summand first. If the enlarged tokens came first, they
+            # would stay in memory while the other levels are resized: 7 % of the memory of S-2.
             others = size.tokens(sum_of([*resized.values()]))
             return self.own(tokens, addend=sum_of([others, *first]))
         parts = {source: size.tokens(x) for source, x in resized.items()}
@@ -222,7 +223,7 @@ class Opening(TensorModule):
 
 
 def ahead_of(opening: Affine, kernel: Kernel, rewrites: Rewrites) -> Kernel:
-    """A transposed convolution whose result stands first in an opening's concatenation."""
+    """A transposed convolution whose result comes first in an opening's concatenation."""
     if not rewrites.folded_chains:
         return kernel
     return chain_transposed(kernel, opening.rows(0, kernel.bias.shape[0]))

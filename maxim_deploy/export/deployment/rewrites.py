@@ -1,7 +1,7 @@
-"""The exact rewrites, each with a switch for tests and ablation, and the forms made of them.
+"""The exact rewrites, each with a switch, and the deployment forms that combine them.
 
-Each is equal to the literal network in real arithmetic, so only rounding changes. The mathematics
-of a rewrite stands in the module that applies it.
+Each rewrite equals the literal network in real arithmetic, so only rounding changes. Its
+mathematics is in the module that applies it.
 """
 
 from __future__ import annotations
@@ -13,38 +13,36 @@ from maxim_deploy.errors import check_known
 
 @dataclass(frozen=True)
 class Rewrites:
-    """Which rewrites a deployment module uses; by default those of the CPU's form.
+    """The rewrites of a deployment module; by default those of the CPU's form.
 
     Attributes:
         left_matrices: spatial matrices multiply from the left, without transposes (`mixing`).
-        small_projections: a 1x1 behind an enlargement is done before it (`resampling`).
-        folded_chains: linear layers in a row become one (`algebra.chain` and its convolutions).
-        folded_norms: LayerNorm's scale and shift join the matrix behind it (`algebra.behind_norm`),
-            and the gate's `+ 1` joins the spatial bias (`mixing`).
+        small_projections: a 1x1 after an enlargement runs before it (`resampling`).
+        folded_chains: consecutive linear layers become one (`algebra.chain` and its convolutions).
+        folded_norms: LayerNorm's scale and shift join the next matrix (`algebra.behind_norm`), and
+            the gate's `+ 1` joins the spatial bias (`mixing`).
         single_gelu: GELU as one operator rather than its formula (`modules.Gelu`).
         convolutional_shrink: antialiased shrinking as a depthwise convolution (`resampling`).
-        last_output_only: only what the full-size output of the last stage needs.
-        shared_layouts: one layout change into and out of convolutions that follow each other
+        last_output_only: only nodes that the full-size output of the last stage needs.
+        shared_layouts: one layout change into and out of consecutive convolutions
             (`blocks.ConvolutionalAttention`).
-        separate_halves: the halves of a projection are projections of their own, and a matrix on a
+        separate_halves: the halves of a projection are separate projections, and a matrix on a
             concatenation is a sum of products (`modules.Halves`, `modules.MatrixOfParts`).
-        spread_shortcuts: a matrix behind a residual branch is multiplied into the branch
+        spread_shortcuts: a matrix after a residual branch is multiplied into the branch
             (`blocks.MultiAxis`).
-        gemms: channel matrices as Gemm on `[pixels, channels]`, bias and addend included
+        gemms: channel matrices are Gemm on `[pixels, channels]`, including bias and addend
             (`modules.Matrix`).
-        partitioned_norms: the gate's LayerNorm behind the partition (`mixing`).
-        deviations: a LayerNorm before a matrix as a factor behind it (`modules.Deviation`).
+        partitioned_norms: the gate's LayerNorm runs after the partition (`mixing`).
+        deviations: a LayerNorm before a matrix becomes a factor after it (`modules.Deviation`).
         joined_halves: both halves of a multi-axis block stay one tensor (`blocks.JoinedMultiAxis`),
-            but for full size.
+            except at full size.
         full_size_halves: the same at full size.
-        early_projections: the gating weights' matrix before the partition is undone
+        early_projections: the gating weights' matrix runs before the partition is undone
             (`blocks.GatingWeights`).
-        residual_maps: a group whose result is needed as a map adds its shortcuts there
-            (`blocks.Groups`).
-        folded_shrinks: shrinking and the matrix behind it are one convolution
-            (`resampling.FromAbove`).
-        joined_gates: cross gating of which x alone is used has one output matrix, but for full
-            size (`blocks.CrossGate`).
+        residual_maps: a group whose result is a map adds its shortcuts as maps (`blocks.Groups`).
+        folded_shrinks: shrinking and the next matrix are one convolution (`resampling.FromAbove`).
+        joined_gates: cross gating with only x in use has one output matrix, except at full size
+            (`blocks.CrossGate`).
     """
 
     left_matrices: bool = True
@@ -69,10 +67,10 @@ class Rewrites:
 
     @classmethod
     def only(cls, *names: str) -> Rewrites:
-        """Just the rewrites named; none for no name.
+        """Only the named rewrites; without names none.
 
         Raises:
-            UsageError: there is no such rewrite.
+            UsageError: a rewrite is unknown.
         """
         for name in names:
             check_known("rewrite", name, REWRITES)
@@ -97,9 +95,9 @@ FORMS = {
     "gpu": replace(_GPU_RANGE, full_size_halves=True),
     "gpu-range": _GPU_RANGE,
 }
-"""The rewrites of each deployment form. Those of the GPU's forms save passes over memory, of which
-a GPU has little bandwidth for its arithmetic; on a CPU the work that they add costs more.
+"""The rewrites of each deployment form. Those of the GPU's forms save passes over memory, because a
+GPU's bandwidth is small for its arithmetic. On a CPU the work that they add costs more.
 
-Halves that are one tensor at full size save 5 % of the traffic. They also live longest. An engine
-for one size finds room for them. One for a range of sizes plans its memory without knowing the
-sizes: it takes 6 % less memory without them (S-2 in fp16, TensorRT for RTX 1.7)."""
+Joined halves at full size save 5 % of the traffic, but live longest. An engine for one size has
+room for them. An engine for a range plans its memory without knowing the size, and takes 6 % less
+memory without them (S-2 in fp16, TensorRT for RTX 1.7)."""

@@ -1,1 +1,1 @@
-"""What a graph costs at one size of its input: operations, bytes and memory. Needs onnx only."""
+"""The cost of a graph at one input size: operations, bytes and memory. Needs onnx only."""

@@ -1,18 +1,17 @@
-"""What a graph costs: arithmetic and memory traffic of each node, from its shapes alone.
+"""The arithmetic and memory traffic of each node of a graph, from shapes alone.
 
-*Operations* are those of matrix products and convolutions, two per multiply-add, which is how
-peaks of processors are given. Everything else a network does (GELU, normalisation, sums) is little
-arithmetic on much data, and counts by its bytes.
+*Operations* are those of matrix products and convolutions, two per multiply-add, as in the peak
+rates of processors. All other work (GELU, normalisation, sums) is little arithmetic on much data,
+and counts by its bytes.
 
-*Bytes* are what a node moves if it reads each of its inputs once and writes its results once. Views
-(Reshape and its kind) move nothing. `fused_bytes` is the traffic that is left when everything but
-the matrix products and convolutions is fused into these, so that no other node touches memory.
+*Bytes* are the traffic of a node that reads each input once and writes each result once. Views,
+such as Reshape, move nothing. `fused_bytes` is the remaining traffic if all other nodes are fused
+into matrix products and convolutions.
 
-The bound (S. Williams et al., "Roofline", CACM 52(4), 2009): a node takes at least as long as its
-operations at the machine's highest rate, and at least as long as its bytes at the machine's
-bandwidth. The sum over the nodes is the shortest time in which this graph could run, node by node.
-On a CPU whose caches hold the tensors of a small image it can be beaten, for the bandwidth is that
-of main memory.
+The bound (S. Williams et al., "Roofline", CACM 52(4), 2009): a node takes at least the time of its
+operations at the machine's highest rate, and at least the time of its bytes at the machine's
+bandwidth. The sum over all nodes is the shortest time of this graph, node by node. The bandwidth is
+that of main memory, so a CPU whose caches hold the tensors of a small image can beat the bound.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from maxim_deploy.graph.cost.values import Value, values_of
 from maxim_deploy.graph.files import load_proto
 
 FREE = VIEWS | {"Constant", "Shape", "Size"}
-"""Operators that move no data: views, constants, and questions about a shape."""
+"""Operators that move no data: views, constants and queries of shapes."""
 
 PARTIAL = frozenset({"Gather", "Slice"})
-"""Operators that read of their first input only what they write."""
+"""Operators that read only those parts of their first input that they write."""
 
 UNCOUNTED = frozenset(
     {"Attention", "ConvInteger", "DeformConv", "Einsum", "GRU", "LSTM", "MatMulInteger", "RNN"}
 )
-"""Operators with products in them that are not in our graphs, and for which there is no formula."""
+"""Operators that contain products but have no formula here. Our graphs do not use them."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class NodeCost:
     bytes: int
 
     def bound_s(self, operations_per_s: float, bytes_per_s: float) -> float:
-        """Seconds that it takes at least on a machine with these ceilings."""
+        """Least seconds of the node on a machine with these ceilings."""
         return max(self.operations / operations_per_s, self.bytes / bytes_per_s)
 
 
@@ -60,8 +59,8 @@ class Cost:
     """A graph at one size of its input.
 
     Attributes:
-        pixels: of the input, all images of the batch together.
-        nodes: in the order of the graph; what depends on weights alone is not among them.
+        pixels: pixels of the input, over all images of the batch.
+        nodes: nodes in the graph's order, without those that depend on weights alone.
     """
 
     pixels: int
@@ -69,26 +68,26 @@ class Cost:
 
     @property
     def operations(self) -> int:
-        """Of all matrix products and convolutions, two per multiply-add."""
+        """Operations of all matrix products and convolutions, two per multiply-add."""
         return sum(node.operations for node in self.nodes)
 
     @property
     def bytes(self) -> int:
-        """Moved if each node reads its inputs once and writes its results once."""
+        """Bytes moved if each node reads its inputs once and writes its results once."""
         return sum(node.bytes for node in self.nodes)
 
     @property
     def fused_bytes(self) -> int:
-        """Moved by matrix products and convolutions alone."""
+        """Bytes moved by matrix products and convolutions alone."""
         return sum(node.bytes for node in self._products())
 
     def bound_s(self, operations_per_s: float, bytes_per_s: float, *, fused: bool = False) -> float:
-        """Seconds that the graph takes at least, node after node.
+        """Least seconds of the graph, node by node.
 
         Args:
             operations_per_s: the machine's highest rate.
-            bytes_per_s: its bandwidth, bytes read and bytes written together.
-            fused: whether everything but products and convolutions is taken to be free.
+            bytes_per_s: the machine's bandwidth, read and written bytes together.
+            fused: whether all nodes except products and convolutions count as free.
         """
         nodes = self._products() if fused else self.nodes
         return sum(node.bound_s(operations_per_s, bytes_per_s) for node in nodes)
@@ -101,11 +100,11 @@ def cost_of(graph: Path, shape: tuple[int, int, int, int]) -> Cost:
     """The cost of an ONNX file in float32 or float16 for one input.
 
     Args:
-        graph: of either form; its weights are read from beside it.
-        shape: of the input in the form's layout: `[N, 3, H, W]` or `[N, H, W, 3]`.
+        graph: a graph of either form, with its weights beside it.
+        shape: shape of the input in the form's layout: `[N, 3, H, W]` or `[N, H, W, 3]`.
 
     Raises:
-        UsageError: the graph has a subgraph, or an operator whose products we cannot count.
+        UsageError: the graph has a subgraph, or an operator without a formula.
         BackendError: ONNX Runtime cannot run the graph at this shape.
     """
     model = load_proto(graph)
@@ -115,10 +114,10 @@ def cost_of(graph: Path, shape: tuple[int, int, int, int]) -> Cost:
 
 
 def moved_by(operator: str, read: Collection[int], written: Collection[int]) -> int:
-    """What a node moves: each of its inputs is read once and each of its results written once.
+    """The traffic of a node: each input is read once and each result written once.
 
     Args:
-        operator: type of the node.
+        operator: operator type of the node.
         read: sizes of its inputs, in bytes or in elements.
         written: sizes of its results, in the same unit.
     """
@@ -128,7 +127,7 @@ def moved_by(operator: str, read: Collection[int], written: Collection[int]) -> 
 
 
 def _at_run_time(graph: GraphProto) -> Iterable[NodeProto]:
-    """The nodes that depend on the input; the others are done once, when the graph is loaded."""
+    """The nodes that depend on the input. Others run once, when the graph is loaded."""
     changing = {value.name for value in graph.input}
     for node in graph.node:
         if not changing.isdisjoint(node.input):
@@ -140,7 +139,7 @@ def _node_cost(node: NodeProto, values: dict[str, Value]) -> NodeCost:
     inputs = [values[name] for name in node.input if name]
     outputs = [values[name] for name in node.output if name]
     operations = 2 * _multiply_adds(node, inputs, outputs[0])
-    # A tensor that stands twice among the inputs, as in a square, is read once.
+    # A tensor that occurs twice among the inputs, as in a square, is read once.
     read = [values[name].bytes for name in {*node.input} if name]
     moved = moved_by(node.op_type, read, [value.bytes for value in outputs])
     return NodeCost(node.name, node.op_type, operations, moved)

@@ -1,11 +1,11 @@
-"""The live set of a graph: how much memory its execution order needs at the least.
+"""The live set of a graph: the least memory that its execution order needs.
 
 A tensor lives from the node that makes it to the last node that reads it. The largest sum of living
-tensors over all nodes is what a perfect allocator would need that computes nothing in place. It
-depends on the graph alone, so it shows what a rewrite does to memory without a runtime's habits.
+tensors is the need of a perfect allocator without computation in place. It depends on the graph
+alone, so it shows the effect of a rewrite independently of runtimes.
 
-Weights and constants are not counted. The input lives throughout, for the caller holds it, and the
-output from its node to the end. A view (Reshape and its kind) is the tensor that it looks at.
+Weights and constants do not count. The caller holds the input, so it lives throughout. The output
+lives from its node to the end. A view, such as Reshape, counts as its source.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from maxim_deploy.graph.cost.values import Value, values_of
 from maxim_deploy.graph.files import load_proto
 
 VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
-"""Operators whose result shares the memory of their first input."""
+"""Operators whose results share the memory of their first input."""
 
 
 @dataclass(frozen=True)
 class LiveSet:
-    """The largest living set: its bytes, the node where it is reached, pixels of the input."""
+    """The largest live set: its bytes, its node, and the pixels of the input."""
 
     bytes: int
     node: str
@@ -41,7 +41,7 @@ def live_set(graph: Path, shape: tuple[int, int, int, int]) -> LiveSet:
     """The live set of a graph for an input of this shape, in the layout of the form.
 
     Raises:
-        UsageError: the graph has subgraphs, which no single order executes.
+        UsageError: the graph has subgraphs, so it has no single order of execution.
         BackendError: ONNX Runtime cannot run the graph at this shape.
     """
     model = load_proto(graph)
@@ -59,7 +59,7 @@ def _largest(graph: GraphProto, values: dict[str, Value]) -> tuple[int, str]:
     living = {value.name for value in graph.input if value.name in owner}
     peaks = []
     for step, node in enumerate(graph.node):
-        # Results live beside the inputs: nothing is computed in place.
+        # Results live beside the inputs, because nothing is computed in place.
         living |= {owner[name] for name in node.output if name in owner}
         peaks.append((sum(values[name].bytes for name in living), node.name))
         living = {name for name in living if last_use[name] > step}
@@ -67,7 +67,7 @@ def _largest(graph: GraphProto, values: dict[str, Value]) -> tuple[int, str]:
 
 
 def _owners(graph: GraphProto) -> dict[str, str]:
-    """Every counted tensor to the one whose memory it has; itself, unless it is a view."""
+    """For every counted tensor the owner of its memory: itself, unless it is a view."""
     constant = {value.name for value in graph.initializer}
     owner = {value.name: value.name for value in graph.input if value.name not in constant}
     for node in graph.node:
@@ -75,7 +75,7 @@ def _owners(graph: GraphProto) -> dict[str, str]:
         if node.op_type == "Constant" or (is_view and node.input[0] in constant):
             constant |= {*node.output}
             continue
-        # A view of a view is the tensor at the bottom, which must not count twice.
+        # A view of a view is owned by the bottom tensor, which must not count twice.
         source = owner[node.input[0]] if is_view else None
         owner |= {name: source or name for name in node.output if name}
     return owner

@@ -1,7 +1,7 @@
 """Shapes and types of every value in a graph, at one size of its input.
 
-Neither ONNX's shape inference nor the tracer's symbols give them all, so the graph is run once, and
-only the shapes leave it: the run holds no more memory than any other.
+ONNX's shape inference and the tracer's symbols do not provide all of them. So the graph is run once
+and returns only shapes, without more memory than any other run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from maxim_deploy.machine.processors import threads_to_ask_for
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor in a graph: its shape, and the bytes of one element."""
+    """A tensor in a graph: its shape, and the size of an element in bytes."""
 
     shape: tuple[int, ...]
     itemsize: int
@@ -39,14 +39,14 @@ class Value:
 
 
 def values_of(model: ModelProto, shape: tuple[int, ...]) -> dict[str, Value]:
-    """Input, weights and the result of every node, by name.
+    """Input, weights and all results of nodes, by name.
 
     Args:
-        model: with its weights in memory; either form.
-        shape: of the input, in the form's own layout.
+        model: a graph of either form with its weights in memory.
+        shape: shape of the input in the form's layout.
 
     Raises:
-        UsageError: the graph has a subgraph, whose values no single run shows.
+        UsageError: the graph has a subgraph, whose values a single run does not show.
         BackendError: ONNX Runtime cannot run the graph at this shape.
     """
     for node in model.graph.node:
@@ -65,7 +65,7 @@ def values_of(model: ModelProto, shape: tuple[int, ...]) -> dict[str, Value]:
 
 
 def _shapes(model: ModelProto, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of all results, from a run of the graph in which each is followed by a `Shape`."""
+    """Shapes of all results, from a run of the graph with a `Shape` after each result."""
     probe = copy.deepcopy(model)
     graph = probe.graph
     names = [name for node in graph.node for name in node.output if name]
@@ -84,8 +84,8 @@ def _run(model: ModelProto, shape: tuple[int, ...]) -> list[Any]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads_to_ask_for()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # In this order a `Shape` comes as soon as it can. By default all come last, and every value of
-    # the graph lives until then: 19 GB of S-3 at 256x256.
+    # In this order each `Shape` runs as early as possible. By default all run last, and every value
+    # lives until then: 19 GB for S-3 at 256x256.
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     (source,) = model.graph.input
     dtype = helper.tensor_dtype_to_np_dtype(source.type.tensor_type.elem_type)

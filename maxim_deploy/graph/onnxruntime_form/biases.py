@@ -1,11 +1,11 @@
-"""The bias of a chain of products is added behind the chain.
+"""Add the bias of a chain of products after the chain.
 
     Gemm(A2, B2, Gemm(A1, B1, b))  ->  Add(Gemm(A2, B2, Gemm(A1, B1)), b)
 
-Both are `A1 B1 + A2 B2 + b`. As operators of their own, a product and its sum with the bias are two
-tensors at a time. At the head of a chain the inputs of all its products are alive, and one tensor
-more would be the peak of a run's memory. At the end they are gone. The session must run the nodes
-in the file's order for that, see `machine.onnxruntime`.
+Both are `A1 B1 + A2 B2 + b`. A product and its sum with the bias are two tensors. At the start of a
+chain the inputs of all its products are alive, and another tensor would raise the peak memory of a
+run. At the end the inputs are free. The session must run nodes in the file's order for this, see
+`machine.onnxruntime`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from maxim_deploy.graph.onnxruntime_form.products import refusal_of_matrix
 from maxim_deploy.graph.onnxruntime_form.rule import Replacement, Rule
 
 _ADDEND = 2
-"""Number of Gemm's input C."""
+"""Index of Gemm's input C."""
 
 
 def _next(gemm: ir.Node) -> ir.Node | None:
-    """The Gemm that adds to this one's result, if nobody else reads it."""
+    """The Gemm that adds to this one's result, if it is the only reader."""
     output = gemm.outputs[0]
     if len(uses := output.uses()) != 1 or output.is_graph_output():
         return None

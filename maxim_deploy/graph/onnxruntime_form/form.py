@@ -1,4 +1,4 @@
-"""The rewrites of this form, in order, and what they make of a graph."""
+"""The rewrites of this form in order, and their application."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ RULES = {
     "products": products.RULE,
     "norms": norms.RULE,
 }
-"""By name, in the order in which they are applied. GELUs take their products first, and biases move
-while the products behind them are one operator each."""
+"""Rules by name, in the order of application. GELUs take their products first. Biases move while
+each product after them is still a single operator."""
 
 
 def onnxruntime_form(model: ir.Model, names: Collection[str] = tuple(RULES)) -> ir.Model:
-    """A graph that computes the same but for rounding, made for ONNX Runtime on a CPU.
+    """An equal graph, except for rounding, made for ONNX Runtime on a CPU.
 
     Args:
-        model: a float32 graph of ours, of any I/O form; it is not modified.
-        names: of the rules to apply.
+        model: one of our float32 graphs, of any I/O form. It is not modified.
+        names: names of the rules to apply.
 
     Returns:
-        A new model. It shares the weights of the old one, under their names, and has a few small
-        constants more. Where a rule refuses a node, the log has the reason at level DEBUG.
+        A new model that shares the old one's weights by name and has a few further small constants.
+        If a rule refuses a node, the log has the reason at level DEBUG.
 
     Raises:
-        UsageError: there is no such rule.
+        UsageError: a rule is unknown.
     """
     for name in names:
         check_known("rule", name, RULES)

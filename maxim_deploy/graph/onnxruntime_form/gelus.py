@@ -1,10 +1,10 @@
-"""GELU behind a matrix product takes the product's bias along.
+"""Merge the bias of a matrix product into the GELU after it.
 
     Gelu(Gemm(A, B, b))  ->  FastGelu(MatMul(A, B), b)
 
 Both compute `g(A B + b)` with `g(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`. FastGelu
-is ONNX Runtime's own operator; it adds the bias to a block of the product that is in the cache
-anyway. Gemm writes the bias to the whole result before it multiplies, in one thread.
+is ONNX Runtime's own operator. It adds the bias to each block of the product while the block is in
+the cache. Gemm first writes the bias to the whole result in one thread.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from maxim_deploy.graph.onnxruntime_form.products import refusal_of_matrix
 from maxim_deploy.graph.onnxruntime_form.rule import Replacement, Rule
 
 DOMAIN = "com.microsoft"
-"""Of ONNX Runtime's own operators; version 1."""
+"""Domain of ONNX Runtime's own operators; version 1."""
 
 
 def _refusal(gelu: ir.Node) -> str | None:
     value = gelu.inputs[0]
     gemm = value.producer() if value is not None else None
     if gelu.attributes.get_string("approximate", "none") != "tanh":
-        return "it is the exact form, and FastGelu has tanh"
+        return "it is the exact form, but FastGelu uses tanh"
     if gemm is None or gemm.op_type != "Gemm":
         return "it does not follow a Gemm"
     if len(gemm.outputs[0].uses()) != 1 or gemm.outputs[0].is_graph_output():

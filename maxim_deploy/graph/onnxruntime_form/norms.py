@@ -1,14 +1,14 @@
-"""LayerNormalization becomes InstanceNormalization, which shares the rows among threads better.
+"""Replace LayerNormalization by InstanceNormalization, which parallelises better.
 
     LayerNormalization(x)  ->  Reshape(InstanceNormalization(Reshape(x, [-1, 64, C])), shape of x)
 
-`x` has C channels last, and each row of them is normalised by its own mean and deviation. An
-InstanceNormalization does that to each channel of each image, so the rows become 64 "channels" of
-"images" with C positions. Both take the biased variance and add epsilon to it. The numbers of rows
-are multiples of 64: there are as many as pixels, at 1/8 of sides that are multiples of 64.
+`x` has C channels last, and each row is normalised by its own mean and deviation.
+InstanceNormalization does this for each channel of each image, so the rows become 64 "channels" of
+"images" with C positions. Both use the biased variance and add epsilon to it. The number of rows is
+a multiple of 64: it is a number of pixels at 1/8 or more of sides that are multiples of 64.
 
-Scale and shift of a LayerNormalization belong to columns, those of an InstanceNormalization to
-rows. Norms that have them would need two more passes over the tensor, and stay as they are.
+LayerNormalization scales and shifts columns, InstanceNormalization rows. Norms with scale or shift
+would need two further passes over the tensor, so they are left unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from maxim_deploy.graph.onnxruntime_form.rule import Replacement, Rule
 from maxim_deploy.spec.architecture import DEPTH, MULTIPLE_OF
 
 ROWS = (MULTIPLE_OF // 2**DEPTH) ** 2
-"""Pixels of the smallest map of the smallest image; all maps have a multiple of it."""
+"""Pixels of the smallest map of the smallest image. The pixels of every map are a multiple of
+it."""
 
 
 def _refusal(norm: ir.Node) -> str | None:
@@ -59,7 +60,7 @@ def _rewrite(norm: ir.Node) -> None:
     epsilon = norm.attributes.get_float("epsilon", 1e-5)
     normed = make("InstanceNormalization", rows, one, zero, epsilon=epsilon)
     rows.shape = normed.shape = ir.Shape([None, ROWS, channels])
-    # Tokens and blocks are the only shapes that norms read: `[rows, C]` and `[blocks, n, C]`.
+    # Norms read tokens `[rows, C]` and blocks `[blocks, n, C]` only.
     inner = list(value.shape)[1:]
     assert all(isinstance(size, int) for size in inner)
     make.finish(

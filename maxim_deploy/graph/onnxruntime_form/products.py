@@ -1,14 +1,14 @@
-"""A matrix product and its addend become two operators, which use all threads.
+"""Split a matrix product and its addend into two operators that use all threads.
 
     Gemm(A, B, C)  ->  Squeeze(Add(MatMul(A, B), Unsqueeze(C)))
 
-ONNX Runtime's Gemm copies or broadcasts C to the whole result, in the calling thread, and then
-multiplies on top of it: `Y = C; Y += A B`. With two threads or more, and most of all where the
-result outgrows the caches, MatMul and an Add of all threads take less time than that.
+ONNX Runtime's Gemm copies or broadcasts C to the whole result in the calling thread, and then
+accumulates the product: `Y = C; Y += A B`. With two or more threads, MatMul and a parallel Add are
+faster, most of all if the result exceeds the caches.
 
-ONNX Runtime makes a Gemm of a MatMul and an Add again (its optimizer `MatMulAddFusion`). That
-optimizer looks for an addend of at most two axes. So the addend gets a third one in front, and the
-sum loses it; neither moves data. The file needs no session options that way.
+ONNX Runtime's optimizer `MatMulAddFusion` would fuse a MatMul and an Add into a Gemm again, if the
+addend has at most two axes. So the addend gets a third axis in front, and the sum drops it. Neither
+moves data, and the file needs no session options.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import onnx_ir as ir
 from maxim_deploy.graph.onnxruntime_form.rule import Replacement, Rule
 
 _FUSED = ("Relu", "Sigmoid")
-"""Activations that ONNX Runtime does inside Gemm. Here they follow products of one row per image,
-of the channel attention, whose time does not count."""
+"""Activations that ONNX Runtime fuses into Gemm. Here they follow only the products of channel
+attention, with one row per image, whose time does not matter."""
 
 
 def refusal_of_matrix(gemm: ir.Node) -> str | None:
-    """Why a Gemm is no `MatMul(A, B)` plus its addend, or None."""
+    """Why a Gemm is not `MatMul(A, B)` plus its addend, or None."""
     attributes = gemm.attributes
     for name, neutral in (("alpha", 1.0), ("beta", 1.0)):
         if attributes.get_float(name, 1.0) != neutral:
@@ -40,7 +40,7 @@ def _refusal(gemm: ir.Node) -> str | None:
     if addend is not None and (addend.shape is None or addend.shape.rank() > 2):
         return "the number of axes of its addend is not known"
     if any(node.op_type in _FUSED for node, _ in gemm.outputs[0].uses()):
-        return "ONNX Runtime fuses it with the activation behind it"
+        return "ONNX Runtime fuses it with the activation after it"
     return refusal_of_matrix(gemm)
 
 
@@ -59,7 +59,7 @@ def _rewrite(gemm: ir.Node) -> None:
     front = make.constant("onnxruntime/front", np.array([0], np.int64))
     product = make("MatMul", left, right)
     product.shape = shape
-    # `[N]` becomes `[1, N]` by broadcasting, of which two axes in front are three.
+    # `[N]` broadcasts to `[1, N]`, so it needs two axes in front to have three.
     count = 3 - addend.shape.rank()
     axes = make.constant(f"onnxruntime/front_{count}", np.arange(count, dtype=np.int64))
     deep = make("Unsqueeze", addend, axes)

@@ -1,4 +1,4 @@
-"""What each rewrite of this form consists of, and the nodes that it makes."""
+"""The parts of a rewrite of this form, and the nodes that it makes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Rule:
     """One rewrite of single nodes.
 
     Attributes:
-        operator: type of the nodes that it looks at.
-        refusal: why it leaves a node as it is, or None if it takes the node.
-        rewrite: replaces a node that it takes, in the node's graph.
+        operator: type of the nodes that it examines.
+        refusal: returns the reason to leave a node unchanged, or None to rewrite it.
+        rewrite: replaces an accepted node in its graph.
     """
 
     operator: str
@@ -28,12 +28,12 @@ class Rule:
 
 
 class Replacement:
-    """The nodes that take the place of one node.
+    """The nodes that replace one node.
 
-    Their names are paths below its name, so that profiles find the module that they belong to.
+    Their names are paths below its name, so profiles find their module.
 
     Args:
-        node: to be replaced; of a graph, with one output.
+        node: the node to replace. It belongs to a graph and has one output.
     """
 
     def __init__(self, node: ir.Node) -> None:
@@ -53,7 +53,7 @@ class Replacement:
         return output
 
     def constant(self, name: str, array: NDArray[np.float32] | NDArray[np.int64]) -> ir.Value:
-        """An initializer of this value; nodes that ask for one name share it."""
+        """An initializer of this value. Nodes that use the same name share it."""
         found = self.graph.initializers.get(name)
         if found is None:
             found = ir.val(name, const_value=ir.tensor(array, name=name))
@@ -61,7 +61,7 @@ class Replacement:
         return found
 
     def append(self, result: ir.Value) -> None:
-        """Put the new nodes behind the node; `result` takes the place of its output for others."""
+        """Put the new nodes after the node. `result` replaces its output for other nodes."""
         old = self.node.outputs[0]
         result.shape = old.shape
         own = {id(made) for made in self._made}
@@ -74,8 +74,8 @@ class Replacement:
         """Put the new nodes in place.
 
         Args:
-            result: takes the place of the node's output, with its name, type and shape.
-            replaced: earlier nodes whose outputs nobody else reads; they go as well.
+            result: value that replaces the node's output, with its name, type and shape.
+            replaced: earlier nodes whose outputs have no other reader. They are removed too.
         """
         old = self.node.outputs[0]
         ir.convenience.replace_nodes_and_values(

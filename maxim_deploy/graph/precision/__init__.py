@@ -1,4 +1,4 @@
-"""Mixed precision: which nodes stay float32 and why, the casts, and the proof that both hold.
+"""Mixed precision: decision tables, casts, and their verification.
 
 In order: `default_table`, `magnitudes` on pictures, `with_safe_range`, `low_precision`,
 `verify_types`, and `compare_graphs` on the result's `simulated_in_float32`.

@@ -1,4 +1,4 @@
-"""How far is a low-precision graph from its float32 original?"""
+"""Measure the difference of a low-precision graph from its float32 original."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maxim_deploy.graph.precision.session import open_network
 
 @dataclass(frozen=True)
 class Difference:
-    """Between two results clipped to [0, 1], not rounded to 8 bits.
+    """The difference of two results clipped to [0, 1] and not rounded to 8 bits.
 
     Attributes:
         max_error: largest absolute difference; 1/255 is one 8-bit step.
@@ -29,15 +29,15 @@ class Difference:
     psnr: float
 
     def to_json(self) -> dict[str, float | None]:
-        """The numbers by name; None for an infinite one, which JSON does not have."""
+        """The numbers by name; None for an infinite one, because JSON has no infinity."""
         return {key: x if math.isfinite(x) else None for key, x in asdict(self).items()}
 
 
 def difference(found: NDArray[np.floating], expected: NDArray[np.floating]) -> Difference:
-    """Measure one result against another, in float64 after clipping to [0, 1].
+    """Compare two results in float64 after clipping to [0, 1].
 
     Raises:
-        ExportError: a value of either is not finite, the shapes differ, or there is none.
+        ExportError: a value is not finite, the shapes differ, or the results are empty.
     """
     if found.shape != expected.shape or found.size == 0:
         raise ExportError(f"cannot compare results of shapes {found.shape} and {expected.shape}")
@@ -45,7 +45,7 @@ def difference(found: NDArray[np.floating], expected: NDArray[np.floating]) -> D
         bad = int(np.size(result) - np.isfinite(result).sum())
         if bad:
             raise ExportError(f"{bad} of {result.size} values of the {name} are not finite")
-    # Clipped, since every form of the network ends in a picture; in float64, to add no rounding.
+    # Clipped, because every form ends in a picture. In float64, to add no rounding.
     error = np.abs(np.clip(found, 0, 1).astype(np.float64) - np.clip(expected, 0, 1))
     mean_square = float(np.square(error).mean())
     psnr = -10 * math.log10(mean_square) if mean_square else math.inf
@@ -55,19 +55,19 @@ def difference(found: NDArray[np.floating], expected: NDArray[np.floating]) -> D
 def compare_graphs(
     candidate: ir.Model, original: ir.Model, pictures: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, Difference]:
-    """Run both graphs on ONNX Runtime's CPU provider; the difference for each picture.
+    """Run both graphs on ONNX Runtime's CPU provider, and return the difference of each picture.
 
-    The CPU computes float16 in float32 between casts: this shows the rounding of stored values,
-    not what a GPU's accumulators lose. It runs hardly any bfloat16: pass the graph that
-    `simulated_in_float32` makes.
+    The CPU computes float16 in float32 between casts, so this shows the rounding of stored values
+    but not the loss in a GPU's accumulators. It supports hardly any bfloat16, so pass a graph made
+    by `simulated_in_float32`.
 
     Args:
         candidate: the graph to judge.
         original: the float32 graph.
-        pictures: by name float32 [N, 3, H, W] in [0, 1], H and W multiples of 64.
+        pictures: pictures by name, float32 [N, 3, H, W] in [0, 1], H and W multiples of 64.
 
     Raises:
-        ExportError: as `difference` does, or no picture is given.
+        ExportError: as `difference` does, or there is no picture.
     """
     if not pictures:
         raise ExportError("no picture was given to compare the graphs on")

@@ -1,13 +1,12 @@
-"""A strongly typed low-precision graph from a float32 graph and a decision table.
+"""Convert a float32 graph into a strongly typed low-precision graph by a decision table.
 
-Every node outside the table's islands gets its float inputs and outputs in the low precision; a
-Cast stands exactly where a value crosses the border of an island, one per value however many read
-it. Inputs, outputs and everything that is not float32 keep their types.
+Every node outside the table's islands has float inputs and outputs in the low precision. A Cast
+stands exactly where a value crosses the border of an island, once per value. Inputs, outputs and
+all values that are not float32 keep their types.
 
 bfloat16 raises the opset to 22, the first in which Conv, ConvTranspose, AveragePool and
-GlobalAveragePool compute it. Between 20 and 22 no operator that this network needs changed its
-attributes or their meaning (AveragePool did for `ceil_mode` 1 alone, which is refused), so the
-nodes stay as they are.
+GlobalAveragePool support it. Nodes stay unchanged: between 20 and 22 no operator of this network
+changed the meaning of its attributes, except AveragePool with `ceil_mode` 1, which is refused.
 """
 
 from __future__ import annotations
@@ -39,26 +38,26 @@ def low_precision(model: ir.Model, table: PrecisionTable) -> ir.Model:
     """Convert a float32 graph.
 
     Args:
-        model: is not modified.
-        table: which nodes stay float32.
+        model: the float32 graph. It is not modified.
+        table: the decisions about nodes that stay float32.
 
     Returns:
-        A new graph. Weights keep their names, so that graphs which share a network share its
-        weights; one that islands need as well is kept a second time as `<name>.float32`.
+        A new graph. Weights keep their names, so graphs of one network share them. A weight that
+        islands also need has a copy, `<name>.float32`.
 
     Raises:
         ExportError: a decision matches nothing, an operator does not exist in the low precision,
             or a weight is too large for it (the message names it).
     """
     result = _typed_copy(model)
-    # Before the islands are looked up: which types an operator takes depends on the opset.
+    # Before searching islands: the types of an operator depend on the opset.
     opset = _raise_opset(result, table.precision.opset)
     islands = table.islands(result.graph)
     for node in result.graph:
         if is_float(node) and node not in islands:
             check_supported(node, opset, table.data_type)
             _lower(node, opset, table.data_type)
-    # A computed value needs a Cast at run time. A weight does not: it is converted here, once.
+    # A computed value needs a Cast at run time. A weight is converted here, once.
     for (value, wanted), uses in _crossings(result.graph, opset).items():
         if not value.is_initializer():
             _replace(uses, _cast_of(result.graph, value, wanted))
@@ -69,7 +68,8 @@ def low_precision(model: ir.Model, table: PrecisionTable) -> ir.Model:
 
 def _typed_copy(model: ir.Model) -> ir.Model:
     result = model.clone()
-    # As initializers all constants are retyped like weights; a Constant node has a type of its own.
+    # As initializers, constants are converted like weights. A Constant node would keep its own
+    # type.
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
     if any(value.dtype is None for node in result.graph for value in node.outputs):
         ShapeInferencePass()(result)
@@ -84,7 +84,7 @@ def _raise_opset(model: ir.Model, wanted: int) -> int:
         if node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", 0) != 0:
             raise ExportError(f"{node.name}: AveragePool with ceil_mode differs at opset {wanted}")
     model.opset_imports[""] = wanted
-    # Readers refuse an opset that is newer than the file format that a model says it has.
+    # Readers refuse an opset that is newer than the model's file format.
     needed = find_min_ir_version_for([make_opsetid("", wanted)])
     model.ir_version = max(model.ir_version, needed)
     return wanted
@@ -93,13 +93,13 @@ def _raise_opset(model: ir.Model, wanted: int) -> int:
 def _lower(node: ir.Node, opset: int, low: ir.DataType) -> None:
     for value in bound_outputs(node, opset):
         retype(value, low)
-    # A Cast states its result's type in an attribute, which would contradict the value's type.
+    # A Cast has its result's type in an attribute, which would contradict the value's type.
     if node.op_type == "Cast":
         node.attributes["to"] = ir.AttrInt64("to", low)
 
 
 def _crossings(graph: ir.Graph, opset: int) -> Uses:
-    """The uses of each value in a type that it does not have."""
+    """Uses of values in a type that the value does not have."""
     uses: Uses = defaultdict(list)
     for node in graph:
         if is_float(node):
@@ -117,10 +117,10 @@ def _replace(uses: list[tuple[ir.Node, int]], value: ir.Value) -> None:
 
 
 def _cast_of(graph: ir.Graph, value: ir.Value, wanted: ir.DataType) -> ir.Value:
-    """A new Cast of `value`, right behind its producer."""
+    """A new Cast of `value`, right after its producer."""
     producer = value.producer()
     owner = producer.name if producer is not None else value.name
-    # Behind the producer one Cast serves all users, and a wide value may be freed at once.
+    # There, one Cast serves all users, and the wide value may be freed at once.
     cast = ir.node("Cast", [value], {"to": wanted}, name=f"{owner}/Cast_{value.index() or 0}")
     out = cast.outputs[0]
     out.name, out.shape = f"{value.name}.{type_name(wanted)}", value.shape
@@ -132,7 +132,7 @@ def _cast_of(graph: ir.Graph, value: ir.Value, wanted: ir.DataType) -> ir.Value:
 def _convert_initializers(graph: ir.Graph, opset: int, low: ir.DataType) -> None:
     crossings = _crossings(graph, opset)
     for (value, _), uses in crossings.items():
-        # Islands read the exact weight. Two copies of a weight cost less than a Cast in each run.
+        # Islands read the exact weight. A second copy costs less than a Cast in each run.
         others = [use for use in value.uses() if tuple(use) not in uses]
         if others:
             kept = ir.val(f"{value.name}.float32", const_value=value.const_value)
@@ -145,7 +145,8 @@ def _convert_initializers(graph: ir.Graph, opset: int, low: ir.DataType) -> None
 def _rounded(value: ir.Value, low: ir.DataType) -> ir.TensorProtocol:
     assert value.const_value is not None
     array = value.const_value.numpy()
-    # NumPy only warns of a weight that becomes infinite. Here it is an error that names the weight.
+    # NumPy only warns about a weight that becomes infinite. Here it is an error with the weight's
+    # name.
     with np.errstate(over="ignore"):
         rounded = array.astype(low.numpy())
     lost = np.isfinite(array) & ~np.isfinite(rounded.astype(np.float32))
@@ -158,8 +159,8 @@ def _rounded(value: ir.Value, low: ir.DataType) -> ir.TensorProtocol:
 
 
 def _restore_outputs(graph: ir.Graph) -> None:
-    """Give outputs that have become low precision their float32 and their name back."""
-    # Applications bind the output by name and type, whatever the graph computes in.
+    """Restore float32 and the name of outputs that became low precision."""
+    # Applications bind the output by name and type.
     for position, value in enumerate(graph.outputs):
         if value.dtype in LOW_FLOATS:
             name, value.name = value.name, f"{value.name}.{type_name(value.dtype)}"

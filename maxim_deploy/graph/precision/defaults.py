@@ -1,10 +1,10 @@
-"""The tables that an export starts from, and the numbers behind them.
+"""The default decision tables, and the measurements behind them.
 
-What islands gain was measured in simulated precision, against the float32 graph, for S-2 with
-the reference parameters on a photograph of 256x256 pixels: `image` and `output-sum` together bring
-0.6 dB in float16 (68.5 to 69.1 dB) and 0.9 dB in bfloat16 (50.3 to 51.2 dB). The mean over
-positions shows nothing there: it needs the range and the length of its sum, and simulated
-precision sums in float32. The last convolution in float32 as well would bring 0.1 dB: not worth it.
+Gains were measured in simulated precision against the float32 graph, for S-2 with the reference
+parameters on a photograph of 256x256 pixels. `image` and `output-sum` together gain 0.6 dB in
+float16 (68.5 to 69.1 dB) and 0.9 dB in bfloat16 (50.3 to 51.2 dB). The mean over positions shows no
+gain there: its sum needs range and length, but simulated precision sums in float32. The last
+convolution in float32 would gain 0.1 dB, which is not worth it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 from maxim_deploy.spec.precision import LOW, Precision
 
 _PIXELS = 2176 * 3856
-"""A padded 4K frame and a little more: 8.4 million."""
+"""Positions of a padded 4K frame, rounded up: 8.4 million."""
 
 
 def default_table(precision: str, graph: ir.Graph | None = None) -> PrecisionTable:
-    """The table for a low precision.
+    """The default table of a low precision.
 
     Args:
         precision: of `LOW`.
-        graph: that the table is for; None for one of the CPU's form.
+        graph: the graph that the table is for; None for the CPU's form.
 
     Raises:
-        UsageError: another precision.
+        UsageError: the precision is not a low one.
     """
     check_known("low precision", precision, LOW)
     row, low = LOW[precision], LOW[precision].type
-    # Each number says what float32 saves there, or that it saves nothing.
+    # Each number is the gain of float32 there, or shows that there is none.
     rounding = f"largest rounding error of a pixel in {low}"
     decisions: tuple[Decision, ...] = (
         Decision(
@@ -70,11 +70,12 @@ def default_table(precision: str, graph: ir.Graph | None = None) -> PrecisionTab
 
 
 def _deviation(row: Precision) -> Decision:
-    """Of norms that are computed in operators: what `stash_type` says for the single operator."""
+    """The decision for norms made of several operators, in place of `stash_type`."""
     return Decision(
         "norm-deviation",
         "float32",
         "mean and variance of a row, which LayerNorm keeps float32 inside its operator as well",
         f"largest relative rounding error of a square in {row.type}",
-        2 * row.half_step,  # half a step between 1/2 and 1 is twice as much of the smallest there
+        # Half a step between 1/2 and 1, relative to the smallest value there, is twice as much
+        2 * row.half_step,
     )

@@ -1,4 +1,4 @@
-"""A float32 graph in a low precision: decided by table, measured on pictures, and gated."""
+"""Make low-precision graphs: decided by a table, measured on pictures, and checked by a gate."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from maxim_deploy.imaging.files import read_image
 from maxim_deploy.spec.precision import LOW
 
 SMALL, LARGE = (256, 256), (1024, 1024)
-"""Sizes on which magnitudes are measured: all pictures at the small one, the photograph alone at a
-megapixel. Seen: the largest values there are at most 5 % above those of the small size."""
+"""Sizes for measuring magnitudes: all pictures at the small one, only the photograph at a
+megapixel. Its largest values were at most 5 % above those of the small size."""
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """A low-precision graph and what was measured on pictures.
+    """A low-precision graph with measurements on pictures.
 
     Attributes:
         model: the graph.
-        parity: how far it is from float32 on each picture.
+        parity: difference from float32 on each picture.
         magnitudes: largest magnitude that each node of the table reads or writes in float32.
     """
 
@@ -48,13 +48,13 @@ class Lowered:
 
 
 class Lowering:
-    """Makes the low-precision forms of one float32 graph; magnitudes are measured once.
+    """Makes the low-precision forms of a float32 graph. Magnitudes are measured once.
 
     Args:
         core: the float32 graph of the tensor form.
-        folder: each precision leaves `<precision>.table.txt` and `<precision>.table.json` here.
-        table: replaces the default table of the precision that it is for.
-        verify: hold the results against `Precision.gate`.
+        folder: folder for `<precision>.table.txt` and `<precision>.table.json`.
+        table: replaces the default table of its precision.
+        verify: whether to check the results against `Precision.gate`.
     """
 
     def __init__(
@@ -69,16 +69,17 @@ class Lowering:
         """The graph in a precision of `LOW`.
 
         Raises:
-            ExportError: a result is not finite, or further from float32 than its gate allows.
+            ExportError: a result is not finite, or differs from float32 by more than its gate
+                allows.
         """
         table = self.table if self.table is not None else default_table(precision, self.core.graph)
-        # A user's table gets these islands too: without them a value may become infinite.
+        # Also for a user's table: without these islands a value may become infinite.
         table = with_safe_range(table, self.core, self.seen)
         model = low_precision(self.core, table)
-        # Runtimes do not refuse a graph with an island too few: only its picture is worse.
+        # Runtimes accept a graph with a missing island. Only its pictures are worse.
         verify_types(model, table)
-        # Magnitudes differ in their last digits from machine to machine: with them no two bundles
-        # would be equal.
+        # The last digits of magnitudes differ between machines. With them, bundles would not be
+        # equal.
         decided = decided_nodes(table, self.core, {})
         write_text(self.folder / f"{precision}.table.txt", table_text(table, decided))
         write_text(self.folder / f"{precision}.table.json", table.to_json(decided))
@@ -110,7 +111,7 @@ class Lowering:
 
 
 def _advice(precision: str) -> str:
-    """To take a precision of a wider range, if there is one."""
+    """Advice to take a precision of a wider range, if there is one."""
     wider = (name for name, row in LOW.items() if row.exponent > LOW[precision].exponent)
     return "".join(f"; try --precision {name}, which has the range of float32" for name in wider)
 

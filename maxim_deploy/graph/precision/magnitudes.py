@@ -1,4 +1,4 @@
-"""How large do the values of a network get? Measured in float32, at the memory of a plain run."""
+"""Measure the largest values in a network, in float32 and with the memory of a plain run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from maxim_deploy.graph.precision.type_constraints import (
 )
 
 SAFETY = 8
-"""A value may reach this fraction of what its type can hold: other pictures than those measured
-have this much room. float16 ends at 65504, so 8188 is the limit."""
+"""A value may reach 1/8 of its type's range, as a reserve for other pictures. float16 ends at
+65504, so the limit is 8188."""
 
 Magnitudes = dict[str, float]
 
@@ -32,23 +32,23 @@ Magnitudes = dict[str, float]
 def magnitudes(model: ir.Model, pictures: Iterable[NDArray[np.float32]]) -> Magnitudes:
     """Largest absolute value of each float tensor of a float32 graph, over all pictures.
 
-    Two reductions to a scalar are added behind each operator, so that no tensor is kept for it.
+    Two reductions to a scalar follow each operator, so no tensor is kept.
 
     Args:
-        model: takes `image`; is not modified.
-        pictures: each float32 [N, 3, H, W], run one after the other.
+        model: a graph with the input `image`. It is not modified.
+        pictures: float32 [N, 3, H, W] each, run one after the other.
 
     Returns:
-        By name of the tensor; weights are not among them.
+        Magnitudes by name of the tensor, without weights.
 
     Raises:
-        ExportError: a value is not finite (in float32, so no island can help), or no picture.
+        ExportError: a value is not finite (in float32, so no island helps), or there is no picture.
     """
     require_types(model.graph)
     watched = model.clone()
     values = _computed(watched)
     outputs = [name for value in values for name in _watch(watched.graph, value)]
-    # One picture at a time: a batch of them would take the memory of all.
+    # One picture at a time: a batch would take the memory of all.
     session = open_session(watched)
     runs = [session.run(outputs, {"image": picture}) for picture in pictures]
     if not runs:
@@ -60,7 +60,7 @@ def magnitudes(model: ir.Model, pictures: Iterable[NDArray[np.float32]]) -> Magn
 
 
 def seen_at(node: ir.Node, opset: int, seen: Magnitudes) -> float | None:
-    """Largest magnitude among what a node reads and writes; None if it was not measured."""
+    """Largest magnitude that a node reads or writes; None if not measured."""
     values = (*bound_inputs(node, opset).values(), *bound_outputs(node, opset))
     return max((seen[value.name] for value in values if value.name in seen), default=None)
 
@@ -73,7 +73,7 @@ def with_safe_range(table: PrecisionTable, model: ir.Model, seen: Magnitudes) ->
         model: the float32 graph.
         seen: its magnitudes.
     """
-    # A weight too large is refused by the conversion, so that only computed values are judged here.
+    # The conversion refuses weights that are too large, so only computed values are checked here.
     limit = float(table.data_type.max) / SAFETY
     islands, opset = table.islands(model.graph), model.opset_imports[""]
     added = []
@@ -81,15 +81,15 @@ def with_safe_range(table: PrecisionTable, model: ir.Model, seen: Magnitudes) ->
         reached = seen_at(node, opset, seen) if is_float(node) and node not in islands else None
         if reached is not None and reached > limit:
             reason = f"{table.low} is safe up to {limit:.5g} only, 1/{SAFETY} of its largest value"
-            # A pattern is a glob, and a node's name may have brackets.
+            # Escaped: a pattern is a glob, and a node's name may have brackets.
             name = glob.escape(str(node.name))
-            # Not the magnitude itself: it differs in its last digits from machine to machine.
+            # Not the magnitude itself: its last digits differ between machines.
             added.append(Decision(name, "float32", reason))
     return PrecisionTable(table.low, (*table.decisions, *added))
 
 
 def _computed(model: ir.Model) -> list[ir.Value]:
-    """Float tensors that an operator computes; those that it only moves are as large as before."""
+    """Float tensors that an operator computes. Moved tensors keep their magnitude."""
     nodes = [node for node in model.graph if is_float(node) and node.op_type not in MOVES]
     inputs = [value for value in model.graph.inputs if value.dtype in FLOATS]
     opset = model.opset_imports[""]
@@ -97,10 +97,13 @@ def _computed(model: ir.Model) -> list[ir.Value]:
 
 
 def _watch(graph: ir.Graph, value: ir.Value) -> list[str]:
-    """Two new scalar outputs, the largest and the smallest element of a tensor; their names.
+    """Add two scalar outputs with the largest and smallest element of a tensor.
 
-    They stand right behind the producer, and sessions run nodes in this order: reduced at the end
-    of the run, every tensor would have to live until then (4.0 GB instead of 0.4 for the demo).
+    Returns their names.
+
+    They stand right after the producer, and sessions run nodes in this order. If all were reduced
+    at the end of the run, every tensor would live until then (4.0 GB instead of 0.4 for the demo
+    model).
     """
     names = [f"{operator} of {value.name}" for operator in ("ReduceMax", "ReduceMin")]
     for name in names:
@@ -119,8 +122,8 @@ def _check_finite(seen: Magnitudes) -> None:
 
 
 def _carried(model: ir.Model, seen: Magnitudes) -> Magnitudes:
-    """Complete the magnitudes by the tensors that were only moved."""
-    # The order of the graph is topological, so that sources are known before what is moved.
+    """Add the magnitudes of tensors that were only moved."""
+    # The graph's order is topological, so sources are known first.
     seen = dict(seen)
     for node in model.graph:
         if is_float(node) and node.op_type in MOVES:

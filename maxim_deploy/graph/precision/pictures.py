@@ -1,4 +1,4 @@
-"""Pictures that drive a network to its extremes, and photographs cut to size."""
+"""Extreme pictures, and photographs cropped to a size."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def probe_pictures(photos: Mapping[str, NDArray[np.uint8]], height: int, width: 
     """Photographs and extremes of one size.
 
     Args:
-        photos: RGB uint8 [h, w, 3] by name; the middle is cut out, or the photograph mirrored at
-            its edges until it fills the size.
+        photos: RGB uint8 [h, w, 3] by name. The centre is cropped, or a small photograph is
+            mirrored at its edges.
         height: a multiple of 64.
         width: a multiple of 64.
 
     Returns:
-        By name float32 [1, 3, height, width] in [0, 1]: the photographs, then all black, all
-        white, a checkerboard of single pixels, and noise whose every value is 0 or 1.
+        Pictures by name, float32 [1, 3, height, width] in [0, 1]: the photographs, then all black,
+        all white, a checkerboard of single pixels, and noise whose every value is 0 or 1.
     """
     shape = (height, width, 3)
     checkers = np.indices(shape[:2]).sum(0) % 2

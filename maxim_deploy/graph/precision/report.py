@@ -1,4 +1,4 @@
-"""The decision table as people read it: every decision, every node, the numbers."""
+"""The decision table as text: decisions, nodes and numbers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def decided_nodes(table: PrecisionTable, model: ir.Model, seen: Magnitudes) -> D
     Args:
         table: the decisions.
         model: the float32 graph.
-        seen: its measured magnitudes; may be empty.
+        seen: measured magnitudes; may be empty.
 
     Returns:
-        By decision, by name of the node: the largest magnitude it reads or writes, None if that
-        was not measured. `PrecisionTable.to_json` records it, `table_text` shows it.
+        By decision and name of the node, the largest magnitude that it reads or writes; None if not
+        measured. `PrecisionTable.to_json` records this, and `table_text` shows it.
     """
     opset = model.opset_imports[""]
     decided: DecidedNodes = {decision: {} for decision in table.decisions}

@@ -1,7 +1,7 @@
-"""The parts that nodes play in the network, found by following the data.
+"""Roles of nodes in the network, found by following the data.
 
-A role is found in the float32 graph and in the converted one alike: casts between float types are
-looked through and belong to none.
+The same roles are found in the float32 graph and in the converted one: casts between float types
+are skipped and have no role.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOVES = frozenset([
     "Concat", "Gather", "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth",
 ])
 # fmt: on
-"""Operators that only carry values from one place to another: they round nothing."""
+"""Operators that only move values, without rounding."""
 
 _SCALING = frozenset(["Mul", "Div", "Add", "Sub", "Clip", "Round", "Cast"])
 _DEVIATION = ("Reciprocal", "Sqrt", "Add", "ReduceMean", "Mul", "Sub")
@@ -26,7 +26,7 @@ _REDUCTIONS = frozenset(["ReduceMean", "ReduceSum", "GlobalAveragePool"])
 
 
 def image_nodes(graph: ir.Graph) -> list[ir.Node]:
-    """Nodes that move, pick or scale pixels of the input, before any weight is applied."""
+    """Nodes that move, select or scale pixels of the input, before any weight."""
     pictures = set(graph.inputs)
     found = []
     for node in graph:
@@ -40,7 +40,7 @@ def image_nodes(graph: ir.Graph) -> list[ir.Node]:
 
 
 def output_nodes(graph: ir.Graph) -> list[ir.Node]:
-    """The Add whose sum the graph returns, and what moves, scales or rounds the sum after it."""
+    """The Add whose sum the graph returns, and nodes that move, scale or round the sum."""
     found = []
     for output in graph.outputs:
         node = output.producer()
@@ -48,7 +48,7 @@ def output_nodes(graph: ir.Graph) -> list[ir.Node]:
             found += [] if is_border(node) else [node]
             (value,) = _data_inputs(node)
             node = value.producer()
-        # A network without a shortcut has no exact input to protect at its end.
+        # A network without a shortcut has no exact input to protect at the end.
         if node is None or node.op_type != "Add":
             return []
         found.append(node)
@@ -56,7 +56,7 @@ def output_nodes(graph: ir.Graph) -> list[ir.Node]:
 
 
 def spatial_means(graph: ir.Graph) -> list[ir.Node]:
-    """Means and sums over positions: in this network, the first step of channel attention.
+    """Means and sums over positions, the first step of channel attention.
 
     LayerNorm's mean over channels is inside its own operator, or in one of `norm_deviations`.
     """
@@ -66,9 +66,9 @@ def spatial_means(graph: ir.Graph) -> list[ir.Node]:
 
 
 def norm_deviations(graph: ir.Graph) -> list[ir.Node]:
-    """LayerNorms of which only the reciprocal of the deviation is computed, in operators.
+    """LayerNorms reduced to the reciprocal of the deviation, made of several operators.
 
-    `1 / sqrt(mean((x - mean(x))^2) + eps)`, as the GPU's form has them.
+    `1 / sqrt(mean((x - mean(x))^2) + eps)`, as in the GPU's form.
     """
     found = []
     for node in graph:
@@ -94,7 +94,7 @@ ROLES: dict[str, Callable[[ir.Graph], list[ir.Node]]] = {
 
 
 def _upwards(node: ir.Node, operators: tuple[str, ...]) -> list[ir.Node]:
-    """A node and what makes its first input, and so on, if they are these operators; or none."""
+    """A node and the chain of its first inputs, if they are these operators; else empty."""
     steps: list[ir.Node] = []
     following: ir.Node | None = node
     for operator in operators:
@@ -106,20 +106,20 @@ def _upwards(node: ir.Node, operators: tuple[str, ...]) -> list[ir.Node]:
 
 
 def _data_inputs(node: ir.Node) -> list[ir.Value]:
-    """What a node computes on: inputs of its type (a Cast has its own) that are not constants."""
+    """Inputs of the node's type that are not constants. A Cast's input may have another type."""
     opset = node.graph.opset_imports[""] if node.graph else 0
     inputs = node.inputs if node.op_type == "Cast" else bound_inputs(node, opset).values()
     return [value for value in inputs if value is not None and not value.is_initializer()]
 
 
 def _keeps_pixels(node: ir.Node) -> bool:
-    """Whether a node with one data input does nothing to it but move, scale or round."""
+    """Whether a node with one data input only moves, scales or rounds it."""
     if len(_data_inputs(node)) != 1:
         return False
-    # Interpolation computes new values, while the nearest mode picks pixels.
+    # Interpolation computes new values, but the nearest mode selects pixels.
     if node.op_type == "Resize":
         return node.attributes.get_string("mode", "nearest") == "nearest"
     constants = [value for value in node.inputs if value is not None and value.is_initializer()]
-    # A scalar scales pixels. A tensor is a weight, and behind it the values are features.
+    # A scalar scales pixels. A tensor is a weight, and its results are features.
     scalars = all(value.shape is not None and value.shape.numpy() == () for value in constants)
     return node.op_type in MOVES or (node.op_type in _SCALING and scalars)

@@ -1,4 +1,4 @@
-"""Run a graph that is in memory, on ONNX Runtime's CPU provider."""
+"""Run a graph in memory with ONNX Runtime's CPU provider."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maxim_deploy.machine.processors import threads_to_ask_for
 
 
 def open_session(model: ir.Model) -> Any:
-    """An ONNX Runtime session (CPU) on a graph, whose weights are copied; at most 2 GB.
+    """An ONNX Runtime session (CPU) on a graph of at most 2 GB. Weights are copied.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -22,9 +22,9 @@ def open_session(model: ir.Model) -> Any:
     loaded = ir.external_data.load_to_model(model.clone())
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads_to_ask_for()
-    # Buffer reuse chains live buffers, so that none is freed: it takes three times the memory.
+    # Buffer reuse chains live buffers, so none is freed: three times the memory.
     options.enable_mem_reuse = False
-    # In the order of the file a reduction follows its source at once, and the source can be freed.
+    # In the file's order a reduction directly follows its source, so the source can be freed.
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.log_severity_level = 3
     return ort.InferenceSession(
@@ -33,7 +33,7 @@ def open_session(model: ir.Model) -> Any:
 
 
 def open_network(model: ir.Model) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """A graph of ours as a function from `image` to `restored`, both in the graph's own form.
+    """One of our graphs as a function from `image` to `restored`, both in the graph's form.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.

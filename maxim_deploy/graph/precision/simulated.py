@@ -1,8 +1,9 @@
 """Simulated precision: a float32 graph that rounds like a low-precision one.
 
-It runs on machines that cannot run the other. Every low-precision tensor is float32 in it, cast to
-the low precision and back, and every weight has its rounded value: this is what storage in low
-precision costs. Sums inside an operator are float32; a GPU that accumulates in less loses more.
+It runs on machines that cannot run the low-precision graph. Every low-precision tensor is a float32
+tensor that is cast to the low precision and back, and every weight has its rounded value. So it
+shows the loss of storage in low precision. Sums inside an operator are float32; a GPU that
+accumulates in lower precision loses more.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from maxim_deploy.graph.precision.type_constraints import LOW_FLOATS, insert_beh
 
 
 def simulated_in_float32(model: ir.Model) -> ir.Model:
-    """A float32 graph with the rounding of a low-precision one, which is not modified."""
+    """A float32 graph that rounds like a low-precision one. The latter is not modified."""
     simulated = model.clone()
-    # Weights were rounded when the low-precision graph was made. Widening them is exact.
+    # Weights are already rounded in the low-precision graph. Widening them is exact.
     for value in simulated.graph.initializers.values():
         if value.dtype in LOW_FLOATS and value.const_value is not None:
             array = value.const_value.numpy().astype(np.float32)
@@ -37,7 +38,7 @@ def _widen(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     retype(value, ir.DataType.FLOAT)
     if node.op_type == "Cast":
         node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
-    # What a node only moves was rounded where it was computed.
+    # Moved values were rounded where they were computed.
     if node.op_type in MOVES:
         return
     down = ir.node("Cast", [value], {"to": low}, name=f"{value.name}/round_down")
@@ -46,7 +47,7 @@ def _widen(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
         cast.outputs[0].name = cast.name
         cast.outputs[0].shape = value.shape
         retype(cast.outputs[0], dtype)
-    # Every user reads the rounded value. `down` is a user as well, and must read the original.
+    # All users read the rounded value except `down`, which must read the original.
     value.replace_all_uses_with(back.outputs[0])
     down.replace_input_with(0, value)
     insert_behind(graph, value, down, back)

@@ -1,15 +1,15 @@
-"""The decision table: which nodes of a low-precision graph compute in float32, and why.
+"""The decision table: nodes of a low-precision graph that compute in float32, with reasons.
 
 As JSON, format 1:
 
 | key | content |
 |---|---|
-| `format` | 1; a reader refuses another number |
-| `type` | a `Precision.type`, such as "float16": of every node that no decision mentions |
+| `format` | 1; a reader refuses other numbers |
+| `type` | a `Precision.type`, such as "float16", of all nodes without a decision |
 | `decisions` | list of `pattern`, `type`, `reason`, `measure`, `value` (see `Decision`) |
-| `decisions[].nodes` | what it applied to: node to largest magnitude or null; not read back |
+| `decisions[].nodes` | nodes it applied to, with their largest magnitude or null; not read back |
 
-Not checked on reading: whether reason and number are true.
+Reasons and numbers are not checked on reading.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Decision:
     Attributes:
         pattern: a role (a key of `ROLES`), or node names with `*` and `?`.
         type: "float32", or the table's low-precision type.
-        reason: why.
-        measure: what the deciding number says; empty if there is none.
+        reason: reason in words.
+        measure: meaning of the deciding number; empty without one.
         value: the deciding number.
     """
 
@@ -54,7 +54,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class PrecisionTable:
-    """Decisions, the later overruling the earlier; nodes that none mentions are of type `low`."""
+    """Decisions. A later one overrules an earlier one. Nodes without a decision have type `low`."""
 
     low: str
     decisions: tuple[Decision, ...]
@@ -80,11 +80,11 @@ class PrecisionTable:
         return ir.DataType(self.precision.onnx)
 
     def resolve(self, graph: ir.Graph) -> dict[ir.Node, Decision]:
-        """The decision for each float node that one applies to.
+        """The decision of each float node that has one.
 
         Raises:
-            ExportError: a pattern matches nothing, so that an island would be missing; or the
-                graph lacks types.
+            ExportError: a pattern matches nothing, so an island would be missing, or the graph
+                lacks types.
         """
         require_types(graph)
         resolved: dict[ir.Node, Decision] = {}
@@ -98,7 +98,7 @@ class PrecisionTable:
         return {node for node, decision in resolved.items() if decision.type == "float32"}
 
     def to_json(self, nodes: Mapping[Decision, Mapping[str, float | None]] | None = None) -> str:
-        """The table as JSON; `nodes` are recorded with their decisions, see the module."""
+        """The table as JSON. `nodes` are recorded with their decisions, see the module."""
         records = [
             {**asdict(decision), "nodes": dict((nodes or {}).get(decision, {}))}
             for decision in self.decisions
@@ -111,7 +111,8 @@ class PrecisionTable:
         """The inverse of `to_json`.
 
         Raises:
-            ExportError: not JSON, another format, an unknown key or type, or one that is missing.
+            ExportError: the text is not JSON, has another format, or has an unknown or missing key
+                or type.
         """
         try:
             document = load_json(text)
@@ -133,13 +134,13 @@ def _decision(record: dict[str, Any]) -> Decision:
 
 
 def _matches(graph: ir.Graph, pattern: str) -> list[ir.Node]:
-    # Without the casts of the conversion, so that a table means the same nodes before and after it.
+    # Without casts of the conversion, so a table matches the same nodes before and after it.
     names = {node.name or "": node for node in graph if is_float(node) and not is_border(node)}
     if pattern in ROLES:
         found = ROLES[pattern](graph)
     else:
         found = [node for name, node in names.items() if fnmatchcase(name, pattern)]
-    # A pattern that matches nothing is an island that is missing, not a harmless line.
+    # A pattern without a match means a missing island, so it is an error.
     if not found:
         raise ExportError(
             f"precision table: {pattern!r} matches no float node of this graph"

@@ -1,4 +1,4 @@
-"""Which inputs and outputs of a node share its precision, by the operator's own schema."""
+"""Inputs and outputs that share a node's precision, by the operator's schema."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def require_types(graph: ir.Graph) -> None:
     """Check that the type of every tensor is known.
 
     Raises:
-        ExportError: naming a node whose output has none.
+        ExportError: an output has no type; the message names its node.
     """
     for node in graph:
         if any(value.dtype is None and value.name for value in node.outputs):
@@ -27,25 +27,25 @@ def require_types(graph: ir.Graph) -> None:
 
 
 def is_float(node: ir.Node) -> bool:
-    """Whether a node computes in floating point: its first output does."""
+    """Whether a node computes in floating point, by its first output."""
     return node.outputs[0].dtype in FLOATS
 
 
 def is_border(node: ir.Node) -> bool:
-    """Whether a node only changes the precision of its input: a Cast from float to float."""
+    """Whether a node is a Cast from float to float."""
     source = node.inputs[0] if node.inputs else None
     return node.op_type == "Cast" and is_float(node) and source is not None and _floating(source)
 
 
 def bound_inputs(node: ir.Node, opset: int) -> dict[int, ir.Value]:
-    """The float inputs, by position, that must have the type of the node's first output.
+    """Indices of the float inputs that must have the type of the node's first output.
 
-    These carry the type variable of the first output. Others may differ from it: the scales of
-    Resize are float32 always, and Shape reads any type.
+    They share the type variable of the first output. Others may differ: the scales of Resize are
+        always float32, and Shape reads any type.
     """
     schema = _schema(node, opset)
     variable = schema.outputs[0].type_str
-    # The last formal input of a variadic operator, such as Concat, stands for all that follow.
+    # The last formal input of a variadic operator, such as Concat, represents all further ones.
     return {
         position: value
         for position, value in enumerate(node.inputs)
@@ -56,7 +56,7 @@ def bound_inputs(node: ir.Node, opset: int) -> dict[int, ir.Value]:
 
 
 def bound_outputs(node: ir.Node, opset: int) -> list[ir.Value]:
-    """The outputs that have the type of the first one: all of Split's, not LayerNorm's mean."""
+    """Outputs with the type of the first: all outputs of Split, but not LayerNorm's mean."""
     formal = _schema(node, opset).outputs
     return [
         value
@@ -66,10 +66,10 @@ def bound_outputs(node: ir.Node, opset: int) -> list[ir.Value]:
 
 
 def check_supported(node: ir.Node, opset: int, low: ir.DataType) -> None:
-    """Check that the operator exists in a low precision.
+    """Check that an operator supports a low precision.
 
     Raises:
-        ExportError: it does not; the table must make the node an island.
+        ExportError: it does not, so the table must make the node an island.
     """
     schema = _schema(node, opset)
     variable = schema.outputs[0].type_str
@@ -79,13 +79,13 @@ def check_supported(node: ir.Node, opset: int, low: ir.DataType) -> None:
     )
     if f"tensor({type_name(low)})" not in allowed:
         raise ExportError(
-            f"{node.name}: {node.op_type} computes no {type_name(low)} at opset {opset}; "
+            f"{node.name}: {node.op_type} does not support {type_name(low)} at opset {opset}; "
             "make it float32 in the precision table"
         )
 
 
 def insert_behind(graph: ir.Graph, value: ir.Value, *nodes: ir.Node) -> None:
-    """Insert nodes right behind the producer of a value; first in the graph if it is an input."""
+    """Insert nodes right after the producer of a value, or first in the graph if it is an input."""
     producer = value.producer()
     if producer is not None:
         graph.insert_after(producer, nodes)
@@ -94,12 +94,12 @@ def insert_behind(graph: ir.Graph, value: ir.Value, *nodes: ir.Node) -> None:
 
 
 def type_name(dtype: ir.DataType) -> str:
-    """As decision tables write it, such as "float32"."""
+    """The type's name in decision tables, such as "float32"."""
     return str(dtype.numpy().name)
 
 
 def retype(value: ir.Value, dtype: ir.DataType) -> None:
-    """Give a value another element type; a cloned graph shares its type objects with its source."""
+    """Give a value another element type. A new type object is needed: clones share them."""
     value.type = ir.TensorType(dtype)
 
 

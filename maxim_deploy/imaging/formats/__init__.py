@@ -1,1 +1,1 @@
-"""Kinds of image files: what each holds beside its pixels, read and written as bytes."""
+"""Formats of image files: contents beside the pixels, read and written as bytes."""

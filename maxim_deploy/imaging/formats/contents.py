@@ -1,4 +1,4 @@
-"""A file that has been opened: what is beside its pixels, which are still encoded."""
+"""An opened file: its contents, with the pixels still encoded."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from maxim_deploy.imaging.metadata import Metadata
 
-THUMBNAIL = "the thumbnail, which shows the picture before"
-"""What most photographs of cameras lose."""
+THUMBNAIL = "the thumbnail, which shows the picture before restoration"
+"""A loss that most camera photographs have."""
 
 
 @dataclass
 class Decoded:
-    """Pixels as stored, before they are turned upright.
+    """Pixels as stored, not yet upright.
 
     Attributes:
         rgb: uint8 or uint16 [H, W, 3].
         alpha: [H, W] of the same type, not premultiplied, or None.
-        is_grey: there is one colour channel.
-        icc_profile: what describes `rgb`.
+        is_grey: whether there is one colour channel.
+        icc_profile: profile that describes `rgb`.
     """
 
     rgb: NDArray[Any]
@@ -34,21 +34,22 @@ class Decoded:
 
 @dataclass
 class Contents:
-    """What an image file holds.
+    """The contents of an image file.
 
     Attributes:
         kind: name of the format.
-        height: as stored, in pixels.
-        width: likewise.
-        decode: the pixels. It takes the ICC profile, and a function that is told of damage.
-        bits: per channel.
-        frames: pictures of full size, one after the other.
+        height: height in pixels as stored.
+        width: width in pixels as stored.
+        decode: returns the pixels. It takes the ICC profile, and a function that it calls with
+            damage.
+        bits: bits per channel.
+        frames: number of pictures of full size.
         icc_profile: as stored.
         exif: as stored, with or without a prefix.
-        metadata: everything else that is kept.
-        orientation: by a field of the format itself, 1 to 8; None if there is none.
-        left_out: what is not kept, in words.
-        damage: what is wrong with the file and does not matter to its pixels, in words.
+        metadata: all other metadata that is kept.
+        orientation: orientation stored in the format itself, 1 to 8; None without one.
+        left_out: contents that are not kept, in words.
+        damage: damage that does not affect the pixels, in words.
     """
 
     kind: str
@@ -69,6 +70,6 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>))([1-8])")
 
 
 def upright_xmp(xmp: bytes) -> tuple[int | None, bytes]:
-    """The orientation in an XMP packet, if there is one, and the packet once it is applied."""
+    """The orientation in an XMP packet, or None, and the packet after applying it."""
     found = _XMP_ORIENTATION.search(xmp)
     return int(found[2]) if found else None, _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)

@@ -1,7 +1,8 @@
-"""Directories of TIFF, of which EXIF is made as well: entries as stored, values not decoded.
+"""Directories of TIFF and EXIF: entries as stored, without decoding values.
 
-A TIFF file is a header, which names the byte order and the first directory; directories; and what
-they point at. An EXIF block is a TIFF file without pixels. BigTIFF has offsets of 8 bytes.
+A TIFF file has a header with the byte order and the offset of the first directory, then directories
+and the data that they point at. An EXIF block is a TIFF file without pixels. BigTIFF has offsets of
+8 bytes.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=
 }
 _LONG8 = 16
 _MOST_NUMBERS = 1000
-"""Of one entry: what is read has one for each channel. As Python's integers they take ten times the
-bytes of the file."""
+"""Most numbers read from one entry. Useful entries have one per channel. As Python integers they
+take ten times the bytes of the file."""
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _RATIONAL = 5
 
@@ -39,14 +40,14 @@ class Header:
 
 @dataclass(frozen=True)
 class Entry:
-    """One value of a directory: its type, how many, and its bytes in the order of the file."""
+    """One value of a directory: its type, its count, and its bytes in the file's order."""
 
     type: int
     count: int
     value: bytes
 
     def numbers(self, order: str) -> tuple[int, ...]:
-        """The first values, `_MOST_NUMBERS` of them, if they are unsigned integers, or nothing."""
+        """The first `_MOST_NUMBERS` values if they are unsigned integers, else an empty result."""
         if self.type not in _INTEGERS:
             return ()
         count = min(self.count, _MOST_NUMBERS)
@@ -77,7 +78,7 @@ def read_header(file: BinaryIO) -> Header:
     """The header at the beginning of a file.
 
     Raises:
-        ValueError: it is none of TIFF.
+        ValueError: it is not a TIFF header.
     """
     file.seek(0)
     start = file.read(16)
@@ -92,7 +93,7 @@ def read_header(file: BinaryIO) -> Header:
 def read_directory(file: BinaryIO, header: Header, offset: int) -> tuple[Entries, int]:
     """The entries by tag, and the offset of the next directory or 0.
 
-    Entries whose value would lie outside the file, or is of an unknown type, are left out.
+    Entries are left out if the value lies outside the file or has an unknown type.
 
     Raises:
         ValueError: there is no directory.
@@ -107,7 +108,7 @@ def read_directory(file: BinaryIO, header: Header, offset: int) -> tuple[Entries
     if len(table) < count * row_size:
         raise ValueError("a directory is cut off")
     entries: Entries = {}
-    # A missing offset of the next directory ends the chain: many viewers do not look for it.
+    # A missing offset of the next directory ends the chain, as in many viewers.
     following = file.read(struct.calcsize(next_form))
     total = 0
     for tag, kind, number, inline in struct.iter_unpack(header.order + row_form, table):
@@ -115,7 +116,7 @@ def read_directory(file: BinaryIO, header: Header, offset: int) -> tuple[Entries
         if length <= len(inline):
             entries[tag] = Entry(kind, number, inline[:length])
         elif (start := int(struct.unpack(header.order + next_form, inline)[0])) + length <= size:
-            # Each of thousands of entries may claim the whole file.
+            # Thousands of entries may each claim the whole file.
             if (total := total + length) > size:
                 raise ValueError("the values of a directory are longer than its file")
             file.seek(start)
@@ -125,7 +126,7 @@ def read_directory(file: BinaryIO, header: Header, offset: int) -> tuple[Entries
 
 
 def append_directory(block: bytearray, entries: Mapping[int, Entry], order: str) -> int:
-    """Write a directory behind a block; its offset."""
+    """Append a directory to a block. Returns its offset."""
     block.extend(bytes(len(block) % 2))
     offset = len(block)
     block.extend(directory_bytes(entries, order, offset))
@@ -133,7 +134,7 @@ def append_directory(block: bytearray, entries: Mapping[int, Entry], order: str)
 
 
 def directory_bytes(entries: Mapping[int, Entry], order: str, offset: int) -> bytes:
-    """A directory that stands at an offset, and behind it the values that do not fit into it.
+    """A directory for an offset, followed by the values that do not fit into its entries.
 
     Types of BigTIFF are left out.
     """

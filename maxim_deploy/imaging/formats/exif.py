@@ -1,7 +1,7 @@
-"""EXIF blocks, edited in place: what stays keeps its bytes and its offset.
+"""EXIF blocks, edited in place: remaining values keep their bytes and offsets.
 
-Makers' notes point into the block by offsets that only their makers know, and text is in whatever
-encoding its author used. So nothing is decoded and nothing moves.
+Makers' notes contain undocumented offsets into the block, and text may have any encoding. So values
+are neither decoded nor moved.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NESTED = {0x8769: "EXIF", 0x8825: "GPS", 0xA005: "interoperability"}
 
 UNITS: dict[int, Unit] = {1: "aspect", 2: "inch", 3: "centimetre"}
 
-# Tags below 0x0219 say how a file stores its pixels, which the new file states for itself (some
-# cameras write the old width there), except for these: document name, description, make, model,
+# Tags below 0x0219 describe how a file stores its pixels. The new file has its own (some cameras
+# write the old width there). Exceptions, which are kept: document name, description, make, model,
 # resolution (x, y, unit), page name, transfer function, software, date, artist, host computer,
 # white point, primaries.
 _LAST_LAYOUT_TAG = 0x0218
@@ -38,25 +38,24 @@ _DESCRIPTIVE_TAGS = frozenset(
     {0x010D, 0x010E, 0x010F, 0x0110, X_RESOLUTION, Y_RESOLUTION, 0x011D, RESOLUTION_UNIT}
     | {0x012D, 0x0131, 0x0132, 0x013B, 0x013C, 0x013E, 0x013F}
 )
-# XMP, IPTC, Photoshop's resources and layers, and the ICC profile live among a TIFF's tags but are
-# not EXIF.
+# XMP, IPTC, Photoshop's resources and layers, and the ICC profile are TIFF tags but not EXIF.
 _FOREIGN_TAGS = frozenset({0x014A, 0x02BC, 0x83BB, 0x8649, 0x8773, 0x935C})
 _THUMBNAIL, _THUMBNAIL_LENGTH = 0x0201, 0x0202
 
 
 def outlives_the_file(tag: int) -> bool:
-    """Whether a tag of the first directory is about the picture, and not about its storage."""
+    """Whether a tag of the first directory describes the picture rather than its storage."""
     return tag in _DESCRIPTIVE_TAGS or (tag > _LAST_LAYOUT_TAG and tag not in _FOREIGN_TAGS)
 
 
 class UprightExif(NamedTuple):
-    """An EXIF block once its orientation is applied.
+    """An EXIF block after applying its orientation.
 
     Attributes:
-        orientation: what it was, 1 to 8; None if the block has none.
-        block: with its prefix; None if nothing is left in it.
-        had_thumbnail: whether there was one.
-        damaged: tags whose values lie outside the block, and which are left out.
+        orientation: the former value, 1 to 8; None if the block has none.
+        block: block with its prefix; None if it is empty now.
+        had_thumbnail: whether there was a thumbnail.
+        damaged: tags that were removed because their values lie outside the block.
     """
 
     orientation: int | None
@@ -66,10 +65,10 @@ class UprightExif(NamedTuple):
 
 
 def upright_exif(block: bytes) -> UprightExif:
-    """The orientation in an EXIF block, and the block that holds once it is applied.
+    """The orientation in an EXIF block, and the block after applying it.
 
-    Gone are the orientation, tags of storage, and the thumbnail, which would show the picture
-    before restoration.
+    The new block lacks the orientation, tags of storage, and the thumbnail, which would show the
+    picture before restoration.
 
     Args:
         block: with or without its prefix.
@@ -92,7 +91,7 @@ def upright_exif(block: bytes) -> UprightExif:
         table = struct.pack(f"{header.order}H", len(kept)) + b"".join(kept)
         length = 2 + 12 * len(rows) + 4
         edited = bytearray(block)
-        # The offset of the next directory, which was the thumbnail's, is among the zeros.
+        # The zeros include the offset of the next directory, which was the thumbnail's.
         edited[header.first : header.first + length] = table.ljust(length, b"\0")
         whole = PREFIX + _without_thumbnail(edited, file, header, thumbnail_at)
     return UprightExif(_known(orientation), whole, thumbnail_at > 0, damaged)
@@ -117,14 +116,14 @@ def _without_thumbnail(block: bytearray, file: io.BytesIO, header: Header, at: i
         (length,) = entries[_THUMBNAIL_LENGTH].numbers(header.order)
     except (KeyError, ValueError):
         return bytes(block)
-    if offset + length + 2 >= len(block):  # most often it stands at the end
+    if offset + length + 2 >= len(block):  # it usually stands at the end
         return bytes(block[:offset])
     block[offset : offset + length] = bytes(length)
     return bytes(block)
 
 
 def resolution_of(entries: Entries, order: str) -> Resolution | None:
-    """What the tags of a directory say, in TIFF and in EXIF."""
+    """The resolution in the tags of a TIFF or EXIF directory."""
     x, y = (
         entries[tag].rational(order) if tag in entries else None
         for tag in (X_RESOLUTION, Y_RESOLUTION)
@@ -137,7 +136,7 @@ def resolution_of(entries: Entries, order: str) -> Resolution | None:
 
 
 def resolution_from_exif(exif: bytes | None) -> Resolution | None:
-    """The resolution of an EXIF block with its prefix, if there is one in it."""
+    """The resolution of an EXIF block with its prefix; None without one."""
     if not exif:
         return None
     try:
@@ -155,7 +154,7 @@ def exif_entries(exif: bytes) -> tuple[Entries, str]:
 
 
 def exif_from_directory(file: BinaryIO, header: Header, entries: Entries) -> bytes | None:
-    """An EXIF block with its prefix from a directory of a TIFF file; None if there is nothing."""
+    """An EXIF block with its prefix, from a directory of a TIFF file; None if it would be empty."""
     kept = {tag: entry for tag, entry in entries.items() if outlives_the_file(tag)}
     kept.pop(ORIENTATION, None)
     if not kept:
@@ -168,14 +167,14 @@ def exif_from_directory(file: BinaryIO, header: Header, entries: Entries) -> byt
 
 
 def _append_nested(block: bytearray, file: BinaryIO, header: Header, entries: Entries) -> None:
-    """Copy what entries point at into the block, and let them point there."""
+    """Copy the data that entries point at into the block, and update the entries."""
     for tag in NESTED.keys() & entries.keys():
         pointer = entries.pop(tag).numbers(header.order)
         try:
             inner, _ = read_directory(file, header, pointer[0])
         except (IndexError, ValueError):
             continue  # an offset to nowhere
-        # Of the three only the EXIF directory nests another, so that this ends.
+        # Only the EXIF directory contains another one, so this recursion ends.
         for outer in NESTED.keys() & inner.keys() - {0xA005}:
             del inner[outer]
         _append_nested(block, file, header, inner)
@@ -183,12 +182,12 @@ def _append_nested(block: bytearray, file: BinaryIO, header: Header, entries: En
 
 
 def new_block(order: str) -> bytearray:
-    """An empty EXIF block, whose first directory is still to be named by `finish_block`."""
+    """An empty EXIF block. `finish_block` sets its first directory."""
     return bytearray((b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 0))
 
 
 def finish_block(block: bytearray, entries: Entries, order: str) -> None:
-    """Append the first directory and let the header point at it."""
+    """Append the first directory and store its offset in the header."""
     offset = append_directory(block, entries, order)
     block[4:8] = struct.pack(f"{order}I", offset)
 

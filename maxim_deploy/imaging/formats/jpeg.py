@@ -1,4 +1,4 @@
-"""Reading JPEG: segments before the pixels carry what belongs to the picture, byte for byte."""
+"""Read JPEG: segments before the pixels hold the metadata, which is kept byte for byte."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNITS: dict[int, Unit] = {0: "aspect", 1: "inch", 2: "centimetre"}
 _FURTHER = "the further pictures of the file, such as a gain map or a depth map"
 _PADDING = b"\0 \r\n"
 
-# A marker is FF and a byte; in entropy-coded data FF00 is a byte, FFD0 to FFD7 are restarts.
+# A marker is FF and a byte. In entropy-coded data FF00 is a byte, and FFD0 to FFD7 are restarts.
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 
 
@@ -47,7 +47,7 @@ class _Segment:
 
 
 def contents(file: BinaryIO) -> Contents:
-    """What a JPEG file holds.
+    """The contents of a JPEG file.
 
     Raises:
         SyntaxError: it is damaged beyond reading.
@@ -59,7 +59,7 @@ def contents(file: BinaryIO) -> Contents:
             raise SyntaxError("there is nothing behind the first marker")
         size, behind = len(data), data[segments[-1].end :].strip(_PADDING)
     ancillary = [s for s in segments if s.marker == COMMENT or 0xE0 <= s.marker <= 0xEF]
-    # Segments JFIF and Adobe say how colours are stored. The library needs no other of these.
+    # The segments JFIF and Adobe describe the storage of colours. The library needs no others.
     needed = [s for s in segments if s not in ancillary or s.marker in (_JFIF, _ADOBE)]
     pieces: list[Piece] = [b"\xff\xd8", *((s.start, s.end) for s in needed)]
     is_ended = segments[-1].marker == _END
@@ -86,7 +86,7 @@ def _mapped(file: BinaryIO) -> AbstractContextManager[bytes | mmap.mmap]:
 
 
 def _segments(data: bytes | mmap.mmap) -> Iterator[_Segment]:
-    """Segments up to the end marker; scans with their entropy-coded data."""
+    """Segments up to the end marker. Scans include their entropy-coded data."""
     at = 2
     while found := _MARKER.search(data, at):
         marker, at = found[1][0], found.end()
@@ -109,10 +109,10 @@ def _segments(data: bytes | mmap.mmap) -> Iterator[_Segment]:
 
 
 def _ending(segments: list[_Segment]) -> bytes:
-    """What stands for a missing end.
+    """Bytes that replace a missing end.
 
-    The decoder looks eight bytes ahead: with these it reads a file that lacks its end only, and
-    still refuses one that lacks more. Of progressive files it wants the end marker itself.
+    The decoder looks eight bytes ahead. With these bytes it reads a file that lacks only its end,
+    and still refuses a file that lacks more. Progressive files need the end marker itself.
 
     Raises:
         OSError: a progressive file lacks more.
@@ -125,12 +125,12 @@ def _ending(segments: list[_Segment]) -> bytes:
 
 
 def _check_scans(frame: bytes, segments: list[_Segment]) -> None:
-    """Whether a progressive file has all scans; the decoder takes any number of them for the whole.
+    """Check that a progressive file has all scans. The decoder accepts any number of them.
 
     Raises:
         OSError: scans are missing.
     """
-    # Each scan refines coefficients of some components down to a bit; all must get down to bit 0.
+    # Each scan refines the coefficients of some components to a bit. All must reach bit 0.
     missing = {(component, k) for component in frame[6::3] for k in range(64)}
     for scan in (s.data for s in segments if s.marker == _SCAN):
         first, last, bits = scan[-3:]
@@ -141,7 +141,7 @@ def _check_scans(frame: bytes, segments: list[_Segment]) -> None:
 
 
 def _take(found: Contents, segments: list[_Segment]) -> None:
-    """Sort what the segments carry into what is kept and what is left out."""
+    """Divide the segments into those to keep and those to leave out."""
     carriers = [segment for segment in segments if segment.marker != COMMENT]
 
     def having(prefix: bytes) -> list[bytes]:
@@ -164,7 +164,7 @@ def _take(found: Contents, segments: list[_Segment]) -> None:
 
 
 def _icc_profile(pieces: list[bytes], damage: list[str]) -> bytes | None:
-    """Pieces begin with their number and how many there are."""
+    """Join the pieces of a profile, which begin with their number and their count."""
     ordered = sorted(pieces)
     heads = [bytes([number, len(ordered)]) for number in range(1, len(ordered) + 1)]
     if [piece[:2] for piece in ordered] != heads:
@@ -174,7 +174,7 @@ def _icc_profile(pieces: list[bytes], damage: list[str]) -> bytes | None:
 
 
 def _left_out(segment: _Segment) -> str:
-    """What a segment carries that is not kept, in words."""
+    """Contents of a segment that are not kept, in words."""
     if segment.data.startswith(b"JFXX\0"):
         return THUMBNAIL
     if segment.data.startswith(b"MPF\0"):

@@ -1,4 +1,4 @@
-"""Writing JPEG: segments go between the JFIF segment and the tables."""
+"""Write JPEG: segments go between the JFIF segment and the tables."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from maxim_deploy.imaging.picture import Picture
 
 _RESOURCES = "IPTC and Photoshop resources"
 _LONGEST = 65533
-"""Bytes of a segment, whose length field counts itself and has 16 bits."""
+"""Most bytes of a segment. Its length field has 16 bits and includes itself."""
 _MOST_ICC = 255 * (_LONGEST - len(ICC) - 2)
 
 
 def too_long(picture: Picture) -> dict[str, str]:
-    """What a picture has that does not fit into segments, with the reason."""
+    """Contents of a picture that do not fit into segments, with the reason."""
     metadata = picture.metadata
     sizes = {
         "EXIF": (picture.exif, _LONGEST),
@@ -27,14 +27,14 @@ def too_long(picture: Picture) -> dict[str, str]:
         "comments": (max(metadata.comments, key=len, default=b""), _LONGEST),
     }
     return {
-        thing: f"{len(data):,} bytes, and JPEG holds {most:,}"
+        thing: f"{len(data):,} bytes, but JPEG holds {most:,}"
         for thing, (data, most) in sizes.items()
         if data and len(data) > most
     }
 
 
 def _fitting(picture: Picture) -> Picture:
-    """The picture without what is too long."""
+    """The picture without contents that are too long."""
     gone = too_long(picture)
     metadata = replace(
         picture.metadata,
@@ -51,7 +51,7 @@ def _fitting(picture: Picture) -> Picture:
 
 
 def with_metadata(encoded: memoryview, picture: Picture) -> list[bytes | memoryview]:
-    """A file without metadata, which begins with a JFIF segment, and what belongs to it."""
+    """Add metadata to a file that begins with a JFIF segment and has none."""
     header = bytearray(encoded[:20])  # start of image, APP0
     picture = _fitting(picture)
     metadata = picture.metadata

@@ -1,4 +1,4 @@
-"""The formats whose metadata Pillow hands over as bytes: WebP, AVIF, GIF, BMP, PNM."""
+"""The formats whose metadata Pillow returns as bytes: WebP, AVIF, GIF, BMP, PNM."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from maxim_deploy.imaging.metadata import Metadata, Resolution
 _Plugin = Callable[..., ImageFile.ImageFile]
 
 _HEAD = 64 * 1024
-"""Bytes at the beginning of a file, in which its headers are."""
+"""Bytes at the beginning of a file that contain its headers."""
 
 
 def webp(file: BinaryIO) -> Contents:
-    """What a WebP file holds."""
+    """The contents of a WebP file."""
     return _from_pillow("WebP", WebPImagePlugin.WebPImageFile, file)
 
 
 def avif(file: BinaryIO) -> Contents:
-    """What an AVIF file holds.
+    """The contents of an AVIF file.
 
     Raises:
         ImportError: this build of Pillow does not read AVIF.
     """
-    if importlib.util.find_spec("PIL._avif") is None:  # from Pillow 11.3 on, if libavif is there
+    if importlib.util.find_spec("PIL._avif") is None:  # from Pillow 11.3 on, if built with libavif
         raise ImportError
     from PIL import AvifImagePlugin
 
@@ -47,7 +47,7 @@ def avif(file: BinaryIO) -> Contents:
     if (at := head.find(b"colrnclx")) >= 0:
         primaries, transfer = struct.unpack(">HH", head[at + 8 : at + 12])
         if (primaries, transfer) not in ((1, 13), (2, 2), (1, 2)):
-            # Of RGB, full range, as in PNG.
+            # RGB of full range, as in PNG.
             colour = (b"cICP", bytes([primaries, transfer, 0, 1]))
             found.metadata = replace(found.metadata, colour=(colour,))
     if b"tmap" in head:
@@ -56,20 +56,20 @@ def avif(file: BinaryIO) -> Contents:
 
 
 def gif(file: BinaryIO) -> Contents:
-    """What a GIF file holds."""
+    """The contents of a GIF file."""
     found = _from_pillow("GIF", GifImagePlugin.GifImageFile, file)
     file.seek(0)
     data = file.read()
     if b"\x21\xff\x0bICCRGBG1012" in data:
         found.left_out.append("the ICC profile")
-    # The packet stands as it is, not in blocks, and a list of falling lengths ends it.
+    # The packet is stored without blocks, and a list of decreasing lengths ends it.
     if xmp := re.search(rb"\x21\xff\x0bXMP DataXMP(.*?)\x01\xff\xfe", data, re.DOTALL):
         found.metadata = replace(found.metadata, xmp=xmp[1])
     return found
 
 
 def bmp(file: BinaryIO) -> Contents:
-    """What a BMP file holds."""
+    """The contents of a BMP file."""
     found = _from_pillow("BMP", BmpImagePlugin.BmpImageFile, file)
     file.seek(0)
     head = file.read(138)
@@ -87,7 +87,7 @@ def bmp(file: BinaryIO) -> Contents:
 
 
 def pnm(file: BinaryIO) -> Contents:
-    """What a PBM, PGM, PPM or PFM file holds."""
+    """The contents of a PBM, PGM, PPM or PFM file."""
     found = _from_pillow("PNM", PpmImagePlugin.PpmImageFile, file)
     file.seek(0)
     head = re.match(rb"P.(?:\s|#[^\n]*\n|\d)*", file.read(_HEAD))
@@ -120,17 +120,20 @@ def _from_pillow(kind: str, plugin: _Plugin, file: BinaryIO) -> Contents:
 
 
 def _frames(image: ImageFile.ImageFile) -> int:
-    """How many; of GIF 1 or 2, because Pillow would decode all frames to count them."""
+    """Number of frames.
+
+    For GIF it is 1 or 2, because Pillow would decode all frames to count them.
+    """
     if image.format == "GIF":
         return 1 + bool(getattr(image, "is_animated", False))
     return int(getattr(image, "n_frames", 1))
 
 
 def _bits(image: ImageFile.ImageFile) -> int:
-    """Per channel as stored, of PNM; the others have 8 at most, or say so elsewhere."""
+    """Bits per channel of PNM. Other formats have 8 at most, or state it elsewhere."""
     if image.format != "PPM":
         return 8
-    # The decoder's arguments are (raw mode, largest value) where that is not 255.
+    # The decoder's arguments are (raw mode, largest value) if that is not 255.
     arguments = image.tile[0][3]
     has_more = isinstance(arguments, tuple) and arguments[1] > 255
     return {"F": 32, "I": 16}.get(image.mode, 16 if has_more else 8)

@@ -1,4 +1,4 @@
-"""Photoshop's image resources, in which JPEG carries IPTC: "8BIM", number, name, length, data."""
+"""Photoshop's image resources, which hold IPTC in JPEG: "8BIM", number, name, length, data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import struct
 from collections.abc import Iterator
 
 _IPTC = 0x0404
-_THUMBNAILS = (0x0409, 0x040C)  # they would show the picture before restoration
+_THUMBNAILS = (0x0409, 0x040C)  # thumbnails would show the picture before restoration
 
 
 def has_thumbnail(resources: bytes) -> bool:
-    """Whether there is one."""
+    """Whether there is a thumbnail."""
     return any(number in _THUMBNAILS for number, _, _ in _each(resources))
 
 
@@ -32,7 +32,7 @@ def resources_from_iptc(records: bytes) -> bytes:
 
 
 def _each(resources: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Number, the whole resource and its data; what is damaged ends it."""
+    """(number, whole resource, data) of each resource, up to the first damaged one."""
     at = 0
     while resources[at : at + 4] == b"8BIM" and at + 12 <= len(resources):
         (number,) = struct.unpack_from(">H", resources, at + 4)

@@ -1,7 +1,7 @@
-"""Pixels of 8 bits per channel, decoded by Pillow into memory of ours.
+"""Pixels of 8 bits per channel, decoded by Pillow into our memory.
 
-Pillow keeps 4 bytes for a pixel of 3. Decoding into an array of NumPy's, in which the pixels then
-move together, takes 1.35 times the bytes of the pixels; `np.asarray(image)` takes 4.6 times.
+Pillow stores a pixel of 3 bytes in 4. We decode into a NumPy array and compact the pixels there:
+1.35 times their bytes. `np.asarray(image)` takes 4.6 times.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from maxim_deploy.imaging.formats.contents import Decoded
 _lifting = threading.Lock()
 
 _core: Any = Image.core  # type: ignore[attr-defined]
-"""Where Pillow has the memory of images."""
+"""The class that holds the memory of Pillow's images."""
 
 _ROWS = 64
-"""Rows that are moved at a time."""
+"""Rows that are compacted at a time."""
 
 _BYTES = {"L": 1, "P": 1, "I;16": 2}
-"""Per pixel, in Pillow's memory; 4 in every other mode."""
+"""Bytes per pixel in Pillow's memory; 4 in every other mode."""
 
 
 def opened(plugin: Callable[..., ImageFile.ImageFile], stream: Any) -> ImageFile.ImageFile:
-    """A file as one of Pillow's plugins opens it.
+    """Open a file with one of Pillow's plugins.
 
     Raises:
         SyntaxError: it is damaged.
@@ -46,10 +46,10 @@ def opened(plugin: Callable[..., ImageFile.ImageFile], stream: Any) -> ImageFile
 
 @contextmanager
 def _without_limit() -> Iterator[None]:
-    """Lift Pillow's limit on pixels for a moment; `limits` has ours.
+    """Lift Pillow's limit on pixels for a moment. Our limit is in `limits`.
 
-    The limit is a global that belongs to the application. One thread at a time lifts it: a second
-    one would take "no limit" for the application's setting and restore that.
+    The limit is a global of the application. Only one thread at a time lifts it: a second thread
+        would save and restore "no limit".
     """
     with _lifting:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -62,10 +62,10 @@ def _without_limit() -> Iterator[None]:
 def decoded(
     image: ImageFile.ImageFile, icc_profile: bytes | None, complain: Callable[[str], None]
 ) -> Decoded:
-    """The pixels of an open file, which is used up.
+    """The pixels of an open file. The file cannot be used afterwards.
 
     Raises:
-        Exception: of nearly any type; the file is damaged.
+        Exception: the file is damaged. The type may be nearly any.
     """
     memory = _loaded(image)
     width, height = image.size
@@ -83,7 +83,7 @@ def decoded(
     if image.mode == "CMYK":
         source, icc_profile = _rgb_from_cmyk(image, icc_profile, complain), None
     elif image.mode == "LAB":
-        icc_profile = None  # it is of Lab, which Pillow converts to sRGB
+        icc_profile = None  # the profile describes Lab, which Pillow converts to sRGB
     if not source.has_transparency_data:
         return Decoded(_copied(source, "RGB"), None, is_grey, icc_profile)
     rgba = _copied(source, "RGBA")
@@ -91,14 +91,14 @@ def decoded(
 
 
 def _loaded(image: ImageFile.ImageFile) -> NDArray[np.uint8] | None:
-    """Decode into memory of ours, [bytes], that the image is a view of, if its format allows it."""
-    # Of a TIFF that lies on its side, `size` is the upright one until it is decoded.
+    """Decode into our memory, [bytes], which the image then views, if its format allows it."""
+    # For a TIFF that lies on its side, `size` is the upright one until decoding.
     width, height = getattr(image, "_tile_size", image.size)
     memory = np.empty(height * width * _BYTES.get(image.mode, 4), np.uint8)
     view = _core.map_buffer(memory, (width, height), "raw", 0, (image.mode, 0, 1))
     image.im = view
     image.load()
-    # GIF brings memory of its own.
+    # GIF uses its own memory.
     return memory if image.im is view else None
 
 
@@ -109,21 +109,24 @@ def _three_times(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _first_three(memory: NDArray[np.uint8], image: Image.Image) -> NDArray[np.uint8]:
-    """The first three of four channels, [H, W, 3], in the same memory; the image is then empty."""
+    """The first three of four channels, [H, W, 3], in the same memory.
+
+    The image is empty afterwards.
+    """
     width, height = image.size
-    image.im = _core.new("L", (1, 1))  # Pillow must not keep a view of what is freed
+    image.im = _core.new("L", (1, 1))  # Pillow must not keep a view of freed memory
     four, three = memory.reshape(height, -1, 4), memory[: height * width * 3]
     rows = three.reshape(height, width, 3)
-    # Towards the beginning: each row lands where only earlier ones were.
+    # Towards the beginning: each row overwrites only earlier ones.
     for top in range(0, height, _ROWS):
         rows[top : top + _ROWS] = four[top : top + _ROWS, :, :3].copy()
-    del four, three, rows  # views, which freeing the end would leave without memory
+    del four, three, rows  # views would point at the freed end
     memory.resize(height * width * 3, refcheck=False)
     return memory.reshape(height, width, 3)
 
 
 def _copied(image: Image.Image, mode: str) -> NDArray[np.uint8]:
-    """The pixels in a mode of 8 bits per channel, by strips of rows."""
+    """Convert to a mode of 8 bits per channel, in strips of rows."""
     width, height = image.size
     out = np.empty((height, width, len(mode)), np.uint8)
     for top in range(0, height, _ROWS):
@@ -143,7 +146,7 @@ def _rgb_from_cmyk(
         srgb = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError):
-        complain("the ICC profile is damaged or not for CMYK; colours are converted without it")
+        complain("the ICC profile is damaged or not for CMYK, so colours are converted without it")
         return image.convert("RGB")
-    assert converted is not None  # only an in-place conversion returns None
+    assert converted is not None  # only in-place conversions return None
     return converted

@@ -1,4 +1,4 @@
-"""Reading PNG: chunks carry what belongs to the picture, byte for byte."""
+"""Read PNG: chunks hold the metadata, which is kept byte for byte."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ XMP = b"XML:com.adobe.xmp"
 RAW_PROFILE = b"Raw profile type "
 
 MOST_BYTES = 64 * 2**20
-"""Of a chunk once it is inflated: more than any profile has, less than a bomb."""
+"""Most bytes of an inflated chunk: more than any profile has, less than a decompression bomb."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Chunk:
 
 
 def contents(file: BinaryIO) -> Contents:
-    """What a PNG file holds.
+    """The contents of a PNG file.
 
     Raises:
         SyntaxError: it is damaged beyond reading.
@@ -77,13 +77,13 @@ def contents(file: BinaryIO) -> Contents:
 
 
 def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
-    """The chunks up to the end; of pixels without their data."""
+    """The chunks up to the end. Chunks of pixels come without data."""
     at = file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         end = at + 12 + length
-        # Pixels are skipped, not read: their checksums are the decoder's to verify, and a
-        # second copy of a large picture would double the memory of reading it.
+        # Pixels are skipped: the decoder verifies their checksums, and a second copy would double
+        # the memory for reading.
         if kind == b"IDAT":
             yield _Chunk(kind, at, end, b"", True)
             file.seek(end)
@@ -97,7 +97,7 @@ def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
 
 
 class _Sorting:
-    """Sorts chunks into what is kept, what is left out, and damage."""
+    """Divides chunks into those to keep, those to leave out, and damage."""
 
     def __init__(self, found: Contents) -> None:
         self._found = found
@@ -108,7 +108,7 @@ class _Sorting:
             name = chunk.kind.decode("ascii", "replace")
             if chunk.is_critical:
                 if chunk.kind not in (*_PIXELS, b"IEND"):
-                    raise SyntaxError(f"chunk {name} is not known, and needed to decode the pixels")
+                    raise SyntaxError(f"chunk {name} is unknown, but needed to decode the pixels")
             elif not chunk.is_whole:
                 self._found.damage.append(f"chunk {name} has a wrong checksum and is left out")
             elif chunk.kind not in _PIXELS:
@@ -132,9 +132,9 @@ class _Sorting:
             self._keep(resolution=_resolution(data))
         elif kind == b"acTL" and len(data) == 8:
             found.frames = struct.unpack(">I", data[:4])[0]
-        elif kind[3:].islower():  # "safe to copy", whatever it means
+        elif kind[3:].islower():  # "safe to copy"
             self._keep(others=(*draft.others, (kind, data)))
-        elif kind not in (b"fcTL", b"fdAT"):  # frames, which have been counted
+        elif kind not in (b"fcTL", b"fdAT"):  # frames, which are counted elsewhere
             found.left_out.append(f"chunk {kind.decode('ascii', 'replace')}")
 
     def _take_text(self, kind: bytes, data: bytes) -> None:
@@ -146,7 +146,7 @@ class _Sorting:
             self._keep(text=(*self._draft.text, (kind, data)))
 
     def _take_profile(self, kind: bytes, data: bytes) -> bool:
-        """ImageMagick's way to carry profiles as text: a name, a length, hexadecimal digits."""
+        """A profile that ImageMagick stored as text: a name, a length, hexadecimal digits."""
         text = data.partition(b"\0")[2]
         if kind == b"zTXt":
             text = self._inflated("text", text[1:]) or b""
@@ -166,12 +166,12 @@ class _Sorting:
     def _inflated(self, thing: str, data: bytes) -> bytes | None:
         inflater = zlib.decompressobj()
         try:
-            # The bound is on the output: a chunk of some kilobytes can inflate to gigabytes.
+            # The bound applies to the output: some kilobytes can inflate to gigabytes.
             inflated = inflater.decompress(data, MOST_BYTES)
         except zlib.error:
             self._found.damage.append(f"the {thing} is damaged and left out")
             return None
-        # Reaching the bound and a stream that is cut off look alike: the end was not seen.
+        # At the bound and in a truncated stream alike, the end was not reached.
         if not inflater.eof:
             self._found.damage.append(
                 f"the {thing} is cut off or over {MOST_BYTES:,} bytes, and left out"
@@ -197,7 +197,7 @@ def _resolution(data: bytes) -> Resolution | None:
 def _sixteen_bits(
     stream: Spliced, icc_profile: bytes | None, _complain: Callable[[str], None]
 ) -> Decoded:
-    # Read whole, since the codec takes bytes: the file's length comes on top of its pixels.
+    # Read whole, because the codec takes bytes: this adds the file's length to the memory.
     stream.seek(0)
     pixels = require("imagecodecs", "hdr").png_decode(stream.read())
     return decoded_from_samples(pixels.reshape(*pixels.shape[:2], -1), icc_profile)

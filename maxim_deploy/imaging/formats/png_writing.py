@@ -1,4 +1,4 @@
-"""Writing PNG: chunks go between the header and the pixels."""
+"""Write PNG: chunks go between the header and the pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maxim_deploy.imaging.metadata import Resolution
 from maxim_deploy.imaging.picture import Picture
 
 _HEADER_SIZE = len(SIGNATURE) + 25
-"""Signature, and IHDR with its length, name and checksum."""
+"""Bytes of the signature and of IHDR with its length, name and checksum."""
 
 
 def sixteen_bit_png(pixels: NDArray[np.uint16]) -> memoryview:
@@ -30,9 +30,9 @@ def sixteen_bit_png(pixels: NDArray[np.uint16]) -> memoryview:
 
 
 def with_metadata(encoded: memoryview, picture: Picture) -> list[bytes | memoryview]:
-    """A file without metadata, and what belongs to it."""
+    """Add metadata to a file that has none."""
     metadata = picture.metadata
-    # Colours are described before the pixels; other chunks may stand anywhere.
+    # Chunks about colours precede the pixels. Other chunks may stand anywhere.
     chunks = list(metadata.colour)
     if picture.icc_profile:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))
@@ -50,15 +50,15 @@ def with_metadata(encoded: memoryview, picture: Picture) -> list[bytes | memoryv
 
 
 def _density(resolution: Resolution) -> bytes:
-    """Of pHYs: integers of 32 bits, per metre."""
+    """A pHYs chunk: integers of 32 bits, per metre."""
     exact = resolution.in_unit("metre")
     x, y = (min(max(round(value), 1), 2**31 - 1) for value in (exact.x, exact.y))
     return struct.pack(">IIB", x, y, exact.unit == "metre")
 
 
 def _comment(comment: bytes) -> tuple[bytes, bytes]:
-    """A chunk of text: UTF-8 if the comment is, else its bytes as Latin-1."""
-    comment = comment.replace(b"\0", b"")  # no text may hold one
+    """A chunk of text: UTF-8 if the comment is valid UTF-8, else its bytes as Latin-1."""
+    comment = comment.replace(b"\0", b"")  # text must not contain a null byte
     try:
         is_ascii = comment.decode("utf-8").isascii()
     except UnicodeDecodeError:

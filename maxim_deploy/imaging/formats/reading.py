@@ -1,4 +1,4 @@
-"""An open file of a known kind to its contents."""
+"""Read the contents of an open file of a known format."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _CONTENTS: dict[str, Callable[[BinaryIO], Contents]] = {
 
 
 _NOT_COUNTED = ("TIFF", "GIF")
-"""Here frames follow each other without a number in front: a second one is looked for."""
+"""Formats without a count of frames. Only a second frame is searched for."""
 
 
 def contents_of(kind: str, file: BinaryIO) -> Contents:
-    """What a file of a kind holds.
+    """The contents of a file of a format.
 
     Raises:
-        ImageError: it is damaged, has several frames, or more bits than are kept.
+        ImageError: it is damaged, has several frames, or more bits than can be kept.
     """
     try:
         found = _CONTENTS[kind](file)
@@ -45,13 +45,12 @@ def contents_of(kind: str, file: BinaryIO) -> Contents:
     check_density(found, file)
     if found.frames > 1:
         raise ImageError(
-            f"has {found.frames} frames{' or more' * (kind in _NOT_COUNTED)}, of which all "
-            "but one would be dropped | "
-            "split it into files of one frame each"
+            f"has {found.frames} frames{' or more' * (kind in _NOT_COUNTED)}, and all but one "
+            "would be lost | split it into files of one frame each"
         )
     if found.bits > 8 and not (found.bits == 16 and kind in WITH_16_BITS):
         raise ImageError(
-            f"has {found.bits} bits per channel, and reading 8 would silently drop the rest | "
-            f"16 are read from {' and '.join(WITH_16_BITS)} | convert the file"
+            f"has {found.bits} bits per channel, and reading 8 of them would lose the rest | 16 "
+            f"are read from {' and '.join(WITH_16_BITS)} | convert the file"
         )
     return found

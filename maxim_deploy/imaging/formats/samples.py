@@ -12,10 +12,10 @@ from maxim_deploy.imaging.picture import Picture
 
 
 def decoded_from_samples(pixels: NDArray[np.uint16], icc_profile: bytes | None) -> Decoded:
-    """From [H, W, C]: grey, grey and alpha, RGB, or RGB and alpha."""
+    """A picture from [H, W, C]: grey, grey and alpha, RGB, or RGB and alpha."""
     is_grey, has_alpha = pixels.shape[2] < 3, pixels.shape[2] in (2, 4)
     colours = pixels[..., [0, 0, 0]] if is_grey else pixels[..., :3]
-    # Copied, not viewed: a view would keep all four channels alive as long as one is used.
+    # Copied: a view would keep all four channels alive.
     alpha = np.ascontiguousarray(pixels[..., -1]) if has_alpha else None
     return Decoded(np.ascontiguousarray(colours), alpha, is_grey, icc_profile)
 
@@ -29,7 +29,7 @@ def samples_from_picture(picture: Picture) -> NDArray[Any]:
 
 
 def _luma(rgb: NDArray[Any]) -> NDArray[Any]:
-    """[H, W, 1] by Pillow's weights, which add up to 2^16: grey in is the same grey out."""
+    """Luma [H, W, 1] by Pillow's weights, which sum to 2^16, so grey stays the same grey."""
     red, green, blue = np.moveaxis(rgb.astype(np.uint32), -1, 0)
     luma = (19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16
     grey: NDArray[Any] = luma.astype(rgb.dtype)

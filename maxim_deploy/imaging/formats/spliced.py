@@ -1,4 +1,4 @@
-"""A file without some of its parts, for a library that must not see those."""
+"""A file without some of its parts, which a library must not see."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import accumulate
 from typing import BinaryIO
 
 Piece = bytes | tuple[int, int]
-"""Bytes of our own, or where a part of the file begins and ends."""
+"""Own bytes, or the begin and end of a part of the file."""
 
 
 class Spliced(io.RawIOBase):
-    """Pieces of a file, one after the other, as a file; nothing is copied before it is read."""
+    """Pieces of a file, concatenated as a file. Data are copied only when read."""
 
     def __init__(self, file: BinaryIO, pieces: list[Piece]) -> None:
         self._file, self._pieces = file, [piece for piece in pieces if _length(piece)]
@@ -38,7 +38,7 @@ class Spliced(io.RawIOBase):
         return self._at
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As of any file; fewer bytes only at the end."""
+        """As for any file. Fewer bytes are returned only at the end."""
         left = self._starts[-1] - self._at
         left = max(0, left if size is None or size < 0 else min(size, left))
         parts = []
@@ -46,7 +46,7 @@ class Spliced(io.RawIOBase):
             index = bisect_right(self._starts, self._at) - 1
             part = self._part(self._pieces[index], self._at - self._starts[index], left)
             if not part:
-                break  # the file has become shorter
+                break  # the file was truncated meanwhile
             parts.append(part)
             self._at += len(part)
             left -= len(part)

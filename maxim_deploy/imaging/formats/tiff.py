@@ -1,4 +1,4 @@
-"""Reading TIFF: the tags of the first directory carry what belongs to the picture.
+"""Read TIFF: the tags of the first directory hold the metadata.
 
 Pillow decodes 8 bits per channel, tifffile 16.
 """
@@ -32,35 +32,33 @@ WHITE = 65535
 
 _SUBFILE, _SUB_DIRECTORIES, _LAYERS, _DNG = 254, 330, 37724, 50706
 _MOST_PAGES = 100
-"""Of reduced pictures and masks: a pyramid has ten."""
+"""Most reduced pictures and masks. A pyramid has ten."""
 
-_REDUCED, _MASK = 1, 4  # bits of what a directory is of
+_REDUCED, _MASK = 1, 4  # bits of the kind of a directory
 
 _MOST_SAMPLES = 16
 _SMALL_TILE = 2**20
-"""Pixels of a tile that is read whatever the size of its picture."""
+"""Tiles of up to this many pixels are always read."""
 
 _UNSIGNED, _FLOAT = 1, 3
 _PREMULTIPLIED, _PLAIN = 1, 2  # kinds of alpha
 _COLOURS = {0: 1, 1: 1, 2: 3}
-"""Colour channels by TIFF's photometric interpretation: white is zero, black is zero, RGB."""
+"""Colour channels by photometric interpretation: white is zero, black is zero, RGB."""
 
 
 def contents(file: BinaryIO) -> Contents:
-    """What a TIFF file holds.
+    """The contents of a TIFF file.
 
     Raises:
         ValueError: it is damaged beyond reading.
-        ImageError: it holds samples that are not read, or a raw photograph.
+        ImageError: it holds unsupported samples, or a raw photograph.
     """
     header = read_header(file)
     pages = _pages(file, header)
     first = next(pages)
     tags = _Tags(first, header.order)
     if _DNG in first or (tags.number(_SUBFILE, 0) & _REDUCED and _SUB_DIRECTORIES in first):
-        raise ImageError(
-            "is a raw photograph (DNG or alike), of which the first picture is a preview"
-        )
+        raise ImageError("is a raw photograph (DNG or similar), and its first picture is a preview")
     bits = max(tags.numbers(Tag.BITS) or (1,))
     if max(tags.numbers(Tag.FORMAT) or (1,)) == _FLOAT:
         raise ImageError(f"holds floating-point samples of {bits} bits | 8 and 16 bits are read")
@@ -83,7 +81,7 @@ def contents(file: BinaryIO) -> Contents:
 
 
 def _pages(file: BinaryIO, header: Header) -> Iterator[Entries]:
-    """The first directory and those that follow, up to that of a second picture."""
+    """The first directory and the following ones, up to that of a second picture."""
     seen: set[int] = set()
     offset = header.first
     while offset and offset not in seen:
@@ -97,7 +95,7 @@ def _pages(file: BinaryIO, header: Header) -> Iterator[Entries]:
                 raise
             return  # an end that is damaged
         yield entries
-        # One more picture is one too many: whatever follows is not looked at.
+        # A second picture is enough to refuse the file, so the rest is not read.
         is_picture = not _Tags(entries, header.order).number(_SUBFILE, 0) & (_REDUCED | _MASK)
         if is_picture and len(seen) > 1:
             return
@@ -106,16 +104,16 @@ def _pages(file: BinaryIO, header: Header) -> Iterator[Entries]:
 
 
 def _check_layout(tags: _Tags, height: int, width: int) -> None:
-    """Refuse what a decoder would take more memory or time for than for the picture.
+    """Raise an error if decoding would take more memory or time than the picture justifies.
 
     Raises:
-        ImageError: there are more channels, or larger tiles, than any picture has, or fewer tiles
-            or strips than the picture needs.
+        ImageError: there are more channels or larger tiles than any picture has, or fewer tiles or
+            strips than the picture needs.
     """
     if (samples := tags.number(Tag.SAMPLES, 1)) > _MOST_SAMPLES:
         raise ImageError(f"has {samples} samples per pixel | up to {_MOST_SAMPLES} are read")
     tile = tags.number(Tag.TILE_LENGTH, 0), tags.number(Tag.TILE_WIDTH, 0)
-    # A tile is filled up at the edge of the picture, which may be smaller than one.
+    # Tiles are padded at the picture's edge, and a picture may be smaller than one tile.
     if tile[0] * tile[1] > max(_SMALL_TILE, 4 * height * width):
         raise ImageError(
             f"has tiles of {tile[0]}x{tile[1]} in a picture of {height}x{width} pixels: it is "
@@ -168,7 +166,7 @@ def _resources(tags: _Tags) -> bytes | None:
 
 
 class _AsStored(TiffImagePlugin.TiffImageFile):
-    """Pillow turns a TIFF upright once it is decoded, and says its size accordingly."""
+    """Pillow turns a TIFF upright on decoding, and reports the upright size."""
 
     def load_end(self) -> None:
         self._size = self.im.size
@@ -184,7 +182,7 @@ def _eight_bits(
 def _sixteen_bits(
     file: BinaryIO, tags: _Tags, icc_profile: bytes | None, _complain: Callable[[str], None]
 ) -> Decoded:
-    require("imagecodecs", "hdr")  # tifffile decompresses with it
+    require("imagecodecs", "hdr")  # tifffile uses it for decompression
     file.seek(0)
     with require("tifffile", "hdr").TiffFile(file) as tiff:
         page = tiff.pages[0]
@@ -202,7 +200,7 @@ def _sixteen_bits(
 
 
 def _check_samples(page: Any) -> None:
-    """Refuse what `Picture` cannot hold."""
+    """Raise an error for samples that `Picture` cannot hold."""
     channels = _COLOURS.get(page.photometric, 0) + len(page.extrasamples)
     if (
         (page.bitspersample, page.sampleformat, page.imagedepth) != (16, _UNSIGNED, 1)
@@ -219,7 +217,7 @@ def _check_samples(page: Any) -> None:
 
 
 def _not_premultiplied(pixels: NDArray[np.uint16], colours: int) -> NDArray[np.uint16]:
-    """Colours divided by alpha, rounded; black where alpha is 0, and they are not known."""
+    """Colours divided by alpha, rounded. Where alpha is 0 they are unknown and become black."""
     alpha = pixels[..., colours:].astype(np.uint64)
     plain = (pixels[..., :colours] * np.uint64(WHITE) + alpha // 2) // np.maximum(alpha, 1)
     plain = np.where(alpha > 0, np.minimum(plain, WHITE), 0)

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Tag(IntEnum):
-    """Of the first directory of a file."""
+    """Tags of the first directory of a file."""
 
     WIDTH = 256
     LENGTH = 257

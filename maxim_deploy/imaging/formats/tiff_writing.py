@@ -1,4 +1,4 @@
-"""Writing TIFF: an EXIF block, which is a TIFF file without pixels; pixels; a directory."""
+"""Write TIFF: an EXIF block (a TIFF file without pixels), then pixels, then a directory."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from maxim_deploy.imaging.metadata import Resolution
 from maxim_deploy.imaging.picture import Picture
 
 _PLAIN = 2
-"""Of extra samples: alpha that colours are not multiplied by."""
+"""Kind of extra sample: alpha by which colours are not multiplied."""
 
 _STRIP = 2**20
-"""Bytes of pixels that are compressed at a time, about."""
+"""Approximate bytes of pixels that are compressed at a time."""
 
 
 def tiff_from_picture(picture: Picture) -> list[bytes | memoryview]:
-    """The content of a TIFF file: deflated strips, and EXIF at the offsets that it had."""
+    """The content of a TIFF file: deflated strips, and EXIF at its former offsets."""
     entries: Entries = {}
     order = "<"
     block = exif.new_block(order)
     if picture.exif:
-        # The block is the beginning of the file: all that it points at stays where it was.
+        # The block is the beginning of the file, so its offsets stay valid.
         block = bytearray(picture.exif.removeprefix(exif.PREFIX))
         entries, order = exif.exif_entries(picture.exif)
     pixels = samples_from_picture(picture)
@@ -69,7 +69,7 @@ def _layout(
         Tag.SAMPLES: shorts(order, channels),
         Tag.ROWS: longs(order, rows),
         Tag.COUNTS: longs(order, *sizes),
-        Tag.PREDICTOR: shorts(order, 2),  # steps along a row
+        Tag.PREDICTOR: shorts(order, 2),  # differences along a row
     }
     return layout | ({Tag.EXTRA: shorts(order, _PLAIN)} if channels in (2, 4) else {})
 

@@ -1,4 +1,4 @@
-"""A picture to the content of a file, with all that its format holds."""
+"""Encode a picture with all metadata that its format can hold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def left_out(image_format: str, picture: Picture) -> Iterator[str]:
-    """What a picture carries and the format does not hold, in words."""
+    """Contents of a picture that the format cannot hold, in words."""
     held = HOLDS[image_format]
     too_long = jpeg_writing.too_long(picture) if image_format == "JPEG" else {}
     for thing, found in THINGS.items():
@@ -42,11 +42,12 @@ def left_out(image_format: str, picture: Picture) -> Iterator[str]:
 
 
 def encoded(image_format: str, picture: Picture) -> list[bytes | memoryview]:
-    """A file's content, made in memory, as libtiff would swallow errors of the disk.
+    """A file's content, made in memory because libtiff would hide errors of the disk.
 
     Args:
         image_format: a name in `HOLDS`.
-        picture: uint8, or uint16 for PNG and TIFF. It may carry what the format does not hold.
+        picture: uint8, or uint16 for PNG and TIFF. Contents that the format cannot hold are
+            dropped.
 
     Returns:
         The content in pieces.
@@ -85,7 +86,7 @@ def _has_profile_of_grey(image_format: str, picture: Picture) -> bool:
 
 
 def _with_density(content: memoryview, picture: Picture) -> memoryview:
-    """BMP's header has pixels per metre, which Pillow would round to inches first."""
+    """Set the resolution in BMP's header, per metre; Pillow would round it to inches first."""
     if resolution := picture.metadata.resolution or exif.resolution_from_exif(picture.exif):
         exact = resolution.in_unit("metre")
         if exact.unit == "metre":

@@ -1,10 +1,10 @@
-"""Video files to frames and back, through PyAV (the extra `video`), which only this room imports.
+"""Video files to frames and back, through PyAV (the extra `video`). Only this room imports PyAV.
 
     reader -> `Frame`, `Frame`, ... (RGB with its time, and the packets of other streams) -> writer
 
-What a file carries is kept, or a warning names it, or the file is refused: `inventory` lists all
-of it. Frames are turned upright by the display matrix, as images are by EXIF. Which streams a
-container takes is asked of its muxer, and what a result lacks is found by reading it.
+A file's contents are kept, or a warning names them, or the file is refused; see `inventory`. The
+display matrix turns frames upright, as EXIF does for images. The muxer decides what streams a
+container accepts. Reading the result shows what it lacks.
 """
 
 from maxim_deploy.imaging.video.encoding import CODECS, VideoEncoding

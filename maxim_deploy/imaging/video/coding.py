@@ -1,8 +1,8 @@
-"""How the pixels of a video are coded, and from that to RGB and back by the same matrix and range.
+"""The coding of a video's pixels, and conversion to RGB and back by the same matrix and range.
 
-Frames of 8 bits become RGB of 8 bits, deeper ones RGB of 16. Where a file says nothing of its
-matrix, BT.601 is assumed below 720 lines and BT.709 from there on, as players do; the result is
-then as untagged as the source, so that whatever a player assumes, it shows both alike.
+Frames of 8 bits become RGB of 8 bits, deeper frames RGB of 16 bits. If a file does not name its
+matrix, BT.601 is assumed below 720 lines and BT.709 from there on, as players do. The result is
+then untagged too, so a player shows both alike.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ _UNSPECIFIED = 2
 _BT709, _BT601 = 1, 5
 _LIMITED, _FULL = 1, 2
 _MATRICES = {1: _BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9}
-"""libswscale's name of a matrix by the tag of ITU-T H.273: BT.709, FCC, BT.601 (twice), SMPTE 240M,
-BT.2020 with non-constant luminance."""
+"""libswscale's names of matrices by their tag in ITU-T H.273: BT.709, FCC, BT.601 (twice), SMPTE
+240M, BT.2020 with non-constant luminance."""
 
 _HD_LINES = 720
 
 _THREADS = 1
-"""Of libswscale: with several, version 9.5 gets a row of chroma wrong now and then (seen with its
-default flags, not yet with ours)."""
+"""Threads of libswscale. With several, version 9.5 sometimes gets a row of chroma wrong (seen with
+its default flags, not with ours)."""
 
 
 @dataclass(frozen=True)
 class Coding:
-    """The colours of a video; tags are the numbers of ITU-T H.273, as in libav.
+    """The colour coding of a video. Tags are numbers of ITU-T H.273, as in libav.
 
     Attributes:
-        bits: per channel as stored.
-        layout: "420", "422" or "444" as the chroma is subsampled, or "gray".
-        tagged_matrix: that the file names, and its copy will.
-        tagged_range: likewise; 0 where it says nothing.
-        primaries: likewise.
-        transfer: likewise.
-        matrix: that is computed with, by libswscale's name.
-        range: that is computed with: 1 limited, 2 full.
+        bits: bits per channel as stored.
+        layout: chroma subsampling, "420", "422" or "444", or "gray".
+        tagged_matrix: matrix that the file names and the result will name.
+        tagged_range: range that the file names; 0 without one.
+        primaries: primaries that the file names; 0 without any.
+        transfer: transfer function that the file names; 0 without one.
+        matrix: matrix for conversion, by libswscale's name.
+        range: range for conversion: 1 limited, 2 full.
     """
 
     bits: int
@@ -58,19 +58,19 @@ class Coding:
     range: int
 
     def pixel_format(self, bits: int, height: int, width: int) -> str:
-        """What to encode in, with `bits` per channel: odd sides are not subsampled."""
+        """The layout for encoding with `bits` per channel. Odd sides are not subsampled."""
         if self.layout == "gray":
             return "gray" if bits == 8 else f"gray{bits}le"
-        # libx264 takes no odd side with subsampled chroma, and cropping it would lose pixels.
+        # libx264 refuses odd sides with subsampled chroma, and cropping would lose pixels.
         layout = "444" if width % 2 or (self.layout == "420" and height % 2) else self.layout
         return f"yuv{layout}p" if bits == 8 else f"yuv{layout}p{bits}le"
 
 
 def coding_of(frame: VideoFrame) -> Coding:
-    """Read it off a frame.
+    """Read the coding from a frame.
 
     Raises:
-        VideoError: colours that cannot be kept.
+        VideoError: the colours cannot be kept.
     """
     layout, bits = _layout_and_bits(frame.format)
     is_rgb = frame.format.is_rgb or frame.format.has_palette
@@ -82,9 +82,9 @@ def coding_of(frame: VideoFrame) -> Coding:
             f"has the colour matrix {tagged[0]} of H.273 | those that are read are "
             f"{', '.join(map(str, _MATRICES))} | convert it"
         )
-    # Grey is of full range unless it says otherwise; libswscale passes its levels on as they are.
+    # Grey has full range unless tagged otherwise. libswscale passes its levels on unchanged.
     is_full_grey = layout == "gray" and tagged[1] == 0
-    # The deprecated formats yuvj420p and so on are of full range by their name alone.
+    # The deprecated formats yuvj420p and so on imply full range by their name.
     is_full = tagged[1] == _FULL or frame.format.name.startswith("yuvj") or is_full_grey
     return Coding(
         bits=bits,
@@ -99,7 +99,7 @@ def coding_of(frame: VideoFrame) -> Coding:
 
 
 def _layout_and_bits(stored: VideoFormat) -> tuple[str, int]:
-    """Of a pixel format."""
+    """Bits per channel and layout of a pixel format."""
     bits = max(component.bits for component in stored.components)
     is_foreign = bits > 16 or stored.name.startswith(("xyz", "bayer"))
     if is_foreign or any(component.is_alpha for component in stored.components):
@@ -108,7 +108,7 @@ def _layout_and_bits(stored: VideoFormat) -> tuple[str, int]:
             f"{what} {stored.name} | expected RGB, YCbCr or grey of up to 16 bits, opaque | "
             "convert it"
         )
-    # Fewer bits, as of rgb565 or of black and white, are read as 8: no encoder has fewer.
+    # Fewer bits, as in rgb565 or black and white, are read as 8: no encoder has fewer.
     if stored.is_rgb or stored.has_palette:
         return "444", max(bits, 8)
     if len(stored.components) < 3:
@@ -122,7 +122,7 @@ def _layout_and_bits(stored: VideoFormat) -> tuple[str, int]:
 def rgb_from_frame(frame: VideoFrame, coding: Coding) -> Pixels:
     """The frame as stored: uint8 or uint16 [H, W, 3]."""
     is_rgb = frame.format.is_rgb or frame.format.has_palette
-    # RGB is of full range by definition; `coding.range` is that of the YCbCr to write.
+    # RGB has full range by definition. `coding.range` is that of the YCbCr to write.
     stored_range = _FULL if is_rgb else coding.range
     pixel_format = "rgb24" if coding.bits == 8 else "rgb48le"
     rgb: Pixels = _converted(frame, coding.matrix, pixel_format, stored_range, _FULL).to_ndarray()
@@ -132,14 +132,14 @@ def rgb_from_frame(frame: VideoFrame, coding: Coding) -> Pixels:
 def frame_from_rgb(
     rgb: Pixels, coding: Coding, pixel_format: str, canvas: VideoFrame
 ) -> VideoFrame:
-    """The inverse, in the pixel format of the encoder.
+    """The inverse of `rgb_from_frame`, in the encoder's pixel format.
 
     Args:
         rgb: uint8 or uint16 [H, W, 3].
-        coding: of the video.
-        pixel_format: of the encoder.
-        canvas: RGB of the same size and type; it is overwritten. The result has its data, and its
-            chroma lies where that of the canvas does.
+        coding: coding of the video.
+        pixel_format: pixel format of the encoder.
+        canvas: RGB frame of the same size and type, which is overwritten. The result has its data
+            and its location of chroma.
     """
     plane: Any = canvas.planes[0]
     rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)  # longer than the picture
@@ -152,7 +152,7 @@ def _converted(
     frame: VideoFrame, matrix: int, pixel_format: str, range_from: int, range_to: int
 ) -> VideoFrame:
     flags = require("av.video.reformatter", "video").Interpolation
-    # libswscale's default flags lose a level on the way to RGB and back; these lose none.
+    # libswscale's default flags lose a level on the way to RGB and back. These flags lose none.
     exact = flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP
     return frame.reformat(
         format=pixel_format,

@@ -1,4 +1,4 @@
-"""The packets of a video file: one stream decoded, the others handed on, damage counted."""
+"""Packets of a video file: decode one stream, pass on the others, count damage."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LIVE = frozenset({"mpegts", "mpeg"})
-"""Formats of broadcasts, whose clocks start anywhere: their times are counted from the start."""
+"""Broadcast formats, whose clocks start anywhere. Times are counted from the first frame."""
 
 _JUMP_SECONDS = 1
-"""Where the time of a stream goes back by more, another broadcast was appended."""
+"""Seconds by which a stream's time may go back. More means that another broadcast was appended."""
 
 _EXACT_DURATION = frozenset({"mov", "matroska", "avi", "flv"})
-"""Formats whose headers say how long a file is; libav guesses it for others."""
+"""Formats whose headers state the duration. libav guesses it for others."""
 
 _FROM_ZERO = frozenset({"matroska", "flv"})
-"""Those that count it from zero, whenever their first frame is."""
+"""Formats that count the duration from zero, whenever the first frame starts."""
 
 _MISSING_SECONDS = 0.25
-"""A file that ends so much before its time, and as long a frame as it has, ends too early."""
+"""Seconds. A file that ends earlier than promised by this and its longest frame is cut off."""
 
 
 class Demuxer:
-    """What is in a file, from its beginning to its end.
+    """The contents of a file, from beginning to end.
 
     Attributes:
         rest: packets of other streams since the last frame.
-        longest_frame: in seconds, of those so far; whoever knows their times keeps it.
+        longest_frame: longest duration of a frame so far, in seconds. The reader of frames updates
+            it.
 
     Args:
-        container: the open file.
-        stream: of it, to decode.
+        container: the open container.
+        stream: the stream to decode.
         path: of the file.
-        leave_out: told what is not handed on, in words.
+        leave_out: called with contents that are not passed on, in words.
     """
 
     def __init__(
@@ -71,18 +72,18 @@ class Demuxer:
 
     @property
     def damage(self) -> str | None:
-        """What was wrong with what has been read so far, in words; None if nothing was."""
+        """Damage found so far, in words; None without damage."""
         bad = f"{self._bad_packets} of its packets cannot be decoded" if self._bad_packets else None
         return " and ".join(filter(None, (bad, self._stopped))) or None
 
     @property
     def start(self) -> Fraction:
-        """What is subtracted from all times, in seconds."""
+        """Seconds that are subtracted from all times."""
         is_live = not _LIVE.isdisjoint(self._formats)
         return Fraction(self._container.start_time or 0, 1_000_000) if is_live else Fraction(0)
 
     def frames(self) -> Generator[tuple[VideoFrame, list[Packet[Any]]]]:
-        """Frames in their order, each with the packets that were read before it."""
+        """Frames in order, each with the packets that were read before it."""
         for packet in self._packets():
             is_damaged = packet.is_corrupt
             if packet.stream.index == self._stream.index:
@@ -91,14 +92,14 @@ class Demuxer:
                 try:
                     frames: list[Any] = packet.decode()
                 except MemoryError:
-                    raise  # is no damage of the file
+                    raise  # a closed generator is not damage of the file
                 except Exception:
-                    # A damaged packet costs its own frames; decoding goes on behind it.
+                    # A damaged packet loses its own frames. Decoding continues after it.
                     frames, is_damaged = [], True
                 for frame in frames:
                     is_damaged |= frame.is_corrupt
-                    # Handed on beside the frame that they came before, so that memory holds a
-                    # moment of sound, and the result is interleaved as the source is.
+                    # Passed on with the frame that follows them: memory holds only a moment of
+                    # sound, and the result is interleaved like the source.
                     others, self.rest = self.rest, []
                     yield frame, others
             elif packet.dts is not None and self._goes_on(packet):
@@ -115,23 +116,23 @@ class Demuxer:
                     self._end = max(self._end, end)
                 if self._jumps_back(packet):
                     seconds = float(self._end - self.start)
-                    self._stopped = f"its times begin anew after {seconds:.2f} s"
+                    self._stopped = f"its times restart after {seconds:.2f} s"
                     break
                 yield packet
             else:
                 return
         except MemoryError:
             raise
-        except IndexError:  # PyAV's, behind the last packet: a stream began on the way
+        except IndexError:  # raised by PyAV after the last packet: a stream began late
             if _LIVE.isdisjoint(self._formats):
-                self._stopped = "a stream begins in it that its head does not name"
+                self._stopped = "it has a stream that its header does not name"
             else:
                 self._leave_out("a stream that begins later")
             return
         except Exception as error:  # PyAV raises more than libav's errors
             self._stopped = f"it cannot be read any further: {reason(error)}"
-        # An empty packet flushes the decoder, which may hold frames that are shown later than
-        # frames behind them. PyAV sends one itself where it reaches the end undisturbed.
+        # An empty packet flushes the decoder, which may hold frames that are shown after later
+        # ones. PyAV sends one itself if it reaches the end without an error.
         end_of_stream = require("av", "video").Packet()
         end_of_stream.stream = self._stream
         yield end_of_stream
@@ -146,7 +147,7 @@ class Demuxer:
         return before - time > _JUMP_SECONDS
 
     def _goes_on(self, packet: Packet[Any]) -> bool:
-        """Whether it is no sound from shortly before other sound: no container takes that."""
+        """Whether a packet is in order. No container accepts sound that precedes earlier sound."""
         if packet.stream.type != "audio" or packet.dts is None:
             return True
         latest = self._latest.get(packet.stream.index, packet.dts)
@@ -164,14 +165,19 @@ class Demuxer:
         packet.dts = None if packet.dts is None else packet.dts - start
 
     def _check_end(self) -> None:
-        """Some formats just end; that it was too early shows in their promises and their layout."""
+        """Some formats simply end.
+
+        Their promised duration and their layout show whether it was too early.
+        """
         self._stopped = (
             self._stopped or self._missing_time() or missing_end(self._path, self._formats)
         )
         if self._last_frame and not self.damage and may_lack_end(self._path, self._stream.id):
             is_cut = self._last_frame.is_cut()
             if is_cut is None:
-                logger.warning("video '%s': nothing says that its last frame is whole", self._path)
+                logger.warning(
+                    "video '%s': cannot check whether its last frame is complete", self._path
+                )
             elif is_cut:
                 self._stopped = "its last frame is cut off"
 

@@ -1,4 +1,4 @@
-"""What a video file says of itself: titles, languages, chapters and other metadata."""
+"""Descriptive metadata of a video file: titles, languages, chapters and more."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _OF_THE_CONTAINER = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate"}
     | {"handler_name", "vendor_id"}
 )
-"""Metadata that describe how the source was written, and would be wrong of the result."""
+"""Metadata about the writing of the source, which would be wrong for the result."""
 
 _STATISTICS = re.compile(
     r"(_STATISTICS_\w+|BPS|NUMBER_OF_FRAMES|NUMBER_OF_BYTES)(-\w+)?|DURATION-\w+", re.IGNORECASE
 )
-"""Counts of what the source holds, of Matroska; some have the language behind them."""
+"""Matroska's statistics of the source. Some keys end in the language."""
 
 
 def container_options(source: InputContainer, container: str) -> dict[str, str]:
-    """What the muxer has to be told to keep the metadata of the source."""
-    # Names with dots are QuickTime's: its newer form takes any name, the older one a fixed list.
+    """Muxer options that keep the metadata of the source."""
+    # Names with dots are QuickTime's. Its newer form takes any name, the older one a fixed list.
     has_names = any("." in key for key in source.metadata)
     return {"movflags": "use_metadata_tags"} if has_names and container != "matroska" else {}
 
 
 def copy_description(source: VideoReader, output: OutputContainer, video: Stream) -> None:
-    """Titles, languages and chapters, of the file and of its video stream."""
+    """Copy titles, languages and chapters of the file and of its video stream."""
     output.metadata.update(described(source.container.metadata))
     output.set_chapters(source.container.chapters())
     video.metadata.update(described(source.stream.metadata))
@@ -39,7 +39,7 @@ def copy_description(source: VideoReader, output: OutputContainer, video: Stream
 
 
 def described(metadata: dict[str, str]) -> dict[str, str]:
-    """What still holds of the result."""
+    """The metadata that are still true of the result."""
     return {
         key: value
         for key, value in metadata.items()
@@ -48,5 +48,5 @@ def described(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def is_statistic(key: str) -> bool:
-    """Whether this key of metadata counts what the source holds."""
+    """Whether this key is a statistic of the source."""
     return _STATISTICS.fullmatch(key) is not None

@@ -1,8 +1,8 @@
-"""What a frame carries beside its picture: closed captions, HDR metadata, timecode and so on.
+"""Side data of a frame: closed captions, HDR metadata, timecode and so on.
 
-PyAV reads these data and cannot attach them to a new frame. A frame that libswscale scales keeps
-them, though, and so it keeps the location of its chroma, which PyAV does not show. So both travel
-in a tiny copy of a frame, its carrier. Scaled up it is a canvas for the restored pixels.
+PyAV reads side data but cannot attach them to a new frame. However, a frame scaled by libswscale
+keeps them, and also the location of its chroma, which PyAV does not expose. So a tiny copy of each
+frame, its carrier, transports both. Scaled up, it is a canvas for the restored pixels.
 """
 
 from __future__ import annotations
@@ -37,56 +37,57 @@ _WORDS = {
     "S12M_TIMECODE": "timecode",
     "OTHER": "data that PyAV does not read",
 }
-"""What users call the data, by libav's name. Absent are those that do not outlive decoding."""
+"""Names for users by libav's name. Data that do not survive decoding are absent."""
 
 _IN_FRAMES = frozenset({"A53_CC", "STEREO3D"})
-"""What libx264 takes from the frames that it encodes."""
+"""The side data that libx264 takes from frames."""
 
 _TIMECODES = frozenset({"GOP_TIMECODE", "S12M_TIMECODE"})
 _GOP_SECONDS = 0b1111_1111_1110_1111_1100_0000
-"""Bits of a timecode of MPEG-2 that are hours, minutes and seconds; a marker is always set."""
+"""Bits of hours, minutes and seconds in an MPEG-2 timecode. A marker bit is always set."""
 
 _ENCODER_STAMPS = tuple(
     bytes.fromhex(uuid)
     for uuid in ("dc45e9bde6d948b7962cd820d923eeef", "2ca2de09b51747dbbb55a4fe7fc2fc4e")
 )
-"""x264 and x265 name themselves and their settings in user data."""
+"""x264 and x265 write their names and settings into user data."""
 
 _CARRIER_SIDE = 16
-"""Pixels: few, and enough for libswscale to scale from and to any other size."""
+"""Pixels of a side: few, but enough for libswscale to scale from and to any size."""
 
 _RATIONALS = struct.Struct("=20i2i")
-"""`AVMasteringDisplayMetadata`: red, green, blue, white (x, y), least and most luminance, all as
-numerator and denominator; then whether there are primaries, and luminance."""
+"""`AVMasteringDisplayMetadata`: red, green, blue, white (x, y), minimum and maximum luminance, all
+as numerator and denominator; then flags for primaries and luminance."""
 
 
 def side_data_of(frame: VideoFrame, codec: str) -> dict[str, list[bytes]]:
-    """All that a frame carries, by libav's name; "OTHER" if it is not to be read.
+    """All side data of a frame, by libav's name; "OTHER" for unreadable data.
 
     Args:
         frame: as decoded.
         codec: libav's name of its decoder.
     """
-    # PyAV frees the name of a PNG's ICC profile, and so does libav: the process would crash.
+    # PyAV and libav both free the name of a PNG's ICC profile: the process would crash.
     if codec in ("png", "apng"):
         return {"OTHER": [b""]}
     found: dict[str, list[bytes]] = {}
     try:
-        side_data: Any = frame.side_data  # a mapping to PyAV's types, and over its values
+        side_data: Any = frame.side_data  # a mapping whose iteration yields values
         for data in side_data:
             found.setdefault(data.type.name, []).append(bytes(data))
-    except ValueError:  # a type that is newer than PyAV's list
+    except ValueError:  # a type that PyAV does not know yet
         return {"OTHER": [b""]}
     return found
 
 
 def data_of(frame: VideoFrame, codec: str, is_first: bool) -> dict[str, bytes]:
-    """What a frame carries and means, by libav's name.
+    """Meaningful side data of a frame, by libav's name.
 
     Args:
         frame: as decoded.
         codec: libav's name of its decoder.
-        is_first: only the timecode of the first frame counts; the others go on from there.
+        is_first: whether it is the first frame. Only its timecode counts; later ones continue from
+            it.
     """
     return {
         name: data
@@ -99,14 +100,14 @@ def data_of(frame: VideoFrame, codec: str, is_first: bool) -> dict[str, bytes]:
 
 
 def _is_void(name: str, data: bytes, frame: VideoFrame) -> bool:
-    """Whether the data say nothing, as those that each MPEG-2 file has."""
+    """Whether the data are empty, as in every MPEG-2 file."""
     match name:
         case "SEI_UNREGISTERED":
             return data.startswith(_ENCODER_STAMPS)
         case "GOP_TIMECODE":
             return not int.from_bytes(data, sys.byteorder) & _GOP_SECONDS
         case "S12M_TIMECODE":
-            return not any(data[4:])  # behind their count
+            return not any(data[4:])  # after their count
         case "PANSCAN":  # number, width and height in 16ths of a pixel, positions
             _, width, height = struct.unpack_from("=3i", data)
             return not (0 < width < 16 * frame.width or 0 < height < 16 * frame.height)
@@ -114,9 +115,9 @@ def _is_void(name: str, data: bytes, frame: VideoFrame) -> bool:
 
 
 def _x264_parameters(data: Mapping[str, bytes]) -> dict[str, str]:
-    """The parameter of x264 that keeps HDR metadata, by the name of the data; see `x264 --help`.
+    """The x264 parameters that keep HDR metadata, by the name of the data; see `x264 --help`.
 
-    x264 refuses numbers that have no place in the 16 or 32 bits of H.264: such are not kept.
+    Numbers that do not fit the 16 or 32 bits of H.264 are dropped, because x264 refuses them.
     """
     parameters = {}
     if light := data.get("CONTENT_LIGHT_LEVEL"):
@@ -130,7 +131,7 @@ def _x264_parameters(data: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _mastering_display(display: bytes) -> str | None:
-    """In steps of 0.00002 of chromaticity, and of 0.0001 candela per square metre."""
+    """Mastering display in steps of 0.00002 of chromaticity and 0.0001 candela per square metre."""
     *numbers, has_primaries, has_luminance = _RATIONALS.unpack_from(display)
     above, below = numbers[::2], numbers[1::2]
     if not (has_primaries and has_luminance and all(below)):
@@ -144,22 +145,22 @@ def _mastering_display(display: bytes) -> str | None:
 
 
 def carrier_of(frame: VideoFrame) -> VideoFrame:
-    """A tiny copy that keeps the frame's data, and the location of its chroma."""
-    # One pixel in many is read; and no canvas has this format, so that scaling makes a new frame.
+    """A tiny copy that keeps the frame's side data and location of chroma."""
+    # Few pixels are read. No canvas has this format, so scaling always makes a new frame.
     return frame.reformat(
         width=_CARRIER_SIDE, height=_CARRIER_SIDE, format="bgr24", interpolation="POINT", threads=1
     )
 
 
 class Canvases:
-    """Frames to fill with restored pixels, which carry what the frames of the source do.
+    """Frames with the side data of the source, to be filled with restored pixels.
 
     Attributes:
-        parameters: of x264, that keep the HDR metadata of the whole.
+        parameters: x264 parameters that keep HDR metadata of the whole video.
 
     Args:
-        first: data of the first frame, by libav's name.
-        has_place: whether the codec of the result has a place for any data.
+        first: side data of the first frame, by libav's name.
+        has_place: whether the result's codec can hold side data.
     """
 
     def __init__(self, first: Mapping[str, bytes], has_place: bool) -> None:
@@ -171,22 +172,22 @@ class Canvases:
 
     @property
     def lost(self) -> list[str]:
-        """What the result has no place for, in the words of users."""
+        """Side data that the result cannot hold, in words for users."""
         return sorted({_WORDS[name] for name in self._lost})
 
     def canvas(self, data: frozenset[str], carrier: VideoFrame, rgb: Pixels) -> VideoFrame:
-        """A frame of the size and type of `rgb` [H, W, 3]; the next call may return it again.
+        """A frame of the size and type of `rgb` [H, W, 3]. The next call may return it again.
 
         Args:
-            data: names of what the carrier has.
-            carrier: of the frame to write.
-            rgb: uint8 or uint16.
+            data: names of the carrier's side data.
+            carrier: carrier of the frame to write.
+            rgb: pixels, uint8 or uint16.
         """
         self._lost |= data - self._kept
-        # Data that are not read may be among those that libx264 takes: no other frame has them.
+        # Unreadable data may be some that libx264 takes, so this canvas serves one frame only.
         if not data.isdisjoint({*_IN_FRAMES, "OTHER"}):
             return _canvas_of(carrier, rgb)
-        # One serves for all frames that carry nothing, as nearly all do: it takes time to make.
+        # Making a canvas takes time. One serves all frames without side data, which are most.
         self._plain = self._plain or _canvas_of(carrier, rgb)
         return self._plain
 
@@ -200,5 +201,5 @@ def _canvas_of(carrier: VideoFrame, rgb: Pixels) -> VideoFrame:
         interpolation="FAST_BILINEAR",
         threads=1,
     )
-    canvas.pict_type = 0  # the encoder decides anew which frames are keyframes
+    canvas.pict_type = 0  # the encoder chooses keyframes itself
     return canvas

@@ -1,4 +1,4 @@
-"""What videos carry, and what becomes of it; the documentation shows this table."""
+"""What videos carry, and what happens to it. The documentation has this table."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ VIDEOS: tuple[Carried, ...] = (
     Carried("to .mp4, .mov", "attachments", "warned"),
     Carried("any", "further video streams, cover pictures", "warned"),
 )
-"""By input ("from") or output ("to"); "any" of both."""
+"""Rows by input ("from") or output ("to"); "any" for both."""

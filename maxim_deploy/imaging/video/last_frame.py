@@ -1,14 +1,14 @@
-"""Whether the last frame of a video is whole, where the file just ends and nothing says so.
+"""Check whether the last frame of a video is complete if the container does not show it.
 
-A decoder shows what it can of a frame that was cut off, and two things give that away. Neither
-changes a whole frame:
+A decoder shows as much as it can of a frame that was cut off. Two changes of decoding expose this.
+Neither changes a complete frame:
 
-- libav conceals the blocks that it could not decode (H.264, MPEG-1, MPEG-2); without that the
-  picture is another one.
-- Bytes behind the last are read as if they were of the frame (H.264, HEVC); with others there it
-  is another one.
+- libav conceals blocks that it could not decode (H.264, MPEG-1, MPEG-2). Without concealment the
+  picture differs.
+- Bytes after the last one are read as part of the frame (H.264, HEVC). With other bytes there the
+  picture differs.
 
-Of other codecs nobody can tell: libav does not decode some intact MPEG-4 frames deterministically.
+Other codecs cannot be checked: libav does not decode some intact MPEG-4 frames deterministically.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ logger = logging.getLogger(__name__)
 _CODECS = ("h264", "hevc", "mpeg1video", "mpeg2video")
 
 _MOST_PACKETS, _MOST_BYTES = 1000, 64 * 1024**2
-"""From one keyframe to the next; twice so much of a file is kept in memory."""
+"""Most packets and bytes between two keyframes. Memory holds up to twice as much."""
 
 _BEHIND: list[bytes] = [
     np.random.default_rng(seed).integers(1, 256, 64, np.uint8).tobytes() for seed in (0, 1)
 ]
-"""Without zeros: no start code is among them."""
+"""No zeros, so they contain no start code."""
 
 
 class LastFrame:
-    """The end of a stream, as it is read; packets from the last keyframe but one on.
+    """The end of a stream: its packets from the last but one keyframe on.
 
-    One would not do: what comes right behind a keyframe may refer to frames before it.
+    One keyframe is not enough: frames right after it may refer to earlier ones.
 
     Args:
-        context: that decodes the stream.
+        context: codec context that decodes the stream.
     """
 
     def __init__(self, context: VideoCodecContext) -> None:
@@ -55,26 +55,27 @@ class LastFrame:
         self._groups: deque[list[Packet[Any]]] = deque([[]], maxlen=2)
 
     def add(self, packet: Packet[Any]) -> None:
-        """The next packet of the stream, which has data."""
+        """Add the next packet of the stream. It has data."""
         if packet.is_keyframe:
             self._groups.append([])
-        # A group that has become too long is not grown further: it already says "nobody can tell",
-        # and memory stays bounded.
+        # A group that is too long does not grow further: its result is already "unknown", and
+        # memory stays bounded.
         if not _is_too_long(self._groups[-1]):
             self._groups[-1].append(packet)
 
     def is_cut(self) -> bool | None:
-        """Whether the frame of the last packet lacks something; None if nobody can tell.
+        """Whether the frame of the last packet is incomplete; None if unknown.
 
-        Decodes what is kept four times, and again if something is found. Seen: all cuts inside a
-        frame of H.264 and HEVC between two packets of an MPEG-TS, but for those that lost a slice
-        and no part of one in HEVC.
+        It decodes the kept packets four times, and once more after a finding. In tests it found all
+        cuts inside a frame of H.264 and HEVC between two packets of an MPEG-TS, except those that
+        lost whole slices of HEVC.
         """
         if any(map(_is_too_long, self._groups)) or self._context.name not in _CODECS:
             return None
         packets = [bytes(packet) for group in self._groups for packet in group]
         lacks = self._lacks_end(packets)
-        # What shows of the frame before too, which is whole, is of the stream or of its decoder.
+        # If the previous frame, which is complete, shows the same, the cause is the stream or the
+        # decoder.
         return None if lacks and self._lacks_end(packets[:-1]) else lacks
 
     def _lacks_end(self, packets: Sequence[bytes]) -> bool | None:
@@ -88,11 +89,12 @@ class LastFrame:
     def _picture(
         self, packets: Sequence[bytes], behind: bytes, options: dict[str, str]
     ) -> bytes | None:
-        """A hash of the last packet's frame, with bytes appended to it; None if there is none."""
+        """A hash of the last packet's frame with bytes appended; None without a frame."""
         av = require("av", "video")
         context = av.CodecContext.create(self._context.name, "r")
         context.extradata, context.options = self._context.extradata, options
-        context.thread_count = 1  # several do not always come to the same picture of what is cut
+        # Several threads do not always give the same picture of an incomplete frame
+        context.thread_count = 1
         last = [data + behind for data in packets[-1:]]
         for frame in _frames(context, _numbered([*packets[:-1], *last])):
             if frame.pts == len(packets) - 1:
@@ -108,7 +110,7 @@ def _is_too_long(group: Sequence[Packet[Any]]) -> bool:
 def _numbered(packets: Sequence[bytes]) -> Iterator[Packet[Any]]:
     """Packets with their numbers as times, one at a time in memory."""
     av = require("av", "video")
-    # The number comes back as the frame's time: decoders give frames in another order than packets.
+    # The number returns as the frame's time, because decoders reorder frames.
     for number, data in enumerate(packets):
         packet = av.Packet(data)
         packet.pts = number
@@ -116,8 +118,8 @@ def _numbered(packets: Sequence[bytes]) -> Iterator[Packet[Any]]:
 
 
 def _frames(context: Any, packets: Iterable[Packet[Any]]) -> Iterator[VideoFrame]:
-    """All that can be decoded; what cannot was counted as damage when the file was read."""
-    for packet in chain(packets, [None]):  # None: what the decoder still has
+    """All frames that can be decoded. Other damage was counted when the file was read."""
+    for packet in chain(packets, [None]):  # None flushes the decoder
         try:
             yield from context.decode(packet)
         except MemoryError:

@@ -1,4 +1,4 @@
-"""Which files are videos, and in which containers results are written."""
+"""Recognise videos, and choose the containers of results."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""What is written: libav's name of the container, by suffix."""
+"""Written containers: libav's name by suffix."""
 
 
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "asf", "flv",
     "ogg", "mxf", "h264", "hevc", "ivf", "yuv4mpegpipe",
-    # These are images, which the reader names as such.
+    # These are images. The reader reports them as images.
     "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe",
 )  # fmt: skip
-"""libav's names of the containers that are read. Others are not tried: some are lists that name
-further files, such as playlists, and one that names addresses would be fetched."""
+"""libav's names of the containers that are read. Others are not tried, because some are lists of
+further files, such as playlists, and libav would fetch their addresses."""
 
 _STARTS = tuple(
     bytes.fromhex(start)
@@ -34,8 +34,8 @@ _STARTS = tuple(
         "000001b3",  # MPEG-1 and MPEG-2 without a container
         "0000000109",  # H.264 without a container, that starts with a delimiter
         "0000000167",  # or with its parameters
-        "0000000127",  # likewise
-        "0000000140",  # HEVC likewise
+        "0000000127",  # the same
+        "0000000140",  # HEVC, the same
         "464c5601",  # FLV
         "3026b2758e66cf11",  # WMV and ASF
         "4f676753",  # Ogg
@@ -44,31 +44,31 @@ _STARTS = tuple(
         "595556344d50454732",  # YUV4MPEG2
     )
 )
-"""First bytes of formats of video; those of MP4, AVI and MPEG-TS are elsewhere."""
+"""First bytes of video formats. Those of MP4, AVI and MPEG-TS are elsewhere."""
 
 _BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip")
-"""Names that a MOV may start with in place of `ftyp`."""
+"""Boxes that may start a MOV in place of `ftyp`."""
 
 IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heix", "hevc", "hevx", "mif1", "msf1"})
-"""Of the files that are laid out as MP4, those that are images: AVIF and HEIF."""
+"""Brands of images with MP4's layout: AVIF and HEIF."""
 
 _TS_SYNC = 0x47
 
 _HEAD = 512
-"""Bytes that are read; three packets of MPEG-TS begin in them."""
+"""Bytes to read. Three packets of MPEG-TS begin in them."""
 
 
 def has_video_suffix(path: Path) -> bool:
-    """Whether the name is one of a video."""
+    """Whether the suffix is that of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def is_video(path: Path) -> bool:
-    """Whether the name is one of a video, or says nothing and the content is that of a video."""
+    """Whether the suffix is that of a video, or is unknown and the content is that of a video."""
     if has_video_suffix(path) or path.suffix.lower() in INPUT_SUFFIXES:
         return has_video_suffix(path)
     try:
-        # What is no file, such as a pipe, might keep its reader waiting.
+        # Reading anything but a file, such as a pipe, may block.
         return path.is_file() and is_video_start(_head(path))
     except OSError:
         return False
@@ -85,7 +85,7 @@ def is_video_start(head: bytes) -> bool:
         return head[8:12].decode("latin-1") not in IMAGE_BRANDS
     is_mov = head[4:8] in _BOXES
     is_avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
-    # Packets of MPEG-TS, alone or behind four bytes of time.
+    # Packets of MPEG-TS, plain or after four bytes of time.
     is_ts = len(head) == _HEAD and (
         set(head[::188]) == {_TS_SYNC} or set(head[4::192]) == {_TS_SYNC}
     )
@@ -99,10 +99,10 @@ def result_suffix(source: Path) -> str:
 
 
 def check_video_output(path: Path) -> None:
-    """Whether a video can be written to a file of this name.
+    """Check that a video can be written to a file of this name.
 
     Raises:
-        UsageError: it cannot; the message lists the suffixes of those that can.
+        UsageError: the suffix is not one of a written container; the message lists those.
     """
     suffix = path.suffix.lower()
     if suffix not in CONTAINERS:

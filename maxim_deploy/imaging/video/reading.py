@@ -1,4 +1,4 @@
-"""A video file as upright RGB frames, each with its time and the packets of other streams."""
+"""Read a video file as upright RGB frames, each with its time and packets of other streams."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OPTIONS = {
-    # What is read is one file, and one of these; see `DEMUXERS`.
+    # Only a single local file of these formats is read; see `DEMUXERS`.
     "format_whitelist": ",".join(DEMUXERS),
     "protocol_whitelist": "file",
 }
@@ -40,11 +40,12 @@ class Frame:
 
     Attributes:
         rgb: uint8 or uint16 [H, W, 3], C-contiguous.
-        pts: when it is shown, in units of the reader's `time_base`; each later than the one before.
-        duration: for how long, in the same units, or 0 if the file does not say.
-        data: names of what it carries beside the picture, such as closed captions.
+        pts: time of display in units of the reader's `time_base`; each is later than the one
+            before.
+        duration: duration in the same units, or 0 if unknown.
+        data: names of its side data, such as closed captions.
         carrier: a tiny frame that has these data.
-        others: packets of the streams to copy that came before it in the file.
+        others: packets of the copied streams that precede it in the file.
     """
 
     rgb: Pixels
@@ -56,28 +57,29 @@ class Frame:
 
 
 class VideoReader:
-    """An open video file; iterate once over its frames, then look at `rest` and `damage`.
+    """An open video file. Iterate once over its frames, then read `rest` and `damage`.
 
-    Frames come as they are decoded: of a damaged file all that can be. Nothing is held but the
+    Frames are decoded on demand, as many as possible from a damaged file. Memory holds only the
     frames that the decoder needs.
 
     Attributes:
         path: of the file.
-        container: of libav.
+        container: libav's container.
         stream: the video stream that is read.
-        coding: of its colours.
+        coding: its colour coding.
         height: of the upright frames.
-        width: likewise.
-        pixel_aspect: width to height of a pixel of the upright frames, or None if unknown.
-        chroma_location: libav's name of it; None if nothing says it, or there is none.
-        data: what the first frame carries beside its picture, by libav's name.
-        left_out: what results lack of it, in words, as far as anybody has said so.
+        width: width of the upright frames.
+        pixel_aspect: width over height of a pixel of the upright frames, or None if unknown.
+        chroma_location: libav's name of the location of chroma; None if unknown or absent.
+        data: side data of the first frame, by libav's name.
+        left_out: contents that results lack, in words, as far as reported by now.
 
     Args:
         path: the file.
 
     Raises:
-        VideoError: it is no video, has no frame that can be decoded, or cannot be kept whole.
+        VideoError: it is not a video, has no frame that can be decoded, or has contents that cannot
+            be kept.
         MissingDependencyError: the extra `video` is not installed.
     """
 
@@ -86,7 +88,7 @@ class VideoReader:
         av = require("av", "video")
         self.path, self.left_out = path, list[str]()
         try:
-            # The prefix: a colon in a name would otherwise name a protocol.
+            # The prefix `file:`, because a colon in a name would otherwise mean a protocol.
             self.container: InputContainer = av.open(
                 f"file:{path}", metadata_errors="replace", options=_OPTIONS
             )
@@ -95,13 +97,13 @@ class VideoReader:
             raise
         except Exception as error:  # damaged files make PyAV raise more than libav's errors
             raise self._failure(
-                f"is no video, or ends before it says what it holds: {reason(error)}"
+                f"is not a video, or its header is incomplete: {reason(error)}"
             ) from error
         self.stream = self._stream()
         assert self.stream.time_base is not None
         self.time_base: Fraction = self.stream.time_base
-        # The first frame is decoded here: headers may be silent or wrong about the coding, and a
-        # file that cannot be kept should fail before the network works.
+        # The first frame is decoded here: headers may lack the coding or be wrong, and a file that
+        # cannot be kept should fail before the network runs.
         self._demuxer = Demuxer(self.container, self.stream, path, self.leave_out)
         self._decoded = self._demuxer.frames()
         self._first = self._next()
@@ -110,7 +112,7 @@ class VideoReader:
         self._learn_from(self._first[0])
 
     def _stream(self) -> VideoStream:
-        """The video, which is no picture beside sound, nor a file of one picture."""
+        """The video stream. Cover pictures of sound and files of one picture are refused."""
         name = self.container.format.name
         if name.endswith("_pipe") or self.container.metadata.get("major_brand") in IMAGE_BRANDS:
             kind = name.removesuffix("_pipe") if name.endswith("_pipe") else "HEIF or AVIF"
@@ -155,7 +157,7 @@ class VideoReader:
 
     @property
     def expected_frames(self) -> int | None:
-        """How many frames there will be, about, or None if nobody knows."""
+        """Approximate number of frames, or None if unknown."""
         if self.stream.frames:
             return self.stream.frames
         seconds = (self.container.duration or 0) / 1_000_000
@@ -163,19 +165,19 @@ class VideoReader:
 
     @property
     def rest(self) -> list[Packet[Any]]:
-        """After iteration, the packets behind the last frame."""
+        """After iteration, the packets after the last frame."""
         return self._demuxer.rest
 
     @property
     def damage(self) -> str | None:
-        """What was wrong with what has been read so far, in words; None if nothing was."""
+        """Damage found so far, in words; None without damage."""
         return self._demuxer.damage
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in the order of their time.
 
         Raises:
-            VideoError: the size or the pixel format changes on the way, or fields begin.
+            VideoError: the size or the pixel format changes, or the video becomes interlaced.
         """
         assert self._first is not None
         frame, others = self._first
@@ -193,13 +195,13 @@ class VideoReader:
             frame, others = following
 
     def leave_out(self, *things: str) -> None:
-        """Note that a result lacks something, and warn."""
+        """Record and log contents that the result lacks."""
         self.left_out += things
         logger.warning("video '%s': left out: %s", self.path, ", ".join(things))
 
     def close(self) -> None:
         """Close the file."""
-        # The generator reads from the container, so it is closed first.
+        # The generator reads from the container, so the generator is closed first.
         self._decoded.close()
         self.container.close()
 
@@ -211,24 +213,24 @@ class VideoReader:
             raise
 
     def _blame_file(self, error: MemoryError) -> None:
-        """Raise `VideoError` where it is libav's own: the file may claim any size."""
+        """Turn libav's own MemoryError into `VideoError`: the file may claim any size."""
         if isinstance(error, require("av", "video").FFmpegError):
             raise self._failure(
                 "needs more memory than libav can get: it is damaged, or too large for this machine"
             ) from error
 
     def _upright(self, frame: VideoFrame) -> Pixels:
-        # One file holds one size and one pixel format; the rest of this source cannot follow.
+        # A result has one size and one pixel format, so the rest of this source cannot be written.
         shape = (frame.format.name, frame.height, frame.width)
         if shape != self._shape:
             old, new = (f"{name} {height}x{width}" for name, height, width in (self._shape, shape))
-            raise self._failure(f"changes from {old} to {new} on the way | split it there")
+            raise self._failure(f"changes from {old} to {new} | split it there")
         if frame.interlaced_frame:
-            raise self._failure("becomes interlaced on the way | deinterlace it first")
+            raise self._failure("becomes interlaced | deinterlace it first")
         return self._orientation.upright(rgb_from_frame(frame, self.coding))
 
     def _time_of(self, frame: VideoFrame, last: int | None) -> int:
-        """When a frame is shown; those without a time, or with one that has passed, follow on."""
+        """Display time of a frame. A frame without a valid time follows the previous one."""
         pts = frame.pts
         if pts is not None:
             pts -= round(self._demuxer.start / self.time_base)
@@ -239,7 +241,7 @@ class VideoReader:
         self._demuxer.longest_frame = max(
             self._demuxer.longest_frame, (pts - last) * self.time_base
         )
-        # Muxers refuse a frame whose time is not behind the one before.
+        # Muxers refuse a frame whose time is not after the previous one.
         return max(pts, last + 1)
 
     def _failure(self, why: str) -> VideoError:

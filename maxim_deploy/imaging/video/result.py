@@ -1,6 +1,6 @@
-"""What a result lacks of its source, found by reading it.
+"""Find what a result lacks of its source by reading it.
 
-Muxers leave out without a word what their container has no place for.
+Muxers silently drop what their container cannot hold.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from av.stream import Stream
 
 _OF_THE_FILE = {"creation_time": ""}
-"""Metadata that MP4 repeats for each stream, and that are looked for once."""
+"""Metadata that MP4 repeats for each stream, but that are compared once."""
 
 
 def check_result(
     source: VideoReader, path: Path, name: Path, copies: Mapping[int, int]
 ) -> list[str]:
-    """What the result lacks, in words.
+    """Contents that the result lacks, in words.
 
     Args:
-        source: what it was made of.
-        path: where the result is.
-        name: what it will be called.
-        copies: its streams by those of the source, both as indices.
+        source: the source video.
+        path: path of the result.
+        name: final name of the result.
+        copies: index of each copied stream in the result, by its index in the source.
 
     Raises:
         VideoError: it cannot be read.
@@ -40,7 +40,7 @@ def check_result(
     except VideoError as error:
         why = str(error).removeprefix(f"video {quoted(path)} | ")
         raise VideoError(
-            f"output {quoted(name)} | is written, but cannot be read: {why}"
+            f"output {quoted(name)} | was written, but cannot be read: {why}"
         ) from error
     try:
         return list(dict.fromkeys(_lost(source, made, copies)))

@@ -1,4 +1,4 @@
-"""The other streams of a video: copied packet by packet, where the result's muxer takes them."""
+"""Copy the other streams of a video packet by packet if the result's muxer accepts them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KINDS = ("audio", "subtitles", "data")
-"""Of streams that users may drop; attachments are data."""
+"""Kinds of streams that users may drop. Attachments count as data."""
 
 _NO_TAG = "\0\0\0\0"
 
@@ -34,27 +34,26 @@ _KNOWN = {
     ("subtitle", "mp4"): "mov_text",
     ("subtitle", "mov"): "mov_text",
 }
-"""A codec that a container knows, by the type of a stream.
+"""A codec that each container accepts, by type of stream.
 
-Sound of MOV is absent: its muxer writes any that it does not know in a form that nothing plays.
-"""
+Sound of MOV is absent: its muxer writes unknown codecs in a form that no player reads."""
 
 
 def kind_of(stream: Stream) -> str:
-    """One of `KINDS`."""
+    """The kind of a stream, one of `KINDS`."""
     return {"audio": "audio", "subtitle": "subtitles"}.get(stream.type, "data")
 
 
 def copied_streams(
     source: VideoReader, output: OutputContainer, path: Path, drop: Collection[str]
 ) -> dict[int, Stream]:
-    """Add the streams that are copied; by the index that their packets have in the source.
+    """Add the copied streams to the output. Returns them by their index in the source.
 
     Args:
         source: the video.
-        output: where to; a video stream may be there already.
-        path: of the output, for errors.
-        drop: those of `KINDS` that are left out.
+        output: the container to add to. It may already have a video stream.
+        path: path of the output, for errors.
+        drop: kinds of streams to leave out, of `KINDS`.
 
     Raises:
         VideoError: the container cannot hold a stream of sound or subtitles.
@@ -62,7 +61,7 @@ def copied_streams(
     copies: dict[int, Stream] = {}
     for stream in source.container.streams:
         if stream.index == source.stream.index or _is_described(stream, source.stream):
-            continue  # is encoded anew; is made by the muxer
+            continue  # encoded again; made by the muxer
         if stream.type != "video" and kind_of(stream) in drop:
             logger.info("video '%s': %s is dropped", source.path, _named(stream))
         elif _is_copied(stream) and _takes(output.format.name, stream):
@@ -75,12 +74,12 @@ def copied_streams(
 
 
 def _is_described(stream: Stream, video: Stream) -> bool:
-    """Whether it is a track of MP4 whose contents are metadata of the video, or chapters, too."""
+    """Whether it is an MP4 track that repeats metadata or chapters of the file."""
     if stream.type != "data":
         return False
     code = stream.metadata.get("timecode")
     is_timecode = code is not None and video.metadata.get("timecode") == code
-    # Tracks of chapters are those that libav itself leaves out.
+    # libav itself discards tracks of chapters.
     return is_timecode or stream.discard == require("av.stream", "video").Discard.all
 
 
@@ -89,9 +88,9 @@ def _is_copied(stream: Stream) -> bool:
 
 
 def _is_worth_a_failure(stream: Stream) -> bool:
-    """Subtitles and sound, but for teletext and other streams that libav does not decode.
+    """Whether a lost stream is an error: subtitles and sound that libav can decode.
 
-    The only sound of a video is worth it whatever its codec.
+    A video's only sound always counts.
     """
     is_only_sound = stream.container.streams.audio == (stream,)
     return is_only_sound or (
@@ -100,10 +99,10 @@ def _is_worth_a_failure(stream: Stream) -> bool:
 
 
 def _takes(container: str, stream: Stream) -> bool:
-    """Whether the muxer writes a header for such a stream.
+    """Whether the muxer writes a header for this stream.
 
-    Nothing else tells: `avformat_query_codec` knows nothing of what Matroska takes in the form of
-    AVI (WMA, ADPCM, AMR, AAC in LATM).
+    No function answers this: `avformat_query_codec` does not know codecs that Matroska stores in
+        AVI's form (WMA, ADPCM, AMR, AAC in LATM).
     """
     av = require("av", "video")
     trial = av.open(io.BytesIO(), "w", format=container)
@@ -113,7 +112,7 @@ def _takes(container: str, stream: Stream) -> bool:
     except (ValueError, av.FFmpegError):
         return False
     finally:
-        # Without a packet MP4 has no end for AC-3, which says nothing of the header.
+        # Without a packet MP4 cannot be finished with AC-3. The header alone is what counts.
         with suppress(av.FFmpegError):
             trial.close()
     return True
@@ -126,8 +125,9 @@ def _copy_of(stream: Any, output: OutputContainer) -> Stream:
         copy = _unasked_copy_of(stream, output)
     is_decoded = stream.codec_context is not None
     if stream.type == "audio" and is_decoded and not _has_named_channels(stream):
-        # AVI and others say only how many there are. MP4 must know which, and fails at its end.
-        with suppress(ValueError):  # there is no usual layout of so many
+        # AVI and others give only the number of channels. MP4 needs their layout, and fails at its
+        # end.
+        with suppress(ValueError):  # this number of channels has no standard layout
             copy.layout = f"{stream.layout.nb_channels}c"
     copy.disposition = stream.disposition
     copy.metadata.update(described(stream.metadata))
@@ -140,25 +140,26 @@ def _has_named_channels(stream: Any) -> bool:
 
 
 def _unasked_copy_of(stream: Stream, output: OutputContainer) -> Any:
-    """A copy of a stream, without PyAV's question to `avformat_query_codec`.
+    """A copy of a stream, without PyAV's call of `avformat_query_codec`.
 
-    A stream of another codec is made, and a bitstream filter that changes nothing then gives it the
-    parameters of the source. So it needs no decoder either.
+    It adds a stream of another codec, to which a null bitstream filter gives the source's
+    parameters. So no decoder is needed either.
 
     Raises:
-        ValueError: it is neither sound nor subtitles.
+        ValueError: the stream is neither sound nor subtitles.
     """
     av = require("av", "video")
     container = output.format.name
     other = _KNOWN.get((stream.type, container))
     if other is None:
-        raise ValueError(f"{container} takes no {_named(stream)}")
+        raise ValueError(f"{container} does not accept {_named(stream)}")
     copy = output.add_stream_from_template(
         av.open(io.BytesIO(), "w", format=container).add_stream(other)
     )
     filters = require("av.bitstream", "video")
     filters.BitStreamFilterContext("null", in_stream=stream, out_stream=copy)
-    copy.codec_context.codec_tag = _NO_TAG  # that of the source means another codec elsewhere
+    # The source's tag may mean another codec in another container
+    copy.codec_context.codec_tag = _NO_TAG
     copy.time_base = stream.time_base
     return copy
 
@@ -172,7 +173,7 @@ def _named(stream: Any) -> str:
 
 
 def not_held(streams: Iterable[Stream], path: Path) -> VideoError:
-    """The error where an output cannot hold one of these streams of the input."""
+    """The error for an output that cannot hold these streams of the input."""
     streams = list(streams)
     kinds = ",".join(dict.fromkeys(kind_of(stream) for stream in streams))
     other = "re-encode it" if path.suffix.lower() == ".mkv" else "write .mkv"

@@ -1,4 +1,4 @@
-"""Upright RGB frames to a video file, as another video file is: colours, times, other streams."""
+"""Write upright RGB frames to a video file with the colours, times and streams of another."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 
 class VideoWriter:
-    """A video file in the making; it is playable after `close`.
+    """A video file that is being written. It is playable after `close`.
 
     Args:
-        path: to write to, whatever its suffix.
-        like: the video whose times, colours and pixel aspect ratio the frames have.
-        name: what the file will be called; its suffix says the container.
-        encoding: how to encode.
-        width: of the frames, if they are not as wide as those of `like`.
-        copy_streams: whether to take over the other streams, the titles and the chapters too.
+        path: file to write; any suffix.
+        like: the video that provides times, colours and pixel aspect ratio.
+        name: final name of the file. Its suffix selects the container.
+        encoding: the encoding.
+        width: width of the frames, if different from those of `like`.
+        copy_streams: whether to copy other streams, titles and chapters.
         drop: kinds of streams to leave out, of `streams.KINDS`.
 
     Raises:
-        VideoError: the file cannot be made, or cannot hold what belongs to the video.
-        UsageError: the suffix of `name` is not known.
+        VideoError: the file cannot be made, or cannot hold contents of the video.
+        UsageError: the suffix of `name` is unknown.
         MissingDependencyError: the extra `video` is not installed.
     """
 
@@ -79,13 +79,13 @@ class VideoWriter:
         opened: OutputContainer = require("av", "video").open(
             f"file:{self._path}",
             "w",
-            format=container,  # the hidden file that is written has another suffix
+            format=container,  # the hidden file has another suffix
             options=container_options(source, container) if self._is_result else {},
         )
         return opened
 
     def _begin(self) -> None:
-        """Write the header; only now a container refuses streams that it cannot hold together."""
+        """Write the header. Only here a container refuses a combination of streams."""
         try:
             self._container.start_encoding()
         except self._errors as error:
@@ -93,11 +93,11 @@ class VideoWriter:
             raise (not_held(streams, self._name) if streams else self._failure(error)) from error
 
     def write(self, rgb: Pixels, frame: Frame) -> None:
-        """Add a frame, after the packets of other streams that come before it.
+        """Add a frame, after the packets of other streams that precede it.
 
         Args:
             rgb: uint8 or uint16 [H, W, 3].
-            frame: of `like`, whose time and data the result has.
+            frame: frame of `like` that provides time and side data.
 
         Raises:
             VideoError: the file cannot be written.
@@ -113,10 +113,10 @@ class VideoWriter:
             raise self._failure(error) from error
 
     def close(self, rest: list[Packet[Any]]) -> None:
-        """Finish the file, after the last packets of other streams, and say what it does not keep.
+        """Finish the file after the last packets of other streams, and report what it lacks.
 
         Raises:
-            VideoError: the file cannot be written, or not be read.
+            VideoError: the file cannot be written or read.
         """
         streams = {index: copy.index for index, copy in self._copies.items()}
         try:
@@ -146,14 +146,14 @@ class VideoWriter:
             options["x264-params"] = self._canvases.parameters
         if like.chroma_location:
             options["chroma_sample_location"] = like.chroma_location
-        # The rate is a label that libav wants; when frames are shown comes from their times.
+        # libav requires a rate as a label. Frames are shown by their times.
         stream: Any = self._container.add_stream(codec.encoder, like.rate or 25, options)
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = width, like.height, self._format
         context.time_base = like.time_base
-        # The duration of each frame goes through the encoder. In MP4 that of the whole is counted
-        # from decoding times, which frames that are stored out of order (B-frames) would distort
-        # where the rate varies.
+        # The encoder passes on the duration of each frame. MP4 computes the whole duration from
+        # decoding times. With a variable rate, frames stored out of order (B-frames) would distort
+        # it.
         context.flags |= flags.frame_duration
         context.max_b_frames = 0
         context.sample_aspect_ratio = like.pixel_aspect or Fraction(0, 1)

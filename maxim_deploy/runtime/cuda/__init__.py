@@ -1,4 +1,4 @@
-"""What the backends need of CUDA, behind one small interface with two providers."""
+"""A small interface to CUDA with two providers."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def open_cuda(provider: str = "cuda-bindings", device: int = 0) -> Cuda:
     """CUDA on one GPU.
 
     Args:
-        provider: "cuda-bindings" or "pycuda"; both work in the device's primary context, which they
-            share with TensorRT, ONNX Runtime and torch.
+        provider: "cuda-bindings" or "pycuda". Both use the device's primary context, which
+            TensorRT, ONNX Runtime and torch share.
         device: index of the GPU.
 
     Raises:
-        UsageError: there is no such provider, or the index is negative.
+        UsageError: the provider is unknown, or the index is negative.
         MissingDependencyError: the provider's package is not installed.
         BackendError: there is no driver, or no such GPU.
     """

@@ -1,11 +1,11 @@
-"""Arrays in device memory, taken and given without a copy.
+"""Arrays in device memory, exchanged without a copy.
 
-Taken is whatever has `__cuda_array_interface__` (versions 2 and 3) or `__dlpack__`; given is a
-`DeviceArray`, which has the former: torch, CuPy and Numba read it as it is.
+Inputs have `__cuda_array_interface__` (versions 2 and 3) or `__dlpack__`. Results are
+`DeviceArray`, which has `__cuda_array_interface__`, so torch, CuPy and Numba can read it.
 
-An interface may name the stream in which the array is written; torch's does not. DLPack always
-makes the stream of whoever takes the array wait for it, so it is preferred to an interface without
-a stream. Where there is neither, the owner of the array synchronises before it is handed over.
+An interface may name the stream that writes the array; torch's does not. DLPack always makes the
+consumer's stream wait, so it is preferred to an interface without a stream. Without either, the
+owner must synchronise before passing the array.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class DeviceArray:
     """A C-contiguous array in the memory of a GPU.
 
     Attributes:
-        address: of its first element.
-        shape: of the array.
-        dtype: of the elements.
-        stream: handle of the stream in which it is written; None if it is there already.
-        owner: kept alive as long as this object is.
-        read_only: whether it must not be written to.
+        address: address of its first element.
+        shape: shape of the array.
+        dtype: type of the elements.
+        stream: handle of the stream that writes it; None if it is complete.
+        owner: object to keep alive with this one.
+        read_only: whether writing is forbidden.
     """
 
     address: int
@@ -46,7 +46,7 @@ class DeviceArray:
 
     @property
     def nbytes(self) -> int:
-        """Its size in bytes."""
+        """Size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
@@ -62,25 +62,25 @@ class DeviceArray:
 
 
 def is_device_array(array: Any) -> bool:
-    """Whether `device_array_from` is for it. NumPy arrays have `__dlpack__` too, for the CPU.
+    """Whether an array is in device memory. NumPy arrays have `__dlpack__` too, for the CPU.
 
     Raises:
-        UsageError: it is a tensor that records gradients.
+        UsageError: the array is a tensor that records gradients.
     """
     return _interface(array) is not None or _dlpack_device(array)[0] == _DLPACK_CUDA
 
 
 def device_array_from(array: Any, device: int = 0, stream: int = DEFAULT_STREAM) -> DeviceArray:
-    """An array in the memory of a GPU, without a copy.
+    """View an array in the memory of a GPU, without a copy.
 
     Args:
-        array: whatever has `__cuda_array_interface__` or `__dlpack__`.
-        device: the GPU whose memory it must be; only DLPack says which one it is.
-        stream: handle of the stream that is to wait for the array, if it comes by DLPack.
+        array: object with `__cuda_array_interface__` or `__dlpack__`.
+        device: the required GPU. Only DLPack states the GPU of an array.
+        stream: handle of the stream that waits for the array, if DLPack is used.
 
     Raises:
-        UsageError: it is neither, on another device, not C-contiguous, masked, of a type that NumPy
-            does not have, or a tensor that records gradients.
+        UsageError: it has neither protocol, is on another device, not C-contiguous, masked, of a
+            type that NumPy lacks, or a tensor that records gradients.
     """
     interface, where = _interface(array), _dlpack_device(array)
     if interface is not None and (interface.get("stream") is not None or where[0] is None):
@@ -99,10 +99,10 @@ def device_array_from(array: Any, device: int = 0, stream: int = DEFAULT_STREAM)
 
 
 def array_on_gpu(array: Any, cuda: Cuda, stream: int = DEFAULT_STREAM) -> DeviceArray:
-    """`device_array_from`, with the GPU current that the array must be on.
+    """`device_array_from`, with the required GPU set as current.
 
     Raises:
-        UsageError: as `device_array_from`, and if its address belongs to another GPU.
+        UsageError: as `device_array_from`, or if its address belongs to another GPU.
     """
     # torch exports tensors of the current GPU only.
     with cuda.active():
@@ -116,17 +116,17 @@ def array_on_gpu(array: Any, cuda: Cuda, stream: int = DEFAULT_STREAM) -> Device
 
 
 def _interface(array: Any) -> Any:
-    """What `__cuda_array_interface__` says, or None. It costs a call, so it is asked once."""
+    """The value of `__cuda_array_interface__`, or None. It costs a call, so it is read once."""
     try:
         return getattr(array, "__cuda_array_interface__", None)
-    except RuntimeError as error:  # torch's, which `hasattr` lets through
+    except RuntimeError as error:  # torch raises it, and `hasattr` passes it on
         raise UsageError(
-            f"this {type(array).__name__} cannot be taken: pass array.detach() ({error})"
+            f"this {type(array).__name__} cannot be read: pass array.detach() ({error})"
         ) from error
 
 
 def _dlpack_device(array: Any) -> tuple[int | None, int]:
-    """(kind, index) of the device; kind is None for what has no DLPack."""
+    """(kind, index) of the device; kind is None without DLPack."""
     if not hasattr(array, "__dlpack__") or not hasattr(array, "__dlpack_device__"):
         return None, 0
     kind, index = array.__dlpack_device__()
@@ -147,7 +147,7 @@ def _from_interface(array: Any, interface: Any) -> DeviceArray:
 def _check_contiguous(
     shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int
 ) -> None:
-    """Strides in units of `itemsize`; those of axes of one element mean nothing."""
+    """Compare strides in units of `itemsize`. Strides of axes of length one have no meaning."""
     if strides is None or 0 in shape:
         return
     expected = itemsize
@@ -161,7 +161,7 @@ def _check_contiguous(
 
 
 class _Tensor(ctypes.Structure):
-    """The start of DLPack's DLManagedTensor, which is its DLTensor."""
+    """The beginning of DLPack's DLManagedTensor: its DLTensor."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -178,7 +178,7 @@ class _Tensor(ctypes.Structure):
 
 
 def _from_dlpack(array: Any, stream: int) -> DeviceArray:
-    """What was done to the array is done before the next work in the stream."""
+    """Make the stream wait for earlier work on the array."""
     try:
         capsule = array.__dlpack__(stream=stream)
     except (BufferError, RuntimeError) as error:
@@ -190,7 +190,7 @@ def _from_dlpack(array: Any, stream: int) -> DeviceArray:
     shape = tuple(tensor.shape[k] for k in range(tensor.ndim))
     if tensor.strides:
         _check_contiguous(shape, tuple(tensor.strides[k] for k in range(tensor.ndim)), 1)
-    # The capsule is not consumed: kept with the array, it gives that back when it goes itself.
+    # The capsule is not consumed. It is kept with the array and frees it when deleted.
     address = (tensor.data or 0) + tensor.byte_offset
     return DeviceArray(address, shape, dtype, stream, (array, capsule))
 

@@ -1,4 +1,4 @@
-"""CUDA through cuda-bindings: the runtime API, which works in the primary context."""
+"""CUDA through cuda-bindings: the runtime API in the primary context."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CudaBindings:
         self._api = require("cuda.bindings.runtime", "rtx")
         self.device = device
         with self.active():
-            # A call that does nothing makes the primary context, or says why there is none.
+            # An empty call makes the primary context, or fails with the reason.
             self._call("cudaFree", 0)
         supported = self._api.cudaDeviceAttr.cudaDevAttrMemoryPoolsSupported
         self._has_pools = bool(self._call("cudaDeviceGetAttribute", supported, device))
@@ -47,7 +47,7 @@ class CudaBindings:
         """As in `Cuda`."""
         before = self._answer("cudaGetDevice")
         if before == self.device:
-            # A new thread has this device by default, but no context until now.
+            # A new thread has this device by default, but no context before the first call.
             self._answer("cudaSetDevice", self.device)
             yield
             return
@@ -72,7 +72,7 @@ class CudaBindings:
         size = math.prod(shape) * dtype.itemsize
         held = max(size, 1)
         address = int(self._call("cudaHostAlloc", held, self._api.cudaHostAllocDefault))
-        # Every view of the array refers to this buffer: with the last one, the memory goes.
+        # Every view of the array refers to this buffer. The last one frees the memory.
         buffer = (ctypes.c_uint8 * held).from_address(address)
         finalizer = weakref.finalize(buffer, partial(self._free, "cudaFreeHost", address))
         finalizer.atexit = False
@@ -138,14 +138,14 @@ class CudaBindings:
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
         """As in `Cuda`."""
-        # Thread-local: what other threads allocate meanwhile does not spoil the capture.
+        # Thread-local: allocations of other threads do not break the capture.
         mode = self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         with _without_collections():
             self._call("cudaStreamBeginCapture", stream.native, mode)
             try:
                 work()
             except BaseException:
-                # The stream must leave the capture, and a second failure says no more.
+                # The stream must leave the capture. A second failure adds no information.
                 with contextlib.suppress(BackendError):
                     self._call("cudaStreamEndCapture", stream.native)
                 raise
@@ -161,20 +161,20 @@ class CudaBindings:
         self._call("cudaGraphLaunch", graph.native, stream.native)
 
     def _free(self, name: str, *arguments: Any) -> None:
-        # The garbage collector may call it in any thread, so that nothing may escape.
+        # The garbage collector may call this in any thread, so no exception may escape.
         with contextlib.suppress(BackendError):
             self._call(name, *arguments)
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """The result of a call on our GPU."""
+        """Call a function on our GPU and return its result."""
         with self.active():
             return self._answer(name, *arguments)
 
     def _answer(self, name: str, *arguments: Any) -> Any:
-        """The result of a call, which answers with (error, result...)."""
+        """Call a function that returns (error, result...), and return the result."""
         error, *results = getattr(self._api, name)(*arguments)
         if int(error):
-            # Cleared, or the next to ask, such as TensorRT, takes the error for its own.
+            # Cleared: otherwise the next caller, such as TensorRT, takes the error as its own.
             self._api.cudaGetLastError()
             text = f"{name} failed on GPU {self.device}: {error.name}"
             if error == self._api.cudaError_t.cudaErrorMemoryAllocation:
@@ -189,9 +189,9 @@ _capturing = threading.Lock()
 
 @contextlib.contextmanager
 def _without_collections() -> Iterator[None]:
-    """Keep the garbage collector from freeing device memory in this thread, for one at a time.
+    """Pause the garbage collector during a capture. One thread at a time.
 
-    Whoever's the memory is, to free it in a thread that captures spoils the capture.
+    Freeing any device memory in a capturing thread breaks the capture.
     """
     with _capturing:
         enabled = gc.isenabled()

@@ -1,4 +1,4 @@
-"""The interface to CUDA, and the objects that it hands out."""
+"""The interface to CUDA and its objects."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any, Protocol
 from numpy.typing import DTypeLike, NDArray
 
 DEFAULT_STREAM = 1
-"""Handle of CUDA's default stream. It has another one, 0, which the array protocols forbid."""
+"""Handle of CUDA's default stream. Its other handle, 0, is forbidden by the array protocols."""
 
 
 class _Owned:
-    """A CUDA object that is released once: by `close`, or when no reference is left.
+    """A CUDA object that is released once: by `close`, or with its last reference.
 
     Args:
-        native: the provider's own object for it.
-        give_back: it must not refer to this object, or nothing would ever be given back.
+        native: the provider's object.
+        give_back: releases the object. It must not refer to this object, or it would never run.
     """
 
     def __init__(self, native: Any, give_back: Callable[[], None]) -> None:
         self.native = native
         self._finalizer = weakref.finalize(self, give_back)
-        # The end of the process frees everything, and the driver may be gone by then.
+        # At exit the system frees everything, and the driver may already be unloaded.
         self._finalizer.atexit = False
 
     def close(self) -> None:
-        """Give it back now. Closing twice does nothing."""
+        """Release it now. A second call does nothing."""
         self._finalizer()
 
 
@@ -49,19 +49,19 @@ class Stream(_Owned):
 
 
 class Event(_Owned):
-    """A mark in a stream."""
+    """A position in a stream."""
 
 
 class Graph(_Owned):
-    """A CUDA graph, ready to launch. It holds the addresses that its work was captured with."""
+    """A CUDA graph, ready to launch. It contains the addresses of its capture."""
 
 
 def nothing_to_give_back() -> None:
-    """For an object with another owner, or one that frees itself."""
+    """Do nothing, for an object with another owner or that frees itself."""
 
 
 class Cuda(Protocol):
-    """CUDA on one GPU. May be used from any thread.
+    """CUDA on one GPU. Any thread may use it.
 
     Every call raises `OutOfMemoryError` if the device or the
     page-locked memory runs out, and `BackendError` with CUDA's name for any other failure.
@@ -77,17 +77,17 @@ class Cuda(Protocol):
     has_graphs: bool
 
     def active(self) -> AbstractContextManager[None]:
-        """Make the GPU current in this thread for a block, for libraries that use the current one.
+        """Make the GPU current in this thread during the block, for libraries that use it.
 
-        What was current before is current again afterwards.
+        Afterwards the previous GPU is current again.
         """
 
     def allocate(self, size: int, stream: Stream | None = None) -> DeviceMemory:
         """A new block of at least one byte of device memory. Not cleared.
 
-        With a stream it is for later work in that stream, and is given back in the stream's order:
-        nothing waits, and the next block is likely to have the same address. Without one, giving it
-        back waits until the device is done with it. A provider may ignore the stream.
+        With a stream, it serves later work in this stream and is freed in the stream's order,
+        without waiting. The next block likely has the same address. Without a stream, freeing waits
+        for the device. A provider may ignore the stream.
         """
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -97,49 +97,52 @@ class Cuda(Protocol):
         """A new stream that does not wait for the default one."""
 
     def wrap_stream(self, handle: int) -> Stream:
-        """A stream of somebody else's, such as `torch.cuda.current_stream().cuda_stream`.
+        """An external stream, such as `torch.cuda.current_stream().cuda_stream`.
 
-        The handle 0 is made `DEFAULT_STREAM`, the same stream under the name that arrays may have.
+        The handle 0 becomes `DEFAULT_STREAM`, the same stream with a handle that arrays may have.
 
         Raises:
-            UsageError: the provider cannot use one.
+            UsageError: the provider does not support external streams.
         """
 
     def event(self) -> Event:
         """A new event."""
 
     def record(self, event: Event, stream: Stream) -> None:
-        """Let the event stand for all work that is in the stream now."""
+        """Record the event after all present work of the stream."""
 
     def wait(self, stream: Stream, event: Event) -> None:
-        """Let later work in the stream wait for the event; this thread does not wait."""
+        """Make later work of the stream wait for the event. This thread does not wait."""
 
     def elapsed_ms(self, start: Event, end: Event) -> float:
-        """Milliseconds of GPU time between two recorded events; waits for the second."""
+        """Milliseconds of GPU time between two recorded events. Waits for the second."""
 
     def upload(self, address: int, array: NDArray[Any], stream: Stream) -> None:
-        """Copy a C-contiguous array to the device; it may be used again when the stream got there.
+        """Copy a C-contiguous array to the device. Keep it unchanged until the copy is done.
 
-        Only from page-locked memory does the copy overlap with anything.
+        Only copies from page-locked memory overlap with other work.
         """
 
     def download(self, array: NDArray[Any], address: int, stream: Stream) -> None:
-        """Copy from the device into a C-contiguous array, valid when the stream got there."""
+        """Copy from the device into a C-contiguous array.
+
+        It is valid once the stream has done so.
+        """
 
     def synchronize(self, stream: Stream | None = None) -> None:
-        """Wait for all work in a stream, or on the whole device."""
+        """Wait for all work of a stream or of the whole device."""
 
     def device_of(self, address: int) -> int | None:
-        """The GPU that an address belongs to; None if the provider cannot tell."""
+        """The GPU of an address; None if the provider cannot determine it."""
 
     def memory(self) -> tuple[int, int]:
         """Bytes of device memory: (free, total)."""
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
-        """Record what `work` enqueues in the stream, without running it.
+        """Record the work that `work` enqueues in the stream, without running it.
 
-        The stream must not be the default one, and no other thread may enqueue in it meanwhile. It
-        is out of capture again if `work` raises.
+        The stream must not be the default one, and no other thread may enqueue in it meanwhile. If
+        `work` raises, the capture ends too.
         """
 
     def launch(self, graph: Graph, stream: Stream) -> None:

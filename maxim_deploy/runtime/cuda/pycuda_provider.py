@@ -1,7 +1,7 @@
 """CUDA through pycuda, in the primary context.
 
-Never `pycuda.autoinit`: it makes a context of its own, in which memory of TensorRT's or torch's
-does not exist. pycuda has no CUDA graphs and cannot use a stream that it has not made.
+Never use `pycuda.autoinit`: it makes its own context, in which memory of TensorRT or torch does not
+exist. pycuda supports neither CUDA graphs nor external streams.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from maxim_deploy.runtime.cuda.interface import (
 )
 
 NON_BLOCKING = 1
-"""The driver API's CU_STREAM_NON_BLOCKING, for which pycuda has no name."""
+"""The driver API's CU_STREAM_NON_BLOCKING, which pycuda does not name."""
 
 
 class PyCuda:
@@ -45,7 +45,7 @@ class PyCuda:
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """As in `Cuda`."""
-        # Pushed rather than set, so that the pop gives the thread its own context back.
+        # Pushed rather than set, so the pop restores the thread's own context.
         with self._errors("cuCtxPushCurrent"):
             self._context.push()
         try:
@@ -61,7 +61,7 @@ class PyCuda:
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """As in `Cuda`."""
-        # CUDA locks no empty block.
+        # CUDA cannot lock an empty block.
         if not math.prod(shape):
             return np.empty(shape, dtype)
         with self._calling("pagelocked_empty"):
@@ -72,14 +72,14 @@ class PyCuda:
         """As in `Cuda`."""
         with self._calling("Stream"):
             native = self._api.Stream(NON_BLOCKING)
-        # pycuda destroys it with its last reference, and in the right context.
+        # pycuda destroys it with its last reference, in the right context.
         return Stream(native.handle, native, nothing_to_give_back)
 
     def wrap_stream(self, handle: int) -> Stream:
         """As in `Cuda`."""
         raise UsageError(
-            f"pycuda cannot use a CUDA stream of somebody else's ({handle:#x}); "
-            "leave stream away, or use the provider 'cuda-bindings'"
+            f"pycuda cannot use an external CUDA stream ({handle:#x}); omit stream, or use the "
+            "provider 'cuda-bindings'"
         )
 
     def event(self) -> Event:
@@ -137,7 +137,7 @@ class PyCuda:
         _no_graphs(graph, stream)
 
     def _free(self, memory: Any) -> None:
-        # The garbage collector may call it in any thread, so that nothing may escape.
+        # The garbage collector may call this in any thread, so no exception may escape.
         with contextlib.suppress(BackendError), self._calling("DeviceAllocation.free"):
             memory.free()
 
@@ -148,7 +148,7 @@ class PyCuda:
 
     @contextlib.contextmanager
     def _errors(self, name: str) -> Iterator[None]:
-        """pycuda's errors as ours; their text has the call and CUDA's words for the error."""
+        """Convert pycuda's errors to ours. Their text has the call and CUDA's description."""
         try:
             yield
         except self._api.MemoryError as error:

@@ -28,7 +28,7 @@ def table_of(*patterns: str) -> PrecisionTable:
 def casts(model: ir.Model) -> dict[str, str]:
     """What each Cast reads, and to which type it brings it."""
     return {
-        node.inputs[0].name: node.outputs[0].dtype.numpy().name
+        node.inputs[0].name: node.outputs[0].dtype.numpy().name  # type: ignore[misc]
         for node in model.graph
         if node.op_type == "Cast"
     }
@@ -131,8 +131,16 @@ def retype(low: ir.Model, name: str, dtype: ir.DataType) -> None:
 @pytest.mark.parametrize(
     ("name", "dtype", "message"),
     [
-        ("attention_mean", LOW, "attention_mean should be float32, but not so: m, planted before"),
-        ("attention_gate", FLOAT, "attention_gate should be float16, but not so: g, planted bef"),
+        (
+            "attention_mean",
+            LOW,
+            "should be float32, but these are not: m, planted before",
+        ),
+        (
+            "attention_gate",
+            FLOAT,
+            "should be float16, but these are not: g, planted bef",
+        ),
     ],
 )
 def test_a_node_of_the_wrong_type_is_seen(small, name: str, dtype, message: str) -> None:
@@ -174,8 +182,8 @@ def test_demo_files(demo, tmp_path: Path, precision: str, opset: int) -> None:
     onnx.checker.check_model(tmp_path / "low.onnx", full_check=True)
     assert low.opset_imports[""] == opset
     assert low.graph.initializers.keys() == demo.graph.initializers.keys()
-    whole = sum(value.const_value.nbytes for value in floats(demo))
-    half = sum(value.const_value.nbytes for value in floats(low))
+    whole = sum(value.const_value.nbytes for value in floats(demo))  # type: ignore[misc]
+    half = sum(value.const_value.nbytes for value in floats(low))  # type: ignore[misc]
     assert half == pytest.approx(whole / 2, rel=1e-3)
     assert (tmp_path / "low.weights").stat().st_size < 0.6 * whole
     read = [node.inputs[0] for node in low.graph if node.op_type == "Cast"]

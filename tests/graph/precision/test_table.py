@@ -18,7 +18,7 @@ def table_of(*patterns: str, low: str = "float16") -> PrecisionTable:
 
 
 def names(table: PrecisionTable, model) -> dict[str, str]:
-    return {node.name: d.pattern for node, d in table.resolve(model.graph).items()}
+    return {node.name: d.pattern for node, d in table.resolve(model.graph).items()}  # type: ignore[misc]
 
 
 def test_roles_in_a_small_graph(small) -> None:

@@ -73,7 +73,7 @@ class FakeRuntime:
         return (address,)
 
     def used(self) -> int:
-        return sum(size for _, size in self.blocks.values())
+        return sum(size for _, size in self.blocks.values())  # type: ignore[has-type, misc]
 
     def _handle(self, *_: object) -> tuple[object]:
         self._next += 1
@@ -191,7 +191,7 @@ class FakePyCuda:
     class Error(Exception):
         pass
 
-    class MemoryError(Error, MemoryError):  # noqa: A001
+    class MemoryError(Error, MemoryError):  # type: ignore[misc]  # noqa: A001
         pass
 
     def __init__(self) -> None:

@@ -153,7 +153,7 @@ def test_which_arrays_are_on_a_device() -> None:
 
 def test_the_array_lives_as_long_as_what_was_taken() -> None:
     taken = device_array_from(OnGpu(np.arange(5, dtype=np.float32)))
-    view = np.ctypeslib.as_array((np.ctypeslib.ctypes.c_float * 5).from_address(taken.address))
+    view = np.ctypeslib.as_array((np.ctypeslib.ctypes.c_float * 5).from_address(taken.address))  # type: ignore[attr-defined]
     assert view.tolist() == [0, 1, 2, 3, 4]
 
 
