@@ -137,16 +137,10 @@ def _connect(ray: ModuleType, address: str) -> bool:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Whatever `log_to_driver` is, Ray prints to stdout which workers were lost. This is the switch
     # of Ray's own debugger; there is no public one.
-    require("ray._private.worker", "ray")._worker_logs_enabled = False
-    # To Ray the variable comes before any argument. Here it is what "auto" stands for.
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS") or "auto"
-    if address == "auto" and not _is_in_a_cluster():
-        logger.warning(
-            "no Ray cluster of this machine was found: this machine alone restores the files | "
-            "name one with --ray HOST:PORT, or say so with --ray local"
-        )
-        address = "local"
+    printing: Any = require("ray._private.worker", "ray")
+    printing._worker_logs_enabled = False
+    address = _meant(address)
+    # To Ray the variable comes before any argument.
     with _without_variable("RAY_ADDRESS"):
         if address == "local":
             ray.init(
@@ -169,6 +163,21 @@ def _connect(ray: ModuleType, address: str) -> bool:
             raise BackendError(f"Ray at {address!r} | {error}") from error
     logger.info("connected to Ray at %s", ray.get_runtime_context().gcs_address)
     return False
+
+
+def _meant(address: str) -> str:
+    """What "auto" stands for: the variable, the cluster of this machine, or this machine alone."""
+    if address != "auto":
+        return address
+    if named := os.environ.get("RAY_ADDRESS"):
+        return named
+    if _is_in_a_cluster():
+        return "auto"
+    logger.warning(
+        "no Ray cluster of this machine was found: this machine alone restores the files | "
+        "name one with --ray HOST:PORT, or say so with --ray local"
+    )
+    return "local"
 
 
 @contextmanager
