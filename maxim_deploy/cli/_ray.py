@@ -18,9 +18,9 @@ def ray_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--ray`, `--workers` and `--gpus-per-worker`."""
     address = click.option(
         "--ray",
-        metavar="auto|ADDRESS",
-        help="Let the workers of a Ray cluster restore the files; auto: of the one that this "
-        "machine belongs to, or else of one of this machine alone.",
+        metavar="auto|local|ADDRESS",
+        help="Let the workers of a Ray cluster restore the files: of the one that this machine "
+        "belongs to, of this machine alone, or of the one at HOST:PORT.",
     )
     workers = click.option(
         "--workers",

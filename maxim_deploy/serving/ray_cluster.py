@@ -137,31 +137,70 @@ def _connect(ray: ModuleType, address: str) -> bool:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Whatever `log_to_driver` is, Ray prints to stdout which workers were lost. This is the switch
     # of Ray's own debugger; there is no public one.
-    worker: Any = require("ray._private.worker", "ray")
-    worker._worker_logs_enabled = False
-    # Who has set the variable means that cluster and no other.
-    named = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
-    try:
-        if named != "local":
-            _check_somebody_listens(named)
+    printing: Any = require("ray._private.worker", "ray")
+    printing._worker_logs_enabled = False
+    address = _meant(address)
+    # To Ray the variable comes before any argument.
+    with _without_variable("RAY_ADDRESS"):
+        if address == "local":
+            ray.init(
+                "local",
+                num_cpus=usable_processors(),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
+            )
+            return True
+        try:
+            _check_somebody_listens(address)
             ray.init(address, **quiet)
-            logger.info("connected to Ray at %s", ray.get_runtime_context().gcs_address)
-            return False
-    except ConnectionError as error:
-        if named != "auto":
+        except ConnectionError as error:
             advice = "" if "RAY_AUTH_MODE" in os.environ else f" | {_ADVICE}"
-            raise BackendError(f"Ray at {named!r} | cannot be reached: {error}{advice}") from error
-    except (RuntimeError, ValueError) as error:
-        raise BackendError(f"Ray at {named!r} | {error}") from error
-    logger.info("starting Ray on this machine alone")
-    ray.init(
-        "local",
-        num_cpus=usable_processors(),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        **quiet,
+            raise BackendError(
+                f"Ray at {address!r} | cannot be reached: {error}{advice}"
+            ) from error
+        except (RuntimeError, ValueError) as error:
+            raise BackendError(f"Ray at {address!r} | {error}") from error
+    logger.info("connected to Ray at %s", ray.get_runtime_context().gcs_address)
+    return False
+
+
+def _meant(address: str) -> str:
+    """What "auto" stands for: the variable, the cluster of this machine, or this machine alone."""
+    if address != "auto":
+        return address
+    if named := os.environ.get("RAY_ADDRESS"):
+        return named
+    if _is_in_a_cluster():
+        return "auto"
+    logger.warning(
+        "no Ray cluster of this machine was found: this machine alone restores the files | "
+        "name one with --ray HOST:PORT, or say so with --ray local"
     )
-    return True
+    return "local"
+
+
+@contextmanager
+def _without_variable(name: str) -> Iterator[None]:
+    kept = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.environ[name] = kept
+
+
+def _is_in_a_cluster() -> bool:
+    """Whether `ray start` was called on this machine, for a cluster that is there.
+
+    Ray's own "auto" would also take a cluster that another command has started for itself.
+    """
+    found = require("ray._private.services", "ray").find_bootstrap_address(None)
+    try:
+        _check_somebody_listens(found or "")
+    except ConnectionError:  # the file of a cluster that was killed
+        return False
+    return bool(found)
 
 
 _ADVICE = "if the cluster has a token, set RAY_AUTH_MODE=token"

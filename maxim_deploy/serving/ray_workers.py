@@ -43,8 +43,9 @@ class RayWorkers(JobRunner):
 
     Args:
         bundle: its path, on all nodes.
-        address: of the cluster; "auto" for the one that this machine belongs to, or else one of
-            this machine alone for as long as files are restored.
+        address: of the cluster, HOST:PORT; "local" for one of this machine alone, for as long as
+            files are restored; "auto" for that of `RAY_ADDRESS`, or the one that this machine
+            belongs to, or else "local".
         workers: at most; or (least, most), where no file begins before the least are ready. None
             for as many as the cluster has room for now.
         gpus_per_worker: 1; a fraction for several workers per GPU; 0 for workers on the CPU.

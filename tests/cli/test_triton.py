@@ -69,7 +69,7 @@ def test_an_environment_that_is_here_or_on_the_server(bundle: Path, folder: Path
         (["-o", "m", "--gpus", "1,1"], "'1,1' is no list of GPUs"),
         (["-o", "m", "--instances", "0"], "'0' is neither 'auto' nor a number from 1 on"),
         (["-o", "m", "--max-memory", "much"], "--max-memory must be an amount"),
-        (["-o", "m", "--size", "5"], "'5' is no size; write HxW"),
+        (["-o", "m", "--size", "5"], "'5' is not a size; write HxW"),
         (["--check", "ftp://x"], "--check 'ftp://x' | expected a URL such as"),
         (["-o", "m", "--backend", "tensorrt", "--threads", "1"], "--threads is for instances"),
     ],

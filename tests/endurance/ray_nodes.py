@@ -6,14 +6,12 @@ FOLDER has `bundle` and `in`. Prints one JSON object.
 
     faults   restores all files while an actor, a node and the command are killed with -9
     store    restores all files, and says how much the object stores held at most
-    times    restores all files with two workers
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -179,14 +177,6 @@ def store(folder: Path) -> dict[str, Any]:
     return {"code": command.process.returncode, "most_mib": most, "results": count_results(folder)}
 
 
-def times(folder: Path) -> dict[str, Any]:
-    with two_nodes():
-        command = Command(folder, "--workers", "2:2")
-        code = command.process.wait()
-    (seconds,) = re.findall(r"restored in ([\d.]+) s", command.err.read_text())
-    return {"code": code, "seconds": float(seconds), "results": count_results(folder)}
-
-
 if __name__ == "__main__":
     step, folder = sys.argv[1:]
-    print(json.dumps({"faults": faults, "store": store, "times": times}[step](Path(folder))))
+    print(json.dumps({"faults": faults, "store": store}[step](Path(folder))))

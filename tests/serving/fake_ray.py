@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class FakeRay:
     def __init__(self, room: int = 2) -> None:
         self.free = room
         self.room = room
-        self.is_found = False
+        self.found: str | None = None
         self.addresses: list[str] = []
         self.shutdowns = 0
         self.actors: list[Actor] = []
@@ -40,9 +41,13 @@ class FakeRay:
     def is_initialized(self) -> bool:
         return False
 
+    def find_bootstrap_address(self, _: None) -> str | None:
+        return self.found
+
     def init(self, address: str, **options: object) -> None:
+        assert "RAY_ADDRESS" not in os.environ  # it would come before the argument
         self.addresses.append(address)
-        if address not in ("local", "here") and not self.is_found:
+        if address not in ("local", "auto"):
             raise ConnectionError("no cluster")
 
     def get_runtime_context(self) -> SimpleNamespace:

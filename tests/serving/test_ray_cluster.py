@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-import yaml
 from bundles import write_identity_bundle
 from cli.commands import ROOT, TESTS, command
 from inverter import files, level, picture
@@ -128,7 +128,7 @@ def test_a_signal_finishes_what_is_in_the_network(place: Path, every_processor: 
     assert not [path for path in Path("out").iterdir() if path.suffix == ".partial"]
 
 
-def on_two_nodes(step: str, folder: Path) -> dict[str, object]:
+def on_two_nodes(step: str, folder: Path, note: Callable[[str, object], None]) -> dict[str, object]:
     if shutil.which("unshare") is None or os.geteuid():
         pytest.skip("needs root for a network namespace")
     script = f"ip link set lo up && exec '{sys.executable}' ray_nodes.py {step} '{folder}'"
@@ -142,18 +142,19 @@ def on_two_nodes(step: str, folder: Path) -> dict[str, object]:
     )
     assert done.returncode == 0, done.stderr
     told: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    note(step, told)
     return told
 
 
 @pytest.mark.extended
-def test_actor_node_and_command_are_killed(tmp_path: Path, every_processor: None):
+def test_actor_node_and_command_are_killed(tmp_path: Path, every_processor: None, record_property):
     write_identity_bundle(tmp_path / "bundle")
     (tmp_path / "in").mkdir()
     random = np.random.default_rng(0)
     for k in range(41):
         noise = random.integers(0, 256, (1500, 2000, 3), np.uint8)  # slow to read and write
         Image.fromarray(noise).save(tmp_path / f"in/{k:02}.png", compress_level=1)
-    told = on_two_nodes("faults", tmp_path)
+    told = on_two_nodes("faults", tmp_path, record_property)
     assert (told["code"], told["failed"]) == (0, [])
     assert told["results"] == told["recorded"] == told["files"] == 41
     assert (told["recorded_twice"], told["restored_twice"], told["left_over"]) == (0, 0, [])
@@ -161,18 +162,33 @@ def test_actor_node_and_command_are_killed(tmp_path: Path, every_processor: None
 
 
 @pytest.mark.extended
-def test_pixels_do_not_travel(tmp_path: Path, every_processor: None):
+def test_pixels_do_not_travel(tmp_path: Path, every_processor: None, record_property):
     write_identity_bundle(tmp_path / "bundle")
     (tmp_path / "in").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (500, 800, 3), np.uint8)
     large = Image.fromarray(np.tile(noise, (10, 10, 1)))
     for k in range(6):
         large.save(tmp_path / f"in/{k}.jpg", quality=90)
-    told = on_two_nodes("store", tmp_path)
+    told = on_two_nodes("store", tmp_path, record_property)
     assert told == {"code": 0, "most_mib": 0, "results": 6}
 
 
+def test_usage_is_not_reported_unless_the_user_has_said_so():
+    script = (
+        "import os; from maxim_deploy._optional import require; require('ray', 'ray');"
+        "print(os.environ['RAY_USAGE_STATS_ENABLED'])"
+    )
+    plain = {k: v for k, v in os.environ.items() if k != "RAY_USAGE_STATS_ENABLED"}
+    for chosen, expected in ({}, "0"), ({"RAY_USAGE_STATS_ENABLED": "1"}, "1"):
+        env = {**plain, "PYTHONPATH": str(ROOT), **chosen}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected
+
+
 def test_the_example_of_a_cluster_is_one():
+    import yaml
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     config = yaml.safe_load((ROOT / "deploy/ray-cluster.yaml").read_text())

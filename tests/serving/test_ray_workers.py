@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -255,7 +256,7 @@ def test_a_record_that_cannot_be_written_is_a_failure(pictures, ray: FakeRay, mo
 def test_what_workers_wait_for_is_said(pictures, ray: FakeRay, monkeypatch, caplog):
     """A cluster without room may grow."""
     ray.room = ray.free = 0
-    ray.is_found = True
+    monkeypatch.setattr(ray_cluster, "_is_in_a_cluster", lambda: True)
     monkeypatch.setattr(ray_crew, "SILENCE_S", 0.0)
     cancel = threading.Event()
     threading.Timer(1, cancel.set).start()
@@ -273,21 +274,26 @@ def test_no_room_on_this_machine(pictures, ray: FakeRay):
 
 
 def test_which_cluster(pictures, ray: FakeRay, monkeypatch):
-    run()
-    assert ray.addresses == ["auto", "local"]
+    assert "no Ray cluster of this machine was found: this machine alone" in run().stderr
     maxim_run("in", "-o", "out", "--ray", "local")
-    assert ray.addresses[2:] == ["local"]
+    assert ray.addresses == ["local", "local"]
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         result = maxim_run("in", "-o", "out", "--ray", address)
-        assert (result.exit_code, ray.addresses[3:]) == (1, [address])
+        assert (result.exit_code, ray.addresses[2:]) == (1, [address])
         assert f"Ray at {address!r} | cannot be reached: no cluster | if the" in result.stderr
+        ray.found = address
+        assert (run().exit_code, ray.addresses[3:]) == (0, ["auto"])
+    # Of a cluster that was killed, the file with the address stays.
+    assert (run().exit_code, ray.addresses[4:]) == (0, ["local"])
     # Ray itself would try for five minutes.
     assert maxim_run("in", "-o", "out", "--ray", address).exit_code == 1
     monkeypatch.setenv("RAY_ADDRESS", address)
     result = run()
-    assert (result.exit_code, ray.addresses[4:]) == (1, [])
+    assert (result.exit_code, ray.addresses[5:]) == (1, [])
     assert f"Ray at {address!r} | cannot be reached: [Errno 111]" in result.stderr
+    assert maxim_run("in", "-o", "out", "--ray", "local").exit_code == 0
+    assert os.environ["RAY_ADDRESS"] == address
 
 
 def test_at_least_so_many_workers(pictures, ray: FakeRay, network: Inverter):

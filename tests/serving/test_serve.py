@@ -121,7 +121,7 @@ def test_verbose_says_a_line_for_each_request(bundle: Path) -> None:
         (["--queue", "-1"], "Invalid value for '--queue'"),
         (["--port", "70000"], "Invalid value for '--port'"),
         (["--host", "no such host"], "is no address of this machine"),
-        (["--warmup", "64"], "'64' is no size; write HxW"),
+        (["--warmup", "64"], "'64' is not a size; write HxW"),
         (["--backend", "onnxruntim"], "did you mean 'onnxruntime'?"),
         (["--lanes", "many"], "lanes must be 'auto' or a number"),
     ],
