@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -35,7 +36,7 @@ def seconds(folder: Path, bundle: Path, parts: Sequence[tuple[set[int], list[str
         subprocess.Popen(
             [*COMMAND, str(bundle), str(folder / "in"), "-o", out, *options],
             stdout=subprocess.DEVNULL,
-            preexec_fn=lambda allowed=allowed: os.sched_setaffinity(0, allowed),
+            preexec_fn=partial(os.sched_setaffinity, 0, allowed),
         )
         for allowed, options in parts
     ]

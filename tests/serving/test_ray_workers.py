@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Generator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -152,7 +153,7 @@ def test_ctrl_c_finishes_what_is_in_the_network(pictures, ray: FakeRay, network:
     results = maxim_deploy.restore_files(
         workers, "in", "out", progress=follow, cancel=cancel, resume=True
     )
-    names = [result.output for result in results]
+    names = [str(result.output) for result in results]
     assert 2 <= len(names) < COUNT
     assert sorted(names) == [f"out/{name}" for name in files("out") if name != record.NAME]
     assert len(Path("out", record.NAME).read_text().splitlines()) == len(names)
@@ -161,6 +162,7 @@ def test_ctrl_c_finishes_what_is_in_the_network(pictures, ray: FakeRay, network:
 
 def test_closing_early_leaves_nothing_half(pictures, ray: FakeRay, network: Inverter):
     results = maxim_deploy.restore_files(RayWorkers("bundle", workers=2), "in", "out")
+    assert isinstance(results, Generator)
     first = next(results)
     results.close()
     assert first.output is not None and ray.shutdowns == 1

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,7 @@ def latency(
         ways: dict[str, Callable[[], object]] = {"restorer": lambda: restorer(picture)}
         for url in (http, grpc):
             module, server = client(url)
-            ways[url.partition(":")[0]] = lambda m=module, s=server: over_the_wire(
-                m, s, model, picture
-            )
+            ways[url.partition(":")[0]] = partial(over_the_wire, module, server, model, picture)
         for number in range(int(rounds) + 1):
             for name, way in ways.items() if number % 2 else reversed(ways.items()):
                 # Threads of the other process wait in a loop for a while after its run.
