@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from inverter import Inverter, level, picture
 from objects.stores import Bucket
 
 from maxim_deploy import FileProgress, restore_files
+
+GUIDE = Path(__file__).parents[2] / "docs/guides/object-stores.md"
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +106,15 @@ def test_from_python(full: Bucket, network: Inverter):
     results = list(restore_files("bundle", f"{full.url}/photos", f"{full.url}/out", resume=True))
     assert [result.status for result in results] == ["restored", "restored"]
     assert [result.output for result in results] == [f"{full.url}/out/{x}.png" for x in "ab"]
+
+
+def test_the_example_of_the_guide(full: Bucket, network: Inverter, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    exec(example.replace("s3://bucket", full.url), {})
+    assert capsys.readouterr().out.splitlines() == [
+        f"restored {full.url}/restored/a.png",
+        f"restored {full.url}/restored/b.png",
+    ]
 
 
 def test_progress_counts_what_is_stored(full: Bucket, network: Inverter):
