@@ -24,7 +24,7 @@ from cli.running import maxim_run
 from inverter import Inverter
 from objects.stores import KEY, SECRET, Bucket
 
-from maxim_deploy.jobs.stores import stored_object
+from maxim_deploy.jobs.store_opening import stored_object
 
 BESIDE = str(Path(sys.executable).parent)
 WEED = shutil.which("weed", path=f"{BESIDE}{os.pathsep}{os.environ.get('PATH', '')}")
