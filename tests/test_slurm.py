@@ -48,6 +48,7 @@ SwitchType=switch/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerParameters=batch_sched_delay=1
+SlurmdParameters=config_overrides
 ReturnToService=2
 NodeName=localhost NodeAddr=127.0.0.1 CPUs=4 RealMemory=4000
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -148,7 +149,7 @@ def test_an_array_with_a_task_requeued(
     time.sleep(3)
     assert _said("scontrol", "requeue", f"{job}_1") == ""
     gone = "nothing runs"
-    _wait_for(gone, lambda: _said("squeue", "-h", "-j", job).strip() or gone, slurm, 180)
+    _wait_for(gone, lambda: _said("squeue", "-h", "-j", job).strip() or gone, slurm, 400)
     made = {int(path.stem): level(path) for path in Path("out").rglob("[0-9]*.png")}
     logs = {path.name: path.read_text() for path in tmp_path.glob("maxim-run.*.log")}
     assert made == {number: 255 - number for number in range(COUNT)}, logs

@@ -103,14 +103,18 @@ class ObjectCarrier:
         """As of a `Carrier`."""
         self._total = step.files_total
         if step.result is None:
-            one = self.object_of(step.file)
-            file = Path(one.name) if one else step.file
             with self._telling:
                 if self._tell:
+                    file = self._shown_as(step.file)
                     self._tell(replace(step, file=file, files_done=self._done))
             return
         # In a thread of its own: this one reads and writes the other files.
         self._ends[id(step.result)] = self._uploads.submit(self._end, step.result)
+
+    def _shown_as(self, source: Path) -> Path:
+        """What stands for an input in progress: an object's name, for it has no path."""
+        one = self.object_of(source)
+        return Path(one.name) if one else source
 
     def _end(self, result: FileResult) -> FileResult:
         """Put what there is of a result, and tell of it."""
@@ -130,8 +134,10 @@ class ObjectCarrier:
                     path.unlink(missing_ok=True)
         with self._telling:
             self._done += 1
-            if self._tell:
-                self._tell(FileProgress(Path(result.input), self._done, self._total, result=result))
+            # What a second Ctrl-C has ended is no failure.
+            if self._tell and not self._interrupted.is_set():
+                file = self._shown_as(source)
+                self._tell(FileProgress(file, self._done, self._total, result=result))
         return result
 
     def _name(self, result: FileResult, source: Path, target: Path) -> None:
@@ -189,8 +195,9 @@ class ObjectCarrier:
         except GeneratorExit:
             raise
         except BaseException:
-            # A second Ctrl-C: a large upload may have minutes to go.
+            # A second Ctrl-C: a large upload may have minutes to go, and others wait for it.
             self._interrupted.set()
+            self._uploads.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             self._downloads.close()

@@ -16,7 +16,8 @@ from maxim_deploy.jobs.object_listing import listings_of
 from maxim_deploy.jobs.result_names import result_name, why_too_long, written
 from maxim_deploy.jobs.shards import Shard
 from maxim_deploy.jobs.stage import Place
-from maxim_deploy.jobs.stores import StoredObject, stored_object
+from maxim_deploy.jobs.store_opening import stored_object
+from maxim_deploy.jobs.stores import StoredObject
 from maxim_deploy.jobs.urls import is_url
 
 
@@ -90,15 +91,18 @@ def _sources(
     objects = [one for one in listed if isinstance(one, StoredObject)]
     output = root.key.rstrip("/") if isinstance(root, StoredObject) else None
     listings = dict(listings_of(objects, plan, output, recursive=recursive))
-    named: set[str] = set()
+    named: set[object] = set()
     for given in listed:
         if isinstance(given, Path):
             below = [_Source(x, _text(folder)) for x, folder in sources_of(given, plan, recursive)]
         else:
             below = [_Source(one, folder) for one, folder in listings[given]]
         for source in below:
-            if str(source.place) not in named:
-                named.add(str(source.place))
+            place = source.place
+            # Not by its text: two URLs may differ in a query that is not shown.
+            key = os.path.realpath(place) if isinstance(place, Path) else place
+            if key not in named:
+                named.add(key)
                 yield source
 
 
@@ -147,13 +151,13 @@ def _granted(
 ) -> Iterator[_Source]:
     """The sources whose targets nobody else claims, and that can be names."""
     originals = {str(source.place) for source in targets}
-    claims: dict[str, list[str]] = {}
+    claims: dict[str, list[_Source]] = {}
     for source, target in targets.items():
         for place in _written(target, plan.compare):
-            claims.setdefault(str(place), []).append(quoted(source.place))
+            claims.setdefault(str(place), []).append(source)
     for source, target in targets.items():
         for place in _written(target, plan.compare):
-            rivals = [one for one in claims[str(place)] if one != quoted(source.place)]
+            rivals = [quoted(one.place) for one in claims[str(place)] if one != source]
             why = why_too_long(Path(place.name))
             if rivals:
                 why = f"is claimed by {', '.join(rivals)} too | restore them into separate folders"

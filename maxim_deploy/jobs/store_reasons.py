@@ -7,8 +7,12 @@ are chosen by the error's type, the store's code and the status of the answer.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
+
+from maxim_deploy.errors import MaximDeployError, StoreError
 
 _BY_CODE = {
     "NoSuchKey": "there is no such object",
@@ -54,6 +58,26 @@ _BY_STATUS = {
     int(HTTPStatus.UNAUTHORIZED): "access is denied | check the permissions",
     int(HTTPStatus.NOT_FOUND): "there is no such object",
 }
+
+
+@contextmanager
+def told(name: str, what: str) -> Iterator[None]:
+    """Raise every error of a library, whatever its type, as one that names the object.
+
+    Args:
+        name: the URL of the object, without secrets.
+        what: the library is asked for, such as "read".
+
+    Raises:
+        StoreError: the block fails.
+    """
+    try:
+        yield
+    except MaximDeployError:
+        raise
+    except Exception as error:
+        # The exception itself is dropped with its text, also from tracebacks.
+        raise StoreError(f"'{name}' | cannot be {what}: {reason(error)}") from None
 
 
 def reason(error: BaseException) -> str:

@@ -6,29 +6,18 @@ may hold a key or a signed URL.
 
 from __future__ import annotations
 
-import functools
-import logging
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from maxim_deploy._optional import require
-from maxim_deploy.errors import (
-    CancelledError,
-    MaximDeployError,
-    MissingDependencyError,
-    StoreError,
-    UsageError,
-    nearest,
-)
-from maxim_deploy.jobs.store_reasons import reason
-from maxim_deploy.jobs.urls import TESTED, WEB, name_of, protocol_of, shown
+from maxim_deploy.errors import CancelledError, StoreError
+from maxim_deploy.jobs.store_reasons import told
+from maxim_deploy.jobs.urls import WEB, name_of, shown
 
 _BLOCK = 8 * 2**20
 """Bytes of a part of an upload, and so about the memory that an upload takes."""
@@ -44,8 +33,6 @@ _VERSIONS = (
     *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "modified", "created"),
 )
 """What stores tell of an object that changes with its content, the surest first."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,7 +92,7 @@ class Store:
         Raises:
             StoreError: there is neither, or the store does not answer.
         """
-        with _told(one, "read"):
+        with told(str(one), "read"):
             info = self._system.info(one.key)
         return self._with(one.key, info), info.get("type") == "directory"
 
@@ -115,7 +102,7 @@ class Store:
         Raises:
             StoreError: the store does not answer.
         """
-        with _told(one, "read"):
+        with told(str(one), "read"):
             return bool(self._system.isdir(one.key))
 
     def objects_below(self, prefix: StoredObject, *, recursive: bool) -> list[StoredObject]:
@@ -125,7 +112,7 @@ class Store:
             StoreError: they cannot be listed.
         """
         depth = None if recursive else 1
-        with _told(prefix, "listed"):
+        with told(str(prefix), "listed"):
             found = self._system.find(prefix.key, maxdepth=depth, detail=True)
         return self._all_of(found)
 
@@ -135,7 +122,7 @@ class Store:
         Raises:
             StoreError: they cannot be listed.
         """
-        with _told(pattern, "listed"):
+        with told(str(pattern), "listed"):
             found = self._system.glob(pattern.key, detail=True)
         return self._all_of(found)
 
@@ -146,7 +133,7 @@ class Store:
             StoreError: it cannot be read, or has another size than before.
             CancelledError: `stop` was set.
         """
-        with _told(one, "read"):
+        with told(str(one), "read"):
             self._system.get_file(one.key, str(path), callback=_stopping(stop))
         size = path.stat().st_size
         if one.size not in (None, size) and not self.is_web:
@@ -163,7 +150,7 @@ class Store:
             CancelledError: `stop` was set.
         """
         size = path.stat().st_size
-        with _told(one, "written"):
+        with told(str(one), "written"):
             if size <= _BLOCK:
                 self._system.pipe_file(one.key, path.read_bytes())
             else:
@@ -199,7 +186,7 @@ class Store:
             return [content for content in threads.map(self._content, objects) if content]
 
     def _content(self, one: StoredObject) -> bytes | None:
-        with _told(one, "read"):
+        with told(str(one), "read"):
             try:
                 content: bytes = self._system.cat_file(one.key)
             except FileNotFoundError:
@@ -212,7 +199,7 @@ class Store:
         Raises:
             StoreError: it cannot be written.
         """
-        with _told(one, "written"):
+        with told(str(one), "written"):
             self._system.pipe_file(one.key, content)
 
     def remove(self, one: StoredObject) -> None:
@@ -221,7 +208,7 @@ class Store:
         Raises:
             StoreError: it cannot be removed.
         """
-        with _told(one, "removed"):
+        with told(str(one), "removed"):
             if self._system.exists(one.key):
                 self._system.rm_file(one.key)
 
@@ -236,72 +223,6 @@ class Store:
         if isinstance(value, datetime):
             value = value.timestamp()  # as the listings of some have it
         return StoredObject(self, key, info.get("size"), f"{name} {value}" if name else None)
-
-
-def stored_object(url: str) -> StoredObject:
-    """The object or prefix that a URL names; nothing is asked of the store.
-
-    Raises:
-        UsageError: the protocol is not known, or the URL is no single place.
-        MissingDependencyError: the package of the protocol is not installed.
-    """
-    protocol = protocol_of(url)
-    fsspec = require("fsspec", "cloud")
-    if protocol == "s3":
-        require("s3fs", "cloud")
-    elif protocol in WEB:
-        # Encoded here and left alone there: a signature is of these very bytes.
-        url = quote(url, safe="%/:=&?~#+!$,;'@()*[]")
-    elif protocol not in fsspec.available_protocols():
-        hint = nearest(protocol, ("s3", "https", *fsspec.available_protocols()))
-        raise UsageError(
-            f"URL '{shown(url)}' | unknown protocol '{protocol}'{hint} | expected s3 or https"
-        )
-    with _told_of(shown(url), "opened"):
-        try:
-            system, key = fsspec.core.url_to_fs(url, **_options(protocol))
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"URL '{shown(url)}' | a package is missing: {error}"
-            ) from None
-    return StoredObject(_store(protocol, system), key)
-
-
-@functools.cache
-def _store(protocol: str, system: Any) -> Store:
-    """One for each file system, so that objects compare equal; fsspec keeps one for each host."""
-    if protocol not in TESTED:
-        logger.warning("%s:// is not tested with maxim-deploy; s3:// and https:// are", protocol)
-    return Store(protocol, system)
-
-
-def _options(protocol: str) -> dict[str, Any]:
-    if protocol not in WEB:
-        # A listing that is kept would miss what other runs write meanwhile.
-        return {"use_listings_cache": False}
-    aiohttp = require("aiohttp", "cloud")
-    # No limit for the whole, which is five minutes otherwise: videos are large.
-    waits = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
-    # `trust_env`: proxies of the environment, as every other program has them.
-    return {"encoded": True, "client_kwargs": {"timeout": waits, "trust_env": True}}
-
-
-@contextmanager
-def _told(one: StoredObject, what: str) -> Iterator[None]:
-    with _told_of(str(one), what):
-        yield
-
-
-@contextmanager
-def _told_of(name: str, what: str) -> Iterator[None]:
-    """Every error of a library, whatever its type, as a `StoreError` that names the object."""
-    try:
-        yield
-    except MaximDeployError:
-        raise
-    except Exception as error:
-        # The exception itself is dropped with its text, also from tracebacks.
-        raise StoreError(f"'{name}' | cannot be {what}: {reason(error)}") from None
 
 
 def _stopping(stop: threading.Event) -> Any:

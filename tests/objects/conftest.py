@@ -14,7 +14,7 @@ pytest.importorskip("moto", reason="pip install moto flask flask-cors")
 
 from objects.stores import KEY, REGION, SECRET, Bucket
 
-from maxim_deploy.jobs import stores
+from maxim_deploy.jobs import store_opening
 
 
 @pytest.fixture(scope="session")
@@ -66,4 +66,4 @@ def _forget() -> None:
 
     for kind in (HTTPFileSystem, S3FileSystem):
         kind.clear_instance_cache()
-    stores._store.cache_clear()
+    store_opening._store.cache_clear()

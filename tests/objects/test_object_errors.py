@@ -135,7 +135,7 @@ def test_a_plan_is_for_one_run(bucket: Bucket, network: Inverter):
 
 
 def test_errors_drop_what_libraries_say(bucket: Bucket):
-    from maxim_deploy.jobs.stores import stored_object
+    from maxim_deploy.jobs.store_opening import stored_object
 
     with pytest.raises(StoreError) as caught:
         one = stored_object("s3://none-here/a.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from cli.running import maxim_run
 from inverter import Inverter, level, picture
 from objects.stores import Bucket
 
-from maxim_deploy import restore_files
+from maxim_deploy import FileProgress, restore_files
+
+GUIDE = Path(__file__).parents[2] / "docs/guides/object-stores.md"
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +106,35 @@ def test_from_python(full: Bucket, network: Inverter):
     results = list(restore_files("bundle", f"{full.url}/photos", f"{full.url}/out", resume=True))
     assert [result.status for result in results] == ["restored", "restored"]
     assert [result.output for result in results] == [f"{full.url}/out/{x}.png" for x in "ab"]
+
+
+def test_the_example_of_the_guide(full: Bucket, network: Inverter, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    exec(example.replace("s3://bucket", full.url), {})
+    assert capsys.readouterr().out.splitlines() == [
+        f"restored {full.url}/restored/a.png",
+        f"restored {full.url}/restored/b.png",
+    ]
+
+
+def test_progress_counts_what_is_stored(full: Bucket, network: Inverter):
+    steps: list[FileProgress] = []
+    where = (f"{full.url}/photos", f"{full.url}/out")
+    for _ in restore_files("bundle", *where, progress=steps.append):
+        pass
+    assert {str(step.file) for step in steps} == {"a.jpg", "b.png"}
+    told = [step for step in steps if step.result]
+    assert [(step.files_done, step.files_total) for step in told] == [(1, 2), (2, 2)]
+    assert all(step.result.output.startswith(full.url) for step in told)
+
+
+def test_an_iterator_that_is_closed_early(full: Bucket, network: Inverter, here: Path):
+    for number in range(20):
+        full.picture(f"photos/{number}.png")
+    results = restore_files("bundle", f"{full.url}/photos", f"{full.url}/out")
+    next(results)
+    results.close()
+    assert 1 <= len(full.keys("out")) < 22 and nothing_is_left(here)
 
 
 def test_results_below_their_inputs(full: Bucket, network: Inverter):

@@ -10,7 +10,7 @@ from objects.stores import Bucket
 
 from maxim_deploy import CancelledError
 from maxim_deploy.jobs import stores
-from maxim_deploy.jobs.stores import stored_object
+from maxim_deploy.jobs.store_opening import stored_object
 from maxim_deploy.jobs.urls import is_url, name_of, shown
 
 MIB = 2**20

@@ -110,3 +110,10 @@ def test_a_server_without_versions_is_asked_again(network: Inverter):
         for _ in range(2):
             result = maxim_run(f"{url}/a.png", "-o", "out", "--resume")
             assert "1 restored" in result.stderr
+
+
+def test_urls_that_differ_in_their_query_are_two(network: Inverter):
+    with web_server(pictures) as url:
+        result = maxim_run(f"{url}/a.png?id=1", f"{url}/a.png?id=2", "-o", "out")
+    assert result.exit_code == 1 and result.stderr.count("is claimed by") == 2
+    assert "id=" not in result.stderr and network.calls == []
