@@ -61,9 +61,7 @@ def test_commands_run(name: str, at_home: Path, capfd: pytest.CaptureFixture[str
         assert not code, line
 
 
-ELSEWHERE = {
-    "--opt_out", "--preload", "--ignore-scripts", "--prefix", "--index-url", "--stronglyTyped",
-}  # fmt: skip
+ELSEWHERE = {"--preload"}
 """Options on our pages that are other programs'."""
 
 
@@ -78,7 +76,7 @@ def test_every_option_on_a_page_exists() -> None:
     named = {
         (page, option)
         for page in PAGES
-        for code in re.findall(r"`([^`\n]+)`", text_of(page))
+        for code in re.findall(r"`((?:maxim-|--)[^`\n]+)`", text_of(page))
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", code)
     }
     unknown = {one for one in named if one[1] not in known | ELSEWHERE}
