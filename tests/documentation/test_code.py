@@ -17,8 +17,12 @@ from documentation.pages import PAGES, blocks, commands, text_of, with_blocks
 from maxim_deploy.cli.group import command_named
 from maxim_deploy.cli.group import commands as every_command
 
-OWN_TEST = ("docs/concepts/onnxruntime-cpu.md",)
-"""Pages whose Python takes long and has a test of its own."""
+OWN_TEST = (
+    "docs/concepts/onnxruntime-cpu.md",
+    "docs/guides/object-stores.md",
+    "docs/guides/ray.md",
+)
+"""Pages whose Python takes long, or needs a server, and has tests of its own."""
 
 
 @pytest.mark.parametrize("name", [one for one in with_blocks("python") if one not in OWN_TEST])
@@ -61,8 +65,8 @@ def test_commands_run(name: str, at_home: Path, capfd: pytest.CaptureFixture[str
         assert not code, line
 
 
-ELSEWHERE = {"--preload"}
-"""Options on our pages that are other programs'."""
+ELSEWHERE = {"--preload", "--build-arg", "--cpus", "--format", "--memory", "--user"}
+"""Options on our pages that are other programs': gunicorn's, and those of containers."""
 
 
 def test_every_option_on_a_page_exists() -> None:
