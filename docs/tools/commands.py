@@ -8,10 +8,8 @@ import re
 import click
 from tables import angled, table
 
+from maxim_deploy.cli import main
 from maxim_deploy.cli.group import commands
-
-ONLY_THERE = ("demo", "accept")
-"""Commands without a script of their own."""
 
 
 def reference() -> str:
@@ -23,7 +21,8 @@ def reference() -> str:
 
 def _section(name: str, command: click.Command | None) -> str:
     assert command is not None
-    shown = f"maxim-deploy {name}" if name in ONLY_THERE else f"maxim-{name}"
+    has_script = hasattr(main, name)
+    shown = f"maxim-{name}" if has_script else f"maxim-deploy {name}"
     context = click.Context(command, info_name=shown)
     usage = " ".join(command.collect_usage_pieces(context))
     rows = [_row(option, context) for option in command.params if isinstance(option, click.Option)]

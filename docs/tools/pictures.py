@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from charts import MARGIN, WIDTH, bars, drawing, words
 from code_tables import ACCEPTED
-from measured import engine_rows, machine, p50_ms, record, tile_rows
+from measured import RESULTS, engine_rows, machine, p50_ms, record, tile_rows
 
 from maxim_deploy.accept.record import read_record
 from maxim_deploy.machine.facts import machine_of
@@ -76,6 +77,20 @@ def blocks() -> str:
     return bars("Where the time goes, by block", note, rows)
 
 
+def traffic() -> str:
+    """Bytes that an engine moves, by block of the network."""
+    found = json.loads((RESULTS / "traffic-rtx.json").read_text("utf-8"))
+    rows = [
+        (name, moved, f"{moved / 1e3:.1f} kB, {part['layers']} layers", True)
+        for name, part in found["traffic"]["by_block"].items()
+        if (moved := part["bytes_per_pixel"]) >= 100
+    ]
+    shape = found["traffic"]["shape"]
+    size = f"{shape['height']}x{shape['width']}"
+    note = f"S-2, {found['precision']}, {size}. As the builder of {found['library']} lists it."
+    return bars("What an engine moves per pixel, by block", note, rows)
+
+
 def speed() -> str:
     """Time of S-2 by what runs it."""
     subjects = {
@@ -110,6 +125,7 @@ PICTURES: dict[str, Callable[[], str]] = {
     "pipeline.svg": pipeline,
     "rewrites.svg": rewrites,
     "blocks.svg": blocks,
+    "traffic.svg": traffic,
     "speed.svg": speed,
     "seams.svg": seams,
 }

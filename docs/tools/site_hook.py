@@ -26,6 +26,9 @@ OUTSIDE = {
 }
 """Files of the repository that are pages of the site, as far as they exist."""
 
+FILES = "project/files"
+"""Where other files of the repository lie on the site, if a page links to them."""
+
 WORKER_ON_THE_WEB = "https://unpkg.com/iframe-worker/shim"
 WORKER = "javascripts/worker-from-file.js"
 """What the theme loads from the web for its search, and our own in its place."""
@@ -52,25 +55,51 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name in _present():
         text = (ROOT / name).read_text("utf-8")
         files.append(File.generated(config, OUTSIDE[name], content=text))
+    for name in sorted(_linked_files()):
+        text = (ROOT / name).read_text("utf-8")
+        files.append(File.generated(config, f"{FILES}/{name}", content=text))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Let links to files from outside lead to their pages."""
+    """Let links to files from outside lead to where the site has them."""
     uri = page.file.src_uri
     source = next((name for name, made in OUTSIDE.items() if made == uri), f"docs/{uri}")
-    here = posixpath.dirname(source)
 
     def relinked(found: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(here, found[1]))
-        inside = OUTSIDE.get(target) or target.removeprefix("docs/")
-        if target == "README.md":
-            inside = "index.md"
-        elif inside == target:  # neither a page nor below docs/
+        inside = _on_site(_target(source, found[1]))
+        if inside is None:
             return found[0]
         return posixpath.relpath(inside, posixpath.dirname(uri)) + (found[2] or "")
 
     return _LINK.sub(relinked, markdown)
+
+
+def _target(source: str, link: str) -> str:
+    """The file of the repository that a link in one of its files leads to."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
+
+
+def _on_site(target: str) -> str | None:
+    """Where the site has a file of the repository; None if it has not."""
+    if target == "README.md":
+        return "index.md"
+    if target in OUTSIDE:
+        return OUTSIDE[target]
+    if target.startswith("docs/"):
+        return target.removeprefix("docs/")
+    return f"{FILES}/{target}" if (ROOT / target).is_file() else None
+
+
+def _linked_files() -> set[str]:
+    """The files of the repository that pages link to, and that are no pages."""
+    docs = [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    targets = {
+        _target(source, found[1])
+        for source in (*docs, *_present())
+        for found in _LINK.finditer((ROOT / source).read_text("utf-8"))
+    }
+    return {one for one in targets if (_on_site(one) or "").startswith(f"{FILES}/")}
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
