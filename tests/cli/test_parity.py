@@ -214,7 +214,7 @@ def test_two_folders_and_a_picture_that_one_lacks(dataset: Path) -> None:
         (("a", "b", "--locate", "--rounding", "nearest"), "--rounding does not go with --locate"),
         (("a", "b", "--locate", "--ensemble"), "--ensemble does not go with --locate"),
         (("a", "b", "--threshold", "fp31"), "unknown threshold 'fp31' (did you mean 'fp32'?)"),
-        (("a", "b", "--size", "64"), "'64' is no size; write HxW"),
+        (("a", "b", "--size", "64"), "'64' is not a size; write HxW"),
     ],
 )
 def test_usage(args: tuple[str, ...], message: str) -> None:
