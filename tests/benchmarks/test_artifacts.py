@@ -53,7 +53,9 @@ def test_baselines_come_from_the_literal_weights(tiny_bundle: Bundle, tmp_path: 
     file = baseline_file(eager, tiny_bundle, tmp_path, lambda _: None)
     assert file == tiny_bundle.path
     without = Bundle(tiny_bundle.path, replace(tiny_bundle.manifest, source=None))
-    with pytest.raises(BundleError, match="no literal weights . export it without --no-source"):
+    with pytest.raises(
+        BundleError, match="no literal weights . export it again without --no-source"
+    ):
         baseline_file(eager, without, tmp_path, lambda _: None)
 
 

@@ -407,7 +407,7 @@ def test_plans(demo_bundle: Path, folder: Path) -> None:
     assert json.loads(line)["bytes"] == record["bytes"] + 12 * 704 * 1024
     small = [str(demo_bundle), "b.png", "--plan", "--max-memory", "1MB"]
     result = CliRunner().invoke(run, small)
-    assert result.exit_code == 1 and "not even tiles of 128x128 fit" in result.stderr
+    assert result.exit_code == 1 and "even tiles of 128x128 do not fit" in result.stderr
     assert files(".") == ["a.png", "b.png"]
 
 

@@ -328,7 +328,7 @@ def test_a_size_that_changes_on_the_way():
         clip(name, (0, 1, 2), size=size, sound=False, codec="mpeg2video", time_base=rate)
     Path("c.ts").write_bytes(Path("a.ts").read_bytes() + Path("b.ts").read_bytes())
     reader = VideoReader(Path("c.ts"))
-    with pytest.raises(VideoError, match="changes from yuv420p 32x48 to yuv420p 48x64 on the way"):
+    with pytest.raises(VideoError, match="changes from yuv420p 32x48 to yuv420p 48x64"):
         list(reader)
 
 
@@ -337,7 +337,7 @@ def test_fields_that_begin_on_the_way():
     interlaced = {"x264-params": "tff=1"}
     clip("b.ts", range(4 * 3600, 8 * 3600, 3600), sound=False, options=interlaced)
     Path("c.ts").write_bytes(Path("a.ts").read_bytes() + Path("b.ts").read_bytes())
-    with pytest.raises(VideoError, match="becomes interlaced on the way . deinterlace it first"):
+    with pytest.raises(VideoError, match="becomes interlaced . deinterlace it first"):
         list(VideoReader(Path("c.ts")))
 
 

@@ -135,7 +135,7 @@ def test_of_a_last_frame_far_from_any_keyframe_nobody_can_tell(
     monkeypatch.setattr("maxim_deploy.imaging.video.demuxing.may_lack_end", lambda *_: True)
     assert damage_of(made("ts")) == (12, None)
     (record,) = caplog.records
-    assert record.getMessage() == "video 'a.ts': nothing says that its last frame is whole"
+    assert record.getMessage() == "video 'a.ts': cannot check whether its last frame is complete"
 
 
 def test_of_a_codec_whose_decoder_varies_nobody_can_tell(
@@ -145,7 +145,7 @@ def test_of_a_codec_whose_decoder_varies_nobody_can_tell(
     path = clip("a.ts", range(12), codec="mpeg4", sound=False, max_b_frames=0, **COUNTED)
     assert damage_of(path) == (12, None)
     (record,) = caplog.records
-    assert record.getMessage() == "video 'a.ts': nothing says that its last frame is whole"
+    assert record.getMessage() == "video 'a.ts': cannot check whether its last frame is complete"
 
 
 def test_where_a_whole_frame_shows_the_same_nobody_can_tell(
@@ -157,7 +157,7 @@ def test_where_a_whole_frame_shows_the_same_nobody_can_tell(
     path = clip("a.ts", EVEN, size=(64, 64), codec="libx265", sound=False, options=options)
     assert damage_of(path) == (12, None)
     (record,) = caplog.records
-    assert record.getMessage() == "video 'a.ts': nothing says that its last frame is whole"
+    assert record.getMessage() == "video 'a.ts': cannot check whether its last frame is complete"
 
 
 @pytest.mark.parametrize("box", [b"moof", b"mdat"])

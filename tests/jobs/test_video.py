@@ -164,7 +164,7 @@ def test_a_result_that_cannot_be_read_is_none(
 
     clip("clip.mp4", (0, 3600))
     monkeypatch.setattr(result, "VideoReader", refuse)
-    words = "output 'out/a.mp4' . is written, but cannot be read: has no frames"
+    words = "output 'out/a.mp4' . was written, but cannot be read: has no frames"
     with pytest.raises(VideoError, match=words):
         restore_file(inverter, "clip.mp4", "out/a.mp4")
     assert files("out") == []

@@ -98,7 +98,7 @@ def test_a_bundle_without_literal_weights_or_with_others(demo_bundle: Path, tmp_
         maxim_deploy.load(folder, backend="torch")
     opened = Bundle.open(folder)
     Bundle(folder, replace(opened.manifest, source=None)).write()
-    with pytest.raises(BundleError, match="no literal weights . export it without --no-source"):
+    with pytest.raises(BundleError, match="no literal weights . export it again without"):
         maxim_deploy.load(folder, backend="torch")
 
 

@@ -130,7 +130,7 @@ def test_the_error_says_what_the_process_has_already(monkeypatch) -> None:
         ({"tile": "off"}, (512, 512), "whole, in 26.2 MB"),
         ({"tile": 256}, (512, 512), "9 tiles of 256x256 that share 64 pixels, in 6.55 MB"),
         ({"tile": 1024}, (512, 512), "whole, in 26.2 MB"),
-        ({"tile": "auto"}, (128, 128), "not even tiles of 128x128 fit"),
+        ({"tile": "auto"}, (128, 128), "even tiles of 128x128 do not fit"),
     ],
 )
 def test_what_exceeds_max_memory_is_not_run(options, size, how) -> None:

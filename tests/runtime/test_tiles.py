@@ -168,7 +168,7 @@ def test_out_of_memory_leads_to_tiles_and_is_said_once(caplog) -> None:
     with caplog.at_level(logging.WARNING, "maxim_deploy"):
         assert np.abs(restorer(image) - 2 * image).max() < 1e-6
         assert np.abs(restorer(image) - 2 * image).max() < 1e-6
-    assert caplog.messages == ["out of memory at 640x640; going on in tiles"]
+    assert caplog.messages == ["out of memory at 640x640; continuing in tiles"]
     assert backend.shapes[:3] == [(1, 3, 640, 640), (1, 3, 384, 384), (1, 3, 256, 256)]
     assert restorer.plan(640, 640).tile == (256, 256)  # and is remembered
     assert restorer.plan(256, 256).tile is None

@@ -107,7 +107,9 @@ def test_a_weight_that_is_too_large(make_graph, value: float, fits: bool) -> Non
 
 def test_an_operator_without_the_type(make_graph) -> None:
     model = make_graph('[e] restored = Einsum <equation = "nchw->nchw"> (image)')
-    with pytest.raises(ExportError, match="e: Einsum computes no bfloat16 at opset 22; make it fl"):
+    with pytest.raises(
+        ExportError, match="e: Einsum does not support bfloat16 at opset 22; make it fl"
+    ):
         low_precision(model, PrecisionTable("bfloat16", ()))
     low_precision(model, PrecisionTable("bfloat16", (Decision("e", "float32", "test"),)))
 
@@ -162,7 +164,9 @@ def test_other_mistakes_are_seen(small) -> None:
         verify_types(low, table)
     low = low_precision(small, table)
     retype(low, "up", LOW)  # casts between equal types around a node that was right
-    with pytest.raises(ExportError, match=r"add/Cast_0|up/Cast_0 casts what planted after has"):
+    with pytest.raises(
+        ExportError, match=r"(add|up)/Cast_0 casts the result of the cast planted after"
+    ):
         verify_types(low, table)
     low.graph.inputs[0].type = ir.TensorType(LOW)
     with pytest.raises(ExportError, match=r"the float16 graph mixes types: .*add"):
