@@ -143,6 +143,8 @@ def _connect(ray: ModuleType, address: str) -> bool:
     # To Ray the variable comes before any argument.
     with _without_variable("RAY_ADDRESS"):
         if address == "local":
+            # Ray runs workers at a niceness of 15: other processes would have all processors.
+            os.environ.setdefault("RAY_worker_niceness", "0")
             ray.init(
                 "local",
                 num_cpus=usable_processors(),
