@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,12 +24,10 @@ from maxim_deploy.imaging.video import (
     check_video_output,
     is_video,
 )
-from maxim_deploy.jobs.calls import Calls
-from maxim_deploy.jobs.expected import expected_work
+from maxim_deploy.jobs.files_run import FilesRun
 from maxim_deploy.jobs.job import FileResult, ImageJob, Job
 from maxim_deploy.jobs.naming import FilePlan, plan_files
-from maxim_deploy.jobs.pipeline import run_jobs
-from maxim_deploy.jobs.progress import FileProgress, Tally
+from maxim_deploy.jobs.progress import FileProgress
 from maxim_deploy.jobs.record import ResumeRecord
 from maxim_deploy.jobs.result_names import comparison_beside
 from maxim_deploy.jobs.runner import JobRunner
@@ -38,10 +35,6 @@ from maxim_deploy.jobs.shards import Shard
 from maxim_deploy.jobs.urls import is_url
 from maxim_deploy.jobs.video import VideoJob
 from maxim_deploy.runtime.info import result_settings
-from maxim_deploy.runtime.registry import chooses_by_work
-
-MANY = 8
-"""Images from which on it pays to measure first how many should be in the network at a time."""
 
 
 def restore_file(
@@ -201,28 +194,10 @@ def restore_files(
     """
     check_rounding(rounding)
     check_max_pixels(max_pixels)
-    plan = inputs
-    if not isinstance(plan, FilePlan):
-        plan = plan_any(
-            plan, output, recursive=recursive, compare=compare, strict=strict, shard=shard
-        )
-    elif output is not None or recursive or compare or strict or shard:
-        raise UsageError(
-            "output, recursive, compare, strict and shard are the plan's; give them to it"
-        )
-    if plan.output is None:
-        raise UsageError("name the file or folder to write as output")
-    if isinstance(restorer, str | Path):
-        of_network = result_settings(Path(restorer), load_options)
-    elif load_options:
-        names = ", ".join(load_options)
-        raise UsageError(f"options of `load` with a restorer that is loaded already: {names}")
-    elif isinstance(restorer, JobRunner):
-        if plan.carrier:
-            raise UsageError("workers read and write files that they all see | leave out URLs")
-        of_network = restorer.settings
-    else:
-        of_network = restorer.info.settings
+    plan = _plan_of(
+        inputs, output, recursive=recursive, compare=compare, strict=strict, shard=shard
+    )
+    of_network = _settings_of(restorer, plan, load_options)
     settings = {**of_network, "rounding": rounding, "ensemble": self_ensemble}
     dropped = frozenset(drop)
     for kind in dropped:
@@ -234,65 +209,56 @@ def restore_files(
     if carrier:
         carrier.begin(progress)
         progress = carrier.follow
-    stop = cancel or threading.Event()
+    run = FilesRun(
+        restorer=Path(restorer) if isinstance(restorer, str) else restorer,
+        plan=plan,
+        jobs=jobs,
+        load_options=load_options,
+        of_network=of_network,
+        rounding=rounding,
+        self_ensemble=self_ensemble,
+        resume=resume,
+        progress=progress,
+        cancel=cancel or threading.Event(),
+    )
+    # A generator: wrong arguments have been raised by now, where the call is.
+    return carrier.deliver(run.results()) if carrier else run.results()
 
-    # What is above runs now, so that wrong arguments are raised where the call is.
-    def results() -> Generator[FileResult]:
-        tally = Tally(progress, len(plan.failures) + len(jobs))
-        yield from map(tally.tell_result, plan.failures)
-        left = []
-        for job in jobs:
-            if resume and (job.is_finished() or job.result.error):
-                yield tally.tell_result(job.result)
-            else:
-                left.append(job)
-        if left and not stop.is_set():
-            if isinstance(restorer, JobRunner):
-                yield from restorer.run(
-                    left,
-                    tally,
-                    stop,
-                    rounding=rounding,
-                    self_ensemble=self_ensemble,
-                    **_expected(plan, restorer.load_options),
-                )
-                return
-            with ExitStack() as stack:
-                loaded = restorer
-                if isinstance(loaded, str | Path):  # a caller's restorer stays open
-                    bundle = Path(loaded)
-                    options = {**_expected(plan, load_options), **load_options}
-                    loaded = stack.enter_context(runtime.load(bundle, **options))
-                    if result_settings(bundle, load_options) != of_network:
-                        # The bundle was replaced after the jobs were made.
-                        _made_by(loaded, left)
-                calls = Calls(loaded, rounding=rounding, self_ensemble=self_ensemble)
 
-                def has_room(job: Job, size: int, runs: int) -> bool:
-                    height, width = job.result.height, job.result.width
-                    if height is None or width is None:  # it was not read
-                        return True
-                    return loaded.has_room(
-                        size, height, width, self_ensemble=self_ensemble, runs=runs
-                    )
+def _plan_of(
+    inputs: FilePlan | str | Path | Iterable[str | Path],
+    output: str | Path | None,
+    **options: Any,
+) -> FilePlan:
+    """The plan that was given, or one of the inputs; it has an output."""
+    if not isinstance(inputs, FilePlan):
+        plan = plan_any(inputs, output, **options)
+    elif output is not None or any(options.values()):
+        names = ", ".join(["output", *options])
+        raise UsageError(f"{names} belong to the plan | pass them to `plan_files`")
+    else:
+        plan = inputs
+    if plan.output is None:
+        raise UsageError("name the file or folder to write as output")
+    return plan
 
-                def choose_lanes(job: Job) -> int:
-                    height, width = job.result.height, job.result.width
-                    if not height or not width:  # it was not read
-                        return loaded.info.lanes
-                    is_much = len(left) >= MANY or not all(one.is_one_call for one in left)
-                    if is_much or _takes_many_tiles(loaded, height, width):
-                        return loaded.choose_lanes(height, width)
-                    return loaded.info.lanes
 
-                def abandon() -> None:
-                    calls.abandon()
-                    if carrier:
-                        carrier.abandon()
-
-                yield from run_jobs(left, calls, tally, stop, has_room, choose_lanes, abandon)
-
-    return carrier.deliver(results()) if carrier else results()
+def _settings_of(
+    restorer: runtime.Restorer | str | Path | JobRunner,
+    plan: FilePlan,
+    load_options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What results depend on besides their inputs and the options of a call."""
+    if isinstance(restorer, str | Path):
+        return result_settings(Path(restorer), load_options)
+    if load_options:
+        names = ", ".join(load_options)
+        raise UsageError(f"options of `load` with a restorer that is loaded already: {names}")
+    if not isinstance(restorer, JobRunner):
+        return restorer.info.settings
+    if plan.carrier:
+        raise UsageError("workers read and write files that they all see | leave out URLs")
+    return restorer.settings
 
 
 def plan_any(
@@ -355,13 +321,6 @@ def count_finished(
     return finished, len(jobs) + len(plan.failures)
 
 
-def _takes_many_tiles(restorer: runtime.Restorer, height: int, width: int) -> bool:
-    try:
-        return restorer.plan(height, width).tiles >= MANY
-    except UsageError:  # the run itself says why
-        return False
-
-
 def read_size(path: str | Path, *, max_pixels: int | None = None) -> tuple[int, int]:
     """Height and width of an image, or of the frames of a video, upright; no pixels are decoded.
 
@@ -419,22 +378,6 @@ def _jobs(
             job.bring = partial(carrier.bring, source)
         jobs.append(job)
     return jobs
-
-
-def _expected(plan: FilePlan, load_options: Mapping[str, Any]) -> dict[str, Any]:
-    """What "auto" is told of the work, where there is something to choose.
-
-    Of the whole plan rather than of what is left, so that a job that is resumed runs as it began.
-    """
-    if load_options.get("backend", "auto") != "auto" or not chooses_by_work():
-        return {}
-    return {"expected": expected_work([*plan.targets])}
-
-
-def _made_by(restorer: runtime.Restorer, jobs: list[Job]) -> None:
-    """Let the records of jobs say what their results are made with."""
-    for record in {job.record for job in jobs if job.record}:
-        record.made_by(restorer.info.settings)
 
 
 def _make_writable(plan: FilePlan) -> None:

@@ -12,8 +12,8 @@ from clips import VARIABLE, assert_inverted, clip
 from inverter import Inverter, files, level, picture
 
 from maxim_deploy import BackendError, FileProgress, ImageTooLargeError, restore_file, restore_files
-from maxim_deploy.jobs import restore
 from maxim_deploy.jobs.background import in_order
+from maxim_deploy.jobs.files_run import MANY
 
 
 class Meeting:
@@ -77,7 +77,7 @@ def test_no_more_are_in_the_network_than_fit_the_memory(folder: Path, inverter: 
 
 
 def test_lanes_are_measured_where_there_is_enough_to_do(folder: Path, inverter: Inverter):
-    several(inverter, 1, restore.MANY - 1)
+    several(inverter, 1, MANY - 1)
     list(restore_files(inverter, "in", "out"))
     assert inverter.chosen_for == []
     picture("in/one-more.png")
