@@ -132,7 +132,7 @@ def test_building_needs_neither_torch_nor_onnx(bundle: Path) -> None:
         ([*RTX, "--profile", "108p"], 2, "unknown profile '108p' (did you mean '1080p'?)"),
         ([*RTX, "--profile", "64x64", "--io", "tensor"], 1, "has no fp16 graph of the"),
         ([*RTX, "--profile", "65x64", "--io", "tensor"], 2, "multiples of 64, not 65; the next is"),
-        ([*RTX, "--profile", "64x64", "--target", "9.0"], 2, "choose from: 7.5, 8.0, 8.6, 8.9, 12.0"),
+        ([*RTX, "--profile", "64x64", "--target", "9.0"], 2, "from: 7.5, 8.0, 8.6, 8.9, 12.0"),
         ([*RTX, "--profile", "64x64", "--timing-cache", "x"], 2, "a timing cache has no effect"),
         ([*RTX, "--profile", "64x64", "--budget", "soon"], 2, "--budget must be an amount such as"),
         ([*RTX, "--profile", "64x64", "--workspace", "1kB"], 1, "what to do: a layer needs more"),
