@@ -442,7 +442,7 @@ class Bundle:
         return {"graph": files[entry.file]["sha256"], "weights": weights}
 
     def mismatches(self, entry: EngineEntry) -> list[str]:
-        """Why an engine does not belong to this bundle, or None: it was built from other files.
+        """Which files an engine was built from have changed since, in words; empty if none has.
 
         Raises:
             BundleError: the bundle has no graph of the engine's precision and form.

@@ -207,7 +207,7 @@ def test_a_plan_is_restored_as_it_was_planned(folder: Path, inverter: Inverter):
     ("arguments", "words"),
     [
         ({"output": None}, "name the file or folder to write"),
-        ({"inputs": "none"}, "give them to it"),
+        ({"inputs": "none"}, "pass them to `plan_files`"),
         ({"rounding": "up"}, "rounding must be"),
         ({"tile": 64, "device": 0}, "options of `load` .* already: tile, device"),
         ({"output": "a.gif"}, r"suffix '\.gif'"),

@@ -215,7 +215,7 @@ def test_a_graph_says_its_architecture(demo_bundle: Path, tmp_path: Path) -> Non
     ir.save(model, bundle / "old.onnx")
     ir.save(model, alone / "old.onnx")
     assert inspect_stage(str(bundle / "old.onnx")).architecture == architecture
-    with pytest.raises(ExportError, match=r"old.onnx' \| does not say its 'features'; export it"):
+    with pytest.raises(ExportError, match=r"old.onnx' \| lacks its 'features'; export it"):
         inspect_stage(str(alone / "old.onnx"))
 
 

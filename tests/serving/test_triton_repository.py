@@ -327,7 +327,7 @@ class TestTensorRT:
         [
             ({"library": "tensorrt-rtx"}, "for engines of TensorRT for RTX: take --backend python"),
             ({"stripped": True}, "it has no weights in it, and Triton cannot add them"),
-            ({"made_of": {}}, "built from other graph than the bundle has now"),
+            ({"made_of": {}}, "changed since the build: build the engine again"),
             (
                 {"profiles": profiles_from_specs(["64x64@4"], "image")},
                 "it takes batches of at least 4, and Triton gives it single ones",
