@@ -33,7 +33,7 @@ def test_the_committed_results_are_the_rendered_ones() -> None:
 
 def test_the_number_of_rounds_for_a_verdict_is_the_one_that_counts() -> None:
     assert f"from fewer than {MIN_ROUNDS} rounds" in " ".join(LEGEND.split())
-    assert f"of fewer than {MIN_ROUNDS} rounds" in " ".join((bench.help or "").split())
+    assert f"with fewer than {MIN_ROUNDS} rounds" in " ".join((bench.help or "").split())
 
 
 def test_a_table_has_method_ratios_and_memory() -> None:

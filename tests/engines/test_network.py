@@ -104,7 +104,7 @@ def test_flags(trt, parsed) -> None:
 
 
 def test_a_profile_that_the_graph_cannot_take(trt, parsed) -> None:
-    with pytest.raises(UsageError, match=r"'64x64': \(1, 3, 64, 64\) is no shape of"):
+    with pytest.raises(UsageError, match=r"'64x64': \(1, 3, 64, 64\) does not fit the input"):
         builder_config(parsed, settings("64x64", io="tensor"), level=3)
 
 

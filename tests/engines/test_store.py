@@ -317,7 +317,7 @@ def test_a_bundle_replaced_under_a_build_gets_no_engine(
 
     monkeypatch.setattr(store, "make_engine", make_and_replace)
     with pytest.raises(
-        EngineError, match=r"\.engine' \| the bundle was replaced \| built from oth"
+        EngineError, match=r"\.engine' \| the bundle was replaced \| the bundle's graph changed"
     ):
         add_engine(bundle, settings("64x64"))
     assert Bundle.open(bundle).manifest.engines == []

@@ -489,7 +489,7 @@ def test_something_else_is_never_replaced(tmp_path: Path, no_tracing: list[str])
     refused = {
         tmp_path: "is not a bundle; choose another name",
         tmp_path / "photo.jpg": "is not a bundle; choose another name",
-        website: r"files that no bundle has \(index\.html\); choose another name",
+        website: r"files that do not belong to a bundle \(index\.html\); choose another name",
     }
     for folder, message in refused.items():
         for force in (False, True):

@@ -22,7 +22,9 @@ def test_the_names_of_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingDependencyError, match=r"tensorrt 10\.9\.0 is too old.*--upgrade"):
         load_library("tensorrt")
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace(__version__="1.3.9"))
-    with pytest.raises(MissingDependencyError, match=r"tensorrt-rtx 1\.3\.9 .*takes 1\.4 or newer"):
+    with pytest.raises(
+        MissingDependencyError, match=r"tensorrt-rtx 1\.3\.9 .*expected 1\.4 or newer"
+    ):
         load_library("tensorrt-rtx")
 
 

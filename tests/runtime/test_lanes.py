@@ -228,7 +228,7 @@ def test_spinning_is_as_asked_for_or_seen(demo_bundle: Path, monkeypatch) -> Non
         (False, None, None),
         (True, None, "other processes use the processors"),
         (True, True, None),
-        (False, False, "as asked for"),
+        (False, False, "as requested"),
     ):
         monkeypatch.setattr(lanes.LoadWatch, "is_shared", lambda _, seen=is_shared: seen)
         backend = onnxruntime_backend.OnnxRuntimeCpu(graph, spinning=asked)

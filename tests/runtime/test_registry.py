@@ -46,6 +46,12 @@ NO_BACKENDS = {
     "benchmarks/rewrites.py": "the engine library that builds without a GPU",
     "accept/loading.py": "the reference that the CPU's backend is compared with",
     "accept/building.py": "engine libraries, with settings that only one of them has",
+    "serving/ray_workers.py": "the reference, which has no place among workers",
+    "serving/triton/engines.py": "engine libraries, one of which Triton has",
+    "cli/triton.py": "backends of Triton, some of which have names of ours",
+    "serving/triton/options.py": "backends of Triton, some of which have names of ours",
+    "serving/triton/settings.py": "a backend of Triton",
+    "serving/triton/version.py": "backends of Triton, and the library that measures lanes for one",
 }
 
 

@@ -106,8 +106,8 @@ def test_closed(demo_bundle) -> None:
         ({"tile": 128, "overlap": 65}, "tiles of 128x128 can overlap by 0 to 64 pixels, not 65"),
         ({"overlap": -1}, "not -1"),
         ({"max_memory": "4 gigs"}, "max_memory must be an amount such as 4GiB"),
-        ({"stream": 7, "backend": "onnxruntime"}, "stream=7 cannot be honoured"),
-        ({"device": 1, "backend": "onnxruntime"}, "device=1 cannot be honoured"),
+        ({"stream": 7, "backend": "onnxruntime"}, "stream=7 is not supported by a CPU backend"),
+        ({"device": 1, "backend": "onnxruntime"}, "device=1 is not supported by a CPU backend"),
     ],
 )
 def test_wrong_arguments(demo_bundle, arguments, message) -> None:

@@ -139,7 +139,9 @@ def _measured(asked: ProfileRequest) -> Measured:
 def measure_graph(asked: ProfileRequest) -> Measured:
     """A graph in ONNX Runtime on the CPU."""
     if asked.precision not in CPU_PRECISIONS:
-        raise UsageError(f"a CPU runs no {asked.precision}; choose {', '.join(CPU_PRECISIONS)}")
+        raise UsageError(
+            f"a CPU does not run {asked.precision}; choose {', '.join(CPU_PRECISIONS)}"
+        )
     bundle, have = asked.bundle, {(g.precision, g.io) for g in asked.bundle.manifest.graphs}
     form = asked.io or next((io for io in FORMS if (asked.precision, io) in have), FORMS[0])
     entry = bundle.tuned(bundle.graph(asked.precision, form), asked.backend)

@@ -112,7 +112,7 @@ def test_a_tensor_that_records_gradients() -> None:
 
     for take in (is_device_array, device_array_from):
         with pytest.raises(
-            UsageError, match=r"this Recording cannot be taken: pass array\.detach\(\)"
+            UsageError, match=r"this Recording cannot be read: pass array\.detach\(\)"
         ):
             take(Recording(np.zeros(1)))
     with pytest.raises(UsageError, match=r"by DLPack: .*use tensor\.detach\(\)"):
