@@ -125,7 +125,7 @@ def test_a_signal_finishes_what_is_in_the_network(place: Path, every_processor: 
     assert 3 < len(results) < 400
     assert sorted(lines_of(out)) == [str(path) for path in results]
     assert len(Path("out/.maxim-run.jsonl").read_text().splitlines()) == len(results)
-    assert "interrupted: the current image" in err and "Traceback" not in err
+    assert "interrupted: finishing the current image" in err and "Traceback" not in err
     assert not [path for path in Path("out").iterdir() if path.suffix == ".partial"]
 
 
