@@ -66,8 +66,8 @@ def test_ctrl_c_ends_it_and_the_restorer_works(how: str) -> None:
     interrupted(calls[how], backend.has_begun)
     backend.let_go.set()
     assert np.array_equal(restorer(IMAGE), 2 * IMAGE)
+    restorer.close()  # a picture that was interrupted in `submit` ends here
     assert not restorer._admission._ends and not restorer._work._turns._running
-    restorer.close()
 
 
 @needs_signals
@@ -89,8 +89,9 @@ def test_a_call_that_waits_for_its_turn_is_interrupted() -> None:
 
 
 @needs_signals
-def test_pressing_it_twice_still_waits_for_the_run() -> None:
-    """Whoever has the turn gives it back, or the next call would wait for ever."""
+@pytest.mark.parametrize("times", [2, 200])
+def test_pressing_it_again_still_waits_for_the_run(times: int) -> None:
+    """The run still reads the caller's picture, and has the turn that the next call waits for."""
     begun, ended = threading.Event(), list[bool]()
 
     def work() -> str:
@@ -102,7 +103,7 @@ def test_pressing_it_twice_still_waits_for_the_run() -> None:
         raise stop.reason
 
     main, stop = Interruptible(), Stop()
-    interrupted(lambda: main.do(work, stop), begun.wait, times=2)
+    interrupted(lambda: main.do(work, stop), begun.wait, times)
     assert ended == [True]
     main.close()
 
