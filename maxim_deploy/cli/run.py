@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._loading_options import loading_options
 from maxim_deploy.cli._ray import check_ray_options, ray_options, ray_workers_of
 from maxim_deploy.cli._signals import Cancellation, Stopped, cancelled_by_signals
-from maxim_deploy.cli._values import known_backend, number_or_word
 from maxim_deploy.errors import UsageError
-from maxim_deploy.spec.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from maxim_deploy.imaging import Rounding
@@ -30,19 +29,7 @@ _CODECS = ("h264", "ffv1")
 @click.argument("bundle", type=shell.PATH)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT", help="File or folder to write; --plan needs none.")
-@click.option(
-    "--backend",
-    callback=known_backend,
-    metavar="auto|NAME",
-    default="auto",
-    help="What runs the network; maxim-doctor lists the names.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", *PRECISIONS]),
-    default="auto",
-    help="Of the network.  [default: the best that the bundle has for the device]",
-)
+@loading_options
 @click.option(
     "--rounding",
     type=click.Choice(["nearest", "truncate"]),
@@ -53,38 +40,6 @@ _CODECS = ("h264", "ffv1")
     "--ensemble",
     is_flag=True,
     help="The published mean over eight rotations and flips, at eight times the work.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the backend.")
-@click.option(
-    "--lanes",
-    callback=number_or_word,
-    metavar="auto|N",
-    help="Images, or frames, that run at a time on a CPU, with a share of the threads each.",
-)
-@click.option(
-    "--spinning/--no-spinning",
-    default=None,
-    help="Let threads of the CPU wait in a loop, or asleep.  [default: asleep if others are busy]",
-)
-@click.option("--device", type=click.IntRange(min=0), help="Index of the GPU.  [default: 0]")
-@click.option(
-    "--tile",
-    callback=number_or_word,
-    metavar="auto|off|N",
-    help="Run in tiles what does not fit the memory; never; or what is larger than N.",
-)
-@click.option("--overlap", type=int, help="Pixels that tiles share at least.  [default: 64]")
-@click.option(
-    "--max-memory",
-    metavar="SIZE",
-    help="Most memory, such as 4GiB or 4G: of this process, or of a GPU.",
-)
-@click.option(
-    "--allow-host-code",
-    is_flag=True,
-    default=None,
-    help="Let code run on the CPU that a version-compatible engine brings; only if you trust its "
-    "builder.",
 )
 @click.option(
     "--codec",

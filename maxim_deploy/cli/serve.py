@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from maxim_deploy.cli import shell
+from maxim_deploy.cli._loading_options import loading_options
 from maxim_deploy.cli._signals import cancelled_by_signals
-from maxim_deploy.cli._values import Size, known_backend, number_or_word
-from maxim_deploy.spec.precision import PRECISIONS
+from maxim_deploy.cli._values import Size
 from maxim_deploy.spec.quantities import bytes_from, seconds_from
 
 
@@ -26,43 +26,7 @@ from maxim_deploy.spec.quantities import bytes_from, seconds_from
     show_default=True,
     help="0 takes any that is free; stdout has it.",
 )
-@click.option(
-    "--backend",
-    callback=known_backend,
-    metavar="auto|NAME",
-    default="auto",
-    help="What runs the network; maxim-doctor lists the names.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", *PRECISIONS]),
-    default="auto",
-    help="Of the network.  [default: the best that the bundle has for the device]",
-)
-@click.option("--device", type=click.IntRange(min=0), help="Index of the GPU.  [default: 0]")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the backend.")
-@click.option(
-    "--lanes",
-    callback=number_or_word,
-    metavar="auto|N",
-    help="Pictures that run at a time on a CPU, with a share of the threads each.",
-)
-@click.option(
-    "--spinning/--no-spinning",
-    default=None,
-    help="Let threads of the CPU wait in a loop, or asleep.  [default: asleep if others are busy]",
-)
-@click.option(
-    "--tile",
-    callback=number_or_word,
-    metavar="auto|off|N",
-    help="Run in tiles what does not fit the memory; never; or what is larger than N.",
-)
-@click.option(
-    "--max-memory",
-    metavar="SIZE",
-    help="Most memory, such as 4GiB or 4G: of this process, or of a GPU.",
-)
+@loading_options
 @click.option(
     "--max-bytes",
     default="64MiB",

@@ -170,7 +170,7 @@ def acquire_engine(
         raise BackendError(
             f"engine {entry.file} is version-compatible, so it contains code that runs on the CPU "
             "as this user. If you trust its author, call load with allow_host_code=True, or "
-            "maxim-run with --allow-host-code"
+            "pass --allow-host-code to maxim-run or maxim-deploy serve"
         )
     # Not part of the identity, but contexts of TensorRT for RTX depend on it.
     chosen = json.dumps(entry.runtime, sort_keys=True) if is_portable(entry.library) else ""
