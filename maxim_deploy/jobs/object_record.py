@@ -18,7 +18,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Protocol
 
-from maxim_deploy._reading import load_json
+from maxim_deploy._records import intact_lines
 from maxim_deploy.errors import StoreError
 from maxim_deploy.jobs.record import Fingerprint, ResumeRecord, checked_line
 from maxim_deploy.jobs.shards import Shard
@@ -28,6 +28,9 @@ _FOLDER = ".maxim-run"
 
 _MOST_LINES = 500
 """Of an object: about 150 kB, which each result of a slow run writes again."""
+
+_MOST_BYTES = 64 * 2**20
+"""Of an object that is read as a record."""
 
 
 class ObjectRecords:
@@ -63,7 +66,7 @@ class ObjectRecords:
         probe.store.write(probe, b"")
         try:
             probe.store.remove(probe)
-        except StoreError:  # whoever may write need not be allowed to remove
+        except StoreError:  # some permissions allow writing and not removing
             return
 
     def add(self, line: dict[str, Any]) -> None:
@@ -76,7 +79,7 @@ class ObjectRecords:
             self._lines.append(f"{json.dumps(line)}\n")
             self._added += 1
             mine = self._added
-        # One write at a time. Whoever waited for it finds all lines of that time in the next one.
+        # One write at a time. Lines that are added meanwhile share the next write.
         with self._writing:
             with self._lock:
                 if self._stored >= mine:
@@ -116,18 +119,20 @@ class ObjectRecords:
     def _read_all(self) -> list[dict[str, Any]]:
         store = self._root.store
         objects = store.objects_below(self._root.below(_FOLDER), recursive=False)
-        lines = []
-        for content in store.read([one for one in objects if one.name.endswith(".jsonl")]):
-            for text in content.splitlines():
-                try:
-                    lines.append(checked_line(load_json(text)))
-                except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-                    continue  # of another program, or a later version
-        return lines
+        records = [one for one in objects if one.name.endswith(".jsonl")]
+        for one in records:
+            # Another program may have put it there: it would be read into memory.
+            if (one.size or 0) > _MOST_BYTES:
+                raise StoreError(
+                    f"'{one}' | has {one.size:,} bytes, and a record has at most {_MOST_BYTES:,} | "
+                    "remove it"
+                )
+        contents = store.read(records)
+        return [line for content in contents for line in intact_lines(content, checked_line)]
 
 
-class Places(Protocol):
-    """What a record asks about the temporary files of a plan."""
+class StandIns(Protocol):
+    """Which temporary files of a plan stand for which objects."""
 
     records: ObjectRecords | None
     """Of results that are objects."""
@@ -144,17 +149,17 @@ class CarriedRecord(ResumeRecord):
 
     Args:
         settings: as of `ResumeRecord`.
-        shard: likewise.
-        places: knows the objects.
+        shard: as of `ResumeRecord`.
+        stand_ins: knows the objects.
     """
 
-    def __init__(self, settings: dict[str, Any], shard: Shard | None, places: Places) -> None:
+    def __init__(self, settings: dict[str, Any], shard: Shard | None, stand_ins: StandIns) -> None:
         super().__init__(settings, shard)
-        self._places = places
+        self._stand_ins = stand_ins
 
     def fingerprint(self, source: Path) -> Fingerprint | None:
         """As of `ResumeRecord`; None for an object whose store tells no version."""
-        one = self._places.object_of(source)
+        one = self._stand_ins.object_of(source)
         if one is None:
             return super().fingerprint(source)
         if one.version is None:
@@ -164,38 +169,38 @@ class CarriedRecord(ResumeRecord):
 
     def note(self, fingerprint: Fingerprint, outputs: list[Path]) -> None:
         """As of `ResumeRecord`; of objects it is stored behind them."""
-        if self._places.object_of(outputs[0]) is None:
+        if self._stand_ins.object_of(outputs[0]) is None:
             super().note(fingerprint, outputs)
         else:
-            self._places.remember(self._line(fingerprint, {}), outputs)
+            self._stand_ins.remember(self._line(fingerprint, {}), outputs)
 
     def names(self, outputs: list[Path]) -> bool:
         """As of `ResumeRecord`."""
-        if self._places.object_of(outputs[0]) is None:
+        if self._stand_ins.object_of(outputs[0]) is None:
             return super().names(outputs)
         return any(self._are_whole(line, outputs) for line in self._lines_of(outputs))
 
     def _lines_of(self, outputs: list[Path]) -> list[dict[str, Any]]:
-        records, names = self._places.records, self._names(outputs)
+        records, names = self._stand_ins.records, self._names(outputs)
         if records is None or not names:
             return super()._lines_of(outputs)
         lines = records.lines_of(names[0])
         return [x for x in lines if self._is_ours(x, set(names))]
 
     def _are_whole(self, line: dict[str, Any], outputs: list[Path]) -> bool:
-        records, names = self._places.records, self._names(outputs)
+        records, names = self._stand_ins.records, self._names(outputs)
         if records is None or not names:
             return super()._are_whole(line, outputs)
         versions = {name: records.version_of(name) for name in names}
         return None not in versions.values() and versions == line["outputs"]
 
     def _still_fits(self, recorded: Fingerprint, source: Path) -> bool:
-        if self._places.object_of(source) is None:
+        if self._stand_ins.object_of(source) is None:
             return super()._still_fits(recorded, source)
         return recorded == self.fingerprint(source)
 
     def _names(self, outputs: list[Path]) -> list[str]:
         """Of the objects in the record; empty for files."""
-        objects = [self._places.object_of(path) for path in outputs]
-        records = self._places.records
+        objects = [self._stand_ins.object_of(path) for path in outputs]
+        records = self._stand_ins.records
         return [records.name_of(one) for one in objects if one and records]

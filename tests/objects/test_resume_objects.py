@@ -167,3 +167,15 @@ inverter.on_call = interrupt
     assert ended.returncode == 128 + signal.SIGINT and "Traceback" not in ended.stderr, ended.stderr
     assert set(full.keys("out")) <= {"out/0.png"} and not full.unfinished_uploads()
     assert list((here / "temporary").iterdir()) == []
+
+
+def test_a_record_that_is_too_large_is_named_and_not_read(
+    full: Bucket, network: Inverter, monkeypatch
+):
+    statuses(full)
+    monkeypatch.setattr(object_record, "_MOST_BYTES", 10)
+    result = maxim_run(f"{full.url}/in", "-o", f"{full.url}/out", "--resume")
+    (key,) = [key for key in full.keys("out/", records=True) if "/.maxim-run/" in key]
+    assert result.exit_code == 1 and len(network.calls) == COUNT
+    assert f"'{full.url}/{key}' | has " in result.stderr
+    assert "a record has at most 10 | remove it" in result.stderr
