@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,7 @@ def restore_file(
     Raises:
         UsageError: an option is wrong, the suffix is not written, or the target is the source.
         ImageError: a file cannot be read or written, or the format cannot hold the picture.
-        VideoError: likewise; of a video that ends early, the frames that were restored are in
+        VideoError: a video cannot be read or written. If it ends early, its restored frames are in
             STEM.incomplete.SUFFIX.
         CancelledError: `cancel` was set before the end.
         BackendError: the network failed.
@@ -130,7 +130,7 @@ def restore_files(
     progress: Callable[[FileProgress], object] | None = None,
     cancel: threading.Event | None = None,
     **load_options: Any,
-) -> Iterator[FileResult]:
+) -> Generator[FileResult]:
     """Restore images and videos, folders of them, and patterns.
 
     A file that fails does not stop the others. Each result appears whole under its name or not at
@@ -278,7 +278,7 @@ def plan_any(
     listed = [inputs] if isinstance(inputs, str | Path) else [*inputs]
     if not any(map(is_url, [*listed, output])):
         return plan_files(listed, output, **options)
-    # Here alone: whoever has no URL needs none of it.
+    # Imported here only: runs without URLs do not need fsspec.
     from maxim_deploy.jobs.places import plan_places
 
     return plan_places(listed, output, **options)

@@ -134,7 +134,7 @@ def test_closing_early_leaves_nothing_half(folder: Path, inverter: Inverter):
     several(inverter, 2)
     results = restore_files(inverter, "in", "out")
     next(results)
-    results.close()  # type: ignore[attr-defined]  # that no thread is left is seen after each test
+    results.close()  # that no thread is left is seen after each test
     done = files("out")
     assert done[0] == "0.png" and len(done) <= 4
     assert all(level(f"out/{name}") > 200 for name in done)

@@ -43,7 +43,7 @@ def test_a_run_that_was_closed_early_goes_on(names: list[str]):
     inverter = Inverter()
     results = restore_files(inverter, [*names, str(picture("c.png"))], "out", resume=True)
     next(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert statuses(inverter, [*names, "c.png"]) == ["finished", "finished", "restored"]
 
 

@@ -230,7 +230,7 @@ def test_nothing_is_read_before_the_first_result_is_asked_for(folder: Path, inve
     results = restore_files(inverter, ".", "out")
     assert (inverter.calls, files("out")) == ([], [])
     assert next(results).output == "out/0.png"
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_a_bundle_is_loaded_once_something_is_to_be_restored(folder: Path, network: Inverter):
@@ -351,7 +351,7 @@ def test_a_callback_may_cancel(folder: Path, inverter: Inverter):
 def test_closing_the_iterator_early_leaves_whole_files_only(folder: Path, inverter: Inverter):
     results = restore_files(inverter, pictures(9), "out")
     assert next(results).output == "out/0.png"
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     # What had left the network was written.
     assert files("out") == ["0.png", "1.png"]
     assert [level(f"out/{index}.png") for index in range(2)] == [255, 254]

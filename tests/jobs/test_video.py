@@ -382,7 +382,7 @@ def test_a_long_video_keeps_no_result_back(folder: Path, inverter: Inverter):
     first = next(results)
     assert first.output == "out/a.png"
     assert 2 <= len(inverter.calls) < 400  # it, and a few frames
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert files("out") == ["a.png"]
 
 
@@ -394,7 +394,7 @@ def test_closing_the_iterator_inside_a_video_leaves_nothing_of_it(
 ):
     results = restore_files(inverter, [picture("a.png"), *map(clip, ("b.mp4", "c.mp4"))], "out")
     assert next(results).output == "out/a.png"
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     # In the middle of b.mp4, or behind it: then it is written whole.
     assert files("out") in (["a.png"], ["a.png", "b.mp4"])
     assert_closed(opened)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -133,7 +132,6 @@ def test_an_iterator_that_is_closed_early(full: Bucket, network: Inverter, here:
     for number in range(20):
         full.picture(f"photos/{number}.png")
     results = restore_files("bundle", f"{full.url}/photos", f"{full.url}/out")
-    assert isinstance(results, Generator)
     next(results)
     results.close()
     assert 1 <= len(full.keys("out")) < 22 and nothing_is_left(here)
