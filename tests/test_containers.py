@@ -122,8 +122,8 @@ def test_the_image(container: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content((60, 80)))
     tmp_path.chmod(0o777)
     bundle = write_identity_bundle(tmp_path / "bundle")
-    mounts = {bundle: "/bundle:ro", tmp_path: "/work"}
-    restored = ended("maxim-deploy", "run", "/bundle", "/work/a.png", "-o", "/work/b.png",
+    mounts = {bundle: "/bundle:ro", tmp_path: "/data"}
+    restored = ended("maxim-deploy", "run", "/bundle", "/data/a.png", "-o", "/data/b.png",
                      mounts=mounts)  # fmt: skip
     assert restored.returncode == 0, restored.stderr
     assert (tmp_path / "b.png").stat().st_uid == 10001

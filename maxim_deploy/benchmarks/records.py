@@ -30,7 +30,7 @@ Fields, units in their names; None where something was not measured:
 - `bound`: of an engine whose traffic is known, a lower bound and not a measurement: `gpu`; its
   `gbps` and `gflops`, and their `source`, a data sheet or this machine; `bytes_per_pixel` of the
   input that the layers move and `operations_per_pixel` of it; `bound_ms`, the least time of a run,
-  `took_ms`, the network's p50, and `share`, the former over the latter
+  `took_ms`, the network's p50, and `share`, the first over the second
 - `agreement`: `with` the first subject, its `precision`, `max_error` of values in about [0, 1], and
   what is `allowed`; the error is None if it is not finite
 - `load`: list of `mode`, `callers`, `offered_per_s` (None in "closed"), `images_per_s`, and

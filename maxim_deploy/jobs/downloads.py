@@ -29,7 +29,7 @@ class Downloads:
 
     Args:
         fetch: writes a file, until the event is set.
-        sizes: of each file in bytes, in the order of the run; None where nobody knows.
+        sizes: of each file in bytes, in the order of the run; None if unknown.
     """
 
     def __init__(

@@ -46,9 +46,9 @@ def plan_places(
         inputs: paths as of `plan_files`; URLs of objects, of prefixes, and patterns.
         output: a path, or the URL of an object or a prefix.
         recursive: as of `plan_files`.
-        compare: likewise.
-        strict: likewise.
-        shard: likewise.
+        compare: as of `plan_files`.
+        strict: as of `plan_files`.
+        shard: as of `plan_files`.
 
     Returns:
         A plan of temporary files, for one run; its carrier knows what they stand for.
@@ -149,7 +149,7 @@ def _is_ours(source: _Source, shard: Shard | None) -> bool:
 def _granted(
     targets: dict[_Source, Place], plan: FilePlan, shard: Shard | None
 ) -> Iterator[_Source]:
-    """The sources whose targets nobody else claims, and that can be names."""
+    """The sources whose targets are valid names that no other source claims."""
     originals = {str(source.place) for source in targets}
     claims: dict[str, list[_Source]] = {}
     for source, target in targets.items():

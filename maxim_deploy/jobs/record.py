@@ -115,7 +115,7 @@ class ResumeRecord:
         return any(self._fits(line, source, outputs) for line in self._lines_of(outputs))
 
     def fingerprint(self, source: Path) -> Fingerprint | None:
-        """An input as it is now; None if nobody can tell whether it will have changed."""
+        """An input as it is now; None if a later change could not be seen."""
         return Fingerprint.of(source)
 
     def names(self, outputs: list[Path]) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import MissingDependencyError, UsageError, nearest
-from maxim_deploy.jobs.store_reasons import told
+from maxim_deploy.jobs.store_reasons import store_errors
 from maxim_deploy.jobs.stores import Store, StoredObject
 from maxim_deploy.jobs.urls import TESTED, WEB, protocol_of, shown
 
@@ -35,7 +35,7 @@ def stored_object(url: str) -> StoredObject:
         raise UsageError(
             f"URL '{shown(url)}' | unknown protocol '{protocol}'{hint} | expected s3 or https"
         )
-    with told(shown(url), "opened"):
+    with store_errors(shown(url), "opened"):
         try:
             system, key = fsspec.core.url_to_fs(url, **_options(protocol))
         except ImportError as error:

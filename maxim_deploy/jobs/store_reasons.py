@@ -61,7 +61,7 @@ _BY_STATUS = {
 
 
 @contextmanager
-def told(name: str, what: str) -> Iterator[None]:
+def store_errors(name: str, what: str) -> Iterator[None]:
     """Raise every error of a library, whatever its type, as one that names the object.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Any
 
 from maxim_deploy._optional import require
 from maxim_deploy.errors import CancelledError, StoreError
-from maxim_deploy.jobs.store_reasons import told
+from maxim_deploy.jobs.store_reasons import store_errors
 from maxim_deploy.jobs.urls import WEB, name_of, shown
 
 _BLOCK = 8 * 2**20
@@ -43,7 +43,7 @@ class StoredObject:
         store: where it is.
         key: its name there, as fsspec has it; of the web, the URL in full.
         size: in bytes; None if the store has not said it.
-        version: changes with the content; None likewise.
+        version: changes with the content; None if the store does not give one.
     """
 
     store: Store = field(repr=False)
@@ -92,7 +92,7 @@ class Store:
         Raises:
             StoreError: there is neither, or the store does not answer.
         """
-        with told(str(one), "read"):
+        with store_errors(str(one), "read"):
             info = self._system.info(one.key)
         return self._with(one.key, info), info.get("type") == "directory"
 
@@ -102,7 +102,7 @@ class Store:
         Raises:
             StoreError: the store does not answer.
         """
-        with told(str(one), "read"):
+        with store_errors(str(one), "read"):
             return bool(self._system.isdir(one.key))
 
     def objects_below(self, prefix: StoredObject, *, recursive: bool) -> list[StoredObject]:
@@ -112,7 +112,7 @@ class Store:
             StoreError: they cannot be listed.
         """
         depth = None if recursive else 1
-        with told(str(prefix), "listed"):
+        with store_errors(str(prefix), "listed"):
             found = self._system.find(prefix.key, maxdepth=depth, detail=True)
         return self._all_of(found)
 
@@ -122,7 +122,7 @@ class Store:
         Raises:
             StoreError: they cannot be listed.
         """
-        with told(str(pattern), "listed"):
+        with store_errors(str(pattern), "listed"):
             found = self._system.glob(pattern.key, detail=True)
         return self._all_of(found)
 
@@ -133,7 +133,7 @@ class Store:
             StoreError: it cannot be read, or has another size than before.
             CancelledError: `stop` was set.
         """
-        with told(str(one), "read"):
+        with store_errors(str(one), "read"):
             self._system.get_file(one.key, str(path), callback=_stopping(stop))
         size = path.stat().st_size
         if one.size not in (None, size) and not self.is_web:
@@ -150,7 +150,7 @@ class Store:
             CancelledError: `stop` was set.
         """
         size = path.stat().st_size
-        with told(str(one), "written"):
+        with store_errors(str(one), "written"):
             if size <= _BLOCK:
                 self._system.pipe_file(one.key, path.read_bytes())
             else:
@@ -186,7 +186,7 @@ class Store:
             return [content for content in threads.map(self._content, objects) if content]
 
     def _content(self, one: StoredObject) -> bytes | None:
-        with told(str(one), "read"):
+        with store_errors(str(one), "read"):
             try:
                 content: bytes = self._system.cat_file(one.key)
             except FileNotFoundError:
@@ -199,7 +199,7 @@ class Store:
         Raises:
             StoreError: it cannot be written.
         """
-        with told(str(one), "written"):
+        with store_errors(str(one), "written"):
             self._system.pipe_file(one.key, content)
 
     def remove(self, one: StoredObject) -> None:
@@ -208,7 +208,7 @@ class Store:
         Raises:
             StoreError: it cannot be removed.
         """
-        with told(str(one), "removed"):
+        with store_errors(str(one), "removed"):
             if self._system.exists(one.key):
                 self._system.rm_file(one.key)
 

@@ -126,7 +126,7 @@ class Context:
         """Set the addresses of the next enqueued run."""
         block = addresses.memory, addresses.size
         if block != self._block:
-            # The pool has another block, so graphs of the former block must not run.
+            # The pool has another block, so graphs of the old block must not run.
             self._forget()
             self._context.set_device_memory(*block)
             self._block = block

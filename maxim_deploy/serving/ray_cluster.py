@@ -154,7 +154,7 @@ def _connect(ray: ModuleType, address: str) -> bool:
             )
             return True
         try:
-            _check_somebody_listens(address)
+            _check_reachable(address)
             ray.init(address, **quiet)
         except ConnectionError as error:
             advice = "" if "RAY_AUTH_MODE" in os.environ else f" | {_ADVICE}"
@@ -199,7 +199,7 @@ def _is_in_a_cluster() -> bool:
     """
     found = require("ray._private.services", "ray").find_bootstrap_address(None)
     try:
-        _check_somebody_listens(found or "")
+        _check_reachable(found or "")
     except ConnectionError:  # the file of a cluster that was killed
         return False
     return bool(found)
@@ -208,11 +208,11 @@ def _is_in_a_cluster() -> bool:
 _ADVICE = "if the cluster has a token, set RAY_AUTH_MODE=token"
 
 
-def _check_somebody_listens(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Refuse at once what Ray would try to reach for minutes.
 
     Raises:
-        ConnectionError: nobody listens at this HOST:PORT.
+        ConnectionError: nothing listens at this HOST:PORT.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():

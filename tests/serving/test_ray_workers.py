@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Generator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,7 +161,6 @@ def test_ctrl_c_finishes_what_is_in_the_network(pictures, ray: FakeRay, network:
 
 def test_closing_early_leaves_nothing_half(pictures, ray: FakeRay, network: Inverter):
     results = maxim_deploy.restore_files(RayWorkers("bundle", workers=2), "in", "out")
-    assert isinstance(results, Generator)
     first = next(results)
     results.close()
     assert first.output is not None and ray.shutdowns == 1

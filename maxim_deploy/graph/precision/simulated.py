@@ -16,7 +16,7 @@ from maxim_deploy.graph.precision.type_constraints import LOW_FLOATS, insert_beh
 
 
 def simulated_in_float32(model: ir.Model) -> ir.Model:
-    """A float32 graph that rounds like a low-precision one. The latter is not modified."""
+    """A float32 graph that rounds like a low-precision one, which is not modified."""
     simulated = model.clone()
     # Weights are already rounded in the low-precision graph. Widening them is exact.
     for value in simulated.graph.initializers.values():

@@ -1,5 +1,5 @@
 /**
- * Pixels that nobody sees. Programs leave anything below full transparency, most often black, and
+ * Invisible pixels. Programs leave anything below full transparency, most often black, and
  * the network would mix it into what is seen. It gets mirror images of the visible pixels instead,
  * as in `maxim-run`.
  */

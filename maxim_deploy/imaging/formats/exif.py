@@ -52,7 +52,7 @@ class UprightExif(NamedTuple):
     """An EXIF block after applying its orientation.
 
     Attributes:
-        orientation: the former value, 1 to 8; None if the block has none.
+        orientation: the value that the block had, 1 to 8; None if the block has none.
         block: block with its prefix; None if it is empty now.
         had_thumbnail: whether there was a thumbnail.
         damaged: tags that were removed because their values lie outside the block.

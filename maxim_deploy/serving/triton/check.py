@@ -35,7 +35,7 @@ class Compared:
 
     Attributes:
         height: of the picture.
-        width: likewise.
+        width: of the picture.
         max_levels: largest difference in 8-bit steps.
         share: of the values that differ at all.
         seconds: from the request to the answer.

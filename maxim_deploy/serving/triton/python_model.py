@@ -107,7 +107,7 @@ class PythonModel:
 
 
 def _check_device(restorer: Restorer, settings: Settings) -> None:
-    """Refuse to run on the CPU what was configured for a GPU: nobody would notice."""
+    """Refuse to run on the CPU what was configured for a GPU. It would be slow without a word."""
     info = restorer.info
     if settings.gpu is not None and info.device == "cpu":
         reasons = "; ".join(f"{name}: {why}" for name, why in info.not_taken.items())
