@@ -79,7 +79,7 @@ def _gpus(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
     "--queue",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Requests that may wait; those beyond are refused at once. 0: any number.  [default: 64]",
+    help="Requests that may wait; those beyond are refused at once.  [default: any number]",
 )
 @click.option(
     "--delay",

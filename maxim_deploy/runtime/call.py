@@ -20,6 +20,7 @@ class Call:
         stop: ends it early.
         progress: called after each run, in its thread. Its exceptions end the call.
         defers: whether to raise `Deferred` rather than wait for another picture of many runs.
+        shares: whether other calls begin with this one, and share the threads of a CPU with it.
     """
 
     rounding: Rounding = "nearest"
@@ -27,3 +28,4 @@ class Call:
     stop: Stop = field(default_factory=Stop)
     progress: Callable[[RunProgress], object] | None = None
     defers: bool = False
+    shares: bool = False

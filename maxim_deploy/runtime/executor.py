@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -110,7 +110,7 @@ class Executor:
         return self._memory.has_room(size, height, width, self_ensemble, runs)
 
     def restore(self, images: Sequence[NDArray[Any]], call: Call) -> list[NDArray[Any]]:
-        """Restore a checked group of images from `group_by_size`.
+        """Restore a checked group of images that can share a run.
 
         Raises:
             ImageTooLargeError: there is not enough memory for them.
@@ -132,7 +132,9 @@ class Executor:
             with ExitStack() as held:
                 if is_many:
                     held.enter_context(self._long_turns.one(call.stop))
-                turn = held.enter_context(self._turns.one(call.stop, pixels, only=only))
+                turn = held.enter_context(
+                    self._turns.one(call.stop, pixels, only=only, shares=call.shares)
+                )
                 self.require_open()
                 plan = self._memory.plan_in_turn(
                     turn, height, width, call.self_ensemble, len(images)
@@ -236,15 +238,3 @@ class Executor:
             return restore_in_tiles(networks, stack, tiling, plan.batch, runs.width)
 
         return tiled
-
-
-def group_by_size(images: Iterable[NDArray[Any]], io: str) -> list[list[int]]:
-    """Group images that can share a run: by padded size, or in the image form by size."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for index, image in enumerate(images):
-        height, width, _ = image.shape
-        if io == "tensor":
-            padding = Padding(height, width)
-            height, width = padding.padded_height, padding.padded_width
-        groups.setdefault((height, width), []).append(index)
-    return [groups[size] for size in sorted(groups)]

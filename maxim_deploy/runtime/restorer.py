@@ -37,10 +37,11 @@ from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.call import Call
 from maxim_deploy.runtime.cuda import DeviceArray, is_device_array
 from maxim_deploy.runtime.deadlines import Deadline, Deadlines
-from maxim_deploy.runtime.executor import CLOSED, Executor, group_by_size
+from maxim_deploy.runtime.executor import CLOSED, Executor
 from maxim_deploy.runtime.info import RestorerInfo
 from maxim_deploy.runtime.interrupts import Interruptible
 from maxim_deploy.runtime.lanes import LaneChoice
+from maxim_deploy.runtime.pieces import Ready, restore_pieces
 from maxim_deploy.runtime.plan import Plan
 from maxim_deploy.runtime.planning import Planner
 from maxim_deploy.runtime.progress import RunProgress
@@ -213,16 +214,20 @@ class Restorer:
         *,
         rounding: Rounding = "nearest",
         self_ensemble: bool = False,
+        ready: Callable[[int, NDArray[P]], object] | None = None,
     ) -> list[NDArray[P]]:
         """Restore several images of any sizes and types.
 
         Images of one padded size (in the image form, of one size) run together, as many as memory
-        and the engine's profiles allow and as the backend gains from.
+        and the engine's profiles allow and as the backend gains from. On a CPU the lanes share the
+        images, see `choose_lanes`.
 
         Args:
             images: each `[H, W, 3]`, as in a call.
             rounding: as in a call.
             self_ensemble: as in a call.
+            ready: called with the index and the result of each image once it is restored, one at
+                a time, in a thread of the restorer. Its exceptions end the call.
 
         Returns:
             The results in the order of the images. They differ from single calls only by the order
@@ -230,7 +235,7 @@ class Restorer:
 
         Raises:
             UsageError: as a call does, with the index of the image. Nothing was run.
-            BackendError: as a call does. No result is returned.
+            BackendError: as a call does. No result is returned; `ready` may have had some.
 
         Example:
             >>> import maxim_deploy, numpy
@@ -242,7 +247,9 @@ class Restorer:
         """
         arrays = [as_array(image) for image in images]
         self._warn_of_levels(*arrays)
-        return self._called(lambda stop: self._batch(arrays, Call(rounding, self_ensemble, stop)))
+        return self._called(
+            lambda stop: self._batch(arrays, Call(rounding, self_ensemble, stop), ready)
+        )
 
     @overload
     def submit(
@@ -538,16 +545,14 @@ class Restorer:
         check_images([image])
         return self._work.restore([image], call)[0]
 
-    def _batch(self, arrays: Sequence[NDArray[Any]], call: Call) -> list[NDArray[Any]]:
+    def _batch(
+        self, arrays: Sequence[NDArray[Any]], call: Call, ready: Ready | None = None
+    ) -> list[NDArray[Any]]:
         backend = self._work.require_open()
         check_images(arrays)
         for array in arrays:
             check_call(backend, array.dtype, call.rounding, call.self_ensemble)
-        results: dict[int, NDArray[Any]] = {}
-        for group in group_by_size(arrays, backend.io):
-            restored = self._work.restore([arrays[k] for k in group], call)
-            results |= dict(zip(group, restored, strict=True))
-        return [results[k] for k in range(len(arrays))]
+        return restore_pieces(self._work, arrays, call, ready)
 
     def _taken(self, array: Any) -> Any:
         """Convert an array in device memory for the backend.

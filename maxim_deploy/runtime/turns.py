@@ -89,12 +89,14 @@ class Turn:
         stop: stop of the caller.
         pixels: padded pixels of the caller's picture; 0 to forbid passing.
         only: whether it starts only when nothing else runs.
+        shares: whether others are expected during this turn: it is not alone then.
     """
 
     is_alone: bool = True
     stop: Stop = field(default_factory=Stop)
     pixels: int = 0
     only: bool = False
+    shares: bool = False
     _takes_all: bool = field(default=False, repr=False)
     _has_begun: bool = field(default=False, repr=False)
     _passes: bool = field(default=False, repr=False)
@@ -108,8 +110,8 @@ class Policy:
 
     Attributes:
         lanes: concurrent turns.
-        prefers_alone: whether a caller without concurrent or waiting callers is alone and has every
-            thread. Several callers share the threads.
+        prefers_alone: whether a caller is alone and has every thread when there are no other
+            callers. Several callers share the threads.
         lets_pass: whether one small turn may start beside a large one, in addition to the lanes.
     """
 
@@ -120,7 +122,8 @@ class Policy:
     def is_alone(self, turn: Turn, running: Sequence[Turn], others_wait: bool) -> bool | None:
         """`Turn.is_alone` of a turn that starts now; None if it must wait."""
         if not running:
-            return turn.only or self.lanes == 1 or (self.prefers_alone and not others_wait)
+            shares = others_wait or turn.shares
+            return turn.only or self.lanes == 1 or (self.prefers_alone and not shares)
         is_full = len(running) >= self.lanes or any(other.is_alone for other in running)
         if turn.only or (is_full and not self.may_pass(turn, running)):
             return None
@@ -155,7 +158,12 @@ class Turns:
 
     @contextlib.contextmanager
     def one(
-        self, stop: Stop | None = None, pixels: int = 0, *, only: bool = False
+        self,
+        stop: Stop | None = None,
+        pixels: int = 0,
+        *,
+        only: bool = False,
+        shares: bool = False,
     ) -> Iterator[Turn]:
         """Take a turn.
 
@@ -163,12 +171,13 @@ class Turns:
             stop: ends the wait too.
             pixels: as `Turn.pixels`.
             only: as `Turn.only`.
+            shares: as `Turn.shares`; also true of a turn that has to wait.
 
         Raises:
             UsageError: this thread already has a turn and would wait for itself.
             BaseException: the reason of `stop`.
         """
-        turn = Turn(stop=stop or Stop(), pixels=pixels, only=only)
+        turn = Turn(stop=stop or Stop(), pixels=pixels, only=only, shares=shares)
         try:
             self._take(turn)
             yield turn
@@ -192,14 +201,17 @@ class Turns:
             self._grant()
 
     def share(self, turn: Turn) -> bool:
-        """Let others start beside this turn, between two runs.
+        """Let others start beside this turn, between two runs, or let it be alone again.
 
         Returns:
             Whether a caller still waits, so the turn should be released for a while.
         """
-        if not self._waiting:  # read without the lock: the next check comes soon
+        if not self._waiting and turn.is_alone:  # read without the lock: the next check comes soon
             return False
         with self._lock:
+            if self._running == [turn] and not self._waiting:
+                turn.is_alone = self._policy.lanes == 1 or self._policy.prefers_alone
+                return False
             if self._policy.lanes > 1:
                 turn.is_alone = False
             self._grant()
@@ -226,6 +238,11 @@ class Turns:
                 )
             self._waiting.append(turn)
             self._grant()
+            # Two callers that wait for each other would otherwise be alone in turn, and never
+            # share: while one starts, the other has not come back. A call that gave way may be
+            # alone again.
+            if not turn._granted.is_set():
+                turn.shares = not turn._has_begun
         if not turn._granted.is_set():
             with turn.stop.calling(turn._granted.set):
                 turn._granted.wait()

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runtime.fakes import Doubling, Gaining, image_of, restorer_of
+from runtime.fakes import Doubling, Gaining, Laned, image_of, restorer_of
 
 import maxim_deploy
 from maxim_deploy import BackendError, UsageError
-from maxim_deploy.runtime.turns import Turns
+from maxim_deploy.runtime.turns import Turn, Turns
 from maxim_deploy.spec.profiles import Profile, Shape
 
 
@@ -202,3 +202,71 @@ def test_closing_waits_for_every_turn() -> None:
     closer.join(10)
     worker.join(10)
     assert not closer.is_alive()
+
+
+class TestLanesOfACpu:
+    """They share the images of a batch."""
+
+    @pytest.mark.parametrize("count", [2, 4, 6])
+    def test_none_is_alone(self, count: int) -> None:
+        backend = Laned(2)
+        images = [image_of(64, 64)] * count
+        for restored in restorer_of(backend).batch(images):
+            assert np.array_equal(restored, 2 * images[0])
+        assert backend.most == 2 and [turn.is_alone for turn in backend.turns] == [False] * count
+
+    @pytest.mark.parametrize("count", [1, 3, 7])
+    def test_what_is_left_over_has_every_thread(self, count: int) -> None:
+        backend = Laned(2)
+        restorer_of(backend).batch([image_of(64, 64)] * count)
+        alone = [turn.is_alone for turn in backend.turns]
+        assert alone == [False] * (count - 1) + [True]
+
+    def test_large_images_first_and_results_in_order(self) -> None:
+        backend = Laned(2)
+        images = [image_of(*size) for size in ((64, 64), (128, 64), (64, 70), (192, 192))]
+        for image, restored in zip(images, restorer_of(backend).batch(images), strict=True):
+            assert np.array_equal(restored, 2 * image)
+        assert sorted(backend.begun.queue)[-1] in [*backend.begun.queue][:2]
+        assert backend.most == 2 and not any(turn.is_alone for turn in backend.turns)
+
+    def test_small_images_share_runs_beside_each_other(self) -> None:
+        backend = Laned(2)
+        backend.batch_pixels = 3 * 64 * 64
+        restorer_of(backend).batch([image_of(64, 64)] * 8)
+        assert [shape[0] for shape in backend.begun.queue] == [2, 2, 2, 2]
+
+    def test_no_images(self) -> None:
+        assert restorer_of(Laned(2)).batch([]) == []
+
+    def test_settings_of_numpy_are_the_callers(self) -> None:
+        found: list[str] = []
+
+        class Asking(Laned):
+            def run(self, image: np.ndarray, turn: Turn | None = None) -> np.ndarray:
+                found.append(np.geterr()["divide"])
+                return super().run(image, turn)
+
+        with np.errstate(divide="raise"):
+            restorer_of(Asking(2)).batch([image_of(64, 64)] * 3)
+        assert found == ["raise"] * 3
+
+
+@pytest.mark.parametrize("backend", [Gaining(), Laned(1), Laned(2)])
+def test_each_result_is_told_once_it_is_there(backend: Doubling) -> None:
+    told: dict[int, np.ndarray] = {}
+    images = [image_of(side, 64) for side in (64, 10, 200, 64, 64)]
+    restored = restorer_of(backend).batch(images, ready=told.__setitem__)
+    assert sorted(told) == [0, 1, 2, 3, 4]
+    assert all(told[index] is one for index, one in enumerate(restored))
+
+
+def test_an_exception_of_ready_ends_the_batch() -> None:
+    backend = Laned(2)
+
+    def fail(_: int, __: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        restorer_of(backend).batch([image_of(64, 64)] * 40, ready=fail)
+    assert len(backend.turns) < 40

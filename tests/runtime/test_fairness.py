@@ -140,6 +140,49 @@ def test_sharing_ends_being_alone_and_keeps_the_turn() -> None:
     assert (True, False, False) in found and (False,) in found
 
 
+def test_callers_that_wait_for_each_other_share_the_lanes() -> None:
+    """While one starts, the other has not come back: each would be alone, one after the other."""
+    turns, alone = Turns(2, prefers_alone=True), list[bool]()
+    together = threading.Barrier(2)
+
+    def call() -> None:
+        together.wait(20)
+        for _ in range(20):
+            with turns.one() as mine:
+                alone.append(mine.is_alone)
+                threading.Event().wait(0.002)
+
+    callers = [threading.Thread(target=call) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(20)
+    assert len(alone) == 40 and sum(alone) < 10
+
+
+def test_a_turn_that_shares_is_never_alone_at_its_start() -> None:
+    turns = Turns(2, prefers_alone=True)
+    with turns.one(shares=True) as mine:
+        assert not mine.is_alone
+
+
+def test_a_long_call_is_alone_again_when_the_others_have_gone() -> None:
+    turns, go = Turns(2, prefers_alone=True), threading.Event()
+    crowd = Crowd(turns)
+    crowd.ask("first", lambda _: go.wait(20), shares=True)
+    with turns.one() as mine:
+        assert not mine.is_alone and not turns.share(mine) and not mine.is_alone
+        go.set()
+        crowd.threads[0].join(20)
+        assert not turns.share(mine) and mine.is_alone
+
+
+def test_lanes_of_a_gpu_are_not_alone_again() -> None:
+    turns = Turns(2)
+    with turns.one() as mine:
+        assert not turns.share(mine) and not mine.is_alone
+
+
 def test_closing_waits_for_one_between_two_of_its_runs() -> None:
     """And nobody else begins meanwhile."""
     turns, go = Turns(), threading.Event()

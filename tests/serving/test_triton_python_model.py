@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,7 +19,6 @@ from maxim_deploy.serving.triton import settings
 from maxim_deploy.serving.triton.python_model import PythonModel
 from maxim_deploy.serving.triton.settings import Settings
 from maxim_deploy.serving.triton.tensors import Tensors
-from maxim_deploy.serving.triton.together import shared_out
 
 CONFIG = {
     "instance_group": [{"kind": "KIND_CPU", "count": 1}],
@@ -104,6 +102,13 @@ def model(triton: Any, tmp_path: Path) -> Iterator[PythonModel]:
     made.finalize()
 
 
+def responses_of(model: PythonModel, requests: list[Request]) -> list[Any]:
+    """Of a server that takes answers at the end."""
+    responses = model.execute(requests)
+    assert responses is not None
+    return responses
+
+
 def picture(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
@@ -118,7 +123,7 @@ def restored(response: Any) -> np.ndarray:
 def test_pictures_of_any_size_together(model: PythonModel) -> None:
     sizes = [(1, 1, 1, 3), (2, 5, 7, 3), (1, 64, 64, 3), (1, 5, 7, 3)]
     requests = [Request(picture(*size)) for size in sizes]
-    responses = model.execute(requests)
+    responses = responses_of(model, requests)
     for request, response in zip(requests, responses, strict=True):
         assert (restored(response) == request.tensor.array).all()
 
@@ -136,26 +141,44 @@ def test_they_are_one_batch(model: PythonModel, monkeypatch) -> None:
     assert batches == [6]
 
 
-def test_one_share_for_each_lane(model: PythonModel, monkeypatch) -> None:
-    batches: list[list[tuple[int, ...]]] = []
+class Sender:
+    """Of the stand-in: what a server since 24.07 gives for each request."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, response: Any, flags: int) -> None:
+        assert flags == 1 and not self.sent, "an answer is final"
+        self.sent.append(response)
+
+
+def test_answers_are_sent_as_they_come(model: PythonModel, monkeypatch) -> None:
+    """A caller of the batch does not wait for the last picture."""
+    requests = [Request(picture(2, side, 5, 3)) for side in (3, 70, 4)]
+    requests.append(Request(picture(1, 0, 5, 3)))
+    senders = [Sender() for _ in requests]
+    for request, sender in zip(requests, senders, strict=True):
+        monkeypatch.setattr(request, "get_response_sender", lambda it=sender: it, raising=False)
+    progress: list[int] = []
     plain = Restorer.batch
 
-    def counted(self: Restorer, images: Any, **options: Any) -> Any:
-        batches.append([image.shape[:2] for image in images])
-        return plain(self, images, **options)
+    def watched(self: Restorer, images: Any, *, ready: Any) -> Any:
+        def told(index: int, result: Any) -> None:
+            ready(index, result)
+            progress.append(sum(len(sender.sent) for sender in senders))
 
-    monkeypatch.setattr(Restorer, "batch", counted)
-    info = model._restorer.info
-    monkeypatch.setattr(Restorer, "info", property(lambda _: replace(info, lanes=2)))
-    requests = [Request(picture(1, side, 8, 3)) for side in (8, 32, 8, 16)]
-    responses = model.execute(requests)
-    assert sorted(batches) == [[(16, 8), (8, 8), (8, 8)], [(32, 8)]]
-    for request, response in zip(requests, responses, strict=True):
-        assert (restored(response) == request.tensor.array).all()
+        return plain(self, images, ready=told)
+
+    monkeypatch.setattr(Restorer, "batch", watched)
+    assert model.execute(requests) is None
+    assert progress[0] == 1 and progress[-1] == 4 and len(set(progress)) > 2
+    for request, sender in zip(requests[:3], senders, strict=False):
+        assert (restored(sender.sent[0]) == request.tensor.array).all()
+    assert "it has no pixels" in senders[3].sent[0].error.text
 
 
 def test_nothing_to_restore(model: PythonModel, triton: Any) -> None:
-    (response,) = model.execute([Request(picture(1, 0, 5, 3))])
+    (response,) = responses_of(model, [Request(picture(1, 0, 5, 3))])
     assert response.error.code == triton.TritonError.INVALID_ARG
     assert response.error.text == (
         "input 'image' of 1x0x5x3 | it has no pixels | expected uint8 [N, H, W, 3] with N, H and W "
@@ -173,7 +196,7 @@ def test_a_bad_picture_spoils_no_other(model: PythonModel, triton: Any, monkeypa
 
     monkeypatch.setattr(Restorer, "batch", refusing)
     sizes = [(1, 3, 5, 3), (1, 11, 5, 3), (1, 0, 0, 3), (1, 4, 5, 3)]
-    first, large, empty, last = model.execute([Request(picture(*size)) for size in sizes])
+    first, large, empty, last = responses_of(model, [Request(picture(*size)) for size in sizes])
     assert restored(first).shape == (1, 3, 5, 3) and restored(last).shape == (1, 4, 5, 3)
     for response, text in ((large, "image of 11x5 | too large"), (empty, "it has no pixels")):
         assert response.error.code == triton.TritonError.INVALID_ARG and text in response.error.text
@@ -181,13 +204,13 @@ def test_a_bad_picture_spoils_no_other(model: PythonModel, triton: Any, monkeypa
 
 def test_what_is_no_fault_of_the_picture(model: PythonModel, triton: Any) -> None:
     model._restorer.close()
-    (response,) = model.execute([Request(picture(1, 3, 5, 3))])
+    (response,) = responses_of(model, [Request(picture(1, 3, 5, 3))])
     assert response.error.code == triton.TritonError.INTERNAL and "closed" in response.error.text
 
 
 def test_cancelled_before_it_begins(model: PythonModel, triton: Any) -> None:
-    gone, other = model.execute(
-        [Request(picture(1, 3, 5, 3), cancelled=True), Request(picture(1, 3, 5, 3))]
+    gone, other = responses_of(
+        model, [Request(picture(1, 3, 5, 3), cancelled=True), Request(picture(1, 3, 5, 3))]
     )
     assert gone.error.code == triton.TritonError.CANCELLED and restored(other).size == 45
 
@@ -256,10 +279,3 @@ class TestSettings:
         assert found.load_options() == {
             "precision": "auto", "max_memory": None, "backend": "auto", "device": 3,
         }  # fmt: skip
-
-
-def test_shares_are_of_about_equal_size() -> None:
-    images = [np.zeros((side, 1, 3), np.uint8) for side in (1, 9, 4, 5, 1)]
-    shares = shared_out(images, 2)
-    assert sorted(index for share in shares for index in share) == [0, 1, 2, 3, 4]
-    assert [sum(len(images[k]) for k in share) for share in shares] == [10, 10]

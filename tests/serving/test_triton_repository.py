@@ -89,7 +89,7 @@ class TestPython:
         (group,) = config.instance_group
         assert (group.kind, group.count, [*group.gpus]) == (group.KIND_CPU, 1, [])
         batching = config.dynamic_batching
-        assert batching.default_queue_policy.max_queue_size == 64
+        assert batching.default_queue_policy.max_queue_size == 0
         assert batching.max_queue_delay_microseconds == 0
         (sample,) = config.model_warmup
         assert (sample.name, [*sample.inputs["image"].dims]) == ("256x256", [256, 256, 3])

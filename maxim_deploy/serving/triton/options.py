@@ -15,11 +15,12 @@ Sizes = tuple[tuple[int, int], ...]
 """(height, width) of pictures."""
 
 MAX_BATCH = 8
-"""Requests in one execution at most, unless told otherwise. All of them are answered when the last
-one is done, so a larger number helps many small pictures and delays large ones."""
+"""Requests in one execution at most, unless told otherwise. A request that comes later waits for
+the last of them, so a larger number helps many small pictures and delays large ones."""
 
-QUEUE = 64
-"""Requests that wait at most, unless told otherwise: those beyond are refused at once."""
+QUEUE = 0
+"""Requests that wait at most, unless told otherwise: any number. With a limit Triton forms no batch
+during an execution, and Triton 24.10 then often rests for half a second between two of them."""
 
 SIZES: Sizes = ((256, 256),)
 """Heights and widths to warm up with, unless told otherwise. An engine is warmed up with the sizes
@@ -41,7 +42,7 @@ class ModelOptions:
         max_memory: bytes that the process of an instance may take; None for a share of the memory.
         gpus: indices; empty for the CPU, and with "tensorrt" for all GPUs.
         max_batch: requests in one execution at most; None for what suits the model.
-        queue: requests that wait at most; 0 for any number.
+        queue: requests that wait at most, those beyond are refused at once; 0 for any number.
         delay_us: microseconds that a request waits for others to run with.
         sizes: (height, width) of pictures to warm up with; None for what suits the model.
         environment: of Python, for the server: a folder with a virtual environment, or an archive.

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from maxim_deploy.errors import BackendError, MaximDeployError, UsageError
 from maxim_deploy.runtime import Restorer, load
+from maxim_deploy.serving.triton.answers import Answers
 from maxim_deploy.serving.triton.settings import Settings
 from maxim_deploy.serving.triton.tensors import Tensors
-from maxim_deploy.serving.triton.together import restore_together
 
 
 class PythonModel:
@@ -51,55 +51,62 @@ class PythonModel:
         except MaximDeployError as error:
             raise self._triton.TritonModelException(str(error)) from error
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
+    def execute(self, requests: Sequence[Any]) -> list[Any] | None:
         """Restore the pictures of some requests together.
 
         Args:
             requests: each with an `image`, uint8 `[N, H, W, 3]`. Sizes may differ.
 
         Returns:
-            A response for each, in order: `restored` of the same shape and type, or an error.
+            A response for each, in order: `restored` of the same shape and type, or an error. None
+            if the server has them already.
         """
-        answers: dict[int, Any] = {}
+        answers = Answers(self._triton, requests)
         stacks: dict[int, NDArray[np.uint8]] = {}
         for index, request in enumerate(requests):
             if request.is_cancelled():
-                answers[index] = self._error("the request was cancelled", "CANCELLED")
+                answers.give(index, self._error("the request was cancelled", "CANCELLED"))
                 continue
             try:
                 stacks[index] = checked_stack(self._tensors.image(request))
             except UsageError as error:
-                answers[index] = self._error(str(error), "INVALID_ARG")
-        for index, restored in self._restored(stacks).items():
-            answers[index] = self._answer(restored)
-        return [answers[index] for index in range(len(requests))]
+                answers.give(index, self._refusal(error))
+        self._restore(stacks, answers)
+        return answers.to_return()
 
     def finalize(self) -> None:
         """Give the memory back; called once, as the model is unloaded."""
         self._restorer.close()
 
-    def _restored(
-        self, stacks: Mapping[int, NDArray[np.uint8]]
-    ) -> dict[int, NDArray[np.uint8] | MaximDeployError]:
+    def _restore(self, stacks: Mapping[int, NDArray[np.uint8]], answers: Answers) -> None:
+        """Answer these requests."""
+        places = [(index, place) for index, stack in stacks.items() for place in range(len(stack))]
+        restored: dict[int, dict[int, NDArray[np.uint8]]] = {index: {} for index in stacks}
+
+        def ready(number: int, result: NDArray[np.uint8]) -> None:
+            index, place = places[number]
+            mine = restored[index]
+            mine[place] = result
+            if len(mine) == len(stacks[index]):
+                whole = np.stack([mine[place] for place in range(len(mine))])
+                response = self._triton.InferenceResponse([self._tensors.restored(whole)])
+                answers.give(index, response)
+
         try:
-            restored = iter(
-                restore_together(self._restorer, [x for s in stacks.values() for x in s])
-            )
-            return {
-                index: np.stack([next(restored) for _ in stack]) for index, stack in stacks.items()
-            }
+            self._restorer.batch([stacks[i][k] for i, k in places], ready=ready)
         except MaximDeployError as error:
             if len(stacks) == 1:
-                return dict.fromkeys(stacks, error)
+                answers.give(places[0][0], self._refusal(error))
+                return
         # One picture that cannot be restored must not take the others of its batch with it.
-        return {i: r for i, s in stacks.items() for r in self._restored({i: s}).values()}
+        for index, stack in stacks.items():
+            if index not in answers:
+                self._restore({index: stack}, answers)
 
-    def _answer(self, restored: NDArray[np.uint8] | MaximDeployError) -> Any:
-        if isinstance(restored, UsageError):
-            return self._error(str(restored), "INVALID_ARG")
-        if isinstance(restored, MaximDeployError):
-            return self._error(str(restored), "INTERNAL")
-        return self._triton.InferenceResponse([self._tensors.restored(restored)])
+    def _refusal(self, error: MaximDeployError) -> Any:
+        return self._error(
+            str(error), "INVALID_ARG" if isinstance(error, UsageError) else "INTERNAL"
+        )
 
     def _error(self, text: str, code: str) -> Any:
         error = self._triton.TritonError(text, getattr(self._triton.TritonError, code))
