@@ -11,9 +11,10 @@ import onnx
 from maxim_deploy._files import sha256_of
 from maxim_deploy.checkpoints import Checkpoint, parameter_shapes, write_safetensors
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.export_record import ExportRecord
-from maxim_deploy.spec.manifest import Bundle, GraphEntry, Manifest
+from maxim_deploy.spec.manifest import GraphEntry, Manifest
 
 ARCHITECTURE = Architecture(8, 1, 1, 1)
 

@@ -28,7 +28,8 @@ from spec.samples import entry
 import maxim_deploy
 from maxim_deploy._files import sha256_of
 from maxim_deploy.errors import BackendError, BundleError
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.bundle import Bundle
+from maxim_deploy.spec.manifest import GraphEntry
 
 GRAPH, WEIGHTS, ENGINE = "fp32.tensor.onnx", "fp32.weights", "engines/x.engine"
 FORM = "(float[n,3,h,w] image) => (float[n,3,h,w] restored)"

@@ -10,8 +10,8 @@ import pytest
 from maxim_deploy._reading import load_json, read_bounded
 from maxim_deploy.checkpoints import read_checkpoint
 from maxim_deploy.errors import MaximDeployError, UsageError, nearest, shown
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.decoding import decoded, read_toml
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.recipes import read_export_recipe
 
 

@@ -24,8 +24,8 @@ from maxim_deploy.engines.engine_file import BuildOptions
 from maxim_deploy.engines.inspection import inspect_bundle
 from maxim_deploy.machine.tensorrt import load_library, parse_graph
 from maxim_deploy.runtime import load
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engines import EngineEntry
-from maxim_deploy.spec.manifest import Bundle
 
 BUDGET_S = 240.0
 

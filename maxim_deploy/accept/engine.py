@@ -22,9 +22,9 @@ from maxim_deploy.errors import BundleError
 from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.runtime.request import FORMS
 from maxim_deploy.runtime.tensorrt_backend import TensorRtBackend
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engine_settings import engine_settings_from
 from maxim_deploy.spec.engines import ENGINE_FOLDER, EngineEntry, engine_for
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import GPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from maxim_deploy._progress import Progress
 from maxim_deploy.machine.cache import cache_folder
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.models import DEMO
 from maxim_deploy.spec.precision import DEFAULT_PRECISIONS
 

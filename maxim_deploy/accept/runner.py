@@ -30,7 +30,7 @@ from maxim_deploy.machine.processes import how_it_ended, python_process
 from maxim_deploy.runtime.doctor import verdict_from_process
 from maxim_deploy.runtime.registry import BACKENDS, BackendSpec
 from maxim_deploy.runtime.verdict import PIP_LINE, Verdict
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 FAREWELL_S = 10.0
 """For a process to go that was killed: one that waits for a driver may never do."""

@@ -15,7 +15,7 @@ from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.parity.metrics import psnr
 from maxim_deploy.runtime import RestorerInfo
 from maxim_deploy.runtime.cuda import open_cuda
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.profiles import Shape
 
 LONGEST_WARM_UP_S = 20.0

@@ -30,8 +30,8 @@ from maxim_deploy.graph.onnxruntime_form.form import onnxruntime_form
 from maxim_deploy.machine.facts import library_versions
 from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import FULL
 
 SEED = 0

@@ -25,7 +25,7 @@ from maxim_deploy.machine.facts import machine_facts, machine_of
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.machine.processors import usable_processors
 from maxim_deploy.runtime.registry import backend_named, backend_names
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.quantities import readable_seconds
 
 SIZE, ROUNDS = (256, 256), 5

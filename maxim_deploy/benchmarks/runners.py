@@ -28,7 +28,7 @@ from maxim_deploy.runtime.names import PrecisionName
 from maxim_deploy.runtime.registry import backend_named
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.selection import open_backend
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 COMPILED_FIRST = {"specialization": "eager"}
 """For TensorRT for RTX, which would time its slower fallback while it compiles in the background.

@@ -25,8 +25,8 @@ from maxim_deploy.machine.gpu import find_gpu, no_gpu
 from maxim_deploy.runtime.registry import backend_named, compared_backends
 from maxim_deploy.runtime.request import FORMS
 from maxim_deploy.spec.architecture import VARIANTS, Architecture
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engine_settings import engine_settings_from
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, GPU_PRECISIONS
 
 if TYPE_CHECKING:

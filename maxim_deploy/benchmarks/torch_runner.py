@@ -18,7 +18,7 @@ from maxim_deploy.errors import BackendError, MissingDependencyError
 from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.runtime import Restorer
 from maxim_deploy.runtime.cuda import Cuda, open_cuda
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.precision import PRECISIONS
 
 

@@ -18,8 +18,8 @@ from maxim_deploy.checkpoints.layout import parameter_shapes
 from maxim_deploy.checkpoints.torch_layout import from_torch, torch_name, torch_shapes
 from maxim_deploy.errors import BundleError, CheckpointError
 from maxim_deploy.spec.architecture import Architecture, architecture_of
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.manifest import Bundle
 
 if TYPE_CHECKING:
     from maxim_deploy.checkpoints.entries import Stored

@@ -13,7 +13,7 @@ from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.cli import shell
 from maxim_deploy.errors import UsageError, nearest
 from maxim_deploy.machine.cache import cache_folder
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.recipes import chosen
 
 

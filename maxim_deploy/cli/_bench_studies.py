@@ -183,7 +183,7 @@ def study_rewrites(arguments: Sequence[Path], options: dict[str, Any], *, as_jso
     from maxim_deploy.benchmarks import rewrites
     from maxim_deploy.checkpoints import read_source
     from maxim_deploy.model import module_from_checkpoint
-    from maxim_deploy.spec.manifest import Bundle
+    from maxim_deploy.spec.bundle import Bundle
 
     sizes = read_options({"sizes": options["sizes"]}).get("sizes", (rewrites.SIZE,))
     if len(sizes) != 1 or any(side % MULTIPLE_OF for side in sizes[0]):

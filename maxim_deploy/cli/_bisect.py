@@ -41,7 +41,7 @@ def bisect(
     from maxim_deploy._files import write_text
     from maxim_deploy.parity.bisect_bundle import DEFAULT_SIZE, bisect_bundle
     from maxim_deploy.parity.pictures import samples_in
-    from maxim_deploy.spec.manifest import Bundle
+    from maxim_deploy.spec.bundle import Bundle
     from maxim_deploy.spec.quantities import decibels_from
 
     if len(stages) != 1:

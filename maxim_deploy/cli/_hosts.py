@@ -15,8 +15,8 @@ from maxim_deploy.errors import UsageError, unknown
 from maxim_deploy.hosts.order import Wishes
 from maxim_deploy.hosts.table import HOSTS, Host
 from maxim_deploy.hosts.writing import order_from_bundle, order_from_weights, write_for_host
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.descriptor import LICENCE
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.models import MODEL_NAMES
 from maxim_deploy.spec.precision import FULL
 from maxim_deploy.spec.recipes import IO_TYPES

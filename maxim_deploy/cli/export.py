@@ -25,10 +25,11 @@ from maxim_deploy.hosts.order import Wishes
 from maxim_deploy.hosts.table import Host, host_named
 from maxim_deploy.hosts.writing import check_free
 from maxim_deploy.spec.architecture import architecture_of
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.decoding import read_sha256
 from maxim_deploy.spec.descriptor import LICENCE
 from maxim_deploy.spec.export_record import command_without_folders, read_bounded
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.models import MODEL_NAMES, check_model_name
 from maxim_deploy.spec.precision import (
     AUTO,

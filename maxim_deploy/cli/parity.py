@@ -226,7 +226,7 @@ def _with_backend(
 def _arrows(stages: Sequence[str], precision: str | None) -> list[Arrow]:
     from maxim_deploy.parity.arrows import Arrow, line_of
     from maxim_deploy.parity.stages import split_name
-    from maxim_deploy.spec.manifest import Bundle
+    from maxim_deploy.spec.bundle import Bundle
 
     if len(stages) == 2:
         return [Arrow(*stages)]

@@ -24,11 +24,12 @@ from maxim_deploy.engines.traffic import traffic_as_built
 from maxim_deploy.errors import EngineError
 from maxim_deploy.machine.gpu import Gpu
 from maxim_deploy.machine.tensorrt import ParsedGraph, parse_graph
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engine_settings import EngineSettings
 from maxim_deploy.spec.engines import ENGINE_FOLDER, PORTABLE, EngineEntry
 from maxim_deploy.spec.export_record import EngineRecord
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.precision import FULL
 from maxim_deploy.spec.profiles import overlapping
 

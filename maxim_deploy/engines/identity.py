@@ -7,8 +7,9 @@ import json
 import platform
 from typing import Any
 
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engine_settings import NOT_IN_IDENTITY, EngineSettings
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.manifest import GraphEntry
 
 
 def ingredients(

@@ -13,11 +13,11 @@ from maxim_deploy.engines.traffic import traffic_text
 from maxim_deploy.engines.validity import Validity, runs_on, validity_of
 from maxim_deploy.errors import BundleError
 from maxim_deploy.machine.gpu import Gpu, find_gpu
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.export_record import EngineRecord
 from maxim_deploy.spec.gpus import KNOWN_GPUS, bound_ms, known_gpu
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.quantities import readable_bytes
 from maxim_deploy.spec.traffic import Traffic
 

@@ -18,10 +18,10 @@ from maxim_deploy.errors import BundleError, EngineError, UsageError
 from maxim_deploy.machine.file_locks import file_lock, remove_unlocked
 from maxim_deploy.machine.gpu import Gpu, find_gpu, no_gpu
 from maxim_deploy.machine.tensorrt import load_library
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engine_settings import EngineSettings
 from maxim_deploy.spec.engines import EngineEntry
-from maxim_deploy.spec.manifest import Bundle
 
 
 def add_engine(

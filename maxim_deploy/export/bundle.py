@@ -22,10 +22,11 @@ from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.export.tuned import MIN_FEATURES, tuned_graphs
 from maxim_deploy.graph.precision.table import PrecisionTable
 from maxim_deploy.machine.facts import library_versions, machine_facts
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.descriptor import LICENCE
 from maxim_deploy.spec.engines import ENGINE_FOLDER
 from maxim_deploy.spec.export_record import EXPORT_RECORD, ExportRecord
-from maxim_deploy.spec.manifest import LICENCE_FILE, MANIFEST, SOURCE, Bundle, Manifest
+from maxim_deploy.spec.manifest import LICENCE_FILE, MANIFEST, SOURCE, Manifest
 from maxim_deploy.spec.precision import AUTO, AUTO_RANGE, FULL
 from maxim_deploy.spec.tuned_graphs import TunedGraph
 

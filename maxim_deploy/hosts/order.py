@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from maxim_deploy._progress import Progress
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import FULL
 
 if TYPE_CHECKING:

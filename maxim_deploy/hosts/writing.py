@@ -10,7 +10,8 @@ from maxim_deploy._progress import Progress
 from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.hosts.order import Order, Wishes
 from maxim_deploy.hosts.table import Host
-from maxim_deploy.spec.manifest import LICENCE_FILE, Bundle
+from maxim_deploy.spec.bundle import Bundle
+from maxim_deploy.spec.manifest import LICENCE_FILE
 from maxim_deploy.spec.precision import FULL
 
 if TYPE_CHECKING:

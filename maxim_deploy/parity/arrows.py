@@ -27,7 +27,7 @@ from maxim_deploy.parity.stages import (
 from maxim_deploy.parity.stored import Folder
 from maxim_deploy.parity.thresholds import Threshold, threshold_for
 from maxim_deploy.runtime.registry import compared_backends
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, LOW
 
 LOOKED_INTO = (*MODULES, FULL, *SIMULATED)

@@ -32,7 +32,7 @@ from maxim_deploy.parity.networks import traced_core
 from maxim_deploy.parity.traffic import Traffic
 from maxim_deploy.parity.trials import Judge, Trial, Trials, simulated_judge
 from maxim_deploy.spec.architecture import MULTIPLE_OF
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 DEFAULT_SIZE = (256, 256)

@@ -15,7 +15,8 @@ from maxim_deploy.parity.points import points_of
 from maxim_deploy.parity.probes import GraphProbe, ModuleProbe, Probe
 from maxim_deploy.parity.stages import MODULES, split_name
 from maxim_deploy.spec.architecture import Architecture
-from maxim_deploy.spec.manifest import MANIFEST, Bundle
+from maxim_deploy.spec.bundle import Bundle
+from maxim_deploy.spec.manifest import MANIFEST
 from maxim_deploy.spec.precision import FULL, PRECISIONS
 
 

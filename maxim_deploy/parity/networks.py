@@ -19,7 +19,7 @@ from maxim_deploy.parity.comparison import Pixels
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.stage import Stage
 from maxim_deploy.runtime.batching import restore_by_self_ensemble
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS, lower_of
 
 Run = Callable[[NDArray[Any]], NDArray[Any]]

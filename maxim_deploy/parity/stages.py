@@ -36,7 +36,8 @@ from maxim_deploy.runtime.loading import load
 from maxim_deploy.runtime.names import PrecisionName
 from maxim_deploy.runtime.registry import backend_names
 from maxim_deploy.runtime.restorer import Restorer
-from maxim_deploy.spec.manifest import MANIFEST, Bundle
+from maxim_deploy.spec.bundle import Bundle
+from maxim_deploy.spec.manifest import MANIFEST
 from maxim_deploy.spec.precision import FULL, LOW, PRECISIONS
 
 MODULES = ("literal", "deployment")

@@ -20,7 +20,7 @@ from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.request import Request
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.precision import FULL, LOW, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 

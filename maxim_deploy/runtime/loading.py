@@ -19,7 +19,7 @@ from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.selection import open_backend
 from maxim_deploy.runtime.speeds import Speeds, identity_of
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.precision import PRECISIONS
 from maxim_deploy.spec.quantities import bytes_from
 

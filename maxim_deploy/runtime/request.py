@@ -11,8 +11,9 @@ from typing import Any
 
 from maxim_deploy.errors import BackendError, BundleError
 from maxim_deploy.machine.gpu import find_gpu, no_gpu
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engines import EngineEntry
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.precision import GPU_PRECISIONS
 
 FORMS = ("tensor", "image")

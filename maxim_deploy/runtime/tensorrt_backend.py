@@ -31,9 +31,9 @@ from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.tensorrt_contexts import Key
 from maxim_deploy.runtime.tensorrt_engines import acquire_engine, library_name, release_engine
 from maxim_deploy.runtime.tensorrt_lane import Lane
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engines import EngineEntry
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import Shape
 
 logger = logging.getLogger(__name__)

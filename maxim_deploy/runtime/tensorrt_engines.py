@@ -24,9 +24,9 @@ from maxim_deploy.machine.tensorrt import error_recorder, load_library, quiet_lo
 from maxim_deploy.runtime.cuda import Cuda
 from maxim_deploy.runtime.tensorrt_pool import Pool
 from maxim_deploy.runtime.tensorrt_settings import RtxSettings
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engine_libraries import is_portable
 from maxim_deploy.spec.engines import EngineEntry
-from maxim_deploy.spec.manifest import Bundle
 
 logger = logging.getLogger(__name__)
 

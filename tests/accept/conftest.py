@@ -15,7 +15,7 @@ from gpus import L4
 from maxim_deploy.accept.step import Setting
 from maxim_deploy.engines.validity import Validity
 from maxim_deploy.runtime import registry
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.profiles import profiles_from_specs
 
 

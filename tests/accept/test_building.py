@@ -24,8 +24,8 @@ from maxim_deploy.accept.building import (
 from maxim_deploy.accept.step import FaultError, Setting, picture
 from maxim_deploy.engines.store import add_engine
 from maxim_deploy.errors import BundleError, EngineError
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.export_record import EngineRecord
-from maxim_deploy.spec.manifest import Bundle
 
 RTX = "tensorrt-rtx"
 

@@ -86,7 +86,7 @@ def test_the_models_that_come_with_us(with_large: bool, names: list[str], monkey
 
 def test_bundles_are_kept_in_the_cache(monkeypatch, tmp_path: Path, bundle: Path) -> None:
     from maxim_deploy.benchmarks import artifacts
-    from maxim_deploy.spec.manifest import Bundle
+    from maxim_deploy.spec.bundle import Bundle
 
     asked = []
 

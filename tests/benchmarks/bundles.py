@@ -8,7 +8,8 @@ from maxim_deploy._files import sha256_of
 from maxim_deploy.benchmarks.artifacts import random_checkpoint
 from maxim_deploy.checkpoints import Checkpoint, write_safetensors
 from maxim_deploy.spec.architecture import Architecture
-from maxim_deploy.spec.manifest import Bundle, Manifest
+from maxim_deploy.spec.bundle import Bundle
+from maxim_deploy.spec.manifest import Manifest
 
 TINY = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from benchmarks.bundles import weights_only
 
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 @pytest.fixture(scope="session")

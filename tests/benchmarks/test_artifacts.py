@@ -14,7 +14,7 @@ from maxim_deploy.checkpoints import parameter_shapes
 from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.export import BundleSettings
 from maxim_deploy.export.deployment import REWRITES, Rewrites
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 def test_weights_are_complete_ordinary_and_the_same_every_time() -> None:

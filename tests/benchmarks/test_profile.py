@@ -42,10 +42,10 @@ from maxim_deploy.errors import BackendError, BundleError, UsageError
 from maxim_deploy.machine.facts import environment
 from maxim_deploy.machine.gpu import find_gpu
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.export_record import EngineRecord
 from maxim_deploy.spec.kinds import KINDS
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.places import Place
 from maxim_deploy.spec.profiles import profiles_from_specs
 from maxim_deploy.spec.traffic import Traffic

@@ -22,7 +22,7 @@ from maxim_deploy.benchmarks.recommend import (
 from maxim_deploy.cli.bench import bench
 from maxim_deploy.cli.run import run
 from maxim_deploy.machine.cache import CACHE_VARIABLE
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from maxim_deploy.benchmarks.runners import runner_of
 from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.engines.validity import Validity
 from maxim_deploy.errors import BackendError
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 def test_pictures_are_the_same_everywhere_and_padded_as_published() -> None:

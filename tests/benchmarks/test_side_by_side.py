@@ -23,9 +23,9 @@ from maxim_deploy.benchmarks.suite import SuitePlan
 from maxim_deploy.benchmarks.suite_run import SuiteRun, backends_here, named
 from maxim_deploy.benchmarks.workload import Workload
 from maxim_deploy.errors import DownloadError, UsageError
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.export_record import EngineRecord
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import LOW
 
 TORCH, LITERAL = Subject("torch", is_baseline=True), Subject("literal", is_baseline=True)

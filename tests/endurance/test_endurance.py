@@ -17,7 +17,7 @@ from endurance.work import WORK, emptied, export, wrong_graph
 from maxim_deploy import _folders, load
 from maxim_deploy.errors import BundleError
 from maxim_deploy.runtime import loading
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
 LIGHT = [kind for kind in WORK if kind != "engine"]

@@ -32,8 +32,9 @@ from maxim_deploy.export import bundle as export_room
 from maxim_deploy.export.settings import BundleSettings
 from maxim_deploy.graph.files import save_graph
 from maxim_deploy.jobs.restore import restore_files
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.models import PublishedModel
 
 FACTORS = {"half": 0.5, "quarter": 0.25}

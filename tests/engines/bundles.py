@@ -12,9 +12,10 @@ from bundles import write_manifest
 
 from maxim_deploy._files import sha256_of
 from maxim_deploy.graph.files import save_graph
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engine_settings import EngineSettings, engine_settings_from
 from maxim_deploy.spec.engines import EngineEntry
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.profiles import profiles_from_specs
 
 

@@ -26,9 +26,9 @@ from maxim_deploy.engines.store import add_engine
 from maxim_deploy.errors import BundleError, EngineError, MissingDependencyError, UsageError
 from maxim_deploy.graph.tensorrt_parse import parse_with_tensorrt_rtx
 from maxim_deploy.machine.file_locks import file_lock
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engine_settings import NOT_IN_IDENTITY, EngineSettings
 from maxim_deploy.spec.engines import EngineEntry
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import profiles_from_specs
 
 ROOT = Path(maxim_deploy.__file__).parents[1]

@@ -26,7 +26,7 @@ from maxim_deploy.engines.timing_cache import TimingCacheFile
 from maxim_deploy.errors import EngineError
 from maxim_deploy.machine import gpu
 from maxim_deploy.machine.gpu import Gpu, find_gpu
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 @pytest.fixture

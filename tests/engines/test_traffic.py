@@ -16,10 +16,10 @@ from maxim_deploy.engines.layers import Layer, Tensor
 from maxim_deploy.engines.store import add_engine
 from maxim_deploy.engines.traffic import traffic_as_built, traffic_of, traffic_text
 from maxim_deploy.errors import EngineError
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.decoding import decoded, encoded
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.export_record import EngineRecord
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.profiles import Shape, profiles_from_specs
 from maxim_deploy.spec.traffic import Part
 

@@ -48,8 +48,8 @@ from maxim_deploy.parity import psnr
 from maxim_deploy.runtime.info import result_settings
 from maxim_deploy.runtime.onnxruntime_backend import OnnxRuntimeCpu
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import LOW
 
 pytestmark = pytest.mark.usefixtures("kept_traces")

@@ -22,8 +22,9 @@ from maxim_deploy.graph.precision.defaults import default_table
 from maxim_deploy.graph.precision.lowering import Lowering, read_precision_table
 from maxim_deploy.graph.precision.table import Decision, PrecisionTable
 from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.export_record import GraphRecord
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.precision import LOW
 
 TINY = Architecture(features=4, stages=1, groups=1, bottleneck_blocks=1)

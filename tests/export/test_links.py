@@ -20,7 +20,8 @@ from maxim_deploy.graph.cost.cost import cost_of
 from maxim_deploy.graph.files import load_graph, save_graph
 from maxim_deploy.parity.pictures import Sample
 from maxim_deploy.parity.stages import open_stage
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.bundle import Bundle
+from maxim_deploy.spec.manifest import GraphEntry
 
 IMAGE = np.random.default_rng(0).random((64, 64, 3), np.float32)
 

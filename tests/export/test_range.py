@@ -15,7 +15,7 @@ from maxim_deploy.graph.precision.magnitudes import magnitudes, with_safe_range
 from maxim_deploy.graph.precision.session import open_network
 from maxim_deploy.graph.precision.simulated import simulated_in_float32
 from maxim_deploy.parity.networks import traced_core
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 PRODUCT = "stages/0/encoder/0/groups/steps/0/opening/MatMul_0"
 WEIGHT = "stages.0.encoder.0.groups.steps.0.opening.weight"

@@ -24,8 +24,9 @@ from maxim_deploy.export import tuned as tuned_module
 from maxim_deploy.export.tuned import MIN_FEATURES, tuned_graphs
 from maxim_deploy.export.verify import TUNED_ERROR, verify_tuned_form
 from maxim_deploy.spec.architecture import VARIANTS
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.export_record import GraphRecord
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.manifest import GraphEntry
 
 FILE = "fp32.tensor.onnxruntime.onnx"
 PICTURE = np.random.default_rng(0).random((64, 90, 3), np.float32)

@@ -44,11 +44,12 @@ from maxim_deploy.imaging.video import VideoReader
 from maxim_deploy.jobs.record import NAME, EarlierResults, Fingerprint, ResumeRecord
 from maxim_deploy.parity.stored import StoredOutputs
 from maxim_deploy.parity.trials import Trial, _line, _trial
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.descriptor import Descriptor
 from maxim_deploy.spec.engine_settings import engine_settings_from, read_engine_recipe
 from maxim_deploy.spec.export_record import EngineRecord, ExportRecord, GraphRecord
 from maxim_deploy.spec.integrity import weights_in
-from maxim_deploy.spec.manifest import Bundle, GraphEntry, Manifest
+from maxim_deploy.spec.manifest import GraphEntry, Manifest
 from maxim_deploy.spec.recipes import read_export_recipe
 
 

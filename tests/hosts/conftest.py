@@ -14,7 +14,7 @@ import maxim_deploy
 from maxim_deploy.hosts.order import Wishes
 from maxim_deploy.hosts.table import host_named
 from maxim_deploy.hosts.writing import order_from_bundle, write_for_host
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 NOTHING_SPECIAL = Wishes()
 

@@ -19,7 +19,7 @@ from maxim_deploy.hosts.order import Wishes
 from maxim_deploy.hosts.sample import noisy_photograph
 from maxim_deploy.hosts.web import ADDRESSABLE_BYTES, PAGE, most_pixels
 from maxim_deploy.imaging.files import read_image
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.run_memory import RunMemory
 
 IMPORT = re.compile(r'^import .* from "(\./\w+\.js)";$', re.MULTILINE)

@@ -12,7 +12,7 @@ from maxim_deploy.hosts import web_runtime
 from maxim_deploy.hosts.order import Wishes
 from maxim_deploy.hosts.table import HOSTS
 from maxim_deploy.hosts.writing import order_from_bundle, write_for_host
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 WEB = HOSTS["web"]
 VARIABLE = "MAXIM_DEPLOY_TEST_WEB_RUNTIME"

@@ -50,7 +50,7 @@ def test_pytorch_follows_the_quota(
 ) -> None:
     torch = pytest.importorskip("torch")
     from maxim_deploy.parity.torch_backend import TorchBackend
-    from maxim_deploy.spec.manifest import Bundle
+    from maxim_deploy.spec.bundle import Bundle
 
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)

@@ -20,7 +20,7 @@ from maxim_deploy.imaging.files import read_image, write_image
 from maxim_deploy.parity.bisect_bundle import bisect_bundle, kept_islands
 from maxim_deploy.parity.networks import traced_core
 from maxim_deploy.parity.trials import Judge
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from maxim_deploy.parity.networks import network_of_module, read_graph
 from maxim_deploy.parity.plots import plot_growth
 from maxim_deploy.parity.points import points_of
 from maxim_deploy.parity.thresholds import THRESHOLDS
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 class Calling(TorchFunctionMode):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maxim_deploy.parity.stages import SIMULATED, bundle_stages, open_stage, split_name
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.precision import LOW
 
 

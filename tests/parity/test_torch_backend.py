@@ -20,7 +20,7 @@ from maxim_deploy.imaging import Padding
 from maxim_deploy.model import module_from_checkpoint
 from maxim_deploy.parity import torch_backend
 from maxim_deploy.runtime import registry
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 @pytest.fixture(scope="module")

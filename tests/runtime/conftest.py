@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 @pytest.fixture

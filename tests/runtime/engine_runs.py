@@ -15,7 +15,7 @@ from maxim_deploy.engines.validity import Validity
 from maxim_deploy.runtime import tensorrt_engines
 from maxim_deploy.runtime.cuda import Cuda, DeviceArray, cuda_bindings, open_cuda
 from maxim_deploy.runtime.tensorrt_backend import TensorRtBackend
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 def fake_cuda(patch: pytest.MonkeyPatch) -> FakeRuntime:

@@ -19,7 +19,7 @@ from maxim_deploy._files import sha256_of
 from maxim_deploy.checkpoints import open_model
 from maxim_deploy.imaging import Padding, from_unit, to_unit
 from maxim_deploy.model import module_from_checkpoint
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 LAYOUTS = {
     "as it is": lambda image: image,

@@ -34,7 +34,7 @@ from maxim_deploy.runtime.openvino_backend import MAX_ERROR, OpenVinoCpu
 from maxim_deploy.runtime.openvino_shapes import KEPT
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.turns import Stop, Turn
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.onnx_resizing import resizes_with_antialias
 from maxim_deploy.spec.profiles import Shape
 

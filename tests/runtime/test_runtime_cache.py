@@ -20,7 +20,7 @@ from runtime.engine_runs import on_device, opened, picture
 
 from maxim_deploy.runtime import tensorrt_settings
 from maxim_deploy.runtime.cuda import open_cuda
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 def compiled(trt, bundle: Bundle, content: bytes) -> bytes:
@@ -140,7 +140,7 @@ import os, signal, sys
 from pathlib import Path
 import pytest
 from runtime.engine_runs import fake_cuda, fake_library, opened, picture
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 patch = pytest.MonkeyPatch()
 trt = fake_library(patch, fake_cuda(patch))

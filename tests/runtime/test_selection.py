@@ -16,7 +16,7 @@ from maxim_deploy import BackendError, BundleError, UsageError
 from maxim_deploy.machine.gpu import Gpu
 from maxim_deploy.runtime import request, tensorrt_backend
 from maxim_deploy.runtime.engine_set import EngineSet
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.profiles import Shape
 
 RTX = "tensorrt-rtx"

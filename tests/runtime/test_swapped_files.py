@@ -29,7 +29,7 @@ from maxim_deploy.runtime import onnxruntime_backend, tensorrt_engines
 from maxim_deploy.runtime.cuda import open_cuda
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.tensorrt_backend import TensorRtBackend
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ from maxim_deploy.serving.triton.ends import IMAGE_ENDS
 from maxim_deploy.serving.triton.options import ModelOptions
 from maxim_deploy.serving.triton.repository import Written
 from maxim_deploy.serving.triton.writing import add_to_repository
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.bundle import Bundle
+from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.profiles import profiles_from_specs
 
 TESTS = Path(__file__).parents[1]

@@ -16,10 +16,11 @@ from spec.samples import asked, entry
 from maxim_deploy.engines.identity import ingredients
 from maxim_deploy.engines.inspection import inspect_bundle, inspection_text
 from maxim_deploy.errors import BundleError
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.decoding import decoded
 from maxim_deploy.spec.engines import engine_for
 from maxim_deploy.spec.export_record import EngineRecord, ExportRecord, GraphRecord
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.profiles import Shape
 from maxim_deploy.spec.traffic import Part, Traffic
 

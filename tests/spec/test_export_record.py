@@ -14,8 +14,9 @@ from spec.samples import entry
 
 from maxim_deploy.errors import BundleError
 from maxim_deploy.spec import export_record
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.export_record import EngineRecord, ExportRecord, GraphRecord
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.run_memory import RunMemory
 
 MEASURED = GraphRecord([{"shape": [1], "max_error": 1e-6}], [[64, 100], [128, 150]], 2.5)

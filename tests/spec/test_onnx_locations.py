@@ -11,7 +11,8 @@ from bundles import write_graph, write_manifest
 from onnx import helper
 
 from maxim_deploy.errors import BundleError
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.bundle import Bundle
+from maxim_deploy.spec.manifest import GraphEntry
 from maxim_deploy.spec.onnx_locations import weights_files
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.spec.architecture import VARIANTS, Architecture, architecture_of
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.descriptor import Descriptor
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.models import DEMO, MODEL_NAMES, PUBLISHED, check_model_name
 from maxim_deploy.spec.recipes import ExportRecipe, read_export_recipe
 

@@ -18,8 +18,8 @@ from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.machine.facts import environment
 from maxim_deploy.runtime.registry import BACKENDS, backend_named
 from maxim_deploy.runtime.request import FORMS
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engines import EngineEntry, engine_for
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import CPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 from maxim_deploy.spec.traffic import Traffic

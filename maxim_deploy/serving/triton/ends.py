@@ -8,7 +8,8 @@ from typing import Any
 from maxim_deploy._optional import require
 from maxim_deploy.errors import BundleError
 from maxim_deploy.serving.triton.tensors import INPUT, OUTPUT
-from maxim_deploy.spec.manifest import Bundle, GraphEntry
+from maxim_deploy.spec.bundle import Bundle
+from maxim_deploy.spec.manifest import GraphEntry
 
 Signature = tuple[str, str, tuple[int, ...]]
 """Name, type as `config.pbtxt` has it, and axes without the first; -1 for one of any length."""

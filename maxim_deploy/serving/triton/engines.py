@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from maxim_deploy.errors import BundleError, UsageError
 from maxim_deploy.serving.triton.options import ModelOptions, Sizes
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engines import EngineEntry
-from maxim_deploy.spec.manifest import Bundle
 from maxim_deploy.spec.precision import GPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 

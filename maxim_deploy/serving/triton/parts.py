@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.engines import EngineEntry
 from maxim_deploy.spec.export_record import EXPORT_RECORD
-from maxim_deploy.spec.manifest import MANIFEST, Bundle, GraphEntry
+from maxim_deploy.spec.manifest import MANIFEST, GraphEntry
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from maxim_deploy.serving.triton.parts import (
     graph_parts,
 )
 from maxim_deploy.serving.triton.settings import MAX_MEMORY, PRECISION, THREADS
+from maxim_deploy.spec.bundle import Bundle
 from maxim_deploy.spec.export_record import EXPORT_RECORD
-from maxim_deploy.spec.manifest import LICENCE_FILE, MANIFEST, Bundle, GraphEntry
+from maxim_deploy.spec.manifest import LICENCE_FILE, MANIFEST, GraphEntry
 from maxim_deploy.spec.precision import CPU_PRECISIONS, GPU_PRECISIONS
 
 MODEL_PY = '''\

@@ -10,7 +10,7 @@ from maxim_deploy.serving.triton.config import config_text
 from maxim_deploy.serving.triton.options import ModelOptions
 from maxim_deploy.serving.triton.repository import Written, write_model
 from maxim_deploy.serving.triton.version import version_from_bundle
-from maxim_deploy.spec.manifest import Bundle
+from maxim_deploy.spec.bundle import Bundle
 
 
 def add_to_repository(bundle: Path, repository: Path, options: ModelOptions) -> Written:
