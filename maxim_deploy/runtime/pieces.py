@@ -15,10 +15,10 @@ from maxim_deploy.imaging import Padding
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.call import Call
 from maxim_deploy.runtime.executor import Executor
+from maxim_deploy.runtime.turns import fills
 
 Piece = list[int]
 """Indices of images that can share a run."""
-
 
 Ready = Callable[[int, NDArray[Any]], object]
 """Called with the index of an image and its result."""
@@ -43,7 +43,7 @@ def restore_pieces(
     """
     backend = work.require_open()
     # A GPU's lanes overlap transfers with arithmetic, and gain less than a larger batch does.
-    lanes = max(1, min(backend.lanes, len(images))) if backend.uses_host_memory else 1
+    lanes = backend.lanes if backend.uses_host_memory else 1
     beside, alone = _divided(_pieces(backend, images, lanes), images, lanes)
     results: dict[int, NDArray[Any]] = {}
     lock = threading.Lock()
@@ -60,7 +60,7 @@ def restore_pieces(
         # Settings of NumPy belong to the caller's context, and a context is entered once at a time.
         contexts = [contextvars.copy_context() for _ in beside]
         sharing = replace(call, shares=True)
-        with ThreadPoolExecutor(lanes, "maxim-deploy-batch") as threads:
+        with ThreadPoolExecutor(min(lanes, len(beside)), "maxim-deploy-batch") as threads:
             for _ in threads.map(lambda c, piece: c.run(restore, piece, sharing), contexts, beside):
                 pass
     for piece in alone:
@@ -77,8 +77,9 @@ def _pieces(backend: Backend, images: Sequence[NDArray[Any]], lanes: int) -> lis
             if backend.batch_pixels is not None:
                 most = max(1, backend.batch_pixels // _pixels(images[group[0]]))
                 runs = -(-len(group) // most)
-            # As many as there are lanes, or a multiple: none waits for the others at the end.
-            runs = min(len(group), -(-runs // lanes) * lanes)
+            if fills(len(group), lanes):
+                # As many as there are lanes, or a multiple: none is idle at the end.
+                runs = min(len(group), -(-runs // lanes) * lanes)
         step = -(-len(group) // runs)
         pieces += [group[k : k + step] for k in range(0, len(group), step)]
     return pieces
@@ -96,9 +97,12 @@ def _divided(
 
     # Small pieces then fill what is left at the end.
     pieces = sorted(pieces, key=size, reverse=True)
-    # In a round of its own a piece would leave all threads but one idle.
-    is_left = len(pieces) % lanes == 1 and size(pieces[0]) == size(pieces[-1])
-    return (pieces[:-1], pieces[-1:]) if is_left else (pieces, [])
+    left = len(pieces) % lanes
+    is_even = size(pieces[0]) == size(pieces[-1]) if pieces else True
+    # Equal pieces end together, and the last round may leave lanes idle.
+    if left and (is_even or len(pieces) < lanes) and not fills(left, lanes):
+        return pieces[:-left], pieces[-left:]
+    return pieces, []
 
 
 def group_by_size(images: Iterable[NDArray[Any]], io: str) -> list[Piece]:

@@ -236,6 +236,18 @@ class TestLanesOfACpu:
         restorer_of(backend).batch([image_of(64, 64)] * 8)
         assert [shape[0] for shape in backend.begun.queue] == [2, 2, 2, 2]
 
+    @pytest.mark.parametrize("count, alone", [(2, 2), (5, 5), (6, 0), (8, 0), (10, 2), (14, 0)])
+    def test_a_round_that_leaves_many_idle_has_every_thread(self, count: int, alone: int) -> None:
+        backend = Laned(8)
+        restorer_of(backend).batch([image_of(64, 64)] * count)
+        assert sum(turn.is_alone for turn in backend.turns) == alone
+
+    def test_few_small_images_share_a_run(self) -> None:
+        backend = Laned(16)
+        backend.batch_pixels = None
+        restorer_of(backend).batch([image_of(64, 64)] * 8)
+        assert [*backend.begun.queue] == [(8, 3, 64, 64)] and backend.turns[0].is_alone
+
     def test_no_images(self) -> None:
         assert restorer_of(Laned(2)).batch([]) == []
 

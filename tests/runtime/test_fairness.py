@@ -23,31 +23,34 @@ def turn(pixels: int = 0, *, alone: bool = False, passes: bool = False, only: bo
 
 
 @pytest.mark.parametrize(
-    ("policy", "running", "others_wait", "expected"),
+    ("policy", "running", "callers", "expected"),
     [
         # One lane: one at a time, and alone.
-        (Policy(1), [], True, True),
-        (Policy(1), [turn(LARGE, alone=True)], False, None),
+        (Policy(1), [], 2, True),
+        (Policy(1), [turn(LARGE, alone=True)], 1, None),
         # A GPU's lanes: side by side from the first one on.
-        (Policy(2), [], False, False),
-        (Policy(2), [turn()], False, False),
-        (Policy(2), [turn(), turn()], False, None),
+        (Policy(2), [], 1, False),
+        (Policy(2), [turn()], 1, False),
+        (Policy(2), [turn(), turn()], 1, None),
         # A CPU's lanes: alone if nobody else is there.
-        (Policy(2, prefers_alone=True), [], False, True),
-        (Policy(2, prefers_alone=True), [], True, False),
-        (Policy(2, prefers_alone=True), [turn(alone=True)], False, None),
-        (Policy(2, prefers_alone=True), [turn()], False, False),
-        (Policy(2, prefers_alone=True), [turn(), turn()], False, None),
+        (Policy(2, prefers_alone=True), [], 1, True),
+        (Policy(2, prefers_alone=True), [], 2, False),
+        # As few as these would leave most threads idle.
+        (Policy(16, prefers_alone=True), [], 11, True),
+        (Policy(16, prefers_alone=True), [], 12, False),
+        (Policy(2, prefers_alone=True), [turn(alone=True)], 1, None),
+        (Policy(2, prefers_alone=True), [turn()], 1, False),
+        (Policy(2, prefers_alone=True), [turn(), turn()], 1, None),
         # A small one beside a large one, and no second one.
-        (Policy(1, lets_pass=True), [turn(LARGE, alone=True)], False, False),
-        (Policy(1, lets_pass=True), [turn(LARGE), turn(SMALL, passes=True)], False, None),
-        (Policy(1, lets_pass=True), [turn(LARGE_PIXELS, alone=True)], False, None),
-        (Policy(2, lets_pass=True), [turn(LARGE), turn(LARGE)], False, False),
-        (Policy(2, lets_pass=True), [turn(LARGE), turn(SMALL)], False, None),
+        (Policy(1, lets_pass=True), [turn(LARGE, alone=True)], 1, False),
+        (Policy(1, lets_pass=True), [turn(LARGE), turn(SMALL, passes=True)], 1, None),
+        (Policy(1, lets_pass=True), [turn(LARGE_PIXELS, alone=True)], 1, None),
+        (Policy(2, lets_pass=True), [turn(LARGE), turn(LARGE)], 1, False),
+        (Policy(2, lets_pass=True), [turn(LARGE), turn(SMALL)], 1, None),
     ],
 )
-def test_the_policy(policy, running, others_wait, expected) -> None:
-    assert policy.is_alone(turn(SMALL), running, others_wait) is expected
+def test_the_policy(policy, running, callers, expected) -> None:
+    assert policy.is_alone(turn(SMALL), running, callers) is expected
 
 
 def test_what_passes_is_a_quarter_at_most_and_known() -> None:
@@ -55,7 +58,7 @@ def test_what_passes_is_a_quarter_at_most_and_known() -> None:
     assert policy.may_pass(turn(LARGE // 4), running)
     assert not policy.may_pass(turn(LARGE // 4 + 1), running)
     assert not policy.may_pass(turn(0), running), "closing passes nobody"
-    assert policy.is_alone(turn(SMALL, only=True), running, others_wait=False) is None
+    assert policy.is_alone(turn(SMALL, only=True), running) is None
 
 
 class Crowd:
