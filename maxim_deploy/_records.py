@@ -81,7 +81,7 @@ def read_lines(path: Path, what: str, take: Callable[[Any], T]) -> list[T]:
 
 
 def read_intact_lines(path: Path, take: Callable[[Any], T], *, follow: bool = True) -> list[T]:
-    """As `read_lines`, but torn and unknown lines are skipped. Without a file the list is empty.
+    """Read a file of JSON lines, without torn and unknown lines; empty if there is no file.
 
     Raises:
         OSError: the file cannot be read, or is a symbolic link that is not to be followed.
@@ -97,8 +97,8 @@ def intact_lines(content: bytes, take: Callable[[Any], T]) -> list[T]:
     """The result of `take` for each line. Torn and unknown lines are skipped.
 
     Args:
-        content: of a file of records.
-        take: as of `read_lines`.
+        content: content of a file of records.
+        take: as in `read_lines`.
     """
     taken = []
     for line in content.splitlines():

@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[dict[str, Any], ...]] = {
     "tensorrt": ({"version_compatible": True}, {"hardware_compatibility": "ampere-plus"}),
     "tensorrt-rtx": ({"targets": ["current"]},),
 }
-"""By library, the settings of engines for other versions, for other GPUs, and for this one only."""
+"""Settings by library of engines for other versions, for other GPUs, and for only this GPU."""
 
 
 def parse_graphs(setting: Setting) -> Numbers:
@@ -134,7 +134,7 @@ def build_for_others(setting: Setting) -> Numbers:
 def _restored(bundle: Path, setting: Setting) -> NDArray[np.uint8]:
     """Restore a picture on a bundle's engine, once its results no longer change."""
     image = picture(SMALL)
-    # Whatever code the engine brings: it was built here a moment ago.
+    # The engine's host code is trusted, because it was built here just before.
     with load(bundle, backend=setting.backend, allow_host_code=True) as restorer:
         (restored,) = settled(lambda: [restorer(image)])
     return restored

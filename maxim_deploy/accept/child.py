@@ -30,7 +30,7 @@ def result_of(work: Callable[[], Numbers]) -> dict[str, Any]:
         outcome, reason = NOT_RUN, str(error)
     except FaultError as error:
         outcome, reason, numbers = FAILED, str(error), error.numbers
-    except Exception as error:  # of a library, or a fault of ours: it belongs into the record
+    except Exception as error:  # an error of a library, or a bug of ours, belongs in the record
         outcome, reason = _of_error(error)
     return {
         "outcome": outcome,

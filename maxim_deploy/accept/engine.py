@@ -29,10 +29,10 @@ from maxim_deploy.spec.precision import GPU_PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 
 PROFILE = "64x64:1088x1920:1088x1920"
-"""Takes the pictures of all steps, padded as the tensor form needs them."""
+"""Profile for the pictures of all steps, padded as the tensor form needs them."""
 
 FIXED = "256x256"
-"""For engines that are built beside: one shape, so that a build is short."""
+"""Profile of additional engines: one shape, so that a build is short."""
 
 TIMED_S = 1.0
 
@@ -40,11 +40,11 @@ TIMED_S = 1.0
 def build(bundle: Path, library: str, profile: str, **settings: Any) -> EngineEntry:
     """Build an engine of the same form as the bundle's engines, or of its best graph.
 
-    Another form would not be run: a backend takes all its engines of one.
+    An engine of another form would not be run: a backend uses engines of one form only.
 
     Args:
         bundle: folder of the bundle.
-        library: that builds it.
+        library: library that builds the engine.
         profile: SPEC of its profile.
         settings: other keys of a recipe; `options`, a `BuildOptions`.
 
@@ -79,16 +79,16 @@ def bundle_without_engines(setting: Setting) -> Iterator[Path]:
 def engine_backend(
     setting: Setting, cuda: Cuda, **runtime: Any
 ) -> Iterator[tuple[TensorRtBackend, NDArray[Any]]]:
-    """(the engine for pictures of 256x256, such a picture in the form of its graph).
+    """Yield (the engine for pictures of 256x256, a picture of this size in the engine's form).
 
     Args:
-        setting: with the bundle and the library.
+        setting: the bundle and the library.
         cuda: the GPU to run on.
         runtime: settings of the runtime that replace those of the manifest.
 
     Raises:
         BundleError: the bundle has no such engine.
-        BackendError: it does not run here.
+        BackendError: the engine does not run here.
     """
     bundle, shape = Bundle.open(setting.bundle), Shape(1, *SMALL)
     found = engine_for(bundle.manifest.engines, shape, library=setting.backend)
@@ -103,5 +103,5 @@ def engine_backend(
 
 
 def median_ms(run: Callable[[], object]) -> float:
-    """Milliseconds of wall time of a run, the median over about a second."""
+    """Median wall time of a run in milliseconds, over about a second."""
     return median(one.wall_ms for one in turn(by_wall(run), TIMED_S))

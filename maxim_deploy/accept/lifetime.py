@@ -29,10 +29,10 @@ from maxim_deploy.spec.engines import ENGINE_FOLDER
 
 JOBS = 6
 CLOSE_S = 20.0
-"""What closing may take beyond the jobs that were submitted before."""
+"""Seconds that closing may take beyond the jobs that were submitted before."""
 
 RUNS_ON_S = 0.5
-"""How long a process runs on before it is killed: in the middle of some run."""
+"""Seconds until a process is killed, so that it is in the middle of a run."""
 
 CACHES = "runtime-cache"
 
@@ -80,7 +80,8 @@ def kill_and_start_again(setting: Setting) -> Numbers:
         process = subprocess.Popen(**command, stdout=subprocess.PIPE)  # our own module
         try:
             assert process.stdout is not None
-            # The line comes when the first result is written; its end is the end of the process.
+            # The line comes after the first result is written. An empty line means that the process
+            # has ended.
             line = process.stdout.readline()
             time.sleep(RUNS_ON_S)
         finally:

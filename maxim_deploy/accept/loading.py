@@ -31,11 +31,12 @@ from maxim_deploy.spec.precision import FULL
 SIZES = ((1, 1), (37, 90), (64, 64), (65, 63), (64, 512), (512, 64), (192, 320))
 
 COMPARED = ((37, 90), SMALL, (192, 320))
-"""Sizes of the pictures that are held against float32."""
+"""Sizes of the pictures that are compared with float32."""
 
 TILE = 512
 LEAST_DB = 35.0
-"""PSNR to the whole picture. The demo model has 52 dB or more at this tile, others mix more."""
+"""Least PSNR to the whole picture in dB. The demo model has 52 dB or more at this tile size; other
+models mix pixels over larger distances."""
 
 
 def load_and_run(setting: Setting) -> Numbers:
@@ -43,7 +44,7 @@ def load_and_run(setting: Setting) -> Numbers:
     image, begin = picture(SMALL), time.perf_counter()
     with setting.open() as restorer:
         info, loaded = restorer.info, time.perf_counter()
-        # Where the form gives it back as it is: in 8 bits a NaN is black.
+        # Float pixels if the form takes them, because in 8 bits a NaN would become black.
         source = to_unit(image) if info.io == "tensor" else image
         restored, ran = restorer(source), time.perf_counter()
     check_restored(restored, source)
@@ -70,7 +71,7 @@ def run_shapes(setting: Setting) -> Numbers:
 
 
 def _run_shape(restorer: Restorer, size: tuple[int, int]) -> None:
-    """Run one size; where the form accepts them, also 16 bits and float32, which must agree."""
+    """Run one size; if the form accepts them, also 16 bits and float32, which must agree."""
     image = picture(size)
     restored = restorer(image)
     check_restored(restored, image)
@@ -83,7 +84,7 @@ def _run_shape(restorer: Restorer, size: tuple[int, int]) -> None:
     ):
         found = restorer(other)
         check_restored(found, other)
-        # Values beyond white are clipped in integers alone.
+        # Only integers are clipped at white, so clip the float result too.
         near = np.clip(found / levels, 0, 255)
         check_near(near, restored, restorer.info.precision, f"{name} and 8 bits {where}")
 

@@ -26,16 +26,18 @@ from maxim_deploy.runtime.tensorrt_contexts import KEPT
 
 ROUNDS = 3
 MAY_GROW = 128 * 2**20
-"""Bytes between two rounds of the same shapes: allocators keep some, a leak of contexts is more."""
+"""Bytes by which memory may grow between rounds of the same shapes. Allocators keep some memory; a
+leak of contexts takes more."""
 
 SHARE = 0.6
-"""Of the memory that a picture takes whole: not enough for that, and enough for tiles."""
+"""Share of a whole picture's memory: too little for the whole picture, but enough for tiles."""
 
 OVER, UNDER = 1.25, 0.5
-"""Of the plan. It was 0.93 to 1.08 of the peak on CPUs, and 15 % less than that of later runs."""
+"""Largest and smallest ratio of the peak to the plan. On CPUs the plan was 0.93 to 1.08 of the
+peak, and 15 % less than the peak of later runs."""
 
 LEFT = 16 * 2**20
-"""Bytes of device memory, fewer of which are left free: a large picture needs far more."""
+"""Fewer than these bytes of device memory are left free; a large picture needs far more."""
 
 
 def run_more_shapes_than_kept(setting: Setting) -> Numbers:
@@ -48,7 +50,7 @@ def run_more_shapes_than_kept(setting: Setting) -> Numbers:
         grown = _used_bytes(restorer) - before
     numbers = {"shapes": len(images), "rounds": ROUNDS, "grown_bytes": grown}
     if not all(same_bits(found, expected) for found in again):
-        raise FaultError("a shape that came back | has another result than before", **numbers)
+        raise FaultError("a repeated shape | has another result than before", **numbers)
     if grown > MAY_GROW:
         raise FaultError(
             f"{ROUNDS} rounds of {len(images)} shapes | took {grown} bytes more | expected "
@@ -74,8 +76,8 @@ def restore_in_little_memory(setting: Setting) -> Numbers:
     numbers = {"whole_bytes": whole.bytes, "limit_bytes": limit, "tiles": plan.tiles}
     if plan.tiles < 2:
         raise FaultError(f"max_memory={limit} | {plan} | expected tiles", **numbers)
-    # A GPU does not report the peak of a run afterwards; the step `peak-memory` watches it. The
-    # reference in PyTorch promises no peak.
+    # A GPU does not report the peak of a run afterwards, so the step `peak-memory` samples it. The
+    # PyTorch reference promises no peak.
     if on_cpu and setting.spec.runs != "weights" and peak > limit * OVER:
         raise FaultError(
             f"max_memory={limit} | the process had {peak} bytes | expected {OVER:g} times the "
@@ -96,7 +98,7 @@ def run_out_of_memory(setting: Setting) -> Numbers:
         try:
             restored = settled(lambda: [restorer(image)])
         except MaximDeployError as error:
-            raise FaultError(f"memory that came back | is not used: {error}") from error
+            raise FaultError(f"memory that is free again | is not used: {error}") from error
     free_closed = cuda.memory()[0]
     with setting.open(tile="off") as restorer:
         expected = settled(lambda: [restorer(image)])
@@ -115,14 +117,14 @@ def _refused(restorer: Restorer, image: Any) -> str:
         restorer(image)
     except BackendError as error:
         return str(error)
-    raise CannotRunError(f"the run fits into what was left, fewer than {LEFT} bytes")
+    raise CannotRunError(f"the run fits into the remaining memory, fewer than {LEFT} bytes")
 
 
 @contextmanager
 def _no_memory_left(cuda: Cuda) -> Iterator[int]:
     """Allocate nearly all device memory within the block; yields the number of bytes."""
     blocks, size = list[DeviceMemory](), cuda.memory()[0]
-    # What is free need not be in one piece.
+    # Free memory need not be contiguous.
     while size >= LEFT:
         try:
             blocks.append(cuda.allocate(size))
@@ -139,8 +141,8 @@ def compare_peak_with_plan(setting: Setting) -> Numbers:
     """Compare the peak memory of a first run with its plan."""
     image = picture(setting.frame)
     with setting.open(tile="off") as restorer:
-        # A GPU loads kernels in its first run, which are no part of any plan. On a CPU the first
-        # run of a process is the one that is planned.
+        # On a GPU the first run loads kernels, which no plan includes. On a CPU the plan is for the
+        # first run of a process.
         if restorer.info.device != "cpu":
             restorer(picture(SMALL))
         planned = restorer.plan(*setting.frame).bytes

@@ -21,9 +21,9 @@ class Model:
     """A bundle to test.
 
     Attributes:
-        name: in the record.
-        make: makes the bundle, or finds it; raises a `MaximDeployError`.
-        is_large: whether only the short steps are for it.
+        name: name in the record.
+        make: makes or finds the bundle; raises a `MaximDeployError`.
+        is_large: whether to run only the short steps.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Model:
 def models_of(bundle: Path | None, with_large: bool, progress: Progress) -> list[Model]:
     """Return the given bundle, or the demo model and, on request, the large network.
 
-    What is made is kept in the cache folder.
+    New bundles are kept in the cache folder.
 
     Raises:
-        BundleError: what was named is no bundle.
+        BundleError: the given folder is not a bundle.
     """
     if bundle is not None:
         return [Model(Bundle.open(bundle).manifest.model.name, lambda: bundle)]
@@ -50,5 +50,5 @@ def _made(name: str, progress: Progress) -> Path:
     from maxim_deploy.benchmarks.artifacts import model_bundle
 
     cache = cache_folder() / "accept"
-    # Verified, for that measures what runs take; of the large network it would take minutes.
+    # Verification measures the memory of runs. For the large network it would take minutes.
     return model_bundle(name, DEFAULT_PRECISIONS, cache, progress, verify=name == DEMO).path

@@ -16,16 +16,16 @@ class Step:
     """One step.
 
     Attributes:
-        name: as `--only` takes it.
-        function: "module:function" behind `maxim_deploy.accept.`, from a `Setting` to `Numbers`; it
-            is imported in the process that runs the step.
-        does: what it does, in a few words.
-        takes: whether it is for a backend.
-        limit_s: seconds after which it has failed.
-        gpus: how many it needs on a backend that runs on a GPU.
-        uses_engine: whether it runs, or looks at, the engine that the step `build` made.
-        is_short: whether it is also for a large network. Others build several engines, or judge
-            pictures, which random weights do not make.
+        name: name of the step for `--only`.
+        function: "module:function" below `maxim_deploy.accept`, from a `Setting` to `Numbers`. The
+            process that runs the step imports it.
+        does: the purpose in a few words.
+        takes: whether the step applies to a backend.
+        limit_s: seconds after which the step has failed.
+        gpus: number of GPUs that it needs on a backend that runs on a GPU.
+        uses_engine: whether it runs or inspects the engine of the step `build`.
+        is_short: whether it also applies to a large network. The other steps build several engines,
+            or judge pictures, which need trained weights.
     """
 
     name: str
@@ -113,7 +113,7 @@ STEPS = (
     Step("eager", "speed:compare_lazy_with_eager", "lazy against eager kernels", _is_rtx),
 )
 # fmt: on
-"""In the order in which they run."""
+"""All steps, in the order in which they run."""
 
 
 _NOTES = {0: " (also without a GPU)", 1: "", 2: " (two GPUs)"}

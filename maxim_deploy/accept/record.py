@@ -8,7 +8,7 @@ A file of JSON, one object:
   `reason`, null if it passed; `numbers`, what the step measured, with the unit in each name, null
   for infinity; `seconds`
 
-It has no host name, no user and no path, so that it can be published as it is.
+It contains no host name, no user and no path, so that it can be published unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FOLDERS = re.compile(
     r"""(?<=['"])(?:[A-Za-z]:)?[/\\](?:[^/\\'"]+[/\\])+"""
     r"""|(?<![\w:/\\.])(?:[A-Za-z]:)?[/\\](?:[^\s/\\'":;,|]+[/\\])+"""
 )
-"""The folders of an absolute path, up to its last part; between quotes they may have spaces."""
+"""The folders of an absolute path, without its last part; quoted folders may contain spaces."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def read_record(path: Path) -> Record:
     except (OSError, AttributeError, TypeError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"record {str(path)!r} | is none: {error}") from error
+        raise UsageError(f"record {str(path)!r} | is not a record: {error}") from error
     return record
 
 

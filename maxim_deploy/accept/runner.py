@@ -33,9 +33,9 @@ from maxim_deploy.runtime.verdict import PIP_LINE, Verdict
 from maxim_deploy.spec.bundle import Bundle
 
 FAREWELL_S = 10.0
-"""For a process to go that was killed: one that waits for a driver may never do."""
+"""Seconds to wait for the end of a killed process; one that waits for a driver may never end."""
 
-TIME_IS_UP = "the time limit of the whole run was up"
+TIME_IS_UP = "the time limit of the whole run was reached"
 
 EXPORT = "export"
 """The step that makes a bundle; it runs in this process."""
@@ -43,7 +43,7 @@ EXPORT = "export"
 
 @dataclass(frozen=True)
 class Machine:
-    """What steps need to know of the machine: the state of each backend and the number of GPUs."""
+    """The state of each backend on this machine, and the number of GPUs."""
 
     verdicts: dict[str, Verdict]
     gpus: int
@@ -61,7 +61,7 @@ class Machine:
         if spec.is_on_gpu and self.gpus == 0:
             return no_gpu()
         if spec.is_on_gpu and self.gpus < step.gpus:
-            return f"there is {self.gpus} GPU here, it needs {step.gpus}"
+            return f"this machine has {self.gpus} GPU | the step needs {step.gpus}"
         return None
 
 
@@ -86,11 +86,11 @@ def accept(
     """Run all steps, or some, on all models.
 
     Args:
-        models: to run them on, the most important first.
-        machine: the machine at hand.
+        models: models to run them on, the most important first.
+        machine: this machine.
         only: names of steps; empty for all.
-        limit_s: seconds for everything. Steps that it is too short for could not run.
-        tell: gets the record so far after each step; its last outcome is the new one.
+        limit_s: seconds for the whole run. Later steps could not run.
+        tell: called after each step with the record so far; its last outcome is the new one.
     """
     begin, created = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     steps = [step for step in STEPS if not only or step.name in only]
@@ -143,7 +143,7 @@ def _outcome(
     begin = time.monotonic()
     result = run_step(step.path, Setting(str(bundle), spec.name), min(step.limit_s, left))
     seconds = time.monotonic() - begin
-    # Ended for the sake of the whole: it says nothing about the step.
+    # The limit of the whole run ended this step, so there is no verdict on the step.
     if left <= seconds < step.limit_s:
         result = {"outcome": NOT_RUN, "reason": TIME_IS_UP}
     return Outcome(step.name, model, spec.name, **result, seconds=round(seconds, 1))
@@ -158,7 +158,7 @@ def _lacks_engine(step: Step, spec: BackendSpec, bundle: Path) -> str | None:
         return publishable(str(error))
     if any(entry.library == spec.name for entry in engines):
         return None
-    return f"the bundle has no engine of {spec.name}, for the step `build` made none"
+    return f"the bundle has no engine of {spec.name}, because the step `build` made none"
 
 
 def run_step(function: str, setting: Setting, limit_s: float) -> dict[str, Any]:
@@ -166,13 +166,13 @@ def run_step(function: str, setting: Setting, limit_s: float) -> dict[str, Any]:
 
     Args:
         function: "module:function".
-        setting: for it.
+        setting: argument of the function.
         limit_s: seconds after which the process, and all that it started, is killed.
     """
     command = python_process(
         "-m", "maxim_deploy.accept.child", function, json.dumps(asdict(setting))
     )
-    # A group of its own, so that what the step started ends with it.
+    # A separate process group, so that all processes of the step end with it.
     process = subprocess.Popen(  # our own module
         **command,
         stdout=subprocess.PIPE,
@@ -183,13 +183,13 @@ def run_step(function: str, setting: Setting, limit_s: float) -> dict[str, Any]:
         said, log = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
         _kill(process)
-        return _failed(f"gave no answer within {limit_s:.0f} s")
+        return _failed(f"no answer within {limit_s:.0f} s")
     except BaseException:  # Ctrl-C reaches this process only
         _kill(process)
         raise
     answers = [line for line in said.splitlines() if line.startswith('{"outcome"')]
     if process.returncode or not answers:
-        last = publishable(log.strip().splitlines()[-1]) if log.strip() else "without a word"
+        last = publishable(log.strip().splitlines()[-1]) if log.strip() else "without output"
         when = " after its answer" if answers else ""
         return _failed(f"its process {how_it_ended(process.returncode)}{when}: {last}")
     result: dict[str, Any] = json.loads(answers[-1])

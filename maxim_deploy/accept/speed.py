@@ -22,26 +22,29 @@ LONGEST_WARM_UP_S = 20.0
 TIMED_S = 2.0
 
 SLOWEST = 10.0
-"""Times the bound. On CPUs networks took 1.6 to 2.5 times theirs, on a busy one 4, and launches on
-a GPU add as much: what is beyond runs somewhere else, or not as it was built."""
+"""Largest ratio of the time to the bound. Networks took 1.6 to 2.5 times their bound on CPUs, and 4
+times on a busy CPU. Launches on a GPU add as much. A larger ratio means that the network runs
+elsewhere, or not as it was built."""
 
 FASTEST = 0.9
-"""Of the time of the products alone, which nothing but a wrong clock can be below."""
+"""Smallest ratio of the time to the time of the products alone. Only a wrong clock gives less."""
 
 UNPLACED = 0.05
 """Share of the time that may belong to no block."""
 
 LAZY = 1.25
-"""Times eager kernels. After its warm-up a shape is to run the kernels that were made for it."""
+"""Largest ratio of lazy to eager kernels. After its warm-up a shape must run the kernels that were
+compiled for it."""
 
 LEAST_DB = 60.0
-"""PSNR of lazy to eager kernels, in the network's own form: rounding in float16 alone."""
+"""Least PSNR of lazy to eager kernels in dB, in the network's own form. Only rounding in float16
+may differ."""
 
 
 def profile_by_block(setting: Setting) -> Numbers:
     """Measure the time per node with the library's profiler, and map each node to its block."""
     info, bundle = _info(setting), Bundle.open(setting.bundle)
-    # A CPU has the same shares at any size, and a GPU is busy with launches at a small one.
+    # Shares on a CPU do not depend on the size. On a GPU, launches dominate at a small size.
     size = setting.frame if setting.spec.is_on_gpu else SMALL
     profile = profile_bundle(bundle, info.precision, size, setting.backend, io=info.io, runs=3)
     blocks = profile.by_block()
@@ -76,8 +79,8 @@ def compare_with_bound(setting: Setting) -> Numbers:
     if not FASTEST * products <= p50 <= SLOWEST * bound:
         raise FaultError(
             f"time of {setting.frame[0]}x{setting.frame[1]} | {p50:.3g} ms | expected "
-            f"{FASTEST * products:.3g}, below which no clock is right, to {SLOWEST * bound:.3g}, "
-            f"{SLOWEST:g} times the bound",
+            f"{FASTEST * products:.3g} (the products alone) to {SLOWEST * bound:.3g} "
+            f"({SLOWEST:g} times the bound)",
             **numbers,
         )
     return numbers
@@ -87,12 +90,12 @@ def bounds_ms(setting: Setting, info: RestorerInfo) -> tuple[float, float]:
     """Lower bounds for a large picture on this machine: (sum over nodes, products only).
 
     Raises:
-        CannotRunError: the machine's ceilings or the graph's cost cannot be had.
+        CannotRunError: the machine's ceilings or the graph's cost are not available.
     """
     bundle, said = Bundle.open(setting.bundle), list[str]()
     graph = bundle.path / bundle.graph(info.precision, info.io).file
     pixels = Shape(1, *setting.frame).padded_pixels
-    # The time does not matter to the bounds, only to the share that is not asked for.
+    # `p50_ms` affects only the share, which is not used here.
     cost = Roofline(None, said.append).cost(
         graph,
         info.io,
@@ -102,7 +105,7 @@ def bounds_ms(setting: Setting, info: RestorerInfo) -> tuple[float, float]:
         p50_ms=1.0,
     )
     if cost is None:
-        raise CannotRunError(f"no bound: {'; '.join(said)}")
+        raise CannotRunError(f"no bound | {'; '.join(said)}")
     return cost["bound_ms"], cost["fused_bound_ms"]
 
 
@@ -116,7 +119,7 @@ def compare_lazy_with_eager(setting: Setting) -> Numbers:
     cuda, results, numbers = open_cuda(), [], {}
     for kind in ("eager", "lazy"):
         begin = time.perf_counter()
-        # Without the cache on disk, or the second kind would find the kernels of the first.
+        # Without the cache on disk: otherwise the second kind would use kernels of the first.
         runtime = {"specialization": kind, "runtime_cache": False}
         with engine_backend(setting, cuda, **runtime) as (backend, image):
             for _ in range(backend.warmup_runs):
@@ -127,8 +130,8 @@ def compare_lazy_with_eager(setting: Setting) -> Numbers:
             peak = 255 if backend.io == "image" else 1
     if numbers["lazy_ms"] > LAZY * numbers["eager_ms"]:
         raise FaultError(
-            f"lazy kernels | {numbers['lazy_ms']:.3g} ms after their warm-up | expected {LAZY:g} "
-            f"times the {numbers['eager_ms']:.3g} ms of eager ones at most",
+            f"lazy kernels | {numbers['lazy_ms']:.3g} ms after their warm-up | expected at most "
+            f"{LAZY:g} times the {numbers['eager_ms']:.3g} ms of eager kernels",
             **numbers,
         )
     if not (decibels := psnr(*results, peak=peak)) >= LEAST_DB:

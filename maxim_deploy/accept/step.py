@@ -19,13 +19,14 @@ from maxim_deploy.runtime.registry import BackendSpec, backend_named
 from maxim_deploy.spec.precision import FULL
 
 Numbers = dict[str, Any]
-"""What a step measured: plain values by name, the unit in the name."""
+"""Measurements of a step: plain values by name, with the unit in the name."""
 
 SMALL = (256, 256)
-"""Height and width where the size does not matter."""
+"""Height and width of a picture if the size does not matter."""
 
 SETTLING_RUNS = 10
-"""TensorRT for RTX runs a general kernel until it has compiled the one for a shape."""
+"""Runs until results must be stable. TensorRT for RTX runs a general kernel until it has compiled
+the kernel for a shape."""
 
 _FRAMES = {False: (640, 768), True: (1080, 1920)}
 """Height and width of a large picture, by whether it runs on a GPU."""
@@ -40,16 +41,16 @@ class FaultError(MaximDeployError):
 
 
 class CannotRunError(MaximDeployError):
-    """The step needs something that is missing here, so it has no verdict on the machine."""
+    """The step needs something that this machine lacks, so it has no verdict."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a step runs on; it travels as JSON.
+    """Bundle and backend of a step; it is sent as JSON.
 
     Attributes:
-        bundle: folder of the bundle. A step leaves its graphs as they are.
-        backend: name of the backend, or of the library that builds for it.
+        bundle: folder of the bundle. A step does not change its graphs.
+        backend: name of the backend, or of the library that builds its engines.
     """
 
     bundle: str
@@ -57,7 +58,7 @@ class Setting:
 
     @property
     def spec(self) -> BackendSpec:
-        """The row of the backend."""
+        """The backend's row in the registry."""
         return backend_named(self.backend)
 
     @property
@@ -66,18 +67,18 @@ class Setting:
         return _FRAMES[self.spec.is_on_gpu]
 
     def open(self, **options: Any) -> Restorer:
-        """The bundle on the backend; raises as `load`."""
+        """Load the bundle on the backend; raises as `load`."""
         return load(self.bundle, backend=self.backend, **options)
 
 
 def picture(size: tuple[int, int], number: int = 0) -> NDArray[np.uint8]:
-    """A photograph of a size, `[H, W, 3]`; those of other numbers differ from it."""
+    """A photograph of a size, `[H, W, 3]`; each `number` gives a different picture."""
     photo: NDArray[np.uint8] = own_samples(size)[0].pixels
     return np.roll(photo, 17 * number, axis=1)
 
 
 def in_form(image: NDArray[np.uint8], io: str) -> NDArray[Any]:
-    """A picture as a graph takes it: `[1, H, W, 3]` uint8, or `[1, 3, H, W]` float32."""
+    """A picture in a graph's form: `[1, H, W, 3]` uint8, or `[1, 3, H, W]` float32."""
     return image[None] if io == "image" else to_batch(to_unit(image))
 
 
@@ -85,14 +86,14 @@ def check_restored(restored: NDArray[Any], image: NDArray[Any]) -> None:
     """Raise an error for an output that no network could give for an image.
 
     Raises:
-        FaultError: another shape or type, a value that is not finite, or one level everywhere.
+        FaultError: the shape or type differs, a value is not finite, or all pixels are equal.
     """
     found, expected = (f"{one.dtype} {one.shape}" for one in (restored, image))
     if found != expected:
-        raise FaultError(f"result | {found} | expected {expected}, as the image")
+        raise FaultError(f"result | {found} | expected {expected}, like the image")
     if not np.isfinite(restored).all():
         raise FaultError(f"result of {expected} | has values that are NaN or infinite")
-    # A single pixel may well become grey, or white.
+    # A single pixel may become grey or white.
     if image.size > 3 and np.ptp(image) and not np.ptp(restored):
         raise FaultError(f"result of {expected} | is {restored.flat[0]} everywhere")
 
@@ -110,17 +111,17 @@ def check_near(
     Args:
         found: one result, in levels.
         expected: the other.
-        precision: of the network that made both.
-        what: in words, for the message.
-        numbers: what was measured until now.
+        precision: precision of the network that made both.
+        what: name of the results for the message.
+        numbers: measurements so far.
 
     Raises:
-        FaultError: they are.
+        FaultError: the results differ by more.
     """
     levels = largest_difference(found, expected)
     most = threshold_for((precision, FULL), in_8_bits=2).max_error_levels
     if not levels <= most:
-        reason = f"{what} | {levels:.2f} levels apart | expected {most:.2f} at most in {precision}"
+        reason = f"{what} | {levels:.2f} levels apart | expected at most {most:.2f} in {precision}"
         raise FaultError(reason, **numbers)
 
 
@@ -133,7 +134,7 @@ def settled(run: Callable[[], list[NDArray[Any]]]) -> list[NDArray[Any]]:
     """Return the result of `run` once it gives the same bits twice in a row.
 
     Raises:
-        FaultError: it never does.
+        FaultError: the results keep changing.
     """
     before = run()
     for _ in range(SETTLING_RUNS):
@@ -141,4 +142,4 @@ def settled(run: Callable[[], list[NDArray[Any]]]) -> list[NDArray[Any]]:
         if same_bits(now, before):
             return now
         before = now
-    raise FaultError(f"result | differs from run to run, {SETTLING_RUNS} times | expected one")
+    raise FaultError(f"result | differs from run to run, {SETTLING_RUNS} times | expected the same")

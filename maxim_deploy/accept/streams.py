@@ -29,10 +29,10 @@ from maxim_deploy.spec.engine_libraries import is_portable
 PICTURES = 4
 ROUNDS = 3
 GRAPH_RUNS = 5
-"""The first cannot be captured, and a capture may take one more."""
+"""Runs of a shape. The first run cannot be captured, and a capture may take one more run."""
 
 BUSY_SIDE, BUSY_PRODUCTS = 8192, 20
-"""2.2e13 operations in float32, which take far longer than a call does."""
+"""Side and number of matrix products: 2.2e13 operations in float32, far longer than a call."""
 
 
 def run_two_lanes(setting: Setting) -> Numbers:
@@ -79,7 +79,7 @@ def run_in_external_stream(setting: Setting) -> Numbers:
 def _torch_with_cuda() -> Any:
     torch = require("torch", "export")
     if not torch.cuda.is_available():
-        raise CannotRunError("this PyTorch has no CUDA here")
+        raise CannotRunError("PyTorch cannot use CUDA here")
     return torch
 
 
@@ -98,7 +98,7 @@ def _restore_pending(opened: Restorer, torch: Any, stream: Any) -> Numbers:
                 raise FaultError(
                     "tensor that torch was still writing | its result is "
                     f"{largest_difference(found, expected):g} from that of the written one | "
-                    "expected the same bits: a run must wait for the stream of its input"
+                    "expected the same bits, because a run must wait for the stream of its input"
                 )
     return {"rounds": ROUNDS}
 
@@ -126,21 +126,21 @@ class CountingCuda:
         return getattr(self._cuda, name)
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
-        """As in `Cuda`."""
+        """As `Cuda.capture`, and count it."""
         graph: Graph = self._cuda.capture(stream, work)
         self.captures += 1
         return graph
 
     def launch(self, graph: Graph, stream: Stream) -> None:
-        """As in `Cuda`."""
+        """As `Cuda.launch`, and count it."""
         self._cuda.launch(graph, stream)
         self.launches += 1
 
 
 def launch_graph(setting: Setting) -> Numbers:
-    """Run an engine with and without CUDA graphs: the bits are the same and a graph was launched.
+    """Run an engine with and without CUDA graphs: results must be equal and a graph launched.
 
-    TensorRT for RTX captures graphs by itself and does not say so: there the times must tell.
+    TensorRT for RTX captures graphs by itself without reporting them, so only the times show it.
     """
     cuda = CountingCuda(open_cuda())
     expected, off_ms = _run_with_graphs(setting, cuda, "off")
@@ -150,7 +150,7 @@ def launch_graph(setting: Setting) -> Numbers:
     if not is_portable(setting.backend) and not (cuda.captures and cuda.launches):
         raise FaultError(
             f"CUDA graphs | {cuda.captures} captured and {cuda.launches} launched in "
-            f"{GRAPH_RUNS} runs of one shape | expected one, launched ever after",
+            f"{GRAPH_RUNS} runs of one shape | expected one capture, launched in all later runs",
             **numbers,
         )
     if not same_bits([restored], [expected]):
@@ -159,7 +159,7 @@ def launch_graph(setting: Setting) -> Numbers:
 
 
 def _run_with_graphs(setting: Setting, cuda: Any, graphs: str) -> tuple[NDArray[Any], float]:
-    """(the result of an engine that makes CUDA graphs or does not, milliseconds of a run)."""
+    """Return (the result of an engine with this setting of CUDA graphs, milliseconds of a run)."""
     with engine_backend(setting, cuda, cuda_graphs=graphs) as (backend, image):
         for _ in range(GRAPH_RUNS):
             backend.run(image)

@@ -1,5 +1,5 @@
-"""How fast and how large: timing method, memory, environment, suites and their records.
+"""Measures time and memory: timing method, environment, suites and their records.
 
-Imports nothing by itself: the worker processes that are measured must not carry PyTorch or ONNX
-along.
+The package imports nothing by itself, so that measured worker processes do not load PyTorch or
+ONNX.
 """

@@ -1,8 +1,8 @@
-"""The files that subjects load: bundles, engines in them, and graphs made from their weights.
+"""Makes the files that subjects load: bundles, engines in them, and graphs from their weights.
 
-A model without a bundle gets one of random weights, in the cache. Speed does not depend on what the
-weights are, as long as nothing becomes zero, infinite or denormal; so no download is needed and any
-architecture can be measured.
+A model without a bundle gets a bundle of random weights, in the cache. Speed does not depend on the
+weights as long as no activation becomes zero, infinite or denormal. So no download is needed, and
+any architecture can be measured.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ _ROOMS = ("spec", "checkpoints", "model", "graph", "export")
 
 
 def random_checkpoint(architecture: Architecture) -> Checkpoint:
-    """Weights that are the same on every machine, of a scale that keeps activations ordinary.
+    """Random weights, the same on every machine, scaled so that activations stay ordinary.
 
-    LayerNorm scales are 1, kernels normal with 0.5 / sqrt(inputs), biases normal with 0.02.
+    LayerNorm scales are 1. Kernels are normal with standard deviation 0.5 / sqrt(inputs), biases
+    normal with 0.02.
     """
     random = np.random.default_rng(SEED)
     arrays = {}
@@ -66,14 +67,14 @@ def model_bundle(
     *,
     verify: bool = False,
 ) -> Bundle:
-    """The bundle of a model by name or of random weights, exported now unless `cache` has it.
+    """The bundle of a named model or of random weights, exported unless `cache` has it.
 
-    One in the cache is used again only if the precisions, the libraries and the source of this
-    package that it was made with are the same. Unless asked for it is not verified, which is the
-    exporter's business; verified, it knows what memory its runs take.
+    A cached bundle is used again only if it was made with the same precisions, libraries and source
+    of this package. With `verify` the bundle is verified and so stores the memory of its runs;
+    without, that is left to the exporter.
 
     Raises:
-        UsageError, DownloadError, ExportError, BundleError: it cannot be made.
+        UsageError, DownloadError, ExportError, BundleError: the bundle cannot be made.
     """
     architecture = VARIANTS.get(model) if isinstance(model, str) else model
     settings = BundleSettings(precisions, ("image", "tensor"), verify=verify)
@@ -88,7 +89,7 @@ def model_bundle(
 def baseline_file(
     subject: Subject, bundle: Bundle, cache: Path, progress: Callable[[str], None]
 ) -> Path:
-    """What a baseline loads: the bundle, a graph made of its literal weights, or its plain graph.
+    """The file of a baseline: the bundle, a graph from its literal weights, or its plain graph.
 
     Raises:
         BundleError: the bundle has no literal weights, or no float32 graph of the tensor form.
@@ -117,7 +118,7 @@ def baseline_file(
 
 
 def _with_one_rule(name: str, bundle: Bundle, cache: Path) -> Path:
-    """The plain graph with one rule of the form for ONNX Runtime."""
+    """The plain graph with a single rule of the form for ONNX Runtime."""
     entry = bundle.graph(FULL, "tensor")
     folder = cache / f"{name}-{_identity(bundle.digests(entry), name)}"
     if not folder.exists():
@@ -128,7 +129,7 @@ def _with_one_rule(name: str, bundle: Bundle, cache: Path) -> Path:
 
 
 def _rewrites(name: str) -> Rewrites | None:
-    """Those in a graph; None for the literal network."""
+    """The rewrites in a baseline's graph; None for the literal network."""
     return None if name == LITERAL else Rewrites.only(*() if name == NONE else (name,))
 
 

@@ -1,10 +1,9 @@
-"""What this machine can do at most, measured now: a matrix product and a copy.
+"""Measures the highest rates of this machine: a matrix product and a copy.
 
-Both run in ONNX Runtime, the library, thread pool and device of the subjects that they are compared
-with, on buffers that are bound beforehand. A product of two square matrices is the best case of
-what a network does. The copy is a negation of an array far larger than the caches: one read and one
-write, which unlike ONNX Runtime's own copy is shared among the threads. The fastest of the runs
-counts, since this is to be a ceiling.
+Both run in ONNX Runtime, with the library, thread pool and device of the subjects, on buffers that
+are bound beforehand. A product of two square matrices is a network's best case. The copy is a
+negation of an array far larger than the caches: one read and one write. Unlike ONNX Runtime's own
+copy, all threads share it. The fastest run counts, because the rate is a ceiling.
 
 CUDA: "What ran where" in README.md, step `bound`.
 """
@@ -25,11 +24,12 @@ from maxim_deploy.machine.processors import threads_to_ask_for
 from maxim_deploy.spec.precision import CPU_PRECISIONS, FULL, PRECISIONS
 
 SIDES = {"cpu": 1024, "cuda": 8192}
-"""Of the matrices. On two cores 512 to 2048 are within 5 % of each other; a GPU needs larger ones
-to fill it."""
+"""Side of the matrices. On two cores sides from 512 to 2048 are within 5 % of each other; a GPU
+needs larger matrices to fill it."""
 
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
-"""Read, and written. Server CPUs have caches of up to 2**28 bytes and GPUs of 2**27."""
+"""Bytes of the copied array, read once and written once. Server CPUs have caches of up to 2**28
+bytes, and GPUs of up to 2**27."""
 
 RUNS = 10
 
@@ -38,15 +38,15 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The highest rates seen.
+    """The highest measured rates.
 
     Attributes:
         gflops: 10**9 operations per second of a matrix product, two per multiply-add.
         gbps: 10**9 bytes per second of a copy, read and written together.
-        library: that ran them, with its version.
+        library: library that ran both, with its version.
         device: "cpu" or "cuda".
-        threads: on the CPU; None for one per core.
-        precision: of the product.
+        threads: CPU threads; None for one per core.
+        precision: precision of the product.
     """
 
     gflops: float
@@ -65,15 +65,15 @@ def ceilings(
     side: int | None = None,
     copy_bytes: int | None = None,
 ) -> Ceilings:
-    """Measure both. Takes about a second and, on a CPU, 0.6 GB of memory.
+    """Measure both rates. Takes about a second and, on a CPU, 0.6 GB of memory.
 
     Args:
         threads: CPU threads, as many as the subject has; None for one per core.
         device: "cpu" or "cuda", which is GPU 0.
-        precision: of the product, that of the subject's arithmetic, which NumPy must have. A
+        precision: precision of the product, as in the subject's arithmetic; NumPy must have it. A
             CPU computes every graph in float32, so there it is full precision.
-        side: of the matrices; None for that of the device in `SIDES`.
-        copy_bytes: size of the array that is copied; None for that of `COPY_BYTES`.
+        side: side of the matrices; None for the device's value in `SIDES`.
+        copy_bytes: bytes of the copied array; None for the device's value in `COPY_BYTES`.
 
     Raises:
         UsageError: the device or precision is unknown.
@@ -82,7 +82,7 @@ def ceilings(
     """
     if device not in _PROVIDERS or precision not in CPU_PRECISIONS:
         raise UsageError(
-            f"ceilings of {device!r} in {precision!r} | known are {', '.join(_PROVIDERS)} in "
+            f"ceilings of {device!r} in {precision!r} | expected {', '.join(_PROVIDERS)} in "
             f"{', '.join(CPU_PRECISIONS)}"
         )
     ort = require("onnxruntime", "gpu" if device == "cuda" else "cpu")
@@ -90,7 +90,7 @@ def ceilings(
 
     def fastest(operator: str, inputs: int, shape: list[int], element: int) -> float:
         measure = _measure(ort, operator, inputs, shape, element, device, threads)
-        # The first run warms up and never is the fastest.
+        # The first run warms up and is never the fastest.
         return min(measure() for _ in range(RUNS + 1))
 
     product = fastest("MatMul", 2, [side, side], PRECISIONS[precision].onnx)
@@ -109,17 +109,17 @@ def _measure(
     device: str,
     threads: int | None,
 ) -> Measure:
-    """A measure of one operator, with all of its arrays in the memory of the device."""
+    """A measure of one operator, with all arrays in the memory of the device."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads_to_ask_for(threads)
     model = _one_node(operator, inputs, shape, element)
     session = ort.InferenceSession(model, options, providers=[_PROVIDERS[device]])
-    # ONNX Runtime falls back to the CPU without a word.
+    # ONNX Runtime falls back to the CPU without an error.
     if session.get_providers()[0] != _PROVIDERS[device]:
         raise BackendError(f"this onnxruntime {ort.__version__} cannot use {device!r} here")
     dtype = helper.tensor_dtype_to_np_dtype(element)
     random = np.random.default_rng(0)
-    # Bound beforehand, so that no run allocates its result or copies its inputs.
+    # Arrays are bound beforehand, so that no run allocates its result or copies its inputs.
     binding = session.io_binding()
     for number in range(inputs):
         array = random.random(shape, np.float32).astype(dtype, copy=False)

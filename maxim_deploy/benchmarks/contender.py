@@ -1,4 +1,4 @@
-"""One subject in a comparison: its process, what was found so far, and what went wrong."""
+"""One subject in a comparison: its process, its measurements so far, and its errors."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from maxim_deploy.errors import BackendError
 from maxim_deploy.spec.precision import lower_of
 
 LEVEL = 1 / 255
-"""What rounding to 8 bits adds, where a graph of the image form is compared with another."""
+"""Error of rounding to 8 bits, allowed if a graph of the image form is compared with another."""
 
 Found = TypeVar("Found")
 
 
 @dataclass
 class Contender:
-    """What is known of a subject at one size and batch.
+    """A subject at one size and batch, with its measurements.
 
     Attributes:
-        subject: which one.
-        graph: that computes the same, for its cost, and the form of it; None if there is none.
+        subject: the subject.
+        graph: an equivalent graph and its form, for the cost; None if there is none.
         worker: its process, once loaded.
-        error: why there are no numbers; nothing more is asked of it then.
-        first: what the first run gave, see `worker_main`.
-        agreement: with the first subject.
-        warmups: by bracket.
-        turns: by bracket, one list per round.
+        error: why there are no numbers. After an error the subject is not run again.
+        first: answer about the first run, see `worker_main`.
+        agreement: comparison with the first subject.
+        warmups: warm-ups by bracket.
+        turns: turns by bracket, one list per round.
         load: tests under load.
+        load_error: why tests under load are missing.
     """
 
     subject: Subject
@@ -54,7 +55,7 @@ class Contender:
     load_error: str | None = None
 
     def attempt(self, work: Callable[[], Found]) -> Found | None:
-        """Do something, unless the subject has failed; if it fails now, keep the reason."""
+        """Call `work` unless the subject has failed. If the call fails, keep the reason."""
         if self.error is not None:
             return None
         try:
@@ -64,7 +65,7 @@ class Contender:
             return None
 
     def start(self, workload: Workload, stack: ExitStack) -> None:
-        """Load it, and run it once."""
+        """Load the subject, and run it once."""
 
         def load() -> None:
             self.worker = stack.enter_context(Worker(workload))
@@ -73,7 +74,7 @@ class Contender:
         self.attempt(load)
 
     def result(self, folder: Path) -> NDArray[np.float32] | None:
-        """What it made of the pictures, `[N, H, W, 3]`; None if it has failed."""
+        """The restored pictures, `[N, H, W, 3]`; None if the subject has failed."""
         file = folder / "result.npy"
         if self.attempt(lambda: self._worker.save(file)) is None and self.error is not None:
             return None
@@ -81,7 +82,7 @@ class Contender:
         return found
 
     def agree(self, own: NDArray[np.float32], other: Contender, its: NDArray[np.float32]) -> None:
-        """Compare two results; to differ by more than is allowed is an error of this subject."""
+        """Compare two results. A difference above the limit is an error of this subject."""
         lower = lower_of([one.subject.precision for one in (self, other)])
         allowed = lower.benchmark_error
         if "image" in (self._worker.loaded["io"], other._worker.loaded["io"]):
@@ -96,13 +97,13 @@ class Contender:
         # Every comparison with NaN is false. Written this way, NaN is an error as well.
         if not error <= allowed:
             self.error = (
-                f"{self.subject} differs from {other.subject} by {error:.2g}, at most "
-                f"{allowed:.2g} is allowed: they do not compute the same, so their times cannot be "
+                f"{self.subject} differs from {other.subject} by {error:.2g} | expected at most "
+                f"{allowed:.2g} | they compute different results, so their times cannot be "
                 "compared"
             )
 
     def warm_up(self, brackets: tuple[str, ...], longest_s: float) -> None:
-        """Warm up those of the brackets that it has."""
+        """Warm up the brackets that the subject has."""
         for bracket in brackets:
             if self.error is None and bracket in self._worker.brackets:
                 found = self.attempt(lambda b=bracket: self._worker.warm_up(b, longest_s))  # type: ignore[misc]
@@ -110,13 +111,13 @@ class Contender:
                     self.warmups[bracket] = found
 
     def turn(self, bracket: str, least_s: float) -> list[Timed]:
-        """One turn; nothing if it has failed."""
+        """One turn; empty if the subject has failed."""
         return self.attempt(lambda: self._worker.turn(bracket, least_s)) or []
 
     def under_load(self, callers: int, seconds: float) -> None:
-        """A closed loop, then open ones at shares of what that reached.
+        """Run a closed loop, then open loops at shares of its rate.
 
-        What fails here leaves alone what was timed before.
+        An error here does not affect earlier times.
         """
         if self.load_error is not None:
             return
@@ -144,9 +145,9 @@ class Contender:
         }
 
     def memory(self, size: tuple[int, int], batch: int) -> dict[str, Any]:
-        """`memory` of a record; `size` is what the network sees."""
+        """`memory` of a record; `size` is the padded size that the network sees."""
         baseline = self._worker.loaded["baseline_bytes"]
-        # The peak of the run alone: that of loading was forgotten before it.
+        # The peak of the run alone: the peak of loading was reset before it.
         added = self.first["run_peak_bytes"] - baseline
         return {
             "size": list(size),

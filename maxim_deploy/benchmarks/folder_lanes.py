@@ -1,7 +1,8 @@
-"""What lanes give a folder of pictures, alone and beside a busy process; `maxim-bench --lanes`.
+"""The gain of lanes for a folder of pictures, alone and beside a busy process.
 
-Both subjects restore the same folder in turns, files and all, in this process: one lane with all
-threads that spin, as before there were lanes, and what `load` and `restore_files` choose.
+This is `maxim-bench --lanes`. Two subjects restore the same folder in turns, files included, in
+this process. One has a single lane with all threads spinning, as before lanes existed. The other
+has the lanes that `load` and `restore_files` choose.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ from maxim_deploy.runtime import Restorer, load
 SIZE, COUNT, ROUNDS = (384, 512), 20, 7
 
 SETTLE_S = 1.0
-"""Until a process that was started is busy."""
+"""Seconds until a started process is busy."""
 
 
 @dataclass(frozen=True)
 class LaneGain:
-    """Of lanes over one run at a time.
+    """The gain of lanes over one run at a time.
 
     Attributes:
-        is_busy: whether another process used a processor meanwhile.
-        lanes: that were chosen.
+        is_busy: whether another process used a processor at the same time.
+        lanes: the chosen number of lanes.
         spinning: whether their threads wait in a loop.
-        gain: pictures per second, with lanes over without.
-        per_s: pictures per second with lanes, the median.
-        bytes: that the process took most, beyond what it had loaded.
-        planned_bytes: of the runs, and of the pictures that wait.
+        gain: ratio of pictures per second, with lanes over without.
+        per_s: median of pictures per second with lanes.
+        bytes: peak memory of the process, beyond its memory after loading.
+        planned_bytes: planned memory of the runs and of the waiting pictures.
     """
 
     is_busy: bool
@@ -57,7 +58,7 @@ class LaneGain:
     planned_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """What a line of `maxim-bench --lanes --json` holds."""
+        """The object of a line of `maxim-bench --lanes --json`."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -82,20 +83,20 @@ def gain_of_lanes(
     """Restore a folder in turns.
 
     Args:
-        bundle: to run on the CPU.
+        bundle: bundle to run on the CPU.
         size: height and width of the pictures.
-        count: of pictures.
-        rounds: of each subject.
-        threads: of the CPU; None for one per core.
-        is_busy: start a process that uses one processor all the time.
-        progress: told what is being done.
+        count: number of pictures.
+        rounds: rounds of each subject.
+        threads: CPU threads; None for one per core.
+        is_busy: start a process that keeps one processor busy.
+        progress: called with each step in words.
 
     Raises:
         MaximDeployError: the bundle cannot be opened or run.
     """
     with tempfile.TemporaryDirectory() as folder, _busy(is_busy):
         source = _pictures(Path(folder) / "in", size, count)
-        # The one that chooses is loaded beside the load, as a user's would be.
+        # Lanes are chosen while the other process is busy, as for a user.
         options: dict[str, Any] = {"backend": "onnxruntime", "threads": threads}
         with (
             load(bundle, lanes=1, spinning=True, **options) as before,
@@ -127,7 +128,7 @@ def gain_of_lanes(
 
 
 def _waiting_bytes(size: tuple[int, int], lanes: int) -> int:
-    """Of pictures before and behind the network: 8 bits in and out, and what files take."""
+    """Memory of the pictures before and after the network: 8 bits in and out, and the files."""
     return (lanes + 3) * 10 * 3 * size[0] * size[1]
 
 
@@ -135,7 +136,7 @@ def _pictures(folder: Path, size: tuple[int, int], count: int) -> Path:
     folder.mkdir()
     random = np.random.default_rng(0)
     for number in range(count):
-        # Smooth, with some noise: what a photograph's file is like to read and write.
+        # Smooth with some noise, so that files take as long to read and write as photographs.
         rows, columns = np.mgrid[: size[0], : size[1]]
         base = 110 + 60 * np.sin(rows / 37 + number)[..., None] + columns[..., None] / 20
         noisy = base + random.normal(0, 8, (*size, 3))
@@ -153,7 +154,7 @@ def _seconds(restorer: Restorer, source: Path, target: Path, count: int) -> floa
 
 @contextmanager
 def _busy(is_busy: bool) -> Iterator[None]:
-    """Another process that uses one processor all the time."""
+    """Run another process within the block that keeps one processor busy."""
     if not is_busy:
         yield
         return

@@ -1,13 +1,14 @@
-"""How long a cache line takes from one processor to the next: where the machine's processors are.
+"""Measures the time of a cache line from one processor to the next, which shows their placement.
 
-A virtual machine's processors are moved by its host, and those of one cache are much nearer to each
-other than those of two: 80 and 280 ns were seen, minutes each, on one idle machine of two
-processors. Whatever works on both of them changes with it (a MAXIM in ONNX Runtime from 77 to
-103 ms), while one thread alone, a matrix product and the load average notice nothing. So it is
-measured between the turns of a run, and times are only compared with those of the same state.
+A host may move the processors of a virtual machine. Processors that share a cache are much nearer
+to each other than processors with separate caches. One idle machine of two processors alternated
+between 80 and 280 ns, minutes each. Work on both processors changes with that state: a MAXIM in
+ONNX Runtime took 77 or 103 ms. A single thread, a matrix product and the load average stay the
+same. So the time is measured between the turns of a run, and times are compared only within one
+state.
 
-The file is a program as well: it forks a process per processor, and must not do so where a runtime
-has threads.
+This file is also a program. It forks a process per processor, which is unsafe in a process whose
+runtime has threads.
 """
 
 from __future__ import annotations
@@ -21,40 +22,41 @@ import time
 from statistics import median
 
 TURNS = 100
-"""Times round, in a block; 16 us or more with two processors."""
+"""Passes around the ring in a block; 16 us or more with two processors."""
 
 BLOCKS = 25
-"""Of which the median counts: another program interrupts only a few of them."""
+"""Blocks, whose median counts: another program interrupts only a few of them."""
 
 LONGEST_S = 1
-"""Where several programs share a processor each pass may wait for a time slice: no result then."""
+"""Seconds until the measurement gives up. If several programs share a processor, each pass may wait
+for a time slice."""
 
 MOST = 16
-"""Processors that are asked at most."""
+"""Most processors in the ring."""
 
-_APART = 16  # words of 8 bytes: two lines, for processors fetch the neighbour of a line as well
+_APART = 16  # words of 8 bytes: two lines, because processors also fetch a line's neighbour
 _END = 2**63
 
 
 def handoff_ns(processors: int | None = None) -> float | None:
-    """Nanoseconds per pass, on average over a ring of the first processors that may be used.
+    """Average nanoseconds per pass in a ring of the first usable processors.
 
-    Some 50 ns of it are the interpreter's.
+    About 50 ns of it are spent in the interpreter.
 
     Args:
-        processors: how many; None for all, and never more than `MOST`.
+        processors: number of processors; None for all, and never more than `MOST`.
 
     Returns:
-        None with fewer than two, where a program cannot choose its processor, or if others kept
-        them too busy.
+        The nanoseconds; None with fewer than two processors, if a program cannot choose its
+        processor here, or if other programs kept the processors too busy.
     """
     if not hasattr(os, "sched_setaffinity"):
         return None
     count = min(processors or MOST, len(os.sched_getaffinity(0)), MOST)
     if count < 2:
         return None
-    # Imported here, for the file as a program imports nothing of ours: with that, and without
-    # site, it starts in 20 ms rather than in 200.
+    # Imported here, because the file as a program must not import the package: without package and
+    # site it starts in 20 ms instead of 200.
     from maxim_deploy.machine.processes import python_process
 
     command = python_process("-S", __file__, count)
@@ -79,11 +81,11 @@ def _forked(cells: memoryview, number: int, processor: int) -> int:
     if pid := os.fork():
         return pid
     try:
-        signal.alarm(LONGEST_S)  # should the leader be killed
+        signal.alarm(LONGEST_S)  # ends this process even if the leader is killed
         os.sched_setaffinity(0, {processor})
         own, before, turn = _APART * number, _APART * (number - 1), 0
         while turn != _END:
-            # Spinning, not waiting: a sleep would be timed in place of the cache line.
+            # Spin instead of sleeping: a sleep would be timed in place of the cache line.
             while cells[before] == turn:
                 pass
             turn = cells[own] = cells[before]
@@ -96,7 +98,7 @@ def _led(cells: memoryview, last: int) -> list[float]:
     blocks: list[float] = []
     for block in range(BLOCKS):
         start = time.perf_counter()
-        # Numbers never repeat, so no follower takes the turn of the block before for this one.
+        # Numbers never repeat, so no follower mistakes a turn of the previous block for this one.
         for turn in range(block * TURNS + 1, (block + 1) * TURNS + 1):
             cells[0] = turn
             while cells[last] != turn:

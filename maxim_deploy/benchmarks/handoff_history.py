@@ -1,7 +1,7 @@
-"""What a hand-off took in earlier comparisons on a machine: whether it has more than one state.
+"""Hand-off times of earlier comparisons on a machine, which show whether it has several states.
 
-A run that lies wholly in one state cannot know of another. So the medians are kept beside what is
-made for measurements, a line of JSON each, only ever appended.
+A run that stays in one state cannot see another state. So the medians are kept in the cache folder,
+in a file of JSON lines that is only appended to.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from maxim_deploy._records import append_lines, read_intact_lines
 
 FILE = "handoff.jsonl"
 KEPT = 50
-"""Comparisons that count: the host of a virtual machine may become another one."""
+"""Latest comparisons that count, because a virtual machine may move to another host."""
 
 
 def recall(folder: Path, machine: str, now_ns: float) -> tuple[float, float] | None:
-    """The least and the most of earlier comparisons, to which this one is added.
+    """Return the range of earlier comparisons, and add this one to them.
 
     Args:
-        folder: in which to keep them; if it cannot be written they are not kept.
-        machine: as `environment.machine_of` names it.
-        now_ns: median of this comparison, nanoseconds.
+        folder: folder of the file. If it cannot be written, the comparison is not kept.
+        machine: name of the machine, from `machine_of`.
+        now_ns: median of this comparison in nanoseconds.
 
     Returns:
-        None if there is no earlier one.
+        The least and the largest earlier median in nanoseconds; None without an earlier comparison.
     """
     kept: list[tuple[str, float]] = []
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Times of a restorer with several pictures at a time, and what they say about larger work."""
+"""Times of a restorer with several pictures at a time, and estimates for larger work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FRAME = (1080, 1920)
 
 
 def most_lanes(restorer: Restorer, size: tuple[int, int]) -> int:
-    """How many calls at a time its threads and the memory allow; 1 where lanes are not chosen."""
+    """Most calls at a time that threads and memory allow; 1 if the backend has fixed lanes."""
     most = restorer._work.require_open().max_lanes
     plan = restorer.plan(*size)
     return max(1, most if plan.limit is None else min(most, plan.limit // plan.bytes))
@@ -34,19 +34,19 @@ def most_lanes(restorer: Restorer, size: tuple[int, int]) -> int:
 def seconds_side_by_side(
     restorer: Restorer, picture: NDArray[Any], lanes: int, least_s: float
 ) -> float:
-    """Seconds per picture with so many calls at a time, for at least so long.
+    """Seconds per picture with `lanes` calls at a time, measured for at least `least_s` seconds.
 
-    With one lane a call follows the other, so that it is the time of a call, too.
+    With one lane the calls follow each other, so this is also the time of a call.
     """
     if lanes != restorer.info.lanes:
         restorer._work.choose_lanes(lambda: lanes)
-        # Opens a session and takes memory, perhaps.
+        # The first run may open a session and allocate memory.
         _seconds(restorer, picture, lanes, 0.0)
     return _seconds(restorer, picture, lanes, least_s)
 
 
 def _seconds(restorer: Restorer, picture: NDArray[Any], lanes: int, least_s: float) -> float:
-    # One caller more than lanes, for else a lane would wait between two pictures of its caller.
+    # One caller more than lanes: otherwise a lane would wait between two pictures of its caller.
     callers = lanes + 1 if lanes > 1 else 1
     began, done = time.perf_counter(), 0
 
@@ -66,16 +66,16 @@ def _seconds(restorer: Restorer, picture: NDArray[Any], lanes: int, least_s: flo
 def kept_times(
     restorer: Restorer, size: tuple[int, int], seconds: Mapping[int, float]
 ) -> dict[str, Any]:
-    """Keep times per picture for `Restorer.plan`, and say what to expect of larger work.
+    """Keep times per picture for `Restorer.plan`, and estimate larger work.
 
     Args:
-        restorer: that was measured.
+        restorer: the measured restorer.
         size: height and width of the pictures.
-        seconds: by number of lanes.
+        seconds: seconds per picture by number of lanes.
 
     Returns:
-        `photo_s` and `frame_s`: expected seconds of a `PHOTO` and a `FRAME` by number of lanes,
-        None where so many do not fit the memory. `photo` and `frame`: how each runs, in words.
+        `photo_s` and `frame_s`: expected seconds of a `PHOTO` and a `FRAME` by number of lanes;
+        None if so many lanes do not fit the memory. `photo` and `frame`: how each runs, in words.
     """
     backend, choice = restorer._work.require_open(), restorer._lane_choice
     padding = Padding(*size)

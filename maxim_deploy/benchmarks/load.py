@@ -1,13 +1,13 @@
-"""A restorer under load: how many pictures per second, and how long each one takes then.
+"""A restorer under load: pictures per second, and the latency of each picture.
 
-*Closed loop*: so many callers, each with one picture after the other. It finds the most that the
-restorer can do, but each caller waits for its own picture, so a slow one delays those that would
-have come after it and hides their waiting.
+*Closed loop*: a number of callers, each with one picture after the other. It finds the highest
+rate. But each caller waits for its own picture, so a slow picture delays the next ones and hides
+their waiting time.
 
-*Open loop*: pictures arrive as they would from many people, at random (Poisson) with a given mean
-rate, whether the ones before are done or not; so many callers serve them in turn. The time of a
-picture begins when it should have arrived, not when a caller was free for it (G. Tene: "coordinated
-omission").
+*Open loop*: pictures arrive at random (Poisson) with a given mean rate, as from many people. They
+arrive whether or not earlier pictures are done, and a number of callers serve them in order. The
+latency of a picture counts from its arrival, not from the time when a caller was free for it
+(G. Tene: "coordinated omission").
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from maxim_deploy.benchmarks.summary import summary
 from maxim_deploy.errors import UsageError
 
 SHARES = (0.5, 0.8)
-"""Rates that are offered in the open loop, as shares of what the closed loop reached."""
+"""Arrival rates of the open loops, as shares of the closed loop's rate."""
 
 SEED = 0
 
@@ -36,25 +36,27 @@ def under_load(
     """Call from several threads for some seconds.
 
     Args:
-        call: restores one picture; may be called from several threads.
+        call: restores one picture; several threads may call it.
         mode: "closed" or "open".
         callers: number of threads.
-        seconds: during which calls begin, or pictures arrive; all are waited for.
-        rate: pictures per second on average, in the open loop.
+        seconds: time in which calls begin, or pictures arrive. All calls are awaited.
+        rate: mean number of pictures per second in the open loop.
 
     Returns:
         An entry of `load` in a record.
 
     Raises:
         UsageError: the mode is unknown, or open without a rate.
-        Whatever a call raises.
+        BaseException: the error of a call.
     """
     if mode == "closed":
         latencies, took = closed_loop(call, callers, seconds)
     elif mode == "open" and rate:
         latencies, took = open_loop(call, arrivals(rate, seconds), callers)
     else:
-        raise UsageError(f"load is 'closed', or 'open' with a rate, not {mode!r} with {rate!r}")
+        raise UsageError(
+            f"load {mode!r} with rate {rate!r} | expected 'closed', or 'open' with a rate"
+        )
     return {
         "mode": mode,
         "callers": callers,
@@ -65,7 +67,7 @@ def under_load(
 
 
 def arrivals(rate: float, seconds: float) -> list[float]:
-    """Seconds at which pictures arrive, a Poisson process; at least one, always the same."""
+    """Arrival times in seconds from a Poisson process; at least one, the same in every call."""
     draw = random.Random(SEED)  # noqa: S311  # no secret
     times = [draw.expovariate(rate)]
     while times[-1] < seconds:
@@ -76,7 +78,7 @@ def arrivals(rate: float, seconds: float) -> list[float]:
 def closed_loop(
     call: Callable[[], object], callers: int, seconds: float, clock: Clock = time.perf_counter
 ) -> tuple[list[float], float]:
-    """Latencies in seconds, in no order, and the time until the last call was done."""
+    """Latencies in seconds, in no order, and the seconds until the last call was done."""
     latencies: list[float] = []
     start = clock()
 
@@ -96,7 +98,7 @@ def open_loop(
     clock: Clock = time.perf_counter,
     sleep: Callable[[float], object] = time.sleep,
 ) -> tuple[list[float], float]:
-    """The same for pictures that arrive at these times, counted from the start."""
+    """As `closed_loop`, for pictures that arrive at `times`, in seconds from the start."""
     latencies: list[float] = []
     waiting, turn = iter(times), threading.Lock()
     start = clock()
@@ -108,8 +110,8 @@ def open_loop(
                 arrival = next(waiting, None)
             if arrival is None:
                 return
-            # Late callers do not sleep. Their picture has waited since it arrived, and its latency
-            # says so.
+            # Late callers do not sleep. Their picture has waited since its arrival, and its latency
+            # includes that time.
             sleep(max(0.0, start + arrival - clock()))
             call()
             latencies.append(clock() - start - arrival)
@@ -119,8 +121,8 @@ def open_loop(
 
 
 def _in_threads(caller: Callable[[], None], count: int) -> None:
-    """Run it in so many threads; the first error of any of them is raised."""
-    # A library releases the GIL while it computes, so threads are callers enough.
+    """Run `caller` in `count` threads; raises the first error of a thread."""
+    # Libraries release the GIL while they compute, so threads suffice as callers.
     with ThreadPoolExecutor(count) as pool:
         for caller_ends in [pool.submit(caller) for _ in range(count)]:
             caller_ends.result()

@@ -19,7 +19,7 @@ THREADS = 4
 SIZE, ROUNDS, CALLS = (512, 512), 15, 1000
 WARMUP = 2
 SOAK_SIZES = ((64, 64), (37, 90), (130, 70), (200, 300), (256, 256), (320, 240), (384, 300))
-"""Drawn from at random; none is large, so that a thousand take minutes."""
+"""Sizes to draw from at random. None is large, so that a thousand calls take only minutes."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def overhead(restorer: Restorer, size: tuple[int, int], rounds: int) -> tuple[Ra
     """Time a call and the backend alone, in alternation, with 8-bit input and output.
 
     Returns:
-        (of one call, of the calls of four threads per call and thread).
+        (time of a call over the backend's time, time per call with four threads over that of one).
     """
     image = _image(size)
     backend, stack = restorer._work.require_open(), stack_from_images([image])
@@ -45,7 +45,7 @@ def overhead(restorer: Restorer, size: tuple[int, int], rounds: int) -> tuple[Ra
         "restorer": stopwatch(lambda: restorer(image)),
         "threads": stopwatch(lambda: list(pool.map(restorer, [image] * THREADS))),
     }
-    # The arena and the threads grow in the first calls, not in those that are timed.
+    # The first calls grow arena and threads, so that the timed calls do not.
     for measure in [*measures.values()] * WARMUP:
         measure()
     seconds = interleaved(measures, rounds=rounds, longest_s=math.inf)
@@ -59,7 +59,7 @@ def soak(restorer: Restorer, calls: int) -> Soak:
     random = np.random.default_rng(0)
     for size in SOAK_SIZES:
         restorer(_image(size))
-    # From here on every size has been seen: what memory grows by now is a leak.
+    # Every size has run by now, so further growth of memory is a leak.
     begin, peak = resident_bytes(), 0
     for _ in range(calls):
         image = _image(SOAK_SIZES[random.integers(len(SOAK_SIZES))])

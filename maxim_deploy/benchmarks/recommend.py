@@ -31,13 +31,14 @@ from maxim_deploy.spec.quantities import readable_seconds
 SIZE, ROUNDS = (256, 256), 5
 
 TURN_S = 0.5
-"""Of a number of lanes in a round, at least."""
+"""Least seconds of a turn of a number of lanes."""
 
 PAUSE_S = 0.25
-"""After each turn: threads spin on for a while, and would take the processors from the next."""
+"""Seconds of rest after each turn. Threads continue to spin for a while and would take the
+processors from the next turn."""
 
 MINUTE = 60 * 30
-"""Frames of a minute of video, of 30 in a second."""
+"""Frames of a minute of video, at 30 frames per second."""
 
 NOT_RECOMMENDED = ("torch",)
 """Backends for comparison only."""
@@ -45,7 +46,7 @@ NOT_RECOMMENDED = ("torch",)
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a process runs."""
+    """The backend, precision and threads of a process."""
 
     backend: str
     precision: str
@@ -57,7 +58,7 @@ class Row:
     """A candidate with a number of lanes.
 
     Attributes:
-        candidate: what runs.
+        candidate: backend, precision and threads.
         lanes: pictures at a time.
         seconds: per picture, the median of the rounds.
         photo_s: expected time of a photograph; None if it does not fit the memory.
@@ -78,10 +79,10 @@ class Recommendation:
     """Measurements and the recommendation.
 
     Attributes:
-        size: of the pictures.
-        machine: in words.
-        rows: all that ran, the fastest for many pictures first.
-        failures: why others did not, by what they are.
+        size: height and width of the pictures.
+        machine: the machine in words.
+        rows: the rows that ran, the fastest for many pictures first.
+        failures: why other candidates did not run, by their names.
     """
 
     size: tuple[int, int]
@@ -100,7 +101,7 @@ class Recommendation:
         return min(self.rows, key=lambda row: row.seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """What a line of `maxim-bench --recommend --json` holds."""
+        """The object of a line of `maxim-bench --recommend --json`."""
         return {
             "size": self.size,
             "machine": self.machine,
@@ -146,18 +147,18 @@ def recommendation(
     """Measure, and keep the times for `Restorer.plan`.
 
     Args:
-        bundle: to run.
+        bundle: bundle to run.
         size: height and width of the pictures.
         rounds: turns of each row.
-        threads: at most; None for one per core.
-        backends: only these; none for all that may run here.
-        precisions: only these; none for all that the bundle has.
-        progress: told what is being done.
+        threads: most threads; None for one per core.
+        backends: backends to measure; empty for all that may run here.
+        precisions: precisions to measure; empty for all that the bundle has.
+        progress: called with each step in words.
 
     Raises:
         UsageError: there is nothing to measure.
-        BundleError: this is no bundle.
-        BackendError: nothing of it runs here.
+        BundleError: the folder is not a bundle.
+        BackendError: no candidate runs here.
     """
     opened = Bundle.open(bundle)
     candidates = candidates_of(opened, threads or usable_processors(), backends, precisions)
@@ -181,10 +182,10 @@ def recommendation(
 def candidates_of(
     bundle: Bundle, threads: int, backends: Sequence[str] = (), precisions: Sequence[str] = ()
 ) -> list[Candidate]:
-    """What to measure: on a CPU with all threads and with half of them.
+    """The candidates to measure: on a CPU with all threads and with half of them.
 
     Raises:
-        UsageError: it is nothing.
+        UsageError: there is no candidate.
     """
     graphs = {graph.precision for graph in bundle.manifest.graphs}
     found = []
@@ -199,10 +200,10 @@ def candidates_of(
         found += [Candidate(name, p, count) for p in wanted for count in counts]
     if not found:
         raise UsageError(
-            f"bundle {str(bundle.path)!r} has nothing to measure with backends "
-            f"{', '.join(backends) or 'of this machine'} and precisions "
-            f"{', '.join(precisions) or 'of its own'}; it has graphs in "
-            f"{', '.join(sorted(graphs)) or 'none'}"
+            f"bundle {str(bundle.path)!r} | has nothing to measure with "
+            f"{', '.join(backends) or 'the backends of this machine'}"
+            f"{' in ' if precisions else ''}{' or '.join(precisions)} | its graphs are in "
+            f"{', '.join(sorted(graphs)) or 'no precision'}"
         )
     return found
 
@@ -223,7 +224,7 @@ def _measured(
     for one, worker in workers.items():
         progress(f"warming up {_named(one)}")
         try:
-            # Lanes share all threads: with half of them there is one more way for one picture.
+            # Lanes share all threads. Half of the threads are measured for one picture only.
             is_all = one.threads == max(other.threads for other in workers)
             most = worker.most_lanes() if is_all else 1
             numbers[one] = lanes_of(one.threads, most)

@@ -1,7 +1,7 @@
-"""What the objects within a record hold: the types that a file is checked against.
+"""The types of the objects within a record, against which a file is checked.
 
-The words are those of `maxim_deploy.benchmarks.records`. What is optional here may be missing in
-records of earlier versions.
+`maxim_deploy.benchmarks.records` explains the fields. Optional fields may be missing in records of
+earlier versions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from maxim_deploy.benchmarks.suite import BRACKETS
 from maxim_deploy.errors import shown
 
 _LARGEST = 2.0**60
-"""No measurement is larger; what is breaks the arithmetic and the axes behind it."""
+"""No measurement is larger. A larger number would break later arithmetic and the axes of plots."""
 
 
 class Times(TypedDict):
@@ -42,7 +42,7 @@ class Timing(TypedDict):
 
 
 class Start(TypedDict):
-    """How long it took to begin."""
+    """Times of loading and of the first call."""
 
     load_s: float
     first_call_ms: float
@@ -71,7 +71,7 @@ class Graph(TypedDict):
 
 
 class Cost(TypedDict):
-    """What a graph costs at least."""
+    """Least cost of a graph."""
 
     operations_per_pixel: float
     bytes_per_pixel: float
@@ -85,7 +85,7 @@ class Cost(TypedDict):
 
 
 class Bound(TypedDict):
-    """What an engine takes at least."""
+    """Least time of an engine."""
 
     gpu: str
     source: str
@@ -98,7 +98,7 @@ class Bound(TypedDict):
     share: float
 
 
-# Written so because one key is a word of Python.
+# In functional form, because the key "with" is a keyword of Python.
 Agreement = TypedDict(
     "Agreement",
     {"with": str, "precision": str, "max_error": float | None, "allowed": float},
@@ -116,7 +116,7 @@ class Load(TypedDict):
 
 
 class Noise(TypedDict, total=False):
-    """How far to trust the times."""
+    """How reliable the times are."""
 
     spread: float | None
     foreign_cpu: float | None
@@ -126,7 +126,7 @@ class Noise(TypedDict, total=False):
 
 
 class Gpu(TypedDict):
-    """Of the GPU only what is needed to name it."""
+    """The GPU; only its name is checked."""
 
     name: str
 
@@ -162,7 +162,7 @@ FIELDS: dict[str, Any] = {
     "load": list[Load],
     "noise": Noise | None,
 }
-"""By field of `Record`; the others have the types that it declares."""
+"""Types by field of `Record`; the other fields have the types that `Record` declares."""
 
 
 class _Parity(TypedDict):
@@ -171,7 +171,7 @@ class _Parity(TypedDict):
 
 
 class Parity(_Parity, total=False):
-    """What a report shows of a line of `maxim-parity --json`."""
+    """The fields of a line of `maxim-parity --json` that a report shows."""
 
     image: str | None
     max_error_levels: float | None
@@ -185,10 +185,10 @@ class Parity(_Parity, total=False):
 
 
 def check_numbers(value: Any, where: str) -> None:
-    """Look at every number within lists and dicts.
+    """Check every number within lists and dicts.
 
     Raises:
-        ValueError: one is not finite, or larger than any measurement.
+        ValueError: a number is not finite, or larger than any measurement.
     """
     if isinstance(value, dict):
         for key, one in value.items():
@@ -201,7 +201,7 @@ def check_numbers(value: Any, where: str) -> None:
 
 
 def check_times(timings: Mapping[str, Any]) -> None:
-    """Look at what ratios are made of.
+    """Check the times that ratios are computed from.
 
     Raises:
         ValueError: an unknown bracket, no round, a round without a run, or no positive time.

@@ -1,53 +1,53 @@
-"""Records: one line of JSON per subject, size and batch of a run; only ever appended.
+"""Records: one line of JSON per subject, size and batch of a run. Lines are only appended.
 
-Fields, units in their names; None where something was not measured:
+Names of fields include units. A field is None if it was not measured.
 
 - `schema` 2; `suite`, the plan's name; `run`, the same in all lines of one call; `created`, UTC
 - `model`, its name; `architecture`; `size` [H, W] and `batch` of the input
-- `subject`, what is compared: a backend ("onnxruntime"), or a baseline: "torch", "torch-compile",
-  "literal" (the plain export), "none" (the deployment form with no rewrite) or the name of a
-  rewrite (that one alone); `precision`; `runner`, what runs it: a backend, "torch" or
-  "torch-compile"; `io`, form of the graph; `device`, "cpu" or "cuda:0 NAME"; `library` with its
-  version; `threads`
-- `timings` by bracket. "network": the network alone, its input where it reads it. "transfer": from
-  an array in host memory to another. "image": a call of a `Restorer`, from a uint8 picture to
-  another. On a CPU "transfer" equals "network", so only "network" is present. Of each: `wall`:
-  `count`, `p50_ms`, `p90_ms`, `p95_ms`, `p99_ms`, `mean_ms`, `sd_ms`; `gpu`, the same by CUDA
-  events, or None; `rounds_ms`, wall times in the order of the rounds, a list per round: rounds of
-  one run may be compared one by one; `images_per_s` and `megapixels_per_s` at the p50;
-  `warmup_runs`, and whether they became `stable`
+- `subject`, a backend ("onnxruntime") or a baseline: "torch", "torch-compile", "literal" (the plain
+  export), "none" (the deployment form without rewrites) or the name of a rewrite (the deployment
+  form with only that rewrite)
+- `precision`; `runner`, a backend, "torch" or "torch-compile"; `io`, form of the graph; `device`,
+  "cpu" or "cuda:0 NAME"; `library` with its version; `threads`
+- `timings` by bracket. "network": the network alone, with its input in the memory of its device.
+  "transfer": from an array in host memory to another. "image": a call of a `Restorer`, from a uint8
+  picture to another. On a CPU "transfer" equals "network", so only "network" is present. Each has:
+  `wall` with `count`, `p50_ms`, `p90_ms`, `p95_ms`, `p99_ms`, `mean_ms` and `sd_ms`; `gpu`, the
+  same by CUDA events, or None; `rounds_ms`, a list of wall times per round, so that rounds of one
+  run can be compared one by one; `images_per_s` and `megapixels_per_s` at the p50; `warmup_runs`,
+  and whether they became `stable`
 - `start`: `load_s` (imports, reading, deserialization) and `first_call_ms` (with any compilation)
-- `memory`: of a fresh process that has loaded the network and run it once at `size`, padded:
-  `baseline_bytes` before the run, `peak_bytes` with what loading took for a while,
-  `bytes_per_pixel` that running added at its peak; `device_bytes` taken from the GPU, None on a CPU
+- `memory`: memory of a fresh process that loaded the network and ran it once at the padded `size`.
+  `baseline_bytes` before the run; `peak_bytes`, including the peak of loading; `bytes_per_pixel`
+  that the run added at its peak; `device_bytes` taken from the GPU, None on a CPU
 - `graph`: `nodes`, `transposes`, `live_bytes_per_pixel` and `live_at`, the node of the largest set
-- `cost`: of the graph, or for PyTorch of the literal one: `operations_per_pixel` (two per
-  multiply-add), `bytes_per_pixel` and `fused_bytes_per_pixel`, of pixels that the network sees;
-  the ceilings of this machine, `gflops` of a matrix product and `gbps` of a copy, measured in the
-  run; `bound_ms`, in which the graph could run at least, node by node, and its `share` of the
-  network's p50; `fused_bound_ms` and `fused_share` if all but products were free. See
+- `cost`: cost of the graph; for PyTorch, of the literal graph. `operations_per_pixel` (two per
+  multiply-add), `bytes_per_pixel` and `fused_bytes_per_pixel`, per pixel that the network sees.
+  The ceilings of this machine, measured in the run: `gflops` of a matrix product and `gbps` of a
+  copy. `bound_ms`, the least time of the graph node by node, and its `share` of the network's p50.
+  `fused_bound_ms` and `fused_share`, the same if everything except products were free. See
   `maxim_deploy.graph.cost` and `.ceilings`
-- `bound`: of an engine whose traffic is known, a lower bound and not a measurement: `gpu`; its
-  `gbps` and `gflops`, and their `source`, a data sheet or this machine; `bytes_per_pixel` of the
-  input that the layers move and `operations_per_pixel` of it; `bound_ms`, the least time of a run,
-  `took_ms`, the network's p50, and `share`, the first over the second
-- `agreement`: `with` the first subject, its `precision`, `max_error` of values in about [0, 1], and
-  what is `allowed`; the error is None if it is not finite
+- `bound`: lower bound of an engine whose traffic is known; this is not a measurement. `gpu`; its
+  `gbps` and `gflops`, and their `source`, a data sheet or this machine. `bytes_per_pixel` that the
+  layers move and `operations_per_pixel`, both per input pixel. `bound_ms`, the least time of a run;
+  `took_ms`, the network's p50; `share`, `bound_ms` over `took_ms`
+- `agreement`: comparison `with` the first subject, its `precision`, `max_error` of values in about
+  [0, 1], and the `allowed` error; `max_error` is None if it is not finite
 - `load`: list of `mode`, `callers`, `offered_per_s` (None in "closed"), `images_per_s`, and
-  `latency`, as `wall`; see `maxim_deploy.benchmarks.load`; `load_error`: why some are missing
+  `latency`, as `wall`; see `maxim_deploy.benchmarks.load`. `load_error`: why some are missing
 - `noise`: `spread`, middle half of the rounds' medians over their median, the largest of all
-  brackets; `foreign_cpu`, share of the processors that others used; `idle_cpu_s`, the most
-  processor time that the process used between two turns of its own; `handoff_ns`, what a cache
-  line took from one processor to the next between the turns, `median` and the deciles `low` and
-  `high`, and `handoff_before_ns`, the least and most of the medians of earlier comparisons on this
-  machine; both None on a GPU, and missing in older records
-- `warnings`: why not to trust the numbers; `error`: why there are none
-- `environment`: see `environment.environment`; `busy`, share of the processors in use just before
-  the run; the state of the GPU after the timing as `gpu_after`
+  brackets; `foreign_cpu`, share of the processors that other programs used; `idle_cpu_s`, the most
+  processor time that the process used between two of its turns; `handoff_ns`, time of a cache line
+  from one processor to the next between the turns, with `median` and the deciles `low` and `high`;
+  `handoff_before_ns`, the range of the medians of earlier comparisons on this machine. The last two
+  are None on a GPU, and missing in older records
+- `warnings`: why the numbers are unreliable; `error`: why there are no numbers
+- `environment`: see `environment.environment`; `busy`, busy share of the processors just before
+  the run; `gpu_after`, the state of the GPU after the timing
 
 Committed records of schema 1 were converted: one run per round, of the network in float32, and the
 rest after each turn as `pause_s` in `noise`. A reader checks types (`record_types` declares them),
-that numbers are finite and times positive. Not checked: that lines of one run belong together.
+that numbers are finite and times positive. It does not check that lines of one run belong together.
 """
 
 from __future__ import annotations
@@ -108,17 +108,17 @@ class Record:
 
     @property
     def failures(self) -> list[str]:
-        """What could not be measured, and why."""
+        """Reasons for missing measurements."""
         return [text for text in (self.error, self.load_error) if text]
 
     @property
     def handoff_ns(self) -> float | None:
-        """The median of what a cache line took from one processor to the next."""
+        """Median time of a cache line from one processor to the next; None if unknown."""
         found: float | None = self.at("noise", "handoff_ns", "median")
         return found
 
     def at(self, field: str, *keys: str) -> Any:
-        """What is at these keys of a field, such as `timings`; None if something is not there."""
+        """The value at these keys of a field such as `timings`; None if a key is missing."""
         value = getattr(self, field)
         for key in keys:
             value = value.get(key) if value else None
@@ -130,7 +130,7 @@ class Record:
 
 
 def append_records(path: Path, records: Iterable[Record]) -> None:
-    """Add lines to a file of records, which is made if need be.
+    """Append records to a file, which is made if it is missing.
 
     Raises:
         UsageError: the file cannot be written.
@@ -139,7 +139,7 @@ def append_records(path: Path, records: Iterable[Record]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         append_lines(path, map(asdict, records))
     except OSError as error:
-        raise UsageError(f"cannot write records to {str(path)!r}: {error}") from error
+        raise UsageError(f"records {str(path)!r} | cannot be written: {error}") from error
 
 
 def line_of(record: Record) -> str:
@@ -148,7 +148,7 @@ def line_of(record: Record) -> str:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The inverse of `append_records`.
+    """Read a file of records; the inverse of `append_records`.
 
     Raises:
         UsageError: the file cannot be read, or a line is not a record; the message has its number.

@@ -5,10 +5,10 @@ deployment graph was 1.86 times as fast as PyTorch on one kind of processor and 
 another. So a comparison across machines is refused before measuring.
 
 Rounds of two runs are not pairs. So each p50 has its own 95 % confidence interval of the median,
-and the ratio lies between the quotients of their ends. A regression is a ratio that is more than 5
-% above 1 over the whole interval: two equal runs on an idle machine may differ by that much. If the
-host has moved the processors in between (see `handoff`), they may differ by half, so there is no
-verdict.
+and the ratio lies between the quotients of the interval ends. A regression is an interval wholly
+more than 5 % above 1, because two equal runs on an idle machine may differ by that much. If the
+host has moved the processors in between (see `handoff`), equal runs may differ by half, so there is
+no verdict.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Change:
     Attributes:
         what: model, subject, size and bracket.
         before_ms: median of the earlier rounds.
-        now_ms: of these.
-        ratio: now over then.
+        now_ms: median of the rounds of this run.
+        ratio: `now_ms` over `before_ms`.
         handoffs_ns: time of a cache line from one processor to the next, before and now; None if
             unknown.
     """
@@ -90,9 +90,8 @@ def same_machine(earlier: Sequence[Record], environment: Mapping[str, Any]) -> l
     if not here:
         there = sorted({machine_of(record.environment) for record in earlier}) or ["nothing"]
         raise UsageError(
-            f"the baseline was measured on another machine ({'; '.join(there)}), this is "
-            f"{machine_of(environment)}: a verdict would be about the machines; measure a baseline "
-            "here with -o FILE"
+            f"baseline of {'; '.join(there)} | this is another machine, {machine_of(environment)}, "
+            "so the times cannot be compared | measure a baseline here with -o FILE"
         )
     return here
 
@@ -115,14 +114,14 @@ def changes(now: Iterable[Record], earlier: Iterable[Record]) -> list[Change]:
     if not found:
         has = sorted({f"{r.model} {r.label} {_size(r)}" for r in worked})
         raise MaximDeployError(
-            "nothing was compared: the baseline has no subject, size and batch of these; it has "
-            f"{', '.join(has) or 'nothing'}"
+            "nothing was compared | the baseline has none of these subjects, sizes and batches | "
+            f"it has {', '.join(has) or 'no record'}"
         )
     return found
 
 
 def lost(now: Iterable[Record], earlier: Iterable[Record]) -> list[Record]:
-    """Records that fail now but did not before. The device of a failed one may be unknown."""
+    """Records that fail now but did not before. The device of a failed record may be unknown."""
     worked = {_key(record)[:-1] for record in earlier if record.error is None}
     return [record for record in now if record.error is not None and _key(record)[:-1] in worked]
 
@@ -158,7 +157,10 @@ def _key(record: Record) -> tuple[object, ...]:
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """The oldest records do not know the processor's family; there the name must do."""
+    """Whether two environments are of one machine.
+
+    The oldest records lack the processor's family, so only its name is compared there.
+    """
     if one.get("cpu_id") is None or other.get("cpu_id") is None:
         one, other = ({**facts, "cpu_id": None} for facts in (one, other))
     return machine_of(one) == machine_of(other)

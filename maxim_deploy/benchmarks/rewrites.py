@@ -1,4 +1,4 @@
-"""What the exact rewrites save: the traffic of an engine, and time on a CPU; `--rewrites`."""
+"""Savings of the exact rewrites: an engine's traffic, and time on a CPU; `--rewrites`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from maxim_deploy.spec.profiles import Profile, Shape
 from maxim_deploy.spec.traffic import Traffic
 
 LIBRARY = "tensorrt-rtx"
-"""Which builds without a GPU."""
+"""The library that builds engines without a GPU."""
 
 SIZE = (1088, 1920)
 CPU_SIZE, ROUNDS, WARMUP = (256, 256), 6, 1
@@ -42,9 +42,9 @@ class RewriteCost:
     """A choice of rewrites.
 
     Attributes:
-        name: of a form, perhaps without one of its rewrites.
-        traffic: of its engine in low precision, at one size.
-        on_cpu: time of its float32 graph in ONNX Runtime on a CPU over that of the CPU's form.
+        name: name of a form, perhaps without one of its rewrites.
+        traffic: traffic of its engine in low precision, at one size.
+        on_cpu: time of its float32 graph in ONNX Runtime on a CPU, over the time of the CPU's form.
     """
 
     name: str
@@ -53,7 +53,7 @@ class RewriteCost:
 
 
 def choices() -> dict[str, Rewrites]:
-    """The forms, and the GPU's without each other rewrite that is there to save traffic."""
+    """All forms, and the GPU's form without each single rewrite that saves traffic."""
     cpu, gpu = FORMS["cpu"], FORMS["gpu"]
     own = [name for name in REWRITES if getattr(gpu, name) != getattr(cpu, name)]
     without = {
@@ -65,12 +65,12 @@ def choices() -> dict[str, Rewrites]:
 def cost_of_rewrites(
     network: Maxim, size: tuple[int, int], progress: Progress
 ) -> Iterator[RewriteCost]:
-    """One choice after the other.
+    """Measure one choice of rewrites after the other.
 
     Args:
-        network: in literal form.
-        size: height and width of the engine's one shape, multiples of 64.
-        progress: told what is being done.
+        network: network in literal form.
+        size: height and width of the engine's only shape, multiples of 64.
+        progress: called with each step in words.
 
     Raises:
         MissingDependencyError: TensorRT for RTX or ONNX Runtime is not installed.
@@ -88,7 +88,7 @@ def cost_of_rewrites(
 
 
 def _traffic(trt: ModuleType, core: ir.Model, shape: Shape) -> Traffic:
-    """Of the engine of a float32 graph's best form for a GPU."""
+    """Traffic of the engine of a float32 graph, converted to the best precision for a GPU."""
     precision = GPU_PRECISIONS[0]
     low = low_precision(core, default_table(precision, core.graph))
     profile = Profile("fixed", shape, shape, shape)

@@ -1,4 +1,4 @@
-"""How far from the machine's limits a subject is: its cost against what was measured here."""
+"""Compares the cost of a subject with the measured limits of this machine."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from maxim_deploy.spec.profiles import Shape
 from maxim_deploy.spec.traffic import Traffic
 
 SIDE = 256
-"""Of the picture whose cost is counted. A MAXIM costs the same per pixel at any size, but for its
-weights, which are moved once: the demo model moves 18038 bytes per pixel here and 17980 at 512."""
+"""Side of the picture whose cost is counted. A MAXIM costs the same per pixel at any size, except
+for its weights, which are moved once: the demo model moves 18038 bytes per pixel at this size and
+17980 at 512."""
 
 
 @dataclass
 class Roofline:
-    """Knows graphs and ceilings; measures each ceiling once.
+    """Computes the costs of graphs, and measures each ceiling once.
 
     Args:
         threads: CPU threads of the subjects.
-        progress: told what is being done, and what cannot be.
+        progress: called with each step in words, and with the reason of a failed one.
     """
 
     threads: int | None
@@ -43,15 +44,15 @@ class Roofline:
     def cost(
         self, graph: Path, io: str, *, pixels: int, device: str, precision: str, p50_ms: float
     ) -> dict[str, Any] | None:
-        """`cost` of a record, or None where it cannot be had.
+        """`cost` of a record; None if a ceiling or the graph's cost is not available.
 
         Args:
-            graph: that computes what the subject does.
-            io: its form.
-            pixels: that the network sees, padded and of all pictures.
-            device: of the subject.
-            precision: of its arithmetic.
-            p50_ms: of its network.
+            graph: graph that computes the same as the subject.
+            io: form of the graph.
+            pixels: padded pixels of all pictures, as the network sees them.
+            device: device of the subject.
+            precision: precision of its arithmetic.
+            p50_ms: median time of its network in milliseconds.
         """
         ceiling = self._ceilings(*_arithmetic(device, precision))
         if ceiling is None:
@@ -87,22 +88,22 @@ class Roofline:
         precision: str,
         took_ms: float,
     ) -> dict[str, Any] | None:
-        """`bound` of a record, or None where it cannot be had.
+        """`bound` of a record; None if the rates of the GPU are unknown.
 
         Args:
-            traffic: of the engine, of which bytes per pixel are known.
-            graph: that the engine was built from.
-            io: its form.
-            shape: of the input.
-            device: such as "cuda:0 NVIDIA L4".
-            precision: of the arithmetic.
-            took_ms: what a run took.
+            traffic: traffic of the engine, with its bytes per pixel.
+            graph: graph that the engine was built from.
+            io: form of the graph.
+            shape: shape of the input.
+            device: device, such as "cuda:0 NVIDIA L4".
+            precision: precision of the arithmetic.
+            took_ms: time of a run in milliseconds.
         """
         assert traffic.bytes_per_pixel is not None
         rates = self._rates(device, precision)
         if rates is None:
             return None
-        # By bytes alone it is a bound as well, where the operations cannot be counted.
+        # If operations cannot be counted, the bytes alone still give a lower bound.
         cost = self._counted(graph, io)
         operations = cost.operations / cost.pixels * shape.padded_pixels if cost else 0.0
         moved = traffic.bytes_per_pixel * shape.pixels
@@ -117,7 +118,7 @@ class Roofline:
         }
 
     def _rates(self, device: str, precision: str) -> dict[str, Any] | None:
-        """What the GPU at hand can do at most: as measured here, or else as its maker says."""
+        """Highest rates of this GPU: measured here, or else from its data sheet."""
         index, _, name = device.partition(" ")
         if measured := self._ceilings(*_arithmetic(index.split(":")[0], precision)):
             source = f"measured here with {measured.library}"
@@ -129,33 +130,33 @@ class Roofline:
         return None
 
     def graph_facts(self, graph: Path, io: str) -> dict[str, Any] | None:
-        """`graph` of a record, or None where it cannot be had: a CPU runs no bfloat16, say."""
+        """`graph` of a record; None if the graph cannot be analysed, such as one in bfloat16."""
         try:
             return self._facts(graph, io)
         except MaximDeployError as error:
-            self.progress(f"no facts of {graph.name}: {error}")
+            self.progress(f"no facts of {graph.name} | {error}")
             return None
 
     def _counted(self, graph: Path, io: str) -> Cost | None:
         try:
             return self._cost(graph, io)
         except MaximDeployError as error:
-            self.progress(f"no cost of {graph.name}: {error}")
+            self.progress(f"no cost of {graph.name} | {error}")
             return None
 
     def _measured(self, device: str, precision: str) -> Ceilings | None:
-        self.progress(f"measuring what this machine can do at most ({device}, {precision})")
+        self.progress(f"measuring the ceilings of this machine ({device}, {precision})")
         try:
             return ceilings(self.threads, device=device, precision=precision)
         except MaximDeployError as error:
-            self.progress(f"no ceilings of this machine: {error}")
+            self.progress(f"no ceilings of this machine | {error}")
             return None
 
 
 def _arithmetic(device: str, precision: str) -> tuple[str, str]:
     """Device and precision of the matrix product to compare with."""
     if device == "cpu":
-        return "cpu", FULL  # which computes graphs of any precision in float32
+        return "cpu", FULL  # a CPU computes graphs of any precision in float32
     # Tensor cores multiply all types of one width at one rate.
     width = PRECISIONS[precision].bytes
     return "cuda", next(name for name, row in PRECISIONS.items() if row.bytes == width)

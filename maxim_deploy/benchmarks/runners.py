@@ -1,7 +1,7 @@
-"""What runs in a worker process, and in which brackets: a backend on a bundle, a graph, or PyTorch.
+"""Runs a backend on a bundle, a graph, or PyTorch in a worker process, in timed brackets.
 
-On a GPU the network alone runs from device memory to device memory. GPU time is between two events
-in the stream that it runs in. ONNX Runtime does not let us choose that stream, so it has none.
+On a GPU the network alone runs from device memory to device memory. GPU time lies between two
+events in the stream of the run. ONNX Runtime has no GPU time, because its stream cannot be chosen.
 
 GPU: "What ran where" in README.md, step `bound`.
 """
@@ -31,14 +31,14 @@ from maxim_deploy.runtime.selection import open_backend
 from maxim_deploy.spec.bundle import Bundle
 
 COMPILED_FIRST = {"specialization": "eager"}
-"""For TensorRT for RTX, which would time its slower fallback while it compiles in the background.
+"""For TensorRT for RTX, whose slower fallback would be timed during compilation in the background.
 
-What it compiles is kept beside the engine, where the `Restorer` that is timed afterwards finds it.
+The compiled kernels are kept beside the engine, so the `Restorer` of a later bracket uses them.
 """
 
 
 def runner_of(workload: Workload) -> Runner:
-    """Load what a workload names.
+    """Load the runner of a workload.
 
     Raises:
         MaximDeployError: it cannot be loaded or does not run here.
@@ -55,13 +55,13 @@ def runner_of(workload: Workload) -> Runner:
 
 @dataclass
 class Opened:
-    """A backend, and what else is needed to time it.
+    """An open backend with the objects for timing it.
 
     Attributes:
-        backend: to run.
-        request: that opened it; None for a graph without a bundle.
+        backend: the backend.
+        request: the request that opened it; None for a graph without a bundle.
         cuda: the GPU; None on a CPU.
-        stream: handle of the stream that the backend works in; None if it has streams of its own.
+        stream: stream that the backend works in; None if it has its own streams.
     """
 
     backend: Backend
@@ -89,7 +89,7 @@ def _of_bundle(workload: Workload, bundle: Bundle, cuda: Cuda | None) -> Opened:
         workload.threads,
         runtime=COMPILED_FIRST,
     )
-    # Only an engine works in a stream of ours, where events can bracket its GPU time.
+    # Only an engine works in a given stream, where events can bracket its GPU time.
     if backend_named(workload.runner).runs != "engines" or cuda is None:
         return Opened(open_backend(request, workload.runner)[0], request, cuda)
     stream = cuda.stream()
@@ -98,17 +98,17 @@ def _of_bundle(workload: Workload, bundle: Bundle, cuda: Cuda | None) -> Opened:
 
 
 def _graph_backend(workload: Workload) -> Backend:
-    """A graph of the tensor form that is in no bundle."""
+    """A backend on a graph of the tensor form outside a bundle."""
     where = Path(workload.file), workload.precision, DEVICE, workload.threads
     backend: Backend = backend_named(workload.runner).call("graph_opener", *where)
     return backend
 
 
 class _BackendRunner:
-    """What both runners of backends share: the brackets around a whole call.
+    """The common part of both runners of backends, with the bracket around a whole call.
 
-    The restorer is loaded when it is first used, after memory was measured: it has a session of
-    its own.
+    The restorer is loaded at its first use, after memory was measured, because it opens its own
+    session.
     """
 
     def __init__(self, workload: Workload, opened: Opened) -> None:
@@ -117,7 +117,7 @@ class _BackendRunner:
         self.library, self.device = backend.library, backend.device
         self.io: str | None = backend.io or "tensor"
         self.cuda = opened.cuda
-        # Made once: padding and stacking are in the "image" bracket only.
+        # The inputs are made once, so only the "image" bracket includes padding and stacking.
         self._inputs = workload.inputs(backend.io)
         self._pictures = workload.pictures()
         self.brackets: dict[str, Bracket] = {}
@@ -138,7 +138,7 @@ class _BackendRunner:
             backend=workload.runner,
             precision=cast(PrecisionName, workload.precision),
             threads=workload.threads,
-            # What an earlier measurement has chosen would make records differ.
+            # Otherwise the choice of an earlier measurement would make records differ.
             lanes="auto" if backend_named(workload.runner).is_on_gpu else 1,
         )
 
@@ -168,7 +168,7 @@ class DeviceRunner(_BackendRunner):
         self._cuda = opened.cuda
         self._copies = opened.stream or self._cuda.stream()
         self._source, self._target = self._array(), self._array()
-        # A copy is asynchronous: the first run must not read it half done.
+        # The copy is asynchronous, and the first run must not read a half-copied input.
         self._cuda.upload(self._source.address, self._inputs, self._copies)
         self._cuda.synchronize(self._copies)
         self._restored = self._target
@@ -183,7 +183,7 @@ class DeviceRunner(_BackendRunner):
 
     @cached_property
     def _whole(self) -> Backend:
-        """One in streams of its own, as a `Restorer` has it; the engine is the same."""
+        """The same engine with its own streams, as in a `Restorer`."""
         if self._opened.stream is None:
             return self._backend
         assert self._opened.request is not None
@@ -194,7 +194,7 @@ class DeviceRunner(_BackendRunner):
         if self._opened.stream is None:
             return by_wall(lambda: self._keep(backend.run_on_device(self._source)))()
         # Launches return before the GPU is done. Wall time ends when the stream is empty, and the
-        # events say what of it the GPU took.
+        # events give the GPU's part of it.
         begin, end = self._marks
         start = time.perf_counter()
         self._cuda.record(begin, self._copies)

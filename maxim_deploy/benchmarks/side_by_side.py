@@ -1,7 +1,7 @@
-"""A comparison: every subject of a plan on one model, size and batch, side by side.
+"""A comparison: all subjects of a plan on one model, size and batch, side by side.
 
-All subjects are loaded in processes of their own, checked to agree, warmed up, and timed in turn,
-bracket by bracket. One that fails has a record that says why, and the others go on.
+Each subject is loaded in its own process. Then all are checked to agree, warmed up, and timed in
+turn, bracket by bracket. The record of a failed subject has the reason, and the others continue.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from maxim_deploy.spec.engines import EngineEntry, engine_for
 
 @dataclass(frozen=True)
 class Files:
-    """What a subject loads.
+    """The files of a subject.
 
     Attributes:
-        file: a bundle, graph or file of weights.
+        file: a bundle, a graph or a file of weights.
         graph: an ONNX graph that computes the same, and its form; None if there is none.
-        error: why there is no file.
-        engines: of the bundle.
+        error: why there is no file; None if there is one.
+        engines: engines of the bundle.
     """
 
     file: Path | None = None
@@ -51,13 +51,13 @@ class SideBySide:
 
     Attributes:
         plan: how to measure.
-        files: of every subject, in the plan's order.
-        size: of the pictures.
+        files: files of every subject, in the plan's order.
+        size: height and width of the pictures.
         batch: pictures per call.
         common: fields that all records of a run and model share.
-        roofline: for the cost of each subject.
-        progress: told what is being done.
-        recall: `handoff_history.recall` of the folder and machine.
+        roofline: computes the cost of each subject.
+        progress: called with each step in words.
+        recall: `handoff_history.recall` for the folder and machine.
     """
 
     plan: SuitePlan
@@ -70,7 +70,7 @@ class SideBySide:
     recall: Callable[[float], tuple[float, float] | None] = lambda _: None
 
     def records(self) -> list[Record]:
-        """Measure; a record per subject, in the order of the plan."""
+        """Measure; returns a record per subject, in the order of the plan."""
         # Workers live until the last record is made; the stack ends them even after Ctrl-C.
         with ExitStack() as stack:
             contenders = self._started(stack)
@@ -80,7 +80,7 @@ class SideBySide:
             watch = self._watch(contenders)
             self._time(contenders, watch)
             handoff = watch.handoff_ns
-            # Read before the tests under load: what counts is what happened during the timing.
+            # Read before the tests under load, because the record covers only the timing.
             machine = {
                 "foreign_cpu": watch.foreign_cpu(),
                 "handoff_ns": handoff,
@@ -97,7 +97,7 @@ class SideBySide:
         return Watch(pids, None, lambda: handoff_ns(self.plan.threads))
 
     def _started(self, stack: ExitStack) -> list[Contender]:
-        """All subjects, loaded, and compared with the first of them that runs."""
+        """Load all subjects, and compare each with the first one that runs."""
         contenders: list[Contender] = []
         first = None
         with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +111,7 @@ class SideBySide:
                 own = contender.result(Path(folder)) if contender.error is None else None
                 if own is None:
                     continue
-                # The first one that runs, even where the plan's first did not.
+                # The first subject that runs, even if the plan's first one did not.
                 first = first or (contender, own)
                 contender.agree(own, *first)
         return contenders
@@ -132,11 +132,11 @@ class SideBySide:
 
     def _time(self, contenders: list[Contender], watch: Watch) -> None:
         plan = self.plan
-        # Many short turns rather than one long one: a disturbance then hits a few rounds only.
+        # Many short turns instead of a long one: then a disturbance affects only a few rounds.
         least_s = plan.least_s / plan.rounds
 
         # Thread pools spin after a run and would take the processors from the next subject. The
-        # GPU is looked at while it is warm, the processors once they rest.
+        # GPU is sampled while it is warm, the processors once they rest.
         def settle() -> None:
             watch.sample()
             time.sleep(plan.pause_s)
@@ -155,7 +155,7 @@ class SideBySide:
             contenders[number].turns[bracket] = [turn for turn in rounds if turn]
 
     def _load(self, contender: Contender) -> None:
-        one_is_enough = self.batch != self.plan.batches[0]  # calls are of one picture
+        one_is_enough = self.batch != self.plan.batches[0]  # each call has one picture
         if contender.error is not None or "image" not in contender.warmups or one_is_enough:
             return
         for callers in self.plan.concurrency:

@@ -18,10 +18,10 @@ LITERAL, NONE = "literal", "none"
 rewrite's name selects the deployment form with only that rewrite."""
 
 PLAIN = "plain"
-"""The float32 graph as every reader gets it, without the form for ONNX Runtime on a CPU."""
+"""The float32 graph of the bundle, without the form for ONNX Runtime on a CPU."""
 
 RULES = ("gelus", "biases", "products", "norms")
-"""Baselines that are the plain graph with one rule of the form for ONNX Runtime alone."""
+"""Baselines that are the plain graph with a single rule of the form for ONNX Runtime."""
 
 EACH = "each"
 """Selects every rewrite, each as a separate baseline."""

@@ -2,9 +2,9 @@
 
 Each table is a plan with the keys of `SuitePlan`. A size is "HxW". A model is a name that
 `maxim-export` knows, a variant such as "S-2" (random weights), or a table of an architecture's
-fields; bundles on the command line take their place. A baseline is "torch", "torch-compile",
-"literal", "none" or a rewrite, with a precision behind it unless that is fp32: "torch fp16"; "each"
-is every rewrite alone.
+fields. Bundles on the command line replace the models. A baseline is "torch", "torch-compile",
+"literal", "none" or a rewrite. A precision other than fp32 follows its name: "torch fp16". "each"
+stands for every rewrite alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from maxim_deploy.spec.recipes import chosen
 Size = tuple[int, int]
 
 BRACKETS = ("network", "transfer", "image")
-"""What may be inside the bracket; see `maxim_deploy.benchmarks.records`."""
+"""Brackets that can be timed; see `maxim_deploy.benchmarks.records`."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _list(read: Callable[[str, Any], Any]) -> Callable[[str, object], tuple[Any,
 
 
 def _backend(_: str, value: str) -> str:
-    known = tuple(name for name in backend_names() if name not in TORCH)  # that is a baseline
+    known = tuple(name for name in backend_names() if name not in TORCH)  # torch is a baseline
     return chosen("backend", [value], known)[0]
 
 

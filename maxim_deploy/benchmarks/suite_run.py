@@ -1,4 +1,4 @@
-"""A run: a plan on each of its models, size by size, and the records as they come."""
+"""A run: measures a plan on each of its models, size by size, and yields the records."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class SuiteRun:
     """One call of the tool.
 
     Attributes:
-        name: of the plan.
+        name: name of the plan.
         plan: what to measure.
-        bundles: to measure, in place of the plan's models; by name.
-        cache: folder in which what is made for the measurement is kept, and what is known of the
-            machine from earlier ones.
+        bundles: bundles by name, measured in place of the plan's models.
+        cache: folder for bundles and engines made for the measurement, and for hand-off times of
+            earlier comparisons.
         progress: called with each step in words.
-        environment: what `environment.environment` found.
-        call: the same for all runs of one call.
+        environment: the result of `environment.environment`.
+        call: identifier that all runs of one call share.
     """
 
     name: str
@@ -105,7 +105,7 @@ class SuiteRun:
 
     @cached_property
     def _roofline(self) -> Roofline:
-        """One for records and profiles: it measures each ceiling once."""
+        """The roofline for records and profiles, which measures each ceiling once."""
         return Roofline(self.plan.threads, self.progress)
 
     def _with_bound(self, bundle: Bundle, profile: LayerProfile) -> LayerProfile:
@@ -138,7 +138,7 @@ class SuiteRun:
             yield _name_of(model), lambda model=model: self._made(model)  # type: ignore[misc]
 
     def _made(self, model: str | Architecture) -> Bundle:
-        """The bundle of a model that has none, made now or before."""
+        """The bundle of a model, made now or taken from the cache."""
         _require_exporter()
         from maxim_deploy.benchmarks.artifacts import model_bundle
 
@@ -146,7 +146,7 @@ class SuiteRun:
         return model_bundle(model, self.plan.precisions or (FULL,), self.cache, progress)
 
     def _precisions(self, bundle: Bundle) -> tuple[str, ...]:
-        """Those of the plan; if it has none, those of the bundle that its backends run."""
+        """The plan's precisions; by default the bundle's precisions that the backends run."""
         if self.plan.precisions:
             return self.plan.precisions
         runs = GPU_PRECISIONS if self.plan.on_gpu else CPU_PRECISIONS
@@ -170,10 +170,10 @@ class SuiteRun:
 
         file = baseline_file(subject, bundle, self.cache, self.progress)
         if subject.is_graph:
-            # What has operators of ONNX Runtime's own cannot be counted.
+            # The cost of a graph with ONNX Runtime's own operators cannot be counted.
             return Files(file, None if subject.name in RULES else (file, "tensor"))
         literal = Subject(LITERAL, is_baseline=True)
-        # It is the same network, if also the same precision: its bytes count.
+        # The literal graph has the same cost only in the same precision.
         if literal in self.plan.baselines and subject.precision == FULL:
             graph = baseline_file(literal, bundle, self.cache, self.progress)
             return Files(file, (graph, "tensor"))
@@ -194,11 +194,11 @@ class SuiteRun:
         progress = _prefixed(self.progress, str(subject))
         settings = engine_settings_from(asked)
         add_engine(bundle.path, settings, BuildOptions(progress=progress))
-        # Its time is set beside the least for its traffic, but is worth measuring without.
+        # Traffic gives a lower bound beside the measured time. The time is useful without it too.
         try:
             add_engine(bundle.path, settings, BuildOptions(traffic=True, progress=progress))
         except EngineError as error:
-            progress(f"its traffic is not known: {error}")
+            progress(f"the engine's traffic is unknown | {error}")
         return Bundle.open(bundle.path)
 
     def _failed(self, common: dict[str, Any], why: str) -> Iterator[list[Record]]:
@@ -219,10 +219,10 @@ class SuiteRun:
 
 
 def named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
-    """Bundles by the names of their models; those of one model have their folders' names as well.
+    """Bundles by the names of their models; bundles of one model also have their folders' names.
 
     Raises:
-        UsageError: that does not tell them apart.
+        UsageError: two bundles still have the same name.
     """
     names = [bundle.manifest.model.name for bundle in bundles]
     for depth in (1, 2):
@@ -233,7 +233,7 @@ def named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
             for name, bundle in zip(names, bundles, strict=True)
         ]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"there are two bundles {twice.pop()!r}: measure one after the other")
+        raise UsageError(f"two bundles are named {twice.pop()!r} | measure one after the other")
     return dict(zip(names, bundles, strict=True))
 
 
@@ -249,7 +249,7 @@ def backends_here(bundles: Sequence[Bundle]) -> tuple[str, ...]:
 
 
 def _require_exporter() -> None:
-    """What is made to be measured is exported.
+    """Check that models can be exported for the measurement.
 
     Raises:
         MissingDependencyError: something that the exporter needs is not installed.

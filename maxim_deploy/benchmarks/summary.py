@@ -1,4 +1,4 @@
-"""What is said of a list of times."""
+"""Summaries of a list of times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PERCENTILES = (50, 90, 95, 99)
 
 
 def summary(times_ms: Sequence[float]) -> dict[str, float]:
-    """`count`, percentiles, mean and sample standard deviation (0 of a single value)."""
+    """`count`, percentiles, mean and sample standard deviation (0 for a single value)."""
     percentiles = np.percentile(times_ms, PERCENTILES).tolist()
     return {
         "count": len(times_ms),
@@ -21,12 +21,12 @@ def summary(times_ms: Sequence[float]) -> dict[str, float]:
 
 
 def spread(values: Sequence[float]) -> float:
-    """How far the middle half of the values reaches, over their median."""
+    """Width of the middle half of the values, over their median."""
     low, middle, high = np.percentile(values, (25, 50, 75)).tolist()
     return float((high - low) / middle)
 
 
 def throughput(p50_ms: float, height: int, width: int, batch: int = 1) -> dict[str, float]:
-    """Images and megapixels per second if one call after the other takes `p50_ms`."""
+    """Images and megapixels per second of consecutive calls that take `p50_ms` each."""
     images = batch * 1e3 / p50_ms
     return {"images_per_s": images, "megapixels_per_s": images * height * width / 1e6}

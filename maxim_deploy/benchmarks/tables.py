@@ -16,26 +16,26 @@ from maxim_deploy.imaging import Padding
 from maxim_deploy.machine.facts import machine_of
 
 ANCHORS = ("torch", "literal")
-"""Subjects, in float32, whose speed the others' is given in."""
+"""Subjects in float32 that the speed of the others is compared with."""
 
 _BAR = "\\|"
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 LEGEND = f"""\
-Times are medians in milliseconds of wall time (p50) unless they say otherwise: of the network
-alone, with transfers (`transfer`, on a GPU), of the whole image path from an 8-bit picture to
-another (`image`). `speed, x A` is how many times as fast as A the network is: the median of the
-ratios of the rounds, and between which values it lies with 95 % confidence; `~` where that
-contains 1, so that the two cannot be told apart, and no verdict is given from fewer than
-{MIN_ROUNDS} rounds. `spread` is the middle half of the rounds' medians over their median, the
-largest of all brackets. `load` is from the start of the process to a loaded network, `first`
-its first run, with any compilation. `peak` is of the whole process, `run` what running added to
-it per padded pixel. `bound` is the share of the p50 in which the graph could run node by node
-at the ceilings of this machine, a matrix product and a copy measured in the run; `products` the
-same if everything but matrix products and convolutions were free. `traffic` is what the layers
-of an engine move, and `of its bound` the share of the p50 that the GPU needs for that at least:
-a lower bound, not a measurement. `live set` is what the order of the graph needs at least. `max
-error` is against the first subject, on values of about [0, 1]."""
+Times are medians of wall time (p50) in milliseconds unless the column says otherwise: `network` is
+the network alone, `transfer` adds transfers on a GPU, `image` is the whole path from an 8-bit
+picture to another. `speed, x A` says how many times as fast as A the network is: the median ratio
+of the rounds and its 95 % confidence interval. `~` marks an interval that contains 1, where the two
+cannot be told apart. Fewer than {MIN_ROUNDS} rounds give no verdict. `spread` is the middle half of
+the rounds' medians over their median, the largest of all brackets. `load` lasts from the start of
+the process to a loaded network; `first` is its first run, with any compilation. `peak` is the peak
+memory of the process, and `run` is the memory that a run adds per padded pixel. `bound` is the
+share of the p50 that the graph needs node by node at the ceilings of this machine, a matrix product
+and a copy measured in the run. `products` is the same if everything except matrix products and
+convolutions were free. `traffic` is the memory traffic of an engine's layers, and `of its bound` is
+the share of the p50 that the GPU needs at least for it: a lower bound, not a measurement. `live
+set` is the least memory for the order of the graph. `max error` is against the first subject, on
+values of about [0, 1]."""
 
 
 def results_of(files: Sequence[Path]) -> str:
@@ -51,7 +51,7 @@ def results_of(files: Sequence[Path]) -> str:
 
 
 def table_of(records: Sequence[Record]) -> str:
-    """Records of one run or several: method, tables, and what went wrong."""
+    """Records of one or several runs: method, tables, and warnings."""
     parts = []
     for _, run in groupby(records, key=lambda record: (record.run, record.model)):
         group = list(run)
@@ -99,7 +99,7 @@ def _table(records: Sequence[Record]) -> list[str]:
 
 
 def _peak(record: Record) -> str:
-    """Peak memory, and of which size if that was another one."""
+    """Peak memory, and its size if that differs from the record's padded size."""
     if record.memory is None:
         return ""
     padding = Padding(*record.size)
@@ -109,7 +109,7 @@ def _peak(record: Record) -> str:
 
 
 def _at(text: Callable[[Any], str], field: str, *keys: str) -> Callable[[Record], str]:
-    """The text of what is at these keys of a record's field; empty if something is not there."""
+    """The text of the value at these keys of a record's field; empty if a key is missing."""
 
     def cell(record: Record) -> str:
         value = record.at(field, *keys)
@@ -190,7 +190,7 @@ def _method(records: Sequence[Record]) -> str:
 
 
 def _notes(records: Sequence[Record]) -> list[str]:
-    """What went wrong, and why not to trust what; each said once with the subjects it holds for."""
+    """Failures and warnings, each once with all subjects that it applies to."""
     found: dict[str, dict[str, str]] = {}
     for record in records:
         what = f"{record.label} {_size_of(record)}"
@@ -205,7 +205,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
 
 
 def _in_one(texts: Sequence[str]) -> str:
-    """Texts that differ in numbers as one, with ranges."""
+    """Join texts that differ only in numbers into one text with ranges."""
     columns = [{*numbers} for numbers in zip(*map(_NUMBER.findall, texts), strict=True)]
     ranges = iter(
         next(iter(numbers)) if len(numbers) == 1 else _range({*map(float, numbers)})

@@ -22,10 +22,10 @@ from maxim_deploy.runtime import load
 TILES = (128, 256, 384, 512)
 OVERLAPS = (0, 32, 64, 96, 128)
 SIGMA = 25.0
-"""Noise, in levels of 255."""
+"""Standard deviation of the noise, in levels of 255."""
 
 AROUND = 8
-"""Pixels on either side of a border that it is compared with."""
+"""Pixels on either side of a border that the border is compared with."""
 
 HEADS = """\
 | tile | overlap | dB to whole | dB to clean, tiled minus whole | step at the border / around | \
@@ -38,10 +38,12 @@ class Step:
     """How the error (tiled minus whole) jumps from one pixel to the next, in levels of 255.
 
     Attributes:
-        mean: of all pixels along a border, the one where it is most above what is around it.
-        mean_around: the same of the lines around that border.
-        largest: largest step of a pixel across a border, at the border where it stands out most.
-        largest_around: of any pixel of the lines around that border.
+        mean: mean step over all pixels of a border, at the border where it exceeds the steps
+            around it most.
+        mean_around: mean step of the lines around that border.
+        largest: largest step of a pixel across a border, at the border where it exceeds the steps
+            around it most.
+        largest_around: largest step of a pixel of the lines around that border.
     """
 
     mean: float
@@ -54,15 +56,15 @@ def step_of(error: NDArray[Any], tiling: Tiling) -> Step:
     """The steps across the borders of tiles.
 
     Args:
-        error: `[H, W, 3]` of the padded image, 1.0 for 255 levels.
-        tiling: of several tiles.
+        error: error of the padded image, `[H, W, 3]`, with 1.0 for 255 levels.
+        tiling: tiling of the image in several tiles.
     """
     means, largest = [], []
     for axis, length in enumerate((tiling.height, tiling.width)):
         jumps = np.abs(np.diff(error, axis=axis)) * 255
         mean, most = jumps.mean(axis=(1 - axis, 2)), jumps.max(axis=(1 - axis, 2))
         ends = {end for window, _ in tiling for end in (window[axis].start, window[axis].stop)}
-        # The picture's own edges are borders of tiles, too, but nothing lies beyond them.
+        # The picture's edges are borders of tiles too, but nothing lies beyond them.
         for end in ends - {0, length}:
             around = [*range(max(end - 1 - AROUND, 0), end - 1)]
             around += [*range(end, min(end + AROUND, length - 1))]
@@ -72,14 +74,14 @@ def step_of(error: NDArray[Any], tiling: Tiling) -> Step:
 
 
 def _excess(steps: tuple[float, float]) -> float:
-    """Of the step across a border over those around it."""
+    """Difference of the step across a border and the steps around it."""
     across, around = steps
     return across - around
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph, with noise, and restored whole."""
+    """A photograph: clean, with noise, and restored whole."""
 
     clean: NDArray[np.float32]
     noisy: NDArray[np.float32]
@@ -96,12 +98,12 @@ def photo_of(bundle: Path, path: Path, sigma: float) -> Photo:
 
 @dataclass(frozen=True)
 class TileCost:
-    """A photograph in tiles.
+    """Effect of tiles on a photograph.
 
     Attributes:
-        psnr_to_whole: dB, to the same photograph restored whole.
-        psnr_gain: dB to the clean photograph, tiled minus whole.
-        step: across the borders of the tiles.
+        psnr_to_whole: PSNR to the same photograph restored whole, in dB.
+        psnr_gain: PSNR to the clean photograph in dB, tiled minus whole.
+        step: step across the borders of the tiles.
     """
 
     psnr_to_whole: float

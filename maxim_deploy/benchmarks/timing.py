@@ -1,9 +1,8 @@
-"""Time several subjects against each other on a machine that is never quite idle.
+"""Time several subjects against each other on a machine that is never fully idle.
 
 All subjects have one turn per round, so a slow phase of the machine affects all. Every second round
 is in reverse order, so a steady drift affects all alike. The ratio of two subjects is taken within
-a round. The result is its median over the rounds, and the noise is the confidence interval of the
-median.
+a round. The result is the median ratio over the rounds, with its confidence interval as the noise.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ STABLE = 0.05
 """Runs are warm when two windows in a row differ by no more than this share."""
 
 WINDOW_MS = 50.0
-"""Seconds of a window of the warm-up, which has at least one run."""
+"""Milliseconds of a window of the warm-up, which has at least one run."""
 
 Measure = Callable[[], float]
 """Runs a subject once and returns the seconds."""
@@ -42,7 +41,7 @@ class Timed(NamedTuple):
 
 
 class Warmup(NamedTuple):
-    """How many runs it took, and whether they became stable."""
+    """Number of runs, and whether they became stable."""
 
     runs: int
     stable: bool
@@ -53,9 +52,9 @@ class Ratio:
     """A ratio of times that was taken once per round.
 
     Attributes:
-        median: of the rounds.
-        low, high: the median lies between them with 95 % confidence, whatever the distribution
-            (order statistics of the binomial); of fewer than nine rounds this is their range.
+        median: median ratio of the rounds.
+        low, high: 95 % confidence interval of the median for any distribution (order statistics
+            of the binomial); with fewer than nine rounds this is the range.
         rounds: number of rounds.
     """
 
@@ -66,7 +65,7 @@ class Ratio:
 
     @property
     def verdict(self) -> str | None:
-        """Whether "slower" or "faster"; None within the noise or of too few rounds."""
+        """The verdict "slower" or "faster"; None within the noise or with too few rounds."""
         if self.rounds < MIN_ROUNDS or self.low <= 1 <= self.high:
             return None
         return "slower" if self.low > 1 else "faster"
@@ -76,7 +75,7 @@ class Ratio:
 
 
 def stopwatch(run: Callable[[], object], clock: Measure = time.perf_counter) -> Measure:
-    """A measure of `run` by wall time; nothing but the call is inside the bracket."""
+    """A measure of `run` by wall time; the bracket contains only the call."""
 
     def measure() -> float:
         # Only two clock reads: an allocation or a log line here would be timed too.
@@ -88,7 +87,7 @@ def stopwatch(run: Callable[[], object], clock: Measure = time.perf_counter) -> 
 
 
 def warm_up(run: Callable[[], Timed], longest_s: float) -> Warmup:
-    """Run until two consecutive windows agree or the time is up; at least two windows."""
+    """Run until two consecutive windows agree or the time is up; runs at least two windows."""
     runs, spent_ms, before = 0, 0.0, 0.0
     while True:
         # One run of a small network is shorter than a time slice, so a window has several.
@@ -102,7 +101,7 @@ def warm_up(run: Callable[[], Timed], longest_s: float) -> Warmup:
 
 
 def turn(run: Callable[[], Timed], least_s: float) -> list[Timed]:
-    """Run repeatedly for at least this long; at least once."""
+    """Run repeatedly for at least `least_s` seconds, and at least once."""
     runs, spent_ms = [run()], 0.0
     # A sum over all runs each time would soon take longer than the runs of a small network.
     while (spent_ms := spent_ms + runs[-1].wall_ms) < least_s * 1e3:
@@ -126,7 +125,7 @@ def interleaved(
         settle: called after every turn, to let the machine rest.
 
     Returns:
-        By name, the turns in the order of the rounds.
+        The turns by name, in the order of the rounds.
 
     Raises:
         UsageError: there is nothing to time.
@@ -147,10 +146,10 @@ def interleaved(
 
 
 def ratio(times: Sequence[float], to: Sequence[float]) -> Ratio:
-    """`times` over `to`, round by round, in the rounds that both have.
+    """The ratio of `times` over `to`, round by round, over their common rounds.
 
     Raises:
-        UsageError: there is no such round.
+        UsageError: they have no common round.
     """
     # Not strict: a slow subject stops early, and only common rounds saw the same machine.
     ratios = [own / other for own, other in zip(times, to, strict=False)]

@@ -1,4 +1,4 @@
-"""The literal network in PyTorch, eager or compiled: the baseline that everybody has.
+"""The literal network in PyTorch, eager or compiled, as a baseline.
 
 GPU: "What ran where" in README.md has the backend `torch`, which runs the same module.
 """
@@ -23,9 +23,9 @@ from maxim_deploy.spec.precision import PRECISIONS
 
 
 class TorchRunner:
-    """A runner, see `maxim_deploy.benchmarks.workload.Runner`.
+    """Runs the literal network in PyTorch; see `maxim_deploy.benchmarks.workload.Runner`.
 
-    float32 is float32: TF32 is off, as it is in our engines. Compiled for one shape, with the
+    TF32 is off, as in the engines of this package. "torch-compile" compiles for one shape with the
     compiler's defaults.
 
     Args:
@@ -33,7 +33,7 @@ class TorchRunner:
 
     Raises:
         MissingDependencyError: PyTorch is not installed.
-        BackendError: a GPU is asked for and PyTorch cannot use one.
+        BackendError: the workload needs a GPU, and PyTorch cannot use one.
     """
 
     io: str | None = None
@@ -50,7 +50,7 @@ class TorchRunner:
             self.device, self.cuda = _gpu(torch)
         elif asked := threads_to_ask_for(workload.threads):
             torch.set_num_threads(asked)
-        # TF32 keeps 10 bits of the mantissa: its speed would be compared with that of 23 bits.
+        # TF32 keeps 10 bits of the mantissa, so its speed does not compare with 23 bits.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self._type = getattr(torch, PRECISIONS[workload.precision].type)
         where = f"cuda:{DEVICE}" if workload.on_gpu else "cpu"
@@ -99,7 +99,7 @@ class TorchRunner:
 
 
 def _gpu(torch: Any) -> tuple[str, Cuda | None]:
-    """Its name, and access to its memory if there are cuda-bindings."""
+    """Name of the GPU, and access to its memory if cuda-bindings is installed."""
     if not torch.cuda.is_available():
         raise BackendError(f"this torch {torch.__version__} cannot use a GPU here")
     name = f"cuda:{DEVICE} {torch.cuda.get_device_name(DEVICE)}"

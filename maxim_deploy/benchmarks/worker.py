@@ -1,8 +1,7 @@
 """Runs each measured subject in a separate process: the parent's side.
 
-One process per subject keeps the subjects out of each other's way: no shared thread pool, no
-shared allocator, and the peak memory is the subject's alone. The other end, and what the two say to
-each other, is in `worker_main`.
+Separate processes keep the subjects independent: they share neither thread pool nor allocator, and
+the peak memory belongs to one subject. `worker_main` is the other side and describes the protocol.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from maxim_deploy.errors import BackendError
 from maxim_deploy.machine.processes import how_it_ended, python_process
 
 PATIENCE_S = 1800.0
-"""A worker that gives no answer for so long is ended. The longest that is ordinary is compiling the
-largest network with `torch.compile` on two cores, which takes minutes."""
+"""Seconds after which a worker without an answer is ended. The longest ordinary wait is the
+compilation of the largest network by `torch.compile` on two cores, which takes minutes."""
 
 
 class Worker:
@@ -46,7 +45,7 @@ class Worker:
             **command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.idle_cpu_s = 0.0
-        """The most processor time used between two turns."""
+        """Most processor time that the process used between two turns, in seconds."""
         try:
             self.loaded = self._answer()
         except BaseException:
@@ -55,12 +54,12 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Identifier of the process."""
         return self._process.pid
 
     @property
     def brackets(self) -> list[str]:
-        """Brackets that it can time."""
+        """Brackets that the worker can time."""
         return list(self.loaded["brackets"])
 
     def first(self) -> dict[str, Any]:
@@ -72,37 +71,37 @@ class Worker:
         self._ask("save", file=str(file))
 
     def warm_up(self, bracket: str, longest_s: float) -> Warmup:
-        """As `timing.warm_up`."""
+        """Warm up a bracket with `timing.warm_up`."""
         return Warmup(**self._ask("warm_up", bracket=bracket, longest_s=longest_s))
 
     def turn(self, bracket: str, least_s: float) -> list[Timed]:
-        """As `timing.turn`."""
+        """Run a bracket for at least `least_s` seconds with `timing.turn`."""
         answer = self._ask("turn", bracket=bracket, least_s=least_s)
         self.idle_cpu_s = max(self.idle_cpu_s, answer["idle_cpu_s"])
         return [Timed(*run) for run in answer["runs"]]
 
     def load(self, **arguments: Any) -> dict[str, Any]:
-        """As `load.under_load`, on a restorer."""
+        """Put a restorer under load; arguments and result are those of `load.under_load`."""
         return self._ask("load", **arguments)
 
     def most_lanes(self) -> int:
-        """As `lane_times.most_lanes`."""
+        """Most calls at a time that threads and memory allow; see `lane_times.most_lanes`."""
         return int(self._ask("lanes")["most"])
 
     def side_by_side(self, lanes: int, least_s: float) -> float:
-        """As `lane_times.seconds_side_by_side`."""
+        """Seconds per picture with `lanes` calls at a time, over at least `least_s` seconds."""
         return float(self._ask("side_by_side", lanes=lanes, least_s=least_s)["seconds"])
 
     def keep(self, seconds: dict[int, float]) -> dict[str, Any]:
-        """As `lane_times.kept_times`; numbers of lanes are text, as JSON has them."""
+        """Keep times with `lane_times.kept_times`; numbers of lanes in the answer are strings."""
         return self._ask("keep", seconds=seconds)
 
     def close(self, *, at_once: bool = True) -> None:
         """End the process."""
         if at_once:
             self._process.kill()
-        # Closes its stdin, which ends a worker that waits, and reads on, so that none blocks on a
-        # full pipe.
+        # This closes stdin, which ends a waiting worker. It also reads on, so that the worker does
+        # not block on a full pipe.
         self._process.communicate()
 
     def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
@@ -111,7 +110,7 @@ class Worker:
             self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # the answer says why
+            pass  # the answer has the reason
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
@@ -125,11 +124,11 @@ class Worker:
             in_time = patience.is_alive()
         finally:
             patience.cancel()
-        # An empty line is the end of the pipe: the process is gone or going.
+        # An empty line is the end of the pipe: the process has ended or is ending.
         if not line:
             code = self._process.wait()
             raise BackendError(
-                f"{self._name} {how_it_ended(code)}; its own words are above"
+                f"{self._name} {how_it_ended(code)} | see its output above"
                 if in_time
                 else f"{self._name} gave no answer within {self._patience_s:.0f} s"
             )

@@ -1,23 +1,26 @@
-"""The worker's end of a measurement: load what the workload says, then do what is asked.
+"""The worker's side of a measurement: load a workload, then answer questions about it.
 
-`python -m maxim_deploy.benchmarks.worker_main WORKLOAD`, a `workload.Workload` as JSON, reads a
-line of JSON per question from stdin and writes one per answer to stdout. Whatever else writes to
-stdout is sent to stderr. An answer may be `{"error": ...}` instead; after that of loading the
-process ends.
+`python -m maxim_deploy.benchmarks.worker_main WORKLOAD` takes a `workload.Workload` as JSON. It
+reads a line of JSON per question from stdin and writes a line per answer to stdout. All other
+output to stdout goes to stderr. An answer may be `{"error": ...}` instead. The process ends after
+an error of loading.
 
-- at once: `library`, `device`, `io`, `brackets`; `load_s`; `baseline_bytes`, resident once loaded,
-  with the pictures in memory
-- `first`: the first run of the network: `first_call_ms`; `peak_bytes` of the process so far, and
-  `run_peak_bytes` without loading; `device_bytes` that loading and running took from the GPU, None
-  on a CPU
-- `save`, `file`: the result of the network's last run, as .npy
+The first answer comes without a question: `library`, `device`, `io`, `brackets`; `load_s`;
+`baseline_bytes`, resident memory once loaded, with the pictures in memory. The questions, with
+their arguments and answers:
+
+- `first`: run the network for the first time. `first_call_ms`; `peak_bytes` of the process so far,
+  and `run_peak_bytes` without loading; `device_bytes` that loading and running took from the GPU,
+  None on a CPU
+- `save`, `file`: write the result of the network's last run as .npy
 - `warm_up`, `bracket`, `longest_s`: `runs`, `stable`
 - `turn`, `bracket`, `least_s`: `runs`, a list of [wall ms, GPU ms]; `idle_cpu_s`, processor time
   that the process used since its last answer
-- `load`, and the arguments of `load.under_load`: what that returns
+- `load`, and the arguments of `load.under_load`: the result of that function
 - `lanes`: `most`, the number of lanes that the restorer can have with its threads
-- `side_by_side`, `lanes`, `least_s`: `seconds` per picture with so many calls at a time
-- `keep`, `seconds` by number of lanes: kept for plans; what `lane_times.kept_times` returns
+- `side_by_side`, `lanes`, `least_s`: `seconds` per picture with `lanes` calls at a time
+- `keep`, `seconds` by number of lanes: keep the times for plans; the result of
+  `lane_times.kept_times`
 """
 
 from __future__ import annotations
@@ -50,14 +53,14 @@ class Service:
         started: `time.perf_counter()` when the process began.
 
     Attributes:
-        rested: processor time of the process when it had last given an answer.
+        rested: processor time of the process at its last answer, in seconds.
 
     Raises:
-        MaximDeployError: it cannot be loaded.
+        MaximDeployError: the workload cannot be loaded.
     """
 
     def __init__(self, workload: Workload, started: float) -> None:
-        # Before anything is loaded, so that weights and libraries count as the subject's.
+        # Read before loading, so that weights and libraries count as the subject's memory.
         free = _free_bytes(workload)
         self._runner: Runner = runner_of(workload)
         self._free_before, self._workload = free, workload
@@ -77,8 +80,8 @@ class Service:
 
     def first(self) -> dict[str, Any]:
         """Run the network for the first time."""
-        # Loading may take more than running. The peak is reset in between, or it would hide that
-        # of the run.
+        # Loading may take more memory than running. The peak is reset in between, because it would
+        # hide the peak of the run.
         loading_peak = peak_resident_bytes()
         forget_peak()
         took = self._runner.brackets["network"]().wall_ms
@@ -93,17 +96,17 @@ class Service:
         }
 
     def save(self, file: str) -> dict[str, Any]:
-        """Write the result."""
+        """Write the result of the last run."""
         np.save(file, self._runner.result())
         return {}
 
     def warm_up(self, bracket: str, longest_s: float) -> dict[str, Any]:
-        """Run until it is stable."""
+        """Run a bracket until its times are stable."""
         return warm_up(self._runner.brackets[bracket], longest_s)._asdict()
 
     def turn(self, bracket: str, least_s: float) -> dict[str, Any]:
-        """Run for a while."""
-        # What threads took that went on spinning after the last answer, when others had their turn.
+        """Run a bracket for at least `least_s` seconds."""
+        # Processor time of threads that spun on after the last answer, during others' turns.
         idle = time.process_time() - self.rested
         return {"runs": turn(self._runner.brackets[bracket], least_s), "idle_cpu_s": idle}
 
@@ -113,29 +116,29 @@ class Service:
         return under_load(lambda: restorer(picture), **arguments)
 
     def lanes(self) -> dict[str, Any]:
-        """How many lanes there may be."""
+        """Most lanes of the restorer."""
         return {"most": most_lanes(self._runner.restorer(), self._workload.size)}
 
     def side_by_side(self, lanes: int, least_s: float) -> dict[str, Any]:
-        """Restore with a number of lanes."""
+        """Time the restorer with a number of lanes."""
         (picture, *_), restorer = self._workload.pictures(), self._runner.restorer()
         return {"seconds": seconds_side_by_side(restorer, picture, lanes, least_s)}
 
     def keep(self, seconds: dict[str, float]) -> dict[str, Any]:
-        """Keep what was measured."""
+        """Keep the measured times for plans."""
         by_lanes = {int(lanes): found for lanes, found in seconds.items()}
         return kept_times(self._runner.restorer(), self._workload.size, by_lanes)
 
 
 def serve(workload: Workload, questions: TextIO, answers: TextIO, started: float) -> int:
-    """Load, then answer until the questions end; the exit code."""
+    """Load, then answer until the questions end. Returns the exit code."""
 
     def answer(work: Callable[[], dict[str, Any]]) -> bool:
         try:
             found, went_well = work(), True
         except (MaximDeployError, MemoryError) as error:
             found, went_well = {"error": str(error) or type(error).__name__}, False
-        except Exception as error:  # of a library: it belongs into the record
+        except Exception as error:  # an error of a library belongs in the record
             found, went_well = {"error": f"{type(error).__name__}: {error}"}, False
         answers.write(json.dumps(found) + "\n")
         answers.flush()
@@ -158,13 +161,13 @@ def serve(workload: Workload, questions: TextIO, answers: TextIO, started: float
 
 
 def _free_bytes(workload: Workload) -> int | None:
-    """Of the GPU, before anything is on it but a context."""
+    """Free memory of the GPU, before anything but a context is on it."""
     if not workload.on_gpu:
         return None
     try:
         return open_cuda(device=DEVICE).memory()[0]
     except MaximDeployError:
-        return None  # the runner says what is wrong
+        return None  # the runner reports the error
 
 
 def main() -> None:
@@ -172,8 +175,8 @@ def main() -> None:
     started = time.perf_counter()
     # A terminal sends Ctrl-C to the whole group. The parent ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Compilers and libraries write to stdout as they like, C code too. The answers keep the pipe
-    # for themselves, and descriptor 1 becomes stderr.
+    # Compilers and libraries may write to stdout, even from C code. So only the answers use the
+    # pipe, and descriptor 1 becomes stderr.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     fields = json.loads(sys.argv[1])

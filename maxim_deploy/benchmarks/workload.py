@@ -1,6 +1,6 @@
-"""What a worker is to load, and what it may then be asked.
+"""The workload of a worker, and the interface of the runner that it loads.
 
-All runners see the same pictures, noise from a fixed seed, and give the network's result in the
+All runners get the same pictures, noise from a fixed seed. They return the network's result in the
 same form, so that results can be compared.
 """
 
@@ -23,13 +23,13 @@ from maxim_deploy.spec.profiles import Shape
 
 SEED = 0
 DEVICE = 0
-"""Index of the GPU, where there is one."""
+"""Index of the GPU."""
 
 Bracket = Callable[[], Timed]
 
 
 def input_shape(size: tuple[int, int], batch: int, io: str) -> Shape:
-    """The input of a graph of a form for pictures of a size: padded unless the graph pads."""
+    """The input shape of a graph for pictures of a size; padded unless the graph pads."""
     if io == "image":
         return Shape(batch, *size)
     padding = Padding(*size)
@@ -38,13 +38,13 @@ def input_shape(size: tuple[int, int], batch: int, io: str) -> Shape:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a worker is to load; it travels as JSON.
+    """The workload of a worker; it is sent as JSON.
 
     Attributes:
         runner: a backend, "torch" or "torch-compile".
-        file: a bundle, of which PyTorch takes the literal weights, or a graph of the tensor form.
+        file: a bundle, or a graph of the tensor form. PyTorch loads the bundle's literal weights.
         size: height and width of the pictures.
-        precision: inside.
+        precision: precision of the network.
         batch: pictures per call.
         threads: CPU threads; None for one per core.
         on_gpu: whether it runs on the GPU.
@@ -60,7 +60,7 @@ class Workload:
 
     @property
     def padding(self) -> Padding:
-        """From the pictures to what the network sees, and back."""
+        """Padding of the pictures to the size that the network sees."""
         return Padding(*self.size)
 
     def pictures(self) -> list[NDArray[np.uint8]]:
@@ -77,7 +77,7 @@ class Workload:
         return np.ascontiguousarray(np.stack(padded).transpose(0, 3, 1, 2))
 
     def unpadded(self, restored: NDArray[Any], io: str) -> NDArray[np.float32]:
-        """A result of the network as float32 `[N, H, W, 3]`."""
+        """A result of the network without padding, as float32 `[N, H, W, 3]`."""
         if io == "image":
             return to_unit(restored)
         own = restored.astype(np.float32).transpose(0, 2, 3, 1)
@@ -85,14 +85,14 @@ class Workload:
 
 
 class Runner(Protocol):
-    """Something that is loaded and can be timed.
+    """A loaded network that can be timed.
 
     Attributes:
-        library: that runs, with its version.
+        library: library that runs the network, with its version.
         device: "cpu", or "cuda:0" and the name of the GPU.
         io: form of the graph or engine; None for PyTorch.
-        brackets: what to time, by name; see `maxim_deploy.benchmarks.records`.
-        cuda: the GPU, to ask for its memory; None on a CPU.
+        brackets: brackets to time, by name; see `maxim_deploy.benchmarks.records`.
+        cuda: the GPU, for its memory; None on a CPU.
     """
 
     library: str
@@ -102,13 +102,13 @@ class Runner(Protocol):
     cuda: Cuda | None
 
     def result(self) -> NDArray[np.float32]:
-        """What the network made of the pictures in its last run: `[N, H, W, 3]`."""
+        """The restored pictures of the last run, `[N, H, W, 3]`."""
 
     def restorer(self) -> Restorer:
-        """For tests under load.
+        """A restorer for tests under load.
 
         Raises:
-            KeyError: this is no backend on a bundle.
+            KeyError: the runner is not a backend on a bundle.
         """
 
 

@@ -47,7 +47,7 @@ def download(
     progress: ByteProgress | None = None,
     sha256: str | None = None,
 ) -> Path:
-    """As `downloaded`, for a file that needs no check of its weights."""
+    """The local file of a checkpoint, as `downloaded`, without a check of its weights."""
     with downloaded(model, folder=folder, progress=progress, sha256=sha256) as path:
         return path
 

@@ -12,7 +12,7 @@ from maxim_deploy.spec.precision import PRECISIONS
 
 
 def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> str:
-    """The names come from the table of backends, which is not imported for --help."""
+    """Check the name of a backend. The table of names is not imported for --help."""
     from maxim_deploy.runtime.registry import backend_names
 
     known = ("auto", *backend_names())
@@ -22,7 +22,7 @@ def _known_backend(_ctx: click.Context, _param: click.Parameter, name: str) -> s
 
 
 def _number_or_word(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Any:
-    """A number as such, for `load`, which knows the words."""
+    """An int if the value is a number; `load` checks the words."""
     return int(value) if value and value.isdecimal() else value
 
 
@@ -32,13 +32,13 @@ _OPTIONS = (
         callback=_known_backend,
         metavar="auto|NAME",
         default="auto",
-        help="What runs the network; maxim-doctor lists the names.",
+        help="Library that runs the network; maxim-doctor lists the names.",
     ),
     click.option(
         "--precision",
         type=click.Choice(["auto", *PRECISIONS]),
         default="auto",
-        help="Of the network.  [default: the best that the bundle has for the device]",
+        help="Precision of the network.  [default: the best in the bundle for the device]",
     ),
     click.option("--device", type=click.IntRange(min=0), help="Index of the GPU.  [default: 0]"),
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the backend."),
@@ -46,38 +46,39 @@ _OPTIONS = (
         "--lanes",
         callback=_number_or_word,
         metavar="auto|N",
-        help="Pictures, or frames, that run at a time on a CPU, with a share of the threads each.",
+        help="Pictures or frames that run at a time on a CPU; they share the threads.",
     ),
     click.option(
         "--spinning/--no-spinning",
         default=None,
-        help="Let threads of the CPU wait in a loop, or asleep.  [default: asleep if others are "
+        help="Let CPU threads wait in a loop, or asleep.  [default: asleep if other programs are "
         "busy]",
     ),
     click.option(
         "--tile",
         callback=_number_or_word,
         metavar="auto|off|N",
-        help="Run in tiles what does not fit the memory; never; or what is larger than N.",
+        help="Use tiles for pictures that do not fit the memory (auto), never (off), or for "
+        "pictures larger than N.",
     ),
-    click.option("--overlap", type=int, help="Pixels that tiles share at least.  [default: 64]"),
+    click.option("--overlap", type=int, help="Least pixels that tiles share.  [default: 64]"),
     click.option(
         "--max-memory",
         metavar="SIZE",
-        help="Most memory, such as 4GiB or 4G: of this process, or of a GPU.",
+        help="Most memory of this process, or of the GPU, such as 4GiB or 4G.",
     ),
     click.option(
         "--allow-host-code",
         is_flag=True,
         default=None,
-        help="Let code run on the CPU that a version-compatible engine brings; only if you trust "
-        "its builder.",
+        help="Run the CPU code in a version-compatible engine. Use it only if you trust the "
+        "engine's builder.",
     ),
 )
 
 
 def loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each choice of `load`; None means that it was not given."""
+    """Add the options of `load`; None stands for an option that was not given."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

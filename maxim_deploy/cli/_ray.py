@@ -19,20 +19,20 @@ def ray_options(command: Callable[..., Any]) -> Callable[..., Any]:
     address = click.option(
         "--ray",
         metavar="auto|local|ADDRESS",
-        help="Let the workers of a Ray cluster restore the files: of the one that this machine "
-        "belongs to, of this machine alone, or of the one at HOST:PORT.",
+        help="Let the workers of a Ray cluster restore the files. auto: this machine's cluster; "
+        "local: this machine alone; ADDRESS: the cluster at HOST:PORT.",
     )
     workers = click.option(
         "--workers",
         callback=_workers,
         metavar="N|MIN:MAX",
-        help="Of --ray, at most; with MIN, so many must be ready to begin.  [default: as many as "
-        "there is room for]",
+        help="With --ray: most workers; the run begins once MIN of them are ready.  [default: as "
+        "many as fit]",
     )
     gpus = click.option(
         "--gpus-per-worker",
         type=click.FloatRange(min=0, max=1),
-        help="Of --ray: 1, or a fraction for several workers per GPU.  [default: 0]",
+        help="With --ray: 1, or a fraction for several workers per GPU.  [default: 0]",
     )
     return address(workers(gpus(command)))
 
@@ -58,10 +58,10 @@ def ray_workers_of(
     workers: int | tuple[int, int] | None,
     gpus_per_worker: float | None,
 ) -> RayWorkers:
-    """What restores the files in place of this process.
+    """The workers that restore the files in place of this process.
 
     Raises:
-        UsageError: an option is wrong, or does not go together with `--ray`.
+        UsageError: an option is wrong, or excludes `--ray`.
         MissingDependencyError: Ray is not installed.
     """
     for name, advice in (
@@ -82,15 +82,14 @@ def ray_workers_of(
 
 
 def check_ray_options(address: str | None, others: Mapping[str, object]) -> None:
-    """Refuse options that mean nothing together.
+    """Refuse options that exclude each other.
 
     Args:
         address: the value of `--ray`, or None.
-        others: the values of options by their names: those of `--ray` itself, and those that it
-            does not go together with.
+        others: values of other options by name: options of `--ray`, and options that exclude it.
 
     Raises:
-        UsageError: there are such options.
+        UsageError: an option needs `--ray`, or excludes it.
     """
     for name, value in others.items():
         if value in (None, False):

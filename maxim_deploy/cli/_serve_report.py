@@ -1,4 +1,4 @@
-"""What `maxim-deploy serve` says, and how a signal ends it."""
+"""Output of `maxim-deploy serve`, and its end by a signal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maxim_deploy.cli._signals import Cancellation
 from maxim_deploy.errors import MaximDeployError
 from maxim_deploy.serving.http.record import Record
 
-STOPPING = "stopping: pictures under way will be answered; Ctrl-C again stops at once"
+STOPPING = "stopping: answering the current pictures; press Ctrl-C again to stop immediately"
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ class Ending(Cancellation):
         self._stop = stop
 
     def set(self) -> None:
-        """As of an event."""
+        """Set the event, and stop the server."""
         super().set()
         self._stop()
 
 
 class Report:
-    """Says where the service is and what became of each request.
+    """Prints the address of the service and the outcome of each request.
 
     Attributes:
         counts: requests by outcome.
@@ -44,7 +44,7 @@ class Report:
         self.counts: Counter[str] = Counter()
 
     def listening(self, url: str, about: str) -> None:
-        """The service takes requests from now on."""
+        """Report that the service accepts requests."""
         if self._as_json:
             self._emit({"event": "listening", "url": url})
         else:
@@ -52,7 +52,7 @@ class Report:
         shell.say(f"{about}\nPOST pictures to {url}/restore; Ctrl-C stops")
 
     def request(self, record: Record) -> None:
-        """A request has ended."""
+        """Report the end of a request."""
         self.counts[record.outcome] += 1
         if self._as_json:
             self._emit({"event": "request", **record.to_json()})
@@ -60,7 +60,7 @@ class Report:
         _log.info("%s%s", took, f": {record.error}" if record.error else "")
 
     def stopped(self) -> None:
-        """No request is under way, and none is taken."""
+        """Report that the service has stopped."""
         if self._as_json:
             self._emit({"event": "stopped", "requests": dict(self.counts)})
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
@@ -71,7 +71,7 @@ class Report:
             return
         try:
             shell.emit(json.dumps(event))
-        # A log that ends is no reason to leave clients without answers.
+        # Clients still get their answers after the log ends.
         except (MaximDeployError, BrokenPipeError) as error:
             self._is_heard = False
-            _log.warning("requests are not logged any more: %s", error)
+            _log.warning("requests are no longer logged: %s", error)

@@ -16,7 +16,7 @@ class _LazyGroup(click.Group):
     """A group whose command `x` is `maxim_deploy.cli.x.x`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """The names."""
+        """Names of all commands."""
         return list(_NAMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -25,7 +25,7 @@ class _LazyGroup(click.Group):
 
 
 def command_named(name: str) -> click.Command:
-    """The command of a module of this room."""
+    """The command `NAME` of the module `maxim_deploy.cli.NAME`."""
     command = getattr(import_module(f"maxim_deploy.cli.{name}"), name)
     assert isinstance(command, click.Command)
     return command

@@ -1,4 +1,4 @@
-"""The console scripts. Each imports the module of its own command and no other."""
+"""The console scripts. Each imports only the module of its own command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main() -> None:
 
 
 def _run(name: str) -> None:
-    """`maxim-NAME ...`, the same as `maxim-deploy NAME ...`."""
+    """`maxim-NAME ...`, short for `maxim-deploy NAME ...`."""
     _begin()
     from maxim_deploy.cli._ending import run_process
     from maxim_deploy.cli.group import command_named
@@ -26,7 +26,7 @@ def _run(name: str) -> None:
 
 
 def _begin() -> None:
-    # Before anything else is imported: Ctrl-C would show a traceback out of some import.
+    # Before any other import: Ctrl-C during an import would show a traceback.
     _signals.begin_without_signals()
 
 

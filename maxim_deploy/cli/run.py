@@ -1,8 +1,7 @@
 """`maxim-run`: restore image and video files with a bundle.
 
-What can go wrong with names is found out first, then the network is loaded, then the files are
-restored one by one. One background thread reads the file after, and writes the file before, the
-one that is in the network.
+The command checks all names first, then loads the network, then restores the files one by one. A
+background thread reads the next file and writes the previous one.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ _CODECS = ("h264", "ffv1")
     "--rounding",
     type=click.Choice(["nearest", "truncate"]),
     default="nearest",
-    help="How results become 8 bits; the published scripts truncate, half a level dark.",
+    help="Rounding of results to integers; truncate, as published, darkens by half a level.",
 )
 @click.option(
     "--ensemble",
     is_flag=True,
-    help="The published mean over eight rotations and flips, at eight times the work.",
+    help="Average over eight rotations and flips, as published; takes eight times as long.",
 )
 @click.option(
     "--codec",
     type=click.Choice(_CODECS),
     default="h264",
     show_default=True,
-    help="Of videos; ffv1 is without loss.",
+    help="Codec of videos; ffv1 is lossless.",
 )
 @click.option("--crf", type=int, help="Quality of videos, 0 (best) to 51.  [default: 16]")
 @click.option(
@@ -55,20 +54,22 @@ _CODECS = ("h264", "ffv1")
     default="",
     help="Streams of videos to leave out: audio, subtitles, data (attachments too).",
 )
-@click.option("--plan", "only_plan", is_flag=True, help="Say how each file would run; run none.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show how each file would run; run none.")
 @click.option("--recursive", is_flag=True, help="Take the files in sub-folders as well.")
-@click.option("--strict", is_flag=True, help="Fail for pictures of folders that are not read.")
+@click.option(
+    "--strict", is_flag=True, help="Fail if a folder has pictures in unsupported formats."
+)
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
-    help="Refuse larger images.  [default: what fits the memory]",
+    help="Refuse images with more pixels.  [default: what fits the memory]",
 )
 @click.option("--compare", is_flag=True, help="Write STEM.before-after beside each result.")
-@click.option("--resume", is_flag=True, help="Leave alone what an earlier run has finished.")
+@click.option("--resume", is_flag=True, help="Skip files that an earlier run has finished.")
 @click.option(
-    "--shard", metavar="I/N", help="Restore one of N equal parts of the files, I from 0 to N-1."
+    "--shard", metavar="I/N", help="Restore one of N equal parts of the files; I is 0 to N-1."
 )
-@click.option("--status", is_flag=True, help="Say how many files are finished; restore none.")
+@click.option("--status", is_flag=True, help="Show how many files are finished; restore none.")
 @ray_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @shell.common_options
@@ -97,38 +98,40 @@ def run(
 ) -> None:
     """Restore images and videos with the network in BUNDLE.
 
-    An INPUT is a file; a folder, whose images and videos are taken (hidden ones are not, and
-    sub-folders only with --recursive, which makes the same sub-folders in OUT); or a pattern in
-    quotes, such as 'photos/**/*.jpg'. If there is one input file and OUT has a suffix, OUT is the
-    file to write and its suffix says the format: .png, .jpg, .webp, .tif or .bmp of an image, .mp4,
-    .mov or .mkv of a video. Otherwise OUT is a folder, made if need be, and the results are
-    OUT/STEM.png, without loss, and videos in their own container, or .mkv if that is not written.
-    Earlier results are replaced; inputs never are. A folder may be restored into itself: results
-    are then recorded in .maxim-run.jsonl, and are no inputs of the next run.
+    An INPUT is a file, a folder, or a pattern in quotes such as 'photos/**/*.jpg'. A folder stands
+    for its images and videos, without hidden files. --recursive adds its sub-folders and makes the
+    same sub-folders in OUT.
 
-    Videos keep the time of each frame, their colours and bits; sound, subtitles, titles and
-    chapters are copied. If one is damaged or ends too early, if the network fails or Ctrl-C is
-    pressed, it has failed, and the frames that were restored are kept in STEM.incomplete.SUFFIX.
+    If there is one input file and OUT has a suffix, OUT is the file to write. The suffix selects
+    the format: .png, .jpg, .webp, .tif or .bmp for an image; .mp4, .mov or .mkv for a video.
+    Otherwise OUT is a folder, which is made if it is missing. An image becomes OUT/STEM.png,
+    without loss. A video keeps its container, or becomes .mkv if its container cannot be written.
+    Earlier results are replaced; inputs never are. A folder may be restored into itself. The
+    results are then recorded in .maxim-run.jsonl and are not inputs of the next run.
 
-    With --resume a record of what is finished is kept beside the results, .maxim-run.jsonl. A
-    later run with --resume leaves alone what is whole and was made from the same input by the
-    same bundle and options; use it from the first run on.
+    Videos keep the time of each frame, their colours and their bit depth. Sound, subtitles, titles
+    and chapters are copied. A video fails if it is damaged or ends too early, if the network fails,
+    or if Ctrl-C is pressed. Its restored frames are then kept in STEM.incomplete.SUFFIX.
 
-    With --shard several runs, on any number of machines, share the files: each takes those whose
-    path has its number as hash. Each keeps a record of its own, and --resume reads all of them.
-    --status, with the options of the runs, says how many files the records have.
+    --resume records finished files beside the results, in .maxim-run.jsonl. A later run with
+    --resume skips each result that is whole and was made from the same input by the same bundle and
+    options. Use it from the first run on.
 
-    INPUT and OUT may be URLs: of objects and prefixes as in s3://bucket/photos, and, as INPUT, of
-    pictures as in https://host/a.jpg. Credentials come from the environment, as for other programs.
+    With --shard several runs, on any number of machines, share the files. Each run takes the files
+    whose path hashes to its number. Each run writes its own record, and --resume reads all records.
+    --status, with the options of the runs, shows how many files the records list as finished.
+
+    INPUT and OUT may be URLs of objects and prefixes, such as s3://bucket/photos. INPUT may also be
+    the URL of a picture, such as https://host/a.jpg. Credentials come from the environment.
     Objects appear whole or not at all. Their records are objects below OUT/.maxim-run/.
 
-    With --ray the workers of a Ray cluster restore the files, each with a network of its own and
-    --threads processors, 1 unless it is given. All nodes must see the files and the bundle under
-    the same paths. A worker that is lost costs what it had under way, which is restored again.
+    With --ray the workers of a Ray cluster restore the files. Each worker loads its own network and
+    uses --threads processors, 1 by default. All nodes must see the files and the bundle under the
+    same paths. If a worker is lost, the files that it was restoring are restored again.
 
     Prints the path of each result as soon as it is written. A file that fails does not stop the
     others; the exit code is then 1. Ctrl-C finishes the current image, or frame of a video; a
-    second Ctrl-C stops at once. SIGTERM and SIGHUP do what Ctrl-C does.
+    second Ctrl-C stops immediately. SIGTERM and SIGHUP act like Ctrl-C.
     """
     from maxim_deploy.cli._report import RunReport, show_plans, show_status
     from maxim_deploy.imaging.video import VideoEncoding
@@ -162,7 +165,7 @@ def run(
         return
     if only_plan:
         if plan.carrier:
-            raise UsageError("--plan reads sizes of files on this machine | leave out URLs")
+            raise UsageError("--plan reads sizes of local files only | omit URLs")
         show_plans(bundle, plan, load_options, ensemble, as_json, max_pixels)
         return
     restorer: Path | RayWorkers = bundle
@@ -183,7 +186,7 @@ def run(
                 **what_results_need,
                 **load_options,
             )
-            for _ in results:  # shown as they come, by `report`
+            for _ in results:  # `report` shows each result as it comes
                 pass
     report.summarise(and_skipped(plan))
     if cancel.signal:

@@ -17,14 +17,17 @@ from maxim_deploy.spec.quantities import bytes_from, seconds_from
 @click.command("maxim-deploy serve")
 @click.argument("bundle", type=shell.PATH)
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address; 0.0.0.0 is all of IPv4."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 for all IPv4 addresses.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="0 takes any that is free; stdout has it.",
+    help="Port to listen on; 0 for any free port, which stdout names.",
 )
 @loading_options
 @click.option(
@@ -32,35 +35,35 @@ from maxim_deploy.spec.quantities import bytes_from, seconds_from
     default="64MiB",
     show_default=True,
     metavar="SIZE",
-    help="Of a file that is sent.",
+    help="Most bytes of a request's file.",
 )
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
     default=50_000_000,
     show_default=True,
-    help="Of a picture.",
+    help="Most pixels of a picture.",
 )
 @click.option(
     "--timeout",
     default="5m",
     show_default=True,
     metavar="TIME",
-    help="From a request's arrival to its restored picture.",
+    help="Most time from a request's arrival to its restored picture.",
 )
 @click.option(
     "--queue",
     type=click.IntRange(min=0),
     default=16,
     show_default=True,
-    help="Requests under way beside those that run; one more is answered with 503.",
+    help="Requests that may wait beside the running ones; further requests get status 503.",
 )
 @click.option(
     "--warmup",
     type=Size(),
     multiple=True,
     metavar="HxW",
-    help="Run on this size first, and choose the lanes for it; repeatable.",
+    help="Warm up with this size, and choose the lanes for it; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per request on stdout.")
 @shell.common_options
@@ -76,14 +79,15 @@ def serve(
     as_json: bool,
     **load_options: Any,
 ) -> None:
-    """Restore pictures that are sent over HTTP with the network in BUNDLE.
+    """Restore pictures over HTTP with the network in BUNDLE.
 
-    POST a picture to /restore, and the answer is the restored one: PNG, or what ?format=jpeg or the
-    header Accept asks for. GET /healthz restores a small picture, /metrics is for Prometheus, and /
-    describes the service.
+    POST a picture to /restore. The answer is the restored picture as PNG, or in the format of
+    ?format=jpeg or the header Accept. GET /healthz restores a small picture, /metrics is for
+    Prometheus, and / describes the service.
 
-    Prints the address once pictures are taken. SIGTERM, SIGHUP and Ctrl-C refuse new requests and
-    answer those under way; the exit code is then 0. A second one stops at once.
+    Prints the address once the service accepts pictures. After SIGTERM, SIGHUP or Ctrl-C it refuses
+    new requests and answers the current ones; the exit code is then 0. A second signal stops it
+    immediately.
     """
     from maxim_deploy import runtime
     from maxim_deploy.cli._serve_report import STOPPING, Ending, Report

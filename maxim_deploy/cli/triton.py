@@ -19,14 +19,14 @@ def _instances(_ctx: click.Context, _param: click.Parameter, value: str) -> int 
     if value == "auto":
         return None
     if not value.isdecimal() or not int(value):
-        raise click.BadParameter(f"{value!r} is neither 'auto' nor a number from 1 on")
+        raise click.BadParameter(f"{value!r} | expected 'auto' or a number from 1")
     return int(value)
 
 
 def _gpus(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
     indices = value.split(",") if value else []
     if not all(index.isdecimal() for index in indices) or len(set(indices)) != len(indices):
-        raise click.BadParameter(f"{value!r} is no list of GPUs; write their indices, such as 0,1")
+        raise click.BadParameter(f"{value!r} | expected distinct indices of GPUs, such as 0,1")
     return tuple(map(int, indices))
 
 
@@ -40,23 +40,25 @@ def _gpus(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
     type=click.Choice(["python", "onnxruntime", "tensorrt"]),
     default="python",
     show_default=True,
-    help="Of Triton. python: any size, tiles, all engines, by maxim-deploy in the server.",
+    help="Backend of Triton. python runs maxim-deploy in the server: any size, tiles, all engines.",
 )
 @click.option(
-    "--name", metavar="NAME", help="Of the model in the repository.  [default: the bundle's]"
+    "--name",
+    metavar="NAME",
+    help="Name of the model in the repository.  [default: the bundle's]",
 )
 @click.option(
     "--precision",
     type=click.Choice(["auto", *PRECISIONS]),
     default="auto",
-    help="Of the network.  [default: the best that the bundle has for the device]",
+    help="Precision of the network.  [default: the best in the bundle for the device]",
 )
 @click.option(
     "--instances",
     callback=_instances,
     default="auto",
     metavar="auto|N",
-    help="Processes on the CPU, or on each GPU, that share the machine.  [default: auto]",
+    help="Processes on the CPU, or on each GPU; they share the machine.  [default: auto]",
 )
 @click.option(
     "--threads",
@@ -66,7 +68,7 @@ def _gpus(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
 @click.option(
     "--max-memory",
     metavar="SIZE",
-    help="Of each instance, such as 4GiB.  [default: its share of the memory]",
+    help="Most memory of each instance, such as 4GiB.  [default: its share of the memory]",
 )
 @click.option("--gpus", callback=_gpus, metavar="0,1", help="Run on these GPUs, not on the CPU.")
 @click.option(
@@ -79,26 +81,26 @@ def _gpus(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
     "--queue",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Requests that may wait; those beyond are refused at once.  [default: any number]",
+    help="Requests that may wait; further ones are refused immediately.  [default: any number]",
 )
 @click.option(
     "--delay",
     type=click.FloatRange(min=0),
     default=0,
     metavar="MS",
-    help="Milliseconds that a request waits for others to run with.  [default: 0]",
+    help="Milliseconds that a request waits for others in its batch.  [default: 0]",
 )
 @click.option(
     "--size",
     "sizes",
     type=Size(),
     multiple=True,
-    help="Of pictures to warm up with, or to check with; repeatable.",
+    help="Size of pictures to warm up with, or to check with; repeatable.",
 )
 @click.option(
     "--environment",
     metavar="PATH",
-    help="A virtual environment for the server's Python, which has maxim-deploy in it.",
+    help="Virtual environment with maxim-deploy, for the server's Python.",
 )
 @click.option(
     "--check",
@@ -106,18 +108,20 @@ def _gpus(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
     metavar="URL",
     help="Send pictures to a server, http://HOST:8000 or grpc://HOST:8001, and compare.",
 )
-@click.option("--model", metavar="NAME", help="To check.  [default: the bundle's name]")
-@click.option("--model-version", metavar="N", default="", help="To check.  [default: the newest]")
+@click.option("--model", metavar="NAME", help="Model to check.  [default: the bundle's name]")
+@click.option(
+    "--model-version", metavar="N", default="", help="Version to check.  [default: the newest]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON.")
 @shell.common_options
 def triton(bundle: Path, output: Path | None, url: str | None, as_json: bool, **given: Any) -> None:
     """Serve BUNDLE with NVIDIA Triton: write a model repository, or check a running server.
 
-    With -o, a new version is added to the repository. A bundle that is there already adds none.
-    With --check, the exit code is 1 if an answer is wrong or missing.
+    -o adds a new version to the repository, unless the repository has this bundle already. With
+    --check, the exit code is 1 if an answer is wrong or missing.
     """
     if (output is None) == (url is None):
-        raise UsageError("give either -o REPOSITORY, to write, or --check URL, to ask a server")
+        raise UsageError("give either -o REPOSITORY to write, or --check URL to check a server")
     _refuse_others("-o" if output else "--check", _OF_CHECK if output else _OF_WRITING, given)
     if output is not None:
         _write(bundle, output, as_json, given)
@@ -131,7 +135,7 @@ _OF_WRITING = (
     "environment",
 )  # fmt: skip
 _OF_CHECK = ("model", "model_version")
-"""Options of one use alone."""
+"""Options of only one use."""
 
 
 def _refuse_others(use: str, names: tuple[str, ...], given: dict[str, Any]) -> None:
@@ -168,7 +172,10 @@ def _write(bundle: Path, output: Path, as_json: bool, given: dict[str, Any]) -> 
 
 
 def _on_the_server(environment: str | None) -> str | None:
-    """A path that is here in full: the server runs in another folder. Any other as it is."""
+    """The absolute form of an existing path, because the server runs in another folder.
+
+    Any other path is returned unchanged: it may exist on the server only.
+    """
     if environment is not None and Path(environment).exists():
         return str(Path(environment).absolute())
     return environment

@@ -70,7 +70,7 @@ def _beside(graph: Path, tensor: ir.ExternalTensor) -> ir.ExternalTensor:
 
 
 def load_whole_graph(path: Path) -> ir.Model:
-    """As `load_graph`, but with weights in memory, so the files may be removed."""
+    """Load a graph with its weights in memory, so the files may be removed; see `load_graph`."""
     return ir.external_data.load_to_model(load_graph(path))
 
 

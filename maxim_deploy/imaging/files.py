@@ -156,7 +156,7 @@ def read_image_size(path: str | Path, *, max_pixels: int | None = None) -> tuple
     """Height and width of an upright image file, without decoding pixels.
 
     Args:
-        path: as of `read_image`.
+        path: the image file; its content tells the format.
         max_pixels: as in `read_image`.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Restoring files, images and videos, one by one or folders of them; public in `maxim_deploy`."""
+"""Restores image and video files, single or in folders. `maxim_deploy` exports the public API."""

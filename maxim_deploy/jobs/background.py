@@ -1,9 +1,9 @@
-"""Frames before and after the network, in threads of their own: a few ahead and a few behind.
+"""Threads for the frames before and after the network: a few ahead and a few behind.
 
     producing thread  -> room ->  the block  -> room ->  consuming thread
 
-There is room for a few items, so that a fast side waits for the slow one and memory is bounded.
-Both threads have ended when their blocks end, whatever ends them. In the block `in_order` has
+Only a few items fit into each room, so a fast side waits for the slow one and memory is bounded.
+Each thread has ended when its block ends, even after an error. Within the block, `in_order` keeps
 several items in the network at a time.
 """
 
@@ -26,8 +26,8 @@ _END = object()
 def produce_ahead(items: Iterable[T], room: int) -> Iterator[Iterator[T]]:
     """Make items in a thread; at most `room` of them wait while the next one is made.
 
-    An error of the thread is raised where the item would have come. At the end of the block the
-    thread finishes its current item and ends.
+    An error in the thread is raised in place of its item. At the end of the block the thread
+    finishes its current item and ends.
     """
     source = iter(items)
     with ThreadPoolExecutor(1, "ahead") as pool:
@@ -45,16 +45,17 @@ def produce_ahead(items: Iterable[T], room: int) -> Iterator[Iterator[T]]:
         try:
             yield taken()
         finally:
-            # Unstarted work is dropped. Started work must end before `items` may be closed.
+            # Unstarted work is dropped. Started work must end before the caller closes `items`.
             pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def consume_behind(take: Callable[[T], object], room: int) -> Iterator[Callable[[T], None]]:
-    """Call `take` in a thread with each item given to what this yields; at most `room` wait.
+    """Yield a function that hands an item to `take` in a thread; at most `room` items wait.
 
-    An error of the thread is raised by the next call, or else at the end of the block, which waits
-    until all items are done. After an error no other item is taken.
+    An error in the thread is raised by the next call of that function, or else at the end of the
+    block. The end of the block waits until all items are done. After an error `take` gets no
+    further item.
     """
     waiting: deque[Future[object]] = deque()
     errors: list[BaseException] = []
@@ -67,12 +68,12 @@ def consume_behind(take: Callable[[T], object], room: int) -> Iterator[Callable[
                 errors.append(error)
                 raise
 
-    # The pool is left last: what was given before an error of the block is done all the same, for
-    # the frames before a failure are kept.
+    # The pool ends last. Items that were given before an error in the block are still taken,
+    # because the frames before a failure are kept.
     with ThreadPoolExecutor(1, "behind") as pool:
 
         def give(item: T) -> None:
-            # Finished work is collected too: its error should show before the network runs again.
+            # Finished work is collected too, so that its error shows before the network runs again.
             while waiting and (len(waiting) > room or waiting[0].done()):
                 waiting.popleft().result()
             waiting.append(pool.submit(take_unless_failed, item))
@@ -88,16 +89,17 @@ def in_order(
     lanes: int,
     abandon: Callable[[], object] = lambda: None,
 ) -> Generator[tuple[T, R]]:
-    """Each item and what `call` makes of it, in the order of the items.
+    """Yield each item with the result of `call`, in the order of the items.
 
     Args:
         items: taken one by one, in the thread that iterates.
-        call: with one lane it is called in that thread too; else in others, one more than lanes,
-            so that an item is ready when a lane becomes free.
-        lanes: for how many calls at a time there is something to gain.
-        abandon: ends the calls under way. Called if this is closed early or interrupted.
+        call: runs in the iterating thread if there is one lane. Otherwise it runs in one thread
+            more than there are lanes, so that an item is ready when a lane becomes free.
+        lanes: the number of calls that may run at a time.
+        abandon: ends the calls that are running. It is called if this generator is closed early or
+            interrupted.
 
-    An error of a call is raised where its result would have come.
+    An error of a call is raised in place of its result.
     """
     if lanes == 1:
         for item in items:
@@ -114,7 +116,7 @@ def in_order(
             for item, future in waiting:
                 yield item, future.result()
         except BaseException:
-            # Before the pool is left, which waits for what it has begun.
+            # Before the pool ends, because its end waits for started calls.
             for _, future in waiting:
                 future.cancel()
             abandon()

@@ -1,4 +1,4 @@
-"""A restorer as the network of a job, whose calls under way can be ended."""
+"""A restorer as the network of a job. Its running calls can be ended."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Calls:
     """Restores pixels for several threads, until it is abandoned.
 
     Args:
-        restorer: others may use it meanwhile; their calls are left alone.
-        options: of each call.
+        restorer: other callers may use it at the same time; `abandon` does not end their calls.
+        options: keyword arguments of each call.
     """
 
     def __init__(self, restorer: runtime.Restorer, **options: Any) -> None:
@@ -29,14 +29,14 @@ class Calls:
     def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Restore `[H, W, 3]`; raises as `Restorer`, and `CancelledError` once abandoned."""
         if threading.get_ident() == self._home:
-            # The thread that Ctrl-C interrupts: the call ends by itself.
+            # Ctrl-C interrupts this thread, so its call ends by itself.
             alone: NDArray[Any] = self._restorer(pixels, **self._options)
             return alone
         future = self._restorer.submit(pixels, **self._options)
         with self._lock:
             self._pending.add(future)
             is_late = self._is_abandoned
-        if is_late:  # this call began while the others were ended
+        if is_late:  # this call began while `abandon` ended the others
             future.cancel()
         try:
             restored: NDArray[Any] = future.result()
@@ -46,9 +46,9 @@ class Calls:
                 self._pending.discard(future)
 
     def abandon(self) -> None:
-        """End the calls of other threads, also those in the middle of a picture."""
+        """End the calls of other threads, even in the middle of a picture."""
         with self._lock:
             self._is_abandoned, pending = True, [*self._pending]
-        # Without the lock, which the threads take that wait for these.
+        # Without the lock: the threads that wait for these futures take it.
         for future in pending:
             future.cancel()

@@ -1,4 +1,4 @@
-"""What brings inputs of elsewhere to files, and takes results from files to elsewhere."""
+"""The protocol that copies remote inputs to temporary files, and results back to a store."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from maxim_deploy.jobs.shards import Shard
 
 
 class Carrier(Protocol):
-    """Stands between a plan of temporary files and what they stand for."""
+    """Connects the temporary files of a plan with the remote files that they stand for."""
 
     def begin(self, progress: Callable[[FileProgress], object] | None) -> None:
-        """Prove that results can be taken, and note whom to tell of each step.
+        """Check that results can be stored, and keep the function to call with each step.
 
         Raises:
-            MaximDeployError: they cannot be taken.
+            MaximDeployError: results cannot be stored.
         """
 
     def record(self, settings: dict[str, Any], shard: Shard | None) -> ResumeRecord:
         """A record that knows what the temporary files stand for."""
 
     def bring(self, source: Path) -> None:
-        """Wait until an input is there; quick the second time.
+        """Wait until an input has been copied to its temporary file; quick the second time.
 
         Raises:
-            MaximDeployError: it cannot be brought.
+            MaximDeployError: the input cannot be copied.
             OSError: a disk failed.
         """
 
     def follow(self, step: FileProgress) -> None:
-        """Is told of each step of the temporary files."""
+        """Receive each step of the temporary files."""
 
     def abandon(self) -> None:
-        """Bring nothing more, nor what is on its way."""
+        """Start no further copies of inputs, and end those that are running."""
 
     def deliver(self, results: Generator[FileResult]) -> Generator[FileResult]:
-        """The results of a run, each once it is where it belongs; removes the temporary files."""
+        """Yield each result of a run once it is stored, then remove the temporary files."""

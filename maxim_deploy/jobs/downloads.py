@@ -1,4 +1,4 @@
-"""Inputs brought to temporary files, a few ahead of the one that is asked for."""
+"""Downloads inputs to temporary files, a few ahead of the requested one."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from pathlib import Path
 from maxim_deploy.errors import CancelledError
 
 AHEAD = 4
-"""Files that are brought before they are asked for: a store answers late rather than slowly."""
+"""Files that are downloaded before they are requested. A store's latency limits more than its
+bandwidth, so several downloads at a time pay."""
 
 AHEAD_BYTES = 2**30
-"""Of those files together, on the disk. A larger one is brought when it is asked for."""
+"""Bytes on the disk of the files ahead together. A larger file is downloaded on request."""
 
 
 _UNKNOWN_BYTES = 64 * 2**20
-"""What a file counts for whose size the store does not tell."""
+"""Bytes that a file counts for if the store does not report its size."""
 
 
 class Downloads:
-    """Brings files in the order of a run; any number of threads may ask for them.
+    """Downloads files in the order of a run; any number of threads may request them.
 
-    On the disk are the files that have been asked for and not released, and those ahead.
+    The disk holds the files that were requested and not yet released, and the files ahead.
 
     Args:
-        fetch: writes a file, until the event is set.
+        fetch: downloads to a path, until the event is set.
         sizes: of each file in bytes, in the order of the run; None if unknown.
     """
 
@@ -44,17 +45,17 @@ class Downloads:
         self._ahead, self._released = set[Path](), set[Path]()
 
     def bring(self, path: Path) -> None:
-        """Wait until a file is there; one that is not brought at all is there already.
+        """Wait until a file has been downloaded. A path that is no download returns at once.
 
         Raises:
-            MaximDeployError: it cannot be fetched, or `stop` was called.
+            MaximDeployError: the file cannot be downloaded, or `stop` was called.
             OSError: the disk failed.
         """
         if path not in self._sizes:
             return
         with self._lock:
             if not self._at:
-                # Only now: an earlier run may have finished nearly all of them.
+                # Only now is the order known: an earlier run may have finished nearly all files.
                 self._order = [one for one in self._sizes if one not in self._released]
                 self._at = {one: at for at, one in enumerate(self._order)}
             brought = self._begun(path)
@@ -62,11 +63,11 @@ class Downloads:
             self._begin_ahead(self._at[path] + 1)
         try:
             brought.result()
-        except FutureCancelledError:  # ours too, which is a subclass
+        except FutureCancelledError:  # our `CancelledError` is a subclass of it
             raise CancelledError("interrupted") from None
 
     def release(self, path: Path) -> None:
-        """Remove a file that is not needed any more, or will not be."""
+        """Remove a file that is no longer needed, or never will be."""
         with self._lock:
             self._released.add(path)
             self._ahead.discard(path)
@@ -74,13 +75,13 @@ class Downloads:
                 path.unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """Bring nothing more, and end what is under way; does not wait for that."""
+        """Start no further downloads and end the running ones, without waiting for their end."""
         with self._lock:
             self._stop.set()
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
-        """Stop, and wait for it."""
+        """Stop, and wait for running downloads to end."""
         self.stop()
         self._threads.shutdown()
 
@@ -92,7 +93,7 @@ class Downloads:
         return self._under_way[path]
 
     def _begin_ahead(self, at: int) -> None:
-        """Begin what comes next, as far as the bounds go."""
+        """Start the next downloads, up to the limits of number and bytes."""
         bytes_ahead = sum(self._size(path) for path in self._ahead)
         for path in islice(self._order, at, at + AHEAD):
             if path in self._under_way:

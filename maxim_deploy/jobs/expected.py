@@ -1,4 +1,4 @@
-"""What a job will restore, as far as its files tell before they are read."""
+"""Estimates the work of a job from the headers of its files."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from maxim_deploy.imaging.files import read_image_size
 from maxim_deploy.imaging.video import VideoReader, is_video
 
 MOST_FILES = 64
-"""So many are looked into, evenly over the job; the others are taken to be like them."""
+"""Files that are opened, spread evenly over the job. They stand for the other files."""
 
 FRAMES = 250
-"""Of a video, whose length its file need not say: ten seconds. Longer ones pay all the more."""
+"""Frames assumed for a video, because its file need not state its length: ten seconds. A longer
+video makes the choice pay even more."""
 
 
 def expected_work(sources: Sequence[Path]) -> dict[tuple[int, int], int]:
-    """How many pictures of which (height, width) a job will restore, about.
+    """Estimate how many pictures of each (height, width) a job will restore.
 
-    A file that cannot be read is passed over; the job says why.
+    A file that cannot be read is skipped; the job reports why.
 
     Args:
         sources: images and videos.

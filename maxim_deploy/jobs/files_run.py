@@ -1,4 +1,4 @@
-"""What `restore_files` does once its arguments have been checked."""
+"""The run of `restore_files` after its arguments have been checked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from maxim_deploy.runtime.info import result_settings
 from maxim_deploy.runtime.registry import chooses_by_work
 
 MANY = 8
-"""From this many images or tiles on, it pays to measure first how many run best side by side."""
+"""With this many images or tiles it pays to measure first how many lanes are fastest."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,17 @@ class FilesRun:
     """The files of a plan, and how they are restored.
 
     Attributes:
-        restorer: a caller's, the folder of a bundle, or what runs jobs in other processes.
-        plan: of the files.
+        restorer: the caller's restorer, the folder of a bundle, or a runner of jobs in other
+            processes.
+        plan: the plan of the files.
         jobs: a job for each file of the plan.
-        load_options: for the bundle.
+        load_options: options of `load` for the bundle.
         of_network: settings of the network that the jobs' records name.
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
-        resume: whether to leave out what a record calls finished.
+        resume: whether to skip files that a record lists as finished.
         progress: called with each step.
-        cancel: once set, no other file begins.
+        cancel: once it is set, no other file begins.
     """
 
     restorer: runtime.Restorer | Path | JobRunner
@@ -56,7 +57,7 @@ class FilesRun:
     cancel: threading.Event
 
     def results(self) -> Generator[FileResult]:
-        """Restore what is left; the bundle is loaded only if something is."""
+        """Restore the unfinished files; the bundle is loaded only if there are any."""
         tally = Tally(self.progress, len(self.plan.failures) + len(self.jobs))
         yield from map(tally.tell_result, self.plan.failures)
         left = []
@@ -94,7 +95,7 @@ class FilesRun:
         self, restorer: runtime.Restorer | Path, left: list[Job]
     ) -> Iterator[runtime.Restorer]:
         if not isinstance(restorer, Path):
-            yield restorer  # a caller's, which stays open
+            yield restorer  # the caller's restorer, which stays open
             return
         options = {**self._expected(self.load_options), **self.load_options}
         with runtime.load(restorer, **options) as loaded:
@@ -104,9 +105,10 @@ class FilesRun:
             yield loaded
 
     def _expected(self, load_options: Mapping[str, Any]) -> dict[str, Any]:
-        """What "auto" is told of the work, where there is something to choose.
+        """The expected work, if the backend is "auto" and its choice depends on the work.
 
-        Of the whole plan rather than of what is left, so that a resumed job runs as it began.
+        It covers the whole plan rather than the unfinished files, so that a resumed job runs on
+        the backend that it began with.
         """
         if load_options.get("backend", "auto") != "auto" or not chooses_by_work():
             return {}
@@ -114,7 +116,7 @@ class FilesRun:
 
     def _has_room(self, restorer: runtime.Restorer, job: Job, size: int, runs: int) -> bool:
         height, width = job.result.height, job.result.width
-        if height is None or width is None:  # it was not read
+        if height is None or width is None:  # the file was not read
             return True
         return restorer.has_room(size, height, width, self_ensemble=self.self_ensemble, runs=runs)
 
@@ -126,7 +128,7 @@ class FilesRun:
 
 def _choose_lanes(restorer: runtime.Restorer, left: list[Job], job: Job) -> int:
     height, width = job.result.height, job.result.width
-    if not height or not width:  # it was not read
+    if not height or not width:  # the file was not read
         return restorer.info.lanes
     is_much = len(left) >= MANY or not all(one.is_one_call for one in left)
     if is_much or _takes_many_tiles(restorer, height, width):
@@ -137,11 +139,11 @@ def _choose_lanes(restorer: runtime.Restorer, left: list[Job], job: Job) -> int:
 def _takes_many_tiles(restorer: runtime.Restorer, height: int, width: int) -> bool:
     try:
         return restorer.plan(height, width).tiles >= MANY
-    except UsageError:  # the run itself says why
+    except UsageError:  # the run itself reports why
         return False
 
 
 def _made_by(restorer: runtime.Restorer, jobs: list[Job]) -> None:
-    """Let the records of jobs say what their results are made with."""
+    """Put the settings of the loaded network into the records of jobs."""
     for record in {job.record for job in jobs if job.record}:
         record.made_by(restorer.info.settings)

@@ -1,4 +1,4 @@
-"""One file on its way: read, restored and written; and an image as one."""
+"""A job reads, restores and writes one file; `ImageJob` does so for an image."""
 
 from __future__ import annotations
 
@@ -22,32 +22,33 @@ from maxim_deploy.imaging.video.names import is_video
 from maxim_deploy.jobs.record import Fingerprint, ResumeRecord
 
 Network = Callable[[Pixels], Pixels]
-"""From RGB pixels [H, W, 3] to restored ones of the same shape and type."""
+"""From RGB pixels [H, W, 3] to restored pixels of the same shape and type."""
 
 WRITE_FACTOR = 5
-"""Times the bytes of the pixels. Measured, without compression: 8 bits 3.5, 16 bits 4.2."""
+"""Memory of writing, as a multiple of the pixels' bytes. Measured without compression: 3.5 for 8
+bits, 4.2 for 16 bits."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class FileResult:
-    """What became of one file.
+    """The outcome of one file.
 
     Attributes:
         input: path of the file.
         output: path of the result; None if there is none.
         status: "restored", "failed", or "finished" if an earlier run had restored it.
-        error: of a file that failed, the reason, with the name of the file.
-        height: of the upright image or frames, in pixels; None if it was not read.
-        width: in pixels, like the height.
-        seconds: spent on this file, reading and writing included. Files overlap, so the seconds of
-            all files add up to more than has passed.
-        network_seconds: those of them that were spent in the network.
-        frames: of a video, how many were restored.
-        fps: of a video, how many frames were restored in a second of `seconds`.
-        left_out: what the input carries and the result does not, in words.
-        cause: of a file that failed, the exception itself; not in `to_json`.
+        error: why the file failed, with its name; None if it did not fail.
+        height: height of the upright image or frames in pixels; None if the file was not read.
+        width: their width in pixels; None if the file was not read.
+        seconds: time spent on this file, reading and writing included. Files overlap, so the
+            seconds of all files add up to more than the elapsed time.
+        network_seconds: the part of `seconds` that was spent in the network.
+        frames: number of restored frames of a video; None for an image.
+        fps: restored frames of a video per second of `seconds`; None for an image.
+        left_out: parts of the input that the result lacks, in words.
+        cause: the exception of a file that failed; `to_json` omits it.
     """
 
     input: str
@@ -65,36 +66,36 @@ class FileResult:
 
     @classmethod
     def failure(cls, source: object, cause: Exception) -> FileResult:
-        """The result of a file, or of what a URL names, that failed."""
+        """The result of a file or URL that failed."""
         result = cls(str(source))
         result.fail(cause)
         return result
 
     def fail(self, cause: Exception) -> None:
-        """Set the error, which names the file even if `cause` does not."""
+        """Set the error. It names the file even if `cause` does not."""
         text = str(cause) or "not enough memory"  # the only error without words is a MemoryError
         kind = "video" if is_video(Path(self.input)) else "image"
         self.error = text if quoted(self.input) in text else f"{kind} {quoted(self.input)} | {text}"
         self.cause = cause
 
     def to_json(self) -> dict[str, Any]:
-        """What a line of `maxim-run --json` holds."""
+        """The object of a line of `maxim-run --json`."""
         return {name: value for name, value in vars(self).items() if name != "cause"}
 
 
 @dataclass
 class Job(ABC):
-    """One file on its way through reading, the network and writing; after an error it stands.
+    """Takes one file through reading, the network and writing. An error ends its steps.
 
     Attributes:
         source: the input file.
         target: the output file.
-        comparison: where to put before and after side by side, if anywhere.
+        comparison: file for before and after side by side, or None.
         record: records results, or None.
-        fingerprint: of the input as it was read, if there is a record.
-        lanes: calls of the network that a video has under way at a time.
+        fingerprint: fingerprint of the input as it was read; None without a record.
+        lanes: calls of the network that a video makes at a time.
         abandon: ends those calls.
-        bring: waits until the input is there, where it has to be brought first.
+        bring: waits until the input has been downloaded, if it is remote.
     """
 
     source: Path
@@ -121,30 +122,30 @@ class Job(ABC):
 
     @property
     def is_one_call(self) -> bool:
-        """Whether the network is called once: several such jobs can be in it side by side."""
+        """Whether the job calls the network once. Several such jobs can run side by side."""
         return False
 
     @property
     def read_bytes(self) -> int:
-        """Memory that reading takes at most; known before it."""
+        """Upper bound of the memory that reading takes; known before reading."""
         return 0
 
     @property
     def write_bytes(self) -> int:
-        """Most memory that writing takes, beyond the pixels to write."""
+        """Upper bound of the memory that writing takes, beyond the pixels to write."""
         return 0
 
     @property
     def waiting_bytes(self) -> int:
-        """Memory of what waits before and behind the network while it runs on this file."""
+        """Memory of the frames that wait before and after the network while it runs."""
         return 0
 
     def keep_little(self) -> None:
-        """Let as little wait as can be: there is no memory for `waiting_bytes`."""
+        """Let as few frames wait as possible; called if memory does not hold `waiting_bytes`."""
         return
 
     def is_finished(self) -> bool:
-        """Whether an earlier run has done this very thing, and nothing has changed since."""
+        """Whether an earlier run has finished this job, and input and outputs are unchanged."""
         with self._step():
             if self.record and self.record.has(self.source, self.outputs):
                 self.result.output, self.result.status = str(self.target), "finished"
@@ -152,11 +153,11 @@ class Job(ABC):
         return False
 
     def read(self) -> Self:
-        """Read the input, or open it, and check what can be checked before the network works."""
+        """Read or open the input, and make all checks that do not need the network."""
         with self._step():
             self.bring()
             if self.record:
-                # Before the pixels: a file that changes while it is read will be restored again.
+                # Taken before the pixels: a file that changes during reading is restored again.
                 self.fingerprint = self.record.fingerprint(self.source)
             self._read()
         return self
@@ -166,23 +167,23 @@ class Job(ABC):
 
     @abstractmethod
     def restore(self, network: Network, cancel: threading.Event) -> Generator[None]:
-        """Restore what was read, if anything was; stops after each frame of a video."""
+        """Restore the input unless reading failed; yields after each frame of a video."""
 
     @abstractmethod
     def write(self) -> None:
-        """Put what was restored, if anything was, under its final name."""
+        """Write the result under its final name unless an earlier step failed."""
 
     @abstractmethod
     def discard(self) -> None:
-        """Let go of what was read or restored; what is under its final name stays."""
+        """Release what was read or restored; files under their final names stay."""
 
     def _succeed(self) -> None:
-        """The outputs are whole under their names."""
+        """Mark the job as restored: its outputs are whole under their final names."""
         self._note(self.outputs)
         self.result.output, self.result.status = str(self.target), "restored"
 
     def _note(self, outputs: list[Path]) -> None:
-        """Record files that are whole under their names, if there is a record."""
+        """Record files that are whole under their final names, if there is a record."""
         if self.record and self.fingerprint:
             self.record.note(self.fingerprint, outputs)
 
@@ -191,7 +192,8 @@ class Job(ABC):
         started = time.perf_counter()
         try:
             yield
-        # What a user can put right is the file's failure. Anything else is a bug and ends the run.
+        # A problem that a user can fix is the file's failure. Any other error is a bug and ends the
+        # run.
         except (MaximDeployError, MemoryError, OSError) as error:
             self.result.fail(error)
         finally:
@@ -199,7 +201,7 @@ class Job(ABC):
 
 
 def _nothing() -> None:
-    """There is nothing to abandon. A function of the module, so that a job can be pickled."""
+    """Do nothing. It is a function of the module, so that a job can be pickled."""
 
 
 @dataclass
@@ -207,9 +209,9 @@ class ImageJob(Job):
     """An image, whole in memory.
 
     Attributes:
-        max_pixels: refuse images of more, or None.
-        picture: what was read.
-        restored: its pixels from the network.
+        max_pixels: most pixels that an image may have; None for what fits the memory.
+        picture: the picture that was read.
+        restored: its restored pixels.
     """
 
     max_pixels: int | None = None
@@ -218,19 +220,19 @@ class ImageJob(Job):
 
     @property
     def is_one_call(self) -> bool:
-        """As of a `Job`."""
+        """As `Job.is_one_call`: an image is one call."""
         return True
 
     @property
     def read_bytes(self) -> int:
-        """As in `Job`; a file of unknown size counts by its length in bytes."""
-        with suppress(MaximDeployError, OSError):  # `read` says why
+        """As `Job.read_bytes`; a picture of unknown size counts by the bytes of its file."""
+        with suppress(MaximDeployError, OSError):  # `read` reports why
             self.bring()
         return files.bytes_to_read(self.source)
 
     @property
     def write_bytes(self) -> int:
-        """As of a `Job`."""
+        """As `Job.write_bytes`; 0 until the image is restored."""
         pictures = 3 if self.comparison else 1  # the comparison is twice as wide
         return 0 if self.restored is None else WRITE_FACTOR * pictures * self.restored.nbytes
 
@@ -242,7 +244,7 @@ class ImageJob(Job):
         self.picture = picture
 
     def restore(self, network: Network, cancel: threading.Event) -> Generator[None]:  # noqa: ARG002
-        """Restore what was read; an image that has begun is finished."""
+        """Restore the image. Cancelling does not stop it once it has begun."""
         if self.picture is None:
             return
         before = self.result.seconds
@@ -253,10 +255,10 @@ class ImageJob(Job):
             self.restored = restored
         self.result.network_seconds = self.result.seconds - before
         logger.info("'%s': %.3f s in the network", self.source, self.result.network_seconds)
-        yield from ()  # a generator as a video's is, without a stop
+        yield from ()  # a generator, as for a video, but it yields nothing
 
     def write(self) -> None:
-        """Write what was restored."""
+        """Write the restored image, and the comparison if one is wanted."""
         if self.restored is None or self.picture is None:
             return
         with self._step():

@@ -1,4 +1,4 @@
-"""Which file becomes which: found out before anything is read."""
+"""Plans which output each input file gets, before any file is read."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class FilePlan:
-    """Which file becomes which.
+    """The output of each input.
 
     Attributes:
         output: the file or folder to write; None for a plan that only lists its inputs.
-        compare: whether each file also becomes a before/after beside its result.
-        targets: the file that each input becomes; in a plan without an output, its true path.
+        compare: whether each file also gets a before/after beside its result.
+        targets: the output of each input; without an `output`, the true path of each input.
         failures: inputs that cannot be restored, with the reason.
-        skipped: files of other suffixes that folders and patterns have.
+        skipped: number of files with other suffixes in folders and patterns.
         into_folder: whether `output` is a folder.
-        earlier: results of an earlier run into the same folder, which are no inputs.
-        skipped_pictures: those of them that look like pictures, with what they are.
-        strict: whether those are failures.
-        shard: the part of the files that `targets` and `failures` are of; None for all.
-        of_all: files in all parts together, failures included.
-        carrier: of a plan with URLs, whose files are temporaries; None of any other.
+        earlier: number of results of an earlier run in the same folder, which are not inputs.
+        skipped_pictures: the skipped files that look like pictures, with their kind.
+        strict: whether `skipped_pictures` are failures.
+        shard: the shard that `targets` and `failures` belong to; None for all files.
+        of_all: number of files in all shards together, failures included.
+        carrier: copies the temporary files of a plan with URLs; None for a plan without URLs.
     """
 
     output: str | None = None
@@ -59,14 +59,18 @@ class FilePlan:
     carrier: Carrier | None = None
 
     def refuse(self, source: object, why: Exception) -> None:
-        """Note that `source` will not be restored."""
+        """Add a failure: `source` will not be restored."""
         self.failures.append(FileResult.failure(source, why))
 
     def assign(self, wishes: dict[Path, Path]) -> None:
-        """Grant each target to its only claimant, unless it is an input or cannot be a name."""
+        """Give each source its target, and refuse a target that is invalid.
+
+        A target is invalid if another source has the same one, if it is an input, or if its name is
+        too long.
+        """
         originals = {os.path.realpath(source) for source in wishes}
         originals.update(os.path.realpath(failure.input) for failure in self.failures)
-        # By true paths: an output may be a link to another.
+        # Compared by true paths: one output may be a link to another.
         claims: dict[str, list[Path]] = {}
         for source, target in wishes.items():
             for path in written(target, self.compare):
@@ -87,18 +91,18 @@ class FilePlan:
                 self.targets[source] = target
 
     def keep(self, shard: Shard | None, inside: dict[Path, Path]) -> None:
-        """Leave out the files of other parts.
+        """Remove the files of other shards.
 
         Args:
-            shard: the part; None for all.
-            inside: the path of each file below the folder that was named.
+            shard: the shard to keep; None for all files.
+            inside: the path of each file below the folder that was named as input.
         """
         self.shard, self.of_all = shard, len(self.targets) + len(self.failures)
         if shard is None:
             return
 
         def is_ours(source: Path) -> bool:
-            # What no folder lists, such as an input that is missing, each part says.
+            # An input that no folder lists, such as a missing file, is reported by every shard.
             return source not in inside or shard.takes(inside[source])
 
         self.targets = {one: target for one, target in self.targets.items() if is_ours(one)}
@@ -114,28 +118,28 @@ def plan_files(
     strict: bool = False,
     shard: Shard | None = None,
 ) -> FilePlan:
-    """Give each input its target; refuse those that would overwrite each other or an input.
+    """Give each input its target; refuse targets that would overwrite each other or an input.
 
     If there is one input file and `output` has a suffix, `output` is the file to write. Otherwise
-    it is a folder, and the results in it are STEM.png of images, and videos in their own container,
-    or .mkv if that is not written. Results of an earlier run into the same folder are no inputs, if
-    its record names them and they have not changed. Nothing is written.
+    `output` is a folder. An image becomes STEM.png in it. A video keeps its container, or becomes
+    .mkv if its container cannot be written. Results of an earlier run into the same folder are not
+    inputs if its record names them and they have not changed. This function writes nothing.
 
     Args:
         inputs: files, folders (their images and videos), and patterns such as "photos/**/*.jpg".
         output: a file or a folder; None if nothing will be written.
-        recursive: folders mean what is in their sub-folders too, which `output` then has as well.
-        compare: each file also becomes a before/after, STEM.before-after, beside its target.
-        strict: files of folders and patterns that look like pictures and are not read, such as
-            HEIC, are failures. Otherwise the log names them.
-        shard: plan one part of the files only. Names are checked against those of all parts.
+        recursive: take the files in sub-folders too. `output` gets the same sub-folders.
+        compare: each file also gets a before/after, STEM.before-after, beside its target.
+        strict: pictures in folders and patterns whose format is not read, such as HEIC, are
+            failures. Otherwise the log names them.
+        shard: plan one shard only. Its names are checked against the names of all shards.
 
     Returns:
         The targets, and the inputs that cannot be restored with the reason.
 
     Raises:
-        UsageError: there is nothing to do in any part, `output` is a file of an unknown suffix, or
-            a part of a folder is to be restored into itself.
+        UsageError: no shard has any file, `output` is a file of an unknown suffix, or a shard of a
+            folder would be restored into the folder itself.
 
     Example:
         >>> import maxim_deploy
@@ -159,15 +163,15 @@ def plan_files(
             target = _target(source, folder, plan)
             inside[source] = folder / source.name
             if shard and plan.into_folder and is_beside(target, source):
-                # The other runs could not tell its results, which have no record yet, from inputs.
+                # The results have no record yet, so the other runs would take them for inputs.
                 raise UsageError(
-                    f"output {quoted(target.parent)} | has the inputs in it, which several runs "
-                    "cannot share with their results | name another folder with -o"
+                    f"output {quoted(target.parent)} | contains the inputs | shards need a "
+                    "separate folder for results | name another folder with -o"
                 )
             if plan.into_folder and is_beside(target, source) and source in earlier:
                 plan.earlier += 1
                 continue
-            # Keyed by the true path: an input that is listed twice is done once.
+            # Keyed by the true path: an input that is listed twice is restored once.
             named.add(wishes.setdefault((target, os.path.realpath(source)), source))
     targets = {source: target for (target, _), source in wishes.items()}
     if plan.output is None:
@@ -182,7 +186,7 @@ def plan_files(
 
 
 def and_skipped(plan: FilePlan) -> str:
-    """The end of a sentence about files that were left alone."""
+    """The end of a sentence, with the numbers of skipped files."""
     words = ""
     if plan.skipped:
         words += f"; skipped {plan.skipped} of other suffixes"
@@ -193,7 +197,7 @@ def and_skipped(plan: FilePlan) -> str:
 
 
 def _target(source: Path, folder: Path, plan: FilePlan) -> Path:
-    """The file that a source becomes; it belongs in `folder` below the output."""
+    """The output of a source; it lies in `folder` below the output folder."""
     if plan.output is None:
         return source.resolve()
     return (
@@ -212,12 +216,13 @@ def _means_file(inputs: list[Path], output: str) -> bool:
 
 
 def sources_of(given: Path, plan: FilePlan, recursive: bool) -> Iterator[tuple[Path, Path]]:
-    """The files that an input stands for, and the folder below the output that each belongs in.
+    """The files that an input stands for, each with its folder below the output.
 
-    Those that cannot be read go to `plan.failures`, and others are counted in `plan.skipped`.
+    Files that cannot be read are added to `plan.failures`. Files of other suffixes are counted in
+    `plan.skipped`.
     """
     if os.path.isdir(given):  # noqa: PTH112  # `Path.is_dir` raises for a name too long
-        # The folder of earlier results may lie in an input; they are no inputs.
+        # The output folder may lie in an input folder. Its earlier results are not inputs.
         skip = Path(plan.output).resolve() if plan.output else None
         entries = _files_in(given, plan, recursive, skip)
     elif glob.has_magic(str(given)) and not os.path.lexists(given):
@@ -249,7 +254,7 @@ def _files_in(folder: Path, plan: FilePlan, recursive: bool, skip: Path | None) 
 
 
 def _matches(pattern: Path, plan: FilePlan) -> Iterator[Path]:
-    """As a folder is its images and videos, a pattern is those that it matches."""
+    """The images and videos that a pattern matches."""
     # `Path.glob` takes no absolute patterns.
     names = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207
     files = [path for path in map(Path, names) if not path.is_dir()]

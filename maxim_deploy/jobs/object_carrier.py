@@ -1,9 +1,9 @@
-"""Objects restored as files: brought to temporaries ahead of the network, results put behind it.
+"""Restores objects of a store through temporary files, with downloads ahead and uploads behind.
 
     download, 4 ahead -> temporary -> a run of files -> temporary -> upload, 4 behind
 
-An upload is one request, or parts that become an object with the last: an object is whole or as it
-was. A result is told of once it and its record are stored.
+An upload is one request, or parts that the store joins after the last one. So an object is either
+replaced as a whole or unchanged. A result is reported once it and its record are stored.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from maxim_deploy.jobs.stage import Place, Stage
 from maxim_deploy.jobs.stores import StoredObject
 
 BEHIND = 4
-"""Results that are put at a time, or wait for it, while the network goes on."""
+"""Results that are uploaded at a time, or wait for their upload, while the network continues."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,11 @@ class ObjectCarrier:
     """The `Carrier` of a plan with objects; for one run.
 
     Args:
-        root: the prefix that records are kept below; None if results are files.
-        shard: of the run.
+        root: the prefix above the records; None if results are files.
+        shard: shard of the run; None for all files.
 
     Attributes:
-        records: of results that are objects.
+        records: records of results that are objects; None if results are files.
     """
 
     def __init__(self, root: StoredObject | None, shard: Shard | None) -> None:
@@ -63,21 +63,24 @@ class ObjectCarrier:
         self._is_new = self._keeps_records = True
 
     def stage(self, source: Place, target: Place) -> tuple[Path, Path]:
-        """Take a file into the plan; the temporary files that stand for its objects."""
+        """Add a file to the plan; returns the paths of its input and its result.
+
+        A temporary file stands for each of the two that is an object.
+        """
         staged, result = self._stage.add(source, target)
         self._targets[staged] = result
         return staged, result
 
     def object_of(self, path: Path) -> StoredObject | None:
-        """The object that a temporary file stands for; None for a file that is itself meant."""
+        """The object that a temporary file stands for; None for any other file."""
         return self._stage.object_of(path)
 
     def remember(self, line: dict[str, Any], outputs: list[Path]) -> None:
-        """Take a line that is to be recorded once its outputs are stored."""
+        """Keep a line to record once its outputs are stored."""
         self._lines[outputs[0]] = line
 
     def begin(self, progress: Callable[[FileProgress], object] | None) -> None:
-        """As of a `Carrier`."""
+        """As `Carrier.begin`. Raises UsageError if the plan has been run before."""
         if not self._is_new:
             raise UsageError("a plan with URLs is for one run | plan the files again")
         self._is_new, self._tell = False, progress
@@ -87,11 +90,11 @@ class ObjectCarrier:
         self._downloads = Downloads(self._fetch, sizes)
 
     def record(self, settings: dict[str, Any], shard: Shard | None) -> CarriedRecord:
-        """As of a `Carrier`."""
+        """As `Carrier.record`."""
         return CarriedRecord(settings, shard, self)
 
     def bring(self, source: Path) -> None:
-        """As of a `Carrier`."""
+        """As `Carrier.bring`."""
         assert self._downloads
         self._downloads.bring(source)
 
@@ -100,7 +103,7 @@ class ObjectCarrier:
         one.store.download(one, path, stop)
 
     def follow(self, step: FileProgress) -> None:
-        """As of a `Carrier`."""
+        """As `Carrier.follow`: report a step, or start the upload of a result."""
         self._total = step.files_total
         if step.result is None:
             with self._telling:
@@ -108,16 +111,16 @@ class ObjectCarrier:
                     file = self._shown_as(step.file)
                     self._tell(replace(step, file=file, files_done=self._done))
             return
-        # In a thread of its own: this one reads and writes the other files.
+        # Another thread uploads: this one reads and writes the other files.
         self._ends[id(step.result)] = self._uploads.submit(self._end, step.result)
 
     def _shown_as(self, source: Path) -> Path:
-        """What stands for an input in progress: an object's name, for it has no path."""
+        """The path that a progress step shows for an input; for an object, its name."""
         one = self.object_of(source)
         return Path(one.name) if one else source
 
     def _end(self, result: FileResult) -> FileResult:
-        """Put what there is of a result, and tell of it."""
+        """Upload the files of a result, and report the result."""
         assert self._downloads
         source = Path(result.input)
         if source in self._targets:
@@ -134,14 +137,14 @@ class ObjectCarrier:
                     path.unlink(missing_ok=True)
         with self._telling:
             self._done += 1
-            # What a second Ctrl-C has ended is no failure.
+            # A file that a second Ctrl-C ended is not reported as failed.
             if self._tell and not self._interrupted.is_set():
                 file = self._shown_as(source)
                 self._tell(FileProgress(file, self._done, self._total, result=result))
         return result
 
     def _name(self, result: FileResult, source: Path, target: Path) -> None:
-        """Let a result speak of objects."""
+        """Replace the temporary paths in a result by the names of their objects."""
         result.input = str(self.object_of(source) or source)
         if result.output:
             result.output = str(self.object_of(target) or target)
@@ -167,7 +170,7 @@ class ObjectCarrier:
             self._remove_incomplete(target)
 
     def _remove_incomplete(self, target: Path) -> None:
-        """What an earlier run kept of this video is of no use beside the whole."""
+        """Remove the frames that an earlier run kept: the whole video replaces them."""
         one = self.object_of(incomplete_beside(target))
         assert one
         try:
@@ -176,12 +179,12 @@ class ObjectCarrier:
             logger.warning("%s", error)
 
     def abandon(self) -> None:
-        """As of a `Carrier`."""
+        """As `Carrier.abandon`."""
         assert self._downloads
         self._downloads.stop()
 
     def deliver(self, results: Generator[FileResult]) -> Generator[FileResult]:
-        """As of a `Carrier`; if it is closed early, what is being put is still put."""
+        """As `Carrier.deliver`. If it is closed early, started uploads are still completed."""
         assert self._downloads
         waiting: deque[Future[FileResult]] = deque()
         try:
@@ -195,7 +198,7 @@ class ObjectCarrier:
         except GeneratorExit:
             raise
         except BaseException:
-            # A second Ctrl-C: a large upload may have minutes to go, and others wait for it.
+            # A second Ctrl-C. A large upload may take minutes more, and other uploads wait for it.
             self._interrupted.set()
             self._uploads.shutdown(wait=False, cancel_futures=True)
             raise

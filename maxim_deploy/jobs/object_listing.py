@@ -1,6 +1,6 @@
-"""The objects that URLs stand for: one, all of a prefix, or those that a pattern matches.
+"""Lists the objects of each URL: one object, all below a prefix, or the matches of a pattern.
 
-What folders leave out is left out here too: hidden names, other suffixes, empty files.
+The same files are left out as in folders: hidden names, other suffixes, empty files.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from maxim_deploy.jobs.naming import FilePlan, logger
 from maxim_deploy.jobs.stores import StoredObject
 
 _AT_A_TIME = 16
-"""Inputs that are asked about side by side: a store answers late rather than slowly."""
+"""Inputs that are looked up at a time. A store's latency limits more than its bandwidth."""
 
 Listing = dict[StoredObject, str | None]
-"""Objects with the folder below the output that each belongs in; None for one that was named."""
+"""Objects, each with its folder below the output; None for an object that was named itself."""
 
 
 def listings_of(
     inputs: Sequence[StoredObject], plan: FilePlan, output: str | None, *, recursive: bool
 ) -> Iterator[tuple[StoredObject, list[tuple[StoredObject, str]]]]:
-    """For each input the objects that it stands for, and the folder that each belongs in.
+    """Yield each input with its objects, and the folder of each object below the output.
 
     Args:
         inputs: objects, prefixes and patterns.
-        plan: takes failures, and counts what is skipped.
-        output: the key of the prefix for results. What is below it and an input is left out.
-        recursive: whether a prefix means what is below its own prefixes too.
+        plan: gets the failures, and the number of skipped files.
+        output: the key of the prefix for results. An input below it is left out.
+        recursive: whether to list the prefixes below a prefix too.
     """
     with ThreadPoolExecutor(_AT_A_TIME, "maxim-deploy-listing") as threads:
         listings = threads.map(partial(_listing_of, recursive=recursive), inputs)
@@ -68,13 +68,13 @@ def _listing_of(given: StoredObject, *, recursive: bool) -> Listing | StoreError
 
 
 def _folder_in(prefix: StoredObject, one: StoredObject) -> str:
-    """Where an object is below a prefix; "/" where two slashes follow each other."""
+    """The folder of an object below a prefix; "/" where two slashes follow each other."""
     folder, slash, _ = one.key[len(prefix.key.rstrip("/")) + 1 :].rpartition("/")
     return folder or slash
 
 
 def _without(output: str | None, given: StoredObject, listing: Listing) -> Listing:
-    """A listing without earlier results; they may lie below an input."""
+    """A listing without earlier results, which may lie below an input."""
     below = f"{given.key.rstrip('/')}/"
     if output is None or not output.startswith(below):
         return listing
@@ -82,7 +82,7 @@ def _without(output: str | None, given: StoredObject, listing: Listing) -> Listi
 
 
 def _taken(listing: Listing, plan: FilePlan) -> Iterator[tuple[StoredObject, str]]:
-    """What of a listing is restored."""
+    """The objects of a listing that will be restored; the plan gets the others."""
     for one, folder in listing.items():
         if folder is not None and (_is_hidden(one, folder) or _is_skipped(one, plan)):
             continue
@@ -93,7 +93,7 @@ def _taken(listing: Listing, plan: FilePlan) -> Iterator[tuple[StoredObject, str
 
 
 def _is_hidden(one: StoredObject, folder: str) -> bool:
-    """Whether a part of the name below the prefix begins with a dot, and is a name."""
+    """Whether a part of the name below the prefix begins with a dot; "." and ".." do not count."""
     parts = [*folder.split("/"), one.name]
     return any(part.startswith(".") and part not in (".", "..") for part in parts)
 
@@ -117,11 +117,9 @@ def _why_not(one: StoredObject, folder: str) -> str | None:
     if not one.name:
         return "names no file | name one object"
     parts = [*folder.split("/")] if folder else []
-    # A key is any text. As a path it could lead out of the output folder.
+    # A key may be any text. As a path it could lead out of the output folder.
     if any(part in ("", ".", "..") for part in (*parts, one.name)) or "\0" in one.key:
-        return (
-            "has '.', '..' or nothing between two slashes, which is no path of a file | rename it"
-        )
+        return "the name has '.', '..' or nothing between two slashes | rename the object"
     if one.size == 0:
         return "the object is empty"
     return None

@@ -1,12 +1,14 @@
-"""What runs have finished below a prefix of a store: objects of JSON lines, never appended to.
+"""Records the finished results below a prefix of a store, in objects of JSON lines.
 
-A store has no way to append. So each run has objects of its own, `.maxim-run/SHARD.RUN.K.jsonl`,
-and replaces the last one whole, with a line more, whenever a result has been stored. Results that
-are stored meanwhile share the next write. After `_MOST_LINES` lines the run begins another object.
-So a result that a run has told of is recorded, and a resumed run reads few objects.
+A store cannot append to an object. So each run writes its own objects,
+`.maxim-run/SHARD.RUN.K.jsonl`. Whenever a result has been stored, the run replaces its last object
+by one with another line. Results that are stored during a write share the next write. After
+`_MOST_LINES` lines the run begins another object. So every reported result is recorded, and a
+resumed run reads few objects.
 
-A line is as in `record`. An object's "sha256" is of what its store says of its version, and results
-have that version itself, so that nothing is downloaded to find out what is finished.
+A line has the fields of `record`. The "sha256" of an input is the digest of the version that its
+store reports, and each output has its version in place of a digest. So nothing is downloaded to
+find out which results are finished.
 """
 
 from __future__ import annotations
@@ -27,20 +29,20 @@ from maxim_deploy.jobs.stores import StoredObject
 _FOLDER = ".maxim-run"
 
 _MOST_LINES = 500
-"""Of an object: about 150 kB, which each result of a slow run writes again."""
+"""Lines of an object: about 150 kB, which a slow run writes again with each result."""
 
 _MOST_BYTES = 64 * 2**20
-"""Of an object that is read as a record."""
+"""Size of the largest object that is read as a record."""
 
 
 class ObjectRecords:
-    """The records below one prefix: those of all runs to read, and one's own to write.
+    """The records below one prefix. It reads the records of all runs and writes its own.
 
     Any number of threads may use it.
 
     Args:
-        root: the prefix that the results are below.
-        shard: of this run; None for all files.
+        root: the prefix above the results.
+        shard: shard of this run; None for all files.
     """
 
     def __init__(self, root: StoredObject, shard: Shard | None) -> None:
@@ -53,20 +55,20 @@ class ObjectRecords:
         self._versions: dict[str, str | None] | None = None
 
     def name_of(self, one: StoredObject) -> str:
-        """An object's key below the prefix, as lines have it."""
+        """An object's key below the prefix, as in the lines of a record."""
         return one.key[len(self._root.key.rstrip("/")) + 1 :]
 
     def check_writable(self) -> None:
-        """Prove that objects can be written, before the network is loaded.
+        """Check that objects can be written, before the network is loaded.
 
         Raises:
-            StoreError: they cannot.
+            StoreError: they cannot be written.
         """
         probe = self._root.below(f"{_FOLDER}/{self._name}.probe")
         probe.store.write(probe, b"")
         try:
             probe.store.remove(probe)
-        except StoreError:  # some permissions allow writing and not removing
+        except StoreError:  # some permissions allow writing but not removing
             return
 
     def add(self, line: dict[str, Any]) -> None:
@@ -79,7 +81,7 @@ class ObjectRecords:
             self._lines.append(f"{json.dumps(line)}\n")
             self._added += 1
             mine = self._added
-        # One write at a time. Lines that are added meanwhile share the next write.
+        # One write at a time. Lines that are added during a write share the next one.
         with self._writing:
             with self._lock:
                 if self._stored >= mine:
@@ -93,7 +95,7 @@ class ObjectRecords:
                     self._lines, self._number = self._lines[len(lines) :], self._number + 1
 
     def lines_of(self, name: str) -> list[dict[str, Any]]:
-        """What runs have recorded of a result.
+        """The lines of all runs about a result.
 
         Raises:
             StoreError: the records cannot be read.
@@ -106,7 +108,7 @@ class ObjectRecords:
         return self._found.get(name, [])
 
     def version_of(self, name: str) -> str | None:
-        """The version of a result that is there; None if it is not, or the store does not say.
+        """The current version of a result; None if it is absent or the store reports no version.
 
         Raises:
             StoreError: the results cannot be listed.
@@ -121,10 +123,10 @@ class ObjectRecords:
         objects = store.objects_below(self._root.below(_FOLDER), recursive=False)
         records = [one for one in objects if one.name.endswith(".jsonl")]
         for one in records:
-            # Another program may have put it there: it would be read into memory.
+            # Another program may have written it, and reading it would fill the memory.
             if (one.size or 0) > _MOST_BYTES:
                 raise StoreError(
-                    f"'{one}' | has {one.size:,} bytes, and a record has at most {_MOST_BYTES:,} | "
+                    f"record '{one}' | {one.size:,} bytes | expected at most {_MOST_BYTES:,} | "
                     "remove it"
                 )
         contents = store.read(records)
@@ -132,25 +134,25 @@ class ObjectRecords:
 
 
 class StandIns(Protocol):
-    """Which temporary files of a plan stand for which objects."""
+    """Maps the temporary files of a plan to their objects."""
 
     records: ObjectRecords | None
-    """Of results that are objects."""
+    """Records of results that are objects; None if results are files."""
 
     def object_of(self, path: Path) -> StoredObject | None:
-        """The object that a temporary file stands for; None for a file that is itself meant."""
+        """The object that a temporary file stands for; None for any other file."""
 
     def remember(self, line: dict[str, Any], outputs: list[Path]) -> None:
-        """Take a line that is to be recorded once its outputs are stored."""
+        """Keep a line to record once its outputs are stored."""
 
 
 class CarriedRecord(ResumeRecord):
-    """A record of files, some of which are temporaries in place of objects.
+    """A record of files, some of which are temporary files in place of objects.
 
     Args:
-        settings: as of `ResumeRecord`.
-        shard: as of `ResumeRecord`.
-        stand_ins: knows the objects.
+        settings: everything that a result depends on besides its input, ready for JSON.
+        shard: the shard that this run restores; None for all files.
+        stand_ins: maps temporary files to objects.
     """
 
     def __init__(self, settings: dict[str, Any], shard: Shard | None, stand_ins: StandIns) -> None:
@@ -158,7 +160,7 @@ class CarriedRecord(ResumeRecord):
         self._stand_ins = stand_ins
 
     def fingerprint(self, source: Path) -> Fingerprint | None:
-        """As of `ResumeRecord`; None for an object whose store tells no version."""
+        """As `ResumeRecord.fingerprint`; None for an object whose store reports no version."""
         one = self._stand_ins.object_of(source)
         if one is None:
             return super().fingerprint(source)
@@ -168,14 +170,14 @@ class CarriedRecord(ResumeRecord):
         return Fingerprint(str(one), one.size or 0, version)
 
     def note(self, fingerprint: Fingerprint, outputs: list[Path]) -> None:
-        """As of `ResumeRecord`; of objects it is stored behind them."""
+        """As `ResumeRecord.note`; the line of an object is recorded once the object is stored."""
         if self._stand_ins.object_of(outputs[0]) is None:
             super().note(fingerprint, outputs)
         else:
             self._stand_ins.remember(self._line(fingerprint, {}), outputs)
 
     def names(self, outputs: list[Path]) -> bool:
-        """As of `ResumeRecord`."""
+        """As `ResumeRecord.names`; for objects it compares versions too."""
         if self._stand_ins.object_of(outputs[0]) is None:
             return super().names(outputs)
         return any(self._are_whole(line, outputs) for line in self._lines_of(outputs))
@@ -200,7 +202,7 @@ class CarriedRecord(ResumeRecord):
         return recorded == self.fingerprint(source)
 
     def _names(self, outputs: list[Path]) -> list[str]:
-        """Of the objects in the record; empty for files."""
+        """The names of output objects in the record; empty for files."""
         objects = [self._stand_ins.object_of(path) for path in outputs]
         records = self._stand_ins.records
         return [records.name_of(one) for one in objects if one and records]

@@ -1,7 +1,7 @@
-"""Files through the network, in order; reading and writing overlap with it.
+"""Runs files through the network in order, while other threads read and write files.
 
-One file is in the network at a time, in the thread that iterates. Where the network has several
-lanes, as many images and one more are in it, each in a thread of its own: the one more is ready
+One file is in the network at a time, in the thread that iterates. If the network has several
+lanes, one image more than lanes is in it, each in its own thread. The additional image is ready
 when a lane becomes free.
 """
 
@@ -19,7 +19,7 @@ from maxim_deploy.jobs.progress import Tally
 from maxim_deploy.machine.memory import trim
 
 HasRoom = Callable[[Job, int, int], bool]
-"""Whether so many bytes are free while the network runs on so many jobs such as this one."""
+"""Takes (job, bytes, runs): are these bytes free while the network runs so many jobs like it?"""
 
 
 def run_jobs(
@@ -31,32 +31,32 @@ def run_jobs(
     choose_lanes: Callable[[Job], int] = lambda _: 1,
     abandon: Callable[[], object] = lambda: None,
 ) -> Iterator[FileResult]:
-    """Restore in order; one thread reads the next file and writes the one before.
+    """Restore in order; one thread reads the next file and writes the previous one.
 
-    If the iterator is closed early, a file that is being written is still written, and nothing
-    remains of the others.
+    If the iterator is closed early, the file that is being written is still completed. The other
+    files leave nothing behind.
 
     Args:
         jobs: the files.
         network: restores pixels.
-        tally: is told of each step; of results in the thread that has written them.
-        cancel: once it is set, images in the network are finished, a video stops after the frame,
-            and no other file begins.
-        has_room: where it says no, the file before is written first, and the next read afterwards;
-            and fewer images are in the network.
-        choose_lanes: asked once, about the first file when it has been read, how many calls the
-            network takes at a time.
-        abandon: ends what other threads have in the network, or wait for before it. Called if
-            this is closed early or interrupted.
+        tally: counts steps and results. It gets each result in the thread that wrote it.
+        cancel: once it is set, images in the network are finished, a video stops after the current
+            frame, and no other file begins.
+        has_room: whether memory allows work ahead. If not, the previous file is written before the
+            next one is read, and fewer images are in the network.
+        choose_lanes: called once, with the first file after it has been read. Returns the number
+            of calls that the network takes at a time.
+        abandon: ends the calls of other threads in the network and their waiting for inputs. It is
+            called if this iterator is closed early or interrupted.
     """
     with (
-        ExitStack() as at_end,  # before the thread, so that it has ended when this cleans up
+        ExitStack() as at_end,  # entered before the thread, so it cleans up after the thread's end
         ThreadPoolExecutor(1, "maxim-deploy-files") as thread,
         _SideBySide(
             network, cancel, abandon
-        ) as in_network,  # the first to end: it reads what others close
+        ) as in_network,  # ends first: it reads what the others close
     ):
-        # However the block ends, what was read or restored and not written is discarded.
+        # However the block ends, files that were read but not written are discarded.
         for job in jobs:
             at_end.callback(job.discard)
         background = _Background(thread, tally, has_room)
@@ -75,11 +75,11 @@ def run_jobs(
             if background.lanes > 1:
                 in_network.begin(job, lanes)
                 continue
-            # Closed here, not when it is collected: its threads read what `discard` closes.
+            # Closed here, not by the garbage collector: its threads read what `discard` closes.
             with closing(job.restore(network, cancel)) as frames:
                 for _ in frames:
                     tally.tell_step(job)
-                    yield from background.written()  # a long video keeps no result back
+                    yield from background.written()  # a long video does not delay earlier results
             yield from background.write_next(job)
         while in_network.count:
             yield from background.write_next(in_network.first())
@@ -87,7 +87,7 @@ def run_jobs(
 
 
 class _SideBySide:
-    """The images that are in the network, each in a thread of its own."""
+    """The images that are in the network, each in its own thread."""
 
     def __init__(
         self, network: Network, cancel: threading.Event, abandon: Callable[[], object]
@@ -98,11 +98,11 @@ class _SideBySide:
 
     @property
     def count(self) -> int:
-        """Of images that have not been taken out."""
+        """Number of images that have not been taken out."""
         return len(self._jobs)
 
     def must_wait(self, job: Job, background: _Background) -> bool:
-        """Whether the first must be taken out before the next job begins."""
+        """Whether the first image must be taken out before the next job begins."""
         if not self._jobs:
             return False
         is_done = self._jobs[0][1].done()
@@ -116,7 +116,7 @@ class _SideBySide:
         self._jobs.append((job, self._threads.submit(self._restore, job)))
 
     def first(self) -> Job:
-        """Wait for the first and take it out."""
+        """Wait for the first image and take it out."""
         job, restoring = self._jobs.popleft()
         restoring.result()
         return job
@@ -130,17 +130,17 @@ class _SideBySide:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            # A second Ctrl-C stops at once: a picture, or a download, may have a minute to go.
+            # A second Ctrl-C stops immediately: a picture or a download may take a minute more.
             self._abandon()
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
 
 
 class _Background:
-    """Reads the next file and writes the one before, in a single thread.
+    """Reads the next file and writes the previous one, in a single thread.
 
-    So two files wait at most, one before the network and one behind it: three images in memory, or
-    as many more as are in the network.
+    So at most two files wait, one before the network and one after it. Memory holds three images
+    with one lane, and one more for each further image in the network.
 
     Attributes:
         lanes: runs of the network at a time.
@@ -153,19 +153,19 @@ class _Background:
         self.lanes = 1
 
     def fits_beside(self, job: Job, count: int) -> bool:
-        """Whether there is memory for a job beside so many others in the network."""
-        # The last one of them need not fit: it waits for a lane, and is only read.
+        """Whether memory holds a job beside `count` others in the network."""
+        # The last of them need not fit: it waits for a lane, so it has only been read.
         return self._has_room(job, 0, min(count + 1, self.lanes))
 
     def read(self, job: Job) -> None:
-        """Wait until a file has been read; it may have been read ahead."""
+        """Wait until a file has been read, now or ahead of time."""
         reading, self._reading = self._reading, None
         (reading or self._thread.submit(job.read)).result()
 
     def make_way(self, job: Job, following: Job | None) -> list[FileResult]:
-        """Before the network runs on a job: read the next file ahead, if memory allows.
+        """Prepare a run of the network: read the next file ahead if memory allows.
 
-        If it does not, the file before is written now, and its result returned.
+        If memory does not allow that, write the previous file first and return its result.
         """
         if job.waiting_bytes and not self._has_room(job, job.waiting_bytes, job.lanes):
             job.keep_little()
@@ -181,14 +181,14 @@ class _Background:
         return written
 
     def write_next(self, job: Job) -> list[FileResult]:
-        """Begin to write what was restored, once the file before is written; its result."""
-        # No more than one waits to be written, and what went wrong there shows.
+        """Start writing a job's result. Returns the result of the previous file, now written."""
+        # At most one file waits to be written, and an error of writing shows here.
         written = self.written(wait=True)
         self._writing = job, self._thread.submit(self._finish, job)
         return written
 
     def written(self, *, wait: bool = False) -> list[FileResult]:
-        """The result of the file that was being written, if it is whole, or after waiting."""
+        """The result of the previous file if it is written; with `wait`, waits for it."""
         if self._writing is None or not (wait or self._writing[1].done()):
             return []
         (_, writing), self._writing = self._writing, None
@@ -196,6 +196,6 @@ class _Background:
 
     def _finish(self, job: Job) -> FileResult:
         job.write()
-        # Here rather than at the end: the images of a whole folder do not fit the memory.
+        # Discarded here rather than at the end: memory does not hold the images of a folder.
         job.discard()
         return self._tally.tell_result(job.result)

@@ -1,4 +1,4 @@
-"""Which becomes which where URLs are among the inputs, or the output is one."""
+"""Plans the output of each input if the inputs or the output include URLs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from maxim_deploy.jobs.urls import is_url
 
 
 class _Source(NamedTuple):
-    """An input, and the folder below the output that its result belongs in, such as "a/b"."""
+    """An input, and the folder of its result below the output, such as "a/b"."""
 
     place: Place
     folder: str
@@ -37,31 +37,33 @@ def plan_places(
     strict: bool = False,
     shard: Shard | None = None,
 ) -> FilePlan:
-    """As `plan_files`, with URLs among the inputs or as output.
+    """Plan files as `plan_files` does, with URLs among the inputs or as output.
 
-    A prefix of a store is what a folder is, and results are named by the same rules. They never lie
-    beside their inputs.
+    A prefix of a store counts as a folder, and results are named by the same rules. Results never
+    lie beside their inputs.
 
     Args:
-        inputs: paths as of `plan_files`; URLs of objects, of prefixes, and patterns.
+        inputs: paths as in `plan_files`; URLs of objects and of prefixes, and patterns.
         output: a path, or the URL of an object or a prefix.
-        recursive: as of `plan_files`.
-        compare: as of `plan_files`.
-        strict: as of `plan_files`.
-        shard: as of `plan_files`.
+        recursive: as in `plan_files`.
+        compare: as in `plan_files`.
+        strict: as in `plan_files`.
+        shard: as in `plan_files`.
 
     Returns:
-        A plan of temporary files, for one run; its carrier knows what they stand for.
+        A plan of temporary files, for one run; its carrier maps them to their objects.
 
     Raises:
-        UsageError: as of `plan_files`; or a URL is of a kind that is not taken, or not written.
+        UsageError: as in `plan_files`; or a URL is of a kind that cannot be read, or not written.
         MissingDependencyError: the package of a protocol is not installed.
     """
     if output is None:
         raise UsageError("name the file, folder or URL to write as output")
     root, listed = _place(output), [*dict.fromkeys(map(_place, inputs))]
     if isinstance(root, StoredObject) and root.store.is_web:
-        raise UsageError(f"output '{root}' | is only read | name an s3:// URL, or a folder")
+        raise UsageError(
+            f"output '{root}' | web servers are read-only | name an s3:// URL or a folder"
+        )
     plan = FilePlan(str(root), compare, strict=strict)
     sources = list(_sources(listed, root, plan, recursive))
     plan.into_folder = not _means_one(listed, sources, root, str(output))
@@ -87,7 +89,7 @@ def _place(given: str | Path) -> Place:
 def _sources(
     listed: list[Place], root: Place, plan: FilePlan, recursive: bool
 ) -> Iterator[_Source]:
-    """The files and objects that inputs stand for, each once, in their order."""
+    """The files and objects of the inputs, each once, in the order of the inputs."""
     objects = [one for one in listed if isinstance(one, StoredObject)]
     output = root.key.rstrip("/") if isinstance(root, StoredObject) else None
     listings = dict(listings_of(objects, plan, output, recursive=recursive))
@@ -99,7 +101,7 @@ def _sources(
             below = [_Source(one, folder) for one, folder in listings[given]]
         for source in below:
             place = source.place
-            # Not by its text: two URLs may differ in a query that is not shown.
+            # An object is not compared by its text: two URLs may differ in a query that is hidden.
             key = os.path.realpath(place) if isinstance(place, Path) else place
             if key not in named:
                 named.add(key)
@@ -133,7 +135,8 @@ def _target(source: _Source, root: Place, plan: FilePlan) -> Place:
     target = root / path if isinstance(root, Path) else root.below(path)
     if _folder_of(target) == _folder_of(source.place):
         raise UsageError(
-            f"output '{_folder_of(target)}' | has the inputs in it | name another place with -o"
+            f"output '{_folder_of(target)}' | contains the inputs | name another folder or prefix "
+            "with -o"
         )
     return target
 
@@ -172,14 +175,14 @@ def _granted(
 
 
 def _written(target: Place, compare: bool) -> list[Place]:
-    """All that a run may write for a result."""
+    """All files or objects that a run may write for a result."""
     if isinstance(target, Path):
         return [*written(target, compare)]
     return [target.beside(path.name) for path in written(Path(target.name), compare)]
 
 
 def _records_below(root: Place, plan: FilePlan) -> StoredObject | None:
-    """The prefix that records are kept below; None if they are files beside the results."""
+    """The prefix above the records; None if they are files beside the results."""
     if isinstance(root, Path):
         return None
     return root if plan.into_folder else root.beside("")

@@ -1,4 +1,4 @@
-"""How far restoring has come, as a value that callers can show."""
+"""The progress of a run, as a value that callers can show."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class FileProgress:
     """One step forward: a file enters the network, a frame of it is done, or a file is done.
 
     Attributes:
-        file: the input that made the step.
-        files_done: files that have a result so far.
-        files_total: files that there are in all.
-        frames_done: of a video in the network, its frames that are restored; else None.
-        frames_total: about how many frames it has, or None if the file does not say.
-        result: of a file that is done; None while it is in the network.
+        file: the input of the step.
+        files_done: number of files that have a result.
+        files_total: number of all files.
+        frames_done: restored frames of a video in the network; otherwise None.
+        frames_total: approximate number of frames of that video; None if its file does not say.
+        result: result of a file that is done; None while the file is in the network.
     """
 
     file: Path
@@ -34,24 +34,24 @@ class FileProgress:
 
 
 class Tally:
-    """Counts the files that are done and makes the calls of `progress`, one at a time.
+    """Counts finished files and calls `progress`, one call at a time.
 
     Args:
-        progress: called for each event; None for no calls.
-        total: how many results there will be.
+        progress: called for each step; None for no calls.
+        total: number of results to expect.
     """
 
     def __init__(self, progress: Callable[[FileProgress], object] | None, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
-        # The writing thread tells of finished files while the caller's thread tells of frames.
+        # The writing thread reports finished files while the caller's thread reports frames.
         self._lock = threading.Lock()
 
     def tell_step(self, job: Job) -> None:
-        """A file has entered the network, or a frame of it is done."""
+        """Report that a file has entered the network, or that a frame of it is done."""
         self._tell(job.source, job.result.frames, job.expected_frames)
 
     def tell_result(self, result: FileResult) -> FileResult:
-        """A file is done; returns its result."""
+        """Report a finished file; returns its result."""
         self._tell(Path(result.input), None, None, result)
         return result
 

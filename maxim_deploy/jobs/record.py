@@ -1,19 +1,19 @@
-"""What a run knows of earlier ones: a file of JSON lines beside the results.
+"""The record of finished results: a file of JSON lines beside the results.
 
-`.maxim-run.jsonl` has a line for each result that was finished, the last one for a name counts:
+`.maxim-run.jsonl` has a line for each finished result. The last line for a name counts:
 
     {"settings": SHA-256, "input": {"path", "size", "sha256"}, "outputs": {name: SHA-256}}
 
-Frames that are kept of a video that ended early have a line of their own. The file is kept with
-`resume`, which leaves finished results alone, and wherever results lie among the inputs, so that
-the next run does not take them for inputs.
+The kept frames of a video that ended early have their own line. A run writes the record if `resume`
+is set, so that a later run skips finished results. It also writes it if results lie among the
+inputs, so that the next run does not take them for inputs.
 
 A run of one shard writes `.maxim-run.I-of-N.jsonl` instead: hosts that share a folder over NFS
-cannot append to one file safely. Every run reads the records of all, whatever their N.
+cannot append to one file safely. Every run reads the records of all shards, whatever their N.
 
-A line is appended in one write once its files are whole under their final names, so that several
-processes may share a folder, and a process that is killed leaves a line too few or a torn one,
-which is passed over: a file is then restored again, and never left out.
+A line is appended in one write once its files are whole under their final names. So several
+processes may share a folder. A killed process leaves a missing or torn line, which readers skip:
+the file is then restored again, and never left out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OF_SHARDS = ".maxim-run.*-of-*.jsonl"
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A file as it was: true path, size in bytes, SHA-256 of its content."""
+    """A file at one moment: true path, size in bytes, SHA-256 of its content."""
 
     path: str
     size: int
@@ -45,32 +45,32 @@ class Fingerprint:
 
     @classmethod
     def of(cls, path: Path) -> Fingerprint:
-        """Take it now."""
+        """The fingerprint of a file now."""
         return cls(os.path.realpath(path), path.stat().st_size, sha256_of(path))
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Fingerprint:
-        """The inverse of `asdict`; other keys, as earlier versions wrote them, are ignored.
+        """The inverse of `asdict`. Other keys are ignored, because earlier versions wrote some.
 
         Raises:
-            KeyError, TypeError: these are no such facts.
+            KeyError, TypeError: a key is missing, or this is no object.
         """
         return cls(facts["path"], facts["size"], facts["sha256"])
 
     def still_fits(self, path: Path) -> bool:
         """Whether `path` has this content."""
-        # Size and time alone do not tell: `cp -p`, `touch -r` and many editors keep the time.
+        # Size and time do not suffice: `cp -p`, `touch -r` and many editors keep the time.
         return path.stat().st_size == self.size and sha256_of(path) == self.sha256
 
 
 @dataclass(frozen=True)
 class FinishedFile:
-    """A result that is whole under its name: what a line of a record is made of.
+    """A result that is whole under its final name; a record has one line for it.
 
     Attributes:
-        made_of: the input as it was read.
-        folder: of all files of the result.
-        outputs: SHA-256 of each file, by its name.
+        made_of: fingerprint of the input as it was read.
+        folder: folder of all files of the result.
+        outputs: SHA-256 of each file, by name.
     """
 
     made_of: Fingerprint
@@ -79,12 +79,12 @@ class FinishedFile:
 
     @classmethod
     def of(cls, made_of: Fingerprint, outputs: list[Path]) -> FinishedFile:
-        """Take it now, of files that lie in one folder."""
+        """A finished file from outputs that lie in one folder, with their digests now."""
         return cls(made_of, outputs[0].parent, {path.name: sha256_of(path) for path in outputs})
 
 
 def digest_of(settings: dict[str, Any]) -> str:
-    """SHA-256 of settings, whatever their order."""
+    """SHA-256 of settings; their order does not matter."""
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -94,7 +94,7 @@ class ResumeRecord:
 
     Args:
         settings: everything that a result depends on besides its input, ready for JSON.
-        shard: that this run restores; None for all files.
+        shard: the shard that this run restores; None for all files.
     """
 
     def __init__(self, settings: dict[str, Any], shard: Shard | None = None) -> None:
@@ -103,11 +103,11 @@ class ResumeRecord:
         self._folders: dict[Path, dict[str, list[dict[str, Any]]]] = {}
 
     def made_by(self, settings: dict[str, Any]) -> None:
-        """Results that are noted from now on are made with these in place of the first ones."""
+        """Record later results with these settings in place of the first ones."""
         self._settings = digest_of({**self._all_settings, **settings})
 
     def has(self, source: Path, outputs: list[Path]) -> bool:
-        """Whether `outputs` are what these settings make of `source`, as both are now.
+        """Whether these settings made the current `outputs` from the current `source`.
 
         Raises:
             OSError: the input or the record cannot be read.
@@ -115,13 +115,13 @@ class ResumeRecord:
         return any(self._fits(line, source, outputs) for line in self._lines_of(outputs))
 
     def fingerprint(self, source: Path) -> Fingerprint | None:
-        """An input as it is now; None if a later change could not be seen."""
+        """Fingerprint of an input now; None if a later change could not be detected."""
         return Fingerprint.of(source)
 
     def names(self, outputs: list[Path]) -> bool:
-        """Whether a record says that these settings made `outputs`, which are there.
+        """Whether a record says that these settings made `outputs`, and the outputs exist.
 
-        For an overview: neither they nor the input are read, so either may have changed.
+        This is for an overview: it reads neither outputs nor input, so either may have changed.
 
         Raises:
             OSError: the record cannot be read.
@@ -129,7 +129,7 @@ class ResumeRecord:
         return bool(self._lines_of(outputs)) and all(path.exists() for path in outputs)
 
     def _lines_of(self, outputs: list[Path]) -> list[dict[str, Any]]:
-        """The lines about these very files, made with these settings."""
+        """The lines about exactly these files, made with these settings."""
         names = {path.name for path in outputs}
         lines = self._lines(outputs[0].parent).get(outputs[0].name, [])
         return [x for x in lines if self._is_ours(x, names)]
@@ -151,7 +151,7 @@ class ResumeRecord:
         return recorded.still_fits(source)
 
     def note(self, fingerprint: Fingerprint, outputs: list[Path]) -> None:
-        """Remember that `outputs`, all of one folder, were made of an input as it was.
+        """Record that `outputs`, all in one folder, were made from an input.
 
         Raises:
             OSError: the record cannot be written.
@@ -159,7 +159,7 @@ class ResumeRecord:
         self.add(FinishedFile.of(fingerprint, outputs))
 
     def add(self, finished: FinishedFile) -> None:
-        """Remember a result that this process or another one has made.
+        """Record a result that this process or another one has made.
 
         Raises:
             OSError: the record cannot be written.
@@ -175,7 +175,7 @@ class ResumeRecord:
         if folder not in self._folders:
             found: dict[str, list[dict[str, Any]]] = {}
             for lines in _records_in(folder):
-                # The last line of each record. Those of several have no order.
+                # The last line of each record counts. Lines of several records have no order.
                 for name, line in {next(iter(x["outputs"])): x for x in lines}.items():
                     found.setdefault(name, []).append(line)
             self._folders[folder] = found
@@ -183,10 +183,10 @@ class ResumeRecord:
 
 
 class FinishedFiles(ResumeRecord):
-    """Keeps what is finished in memory, for the process that writes the record.
+    """Keeps finished results in memory, for the process that writes the record.
 
     Attributes:
-        finished: what was noted, the oldest first.
+        finished: the results, oldest first.
     """
 
     def __init__(self) -> None:
@@ -194,7 +194,7 @@ class FinishedFiles(ResumeRecord):
         self.finished: list[FinishedFile] = []
 
     def add(self, finished: FinishedFile) -> None:
-        """Keep it."""
+        """Keep a result in memory."""
         self.finished.append(finished)
 
 
@@ -225,17 +225,16 @@ class EarlierResults:
 
 def _records_in(folder: Path) -> Iterator[list[dict[str, Any]]]:
     """The lines of each record of a folder, those of shards included."""
-    # The record of all files is read also where the folder's list says nothing of it: a link
-    # there is refused.
+    # The first path is read even if the folder's listing lacks it; the read refuses a link there.
     for path in (folder / NAME, *sorted(folder.glob(_OF_SHARDS))):
         yield read_intact_lines(path, checked_line, follow=False)
 
 
 def checked_line(line: Any) -> dict[str, Any]:
-    """A line's content.
+    """The content of a line after a check of its fields.
 
     Raises:
-        ValueError, TypeError, KeyError: it is not one of ours.
+        ValueError, TypeError, KeyError: it is no line of a record.
     """
     Fingerprint.from_json(line["input"])
     if not isinstance(line["outputs"], dict) or not line["outputs"] or not line["settings"]:

@@ -1,4 +1,4 @@
-"""Restoring files: one, or any number of them, with a `Restorer` or a bundle."""
+"""Restore one file or any number of files, with a `Restorer` or a bundle."""
 
 from __future__ import annotations
 
@@ -53,23 +53,25 @@ def restore_file(
 ) -> FileResult:
     """Restore one image or video file.
 
-    What belongs to the file is kept, as `read_image`, `write_image` and `VideoEncoding` say.
+    The result keeps metadata as `read_image`, `write_image` and `VideoEncoding` describe.
 
     Args:
         restorer: made by `load`.
-        source: an image or a video, by its suffix, or by its content if the suffix is neither's.
-        target: the file to write; its suffix says the format, and its folder is made if need be.
+        source: an image or a video. The suffix tells which, or the content if the suffix does not.
+        target: the file to write. Its suffix selects the format. Its folder is made if it is
+            missing.
         compare: also write STEM.before-after beside the target.
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
-        encoding: of a video; None for the default.
+        encoding: encoding of a video; None for the default.
         max_pixels: as in `read_image`.
         drop: as in `restore_files`.
         progress: as in `restore_files`.
         cancel: as in `restore_files`.
 
     Raises:
-        UsageError: an option is wrong, the suffix is not written, or the target is the source.
+        UsageError: an option is wrong, the target's suffix cannot be written, or the target is the
+            source.
         ImageError: a file cannot be read or written, or the format cannot hold the picture.
         VideoError: a video cannot be read or written. If it ends early, its restored frames are in
             STEM.incomplete.SUFFIX.
@@ -87,7 +89,7 @@ def restore_file(
         ('restored/a.webp', 'restored', (48, 64))
     """
     if is_url(source) or is_url(target):
-        raise UsageError("restore_file takes paths of this machine | pass URLs to restore_files")
+        raise UsageError("restore_file takes only local paths | pass URLs to restore_files")
     source, target = Path(source), Path(target)
     (check_video_output if is_video(source) else check_output_suffix)(target)
     plan = FilePlan(str(target), compare)
@@ -103,7 +105,7 @@ def restore_file(
         progress=progress,
         cancel=cancel,
     )
-    # To its end, though there is one result at most: the thread that wrote it has ended then.
+    # Iterate to the end, though there is at most one result: then the writing thread has ended.
     results = list(iterator)
     if not results:
         raise CancelledError(f"{quoted(source)} | was cancelled before it began")
@@ -131,57 +133,56 @@ def restore_files(
     cancel: threading.Event | None = None,
     **load_options: Any,
 ) -> Generator[FileResult]:
-    """Restore images and videos, folders of them, and patterns.
+    """Restore images and videos, from files, folders and patterns.
 
     A file that fails does not stop the others. Each result appears whole under its name or not at
-    all; earlier results are replaced, and inputs never are. Of a video that ends early, the frames
-    that were restored are kept in STEM.incomplete.SUFFIX, and its result is "failed".
+    all. Earlier results are replaced; inputs never are. If a video ends early, its restored frames
+    are kept in STEM.incomplete.SUFFIX, and its result is "failed".
 
-    Names are planned and folders made before this returns. The rest happens while the caller
-    iterates, and the network runs in the caller's thread; where the restorer has several lanes,
-    that many images or frames are in the network, in threads of their own. Another thread reads the
-    next file and writes the one before; each video has two more, for decoding and encoding. Closing
+    This call plans names and makes folders before it returns. The rest happens while the caller
+    iterates, and the network runs in the caller's thread. If the restorer has several lanes, as
+    many images or frames run at a time, each in its own thread. Another thread reads the next file
+    and writes the previous one. Each video has two more threads, for decoding and encoding. Closing
     the iterator early ends these threads and leaves no file half written. Several threads may
     restore files with one `Restorer` at once.
 
-    With eight images or more, or a video, and `lanes="auto"`, it is measured first how many should
-    run at a time, unless that is known: see `Restorer.choose_lanes`.
+    With `lanes="auto"` and at least eight images or one video, the run first measures how many
+    lanes are fastest, unless that is known: see `Restorer.choose_lanes`.
 
     Args:
-        restorer: a restorer, or a bundle, which is loaded once there is something to restore; or a
-            `maxim_deploy.serving.ray_workers.RayWorkers`: other processes then restore the files,
-            and results come as they are finished.
-        inputs: files, folders and patterns as `plan_files` takes them; or the plan that it
-            returned, and then `output`, `recursive`, `compare`, `strict` and `shard` are those of
-            the plan.
+        restorer: a restorer; or a bundle, which is loaded if any file must be restored; or a
+            `maxim_deploy.serving.ray_workers.RayWorkers`, whose processes restore the files and
+            return results as they are finished.
+        inputs: files, folders and patterns, as in `plan_files`; or the plan that it returned.
+            The plan then determines `output`, `recursive`, `compare`, `strict` and `shard`.
         output: the file or folder to write.
         recursive: as in `plan_files`.
         compare: as in `plan_files`.
         strict: as in `plan_files`.
-        shard: as in `plan_files`. What is finished is then recorded in `.maxim-run.I-of-N.jsonl`
-            beside the results, also without `resume`.
-        resume: leave alone what an earlier run has finished and recorded, if it is whole and was
-            made from the same input by the same bundle and options. A run with `resume` records
-            what is finished in `.maxim-run.jsonl` beside the results, as `maxim-run --resume` does;
-            without it only results are recorded that lie beside their inputs.
+        shard: as in `plan_files`. The run then records finished files in
+            `.maxim-run.I-of-N.jsonl` beside the results, even without `resume`.
+        resume: skip a file that an earlier run has finished and recorded, if the result is whole
+            and was made from the same input by the same bundle and options. The run records
+            finished files in `.maxim-run.jsonl` beside the results, as `maxim-run --resume` does.
+            Without `resume` a run records only results that lie among the inputs.
         rounding: as in a call of `Restorer`.
         self_ensemble: as in a call of `Restorer`.
-        encoding: of videos; None for the default.
-        max_pixels: of images, as in `read_image`.
-        drop: of videos, streams to leave out: any of "audio", "subtitles" and "data".
-        progress: called with each step, one call at a time: in the caller's thread as a file
-            enters the network and after each frame of a video; with the result of a file as soon
-            as there is one, in the thread that wrote it. Its exceptions end the run.
+        encoding: encoding of videos; None for the default.
+        max_pixels: limit for images, as in `read_image`.
+        drop: streams of videos to leave out: any of "audio", "subtitles" and "data".
+        progress: called with each step, one call at a time. The caller's thread calls it when a
+            file enters the network and after each frame of a video. The thread that wrote a file
+            calls it with the result. Its exceptions end the run.
         cancel: once it is set (by any thread, or by `progress`), images in the network are
             finished, a video stops after the current frame, and no other file begins.
-        load_options: of `load`, if `restorer` is a bundle.
+        load_options: options of `load`, if `restorer` is a bundle.
 
     Returns:
-        First the results of inputs that cannot be restored, then of those that are finished, then
-        of the others in their order. After cancelling, files that had not begun have none.
+        First the results of inputs that cannot be restored, then of files that are finished, then
+        of the other files in order. After cancelling, files that had not begun have no result.
 
     Raises:
-        UsageError: an option is wrong, there is nothing to do, or a suffix is not written.
+        UsageError: an option is wrong, there is nothing to do, or a suffix cannot be written.
         ImageError: the output folder cannot be written.
         MaximDeployError: while iterating: the bundle cannot be loaded.
 
@@ -221,7 +222,7 @@ def restore_files(
         progress=progress,
         cancel=cancel or threading.Event(),
     )
-    # A generator: wrong arguments have been raised by now, where the call is.
+    # A generator starts only here, so wrong arguments raise in the call, not in the iteration.
     return carrier.deliver(run.results()) if carrier else run.results()
 
 
@@ -230,7 +231,7 @@ def _plan_of(
     output: str | Path | None,
     **options: Any,
 ) -> FilePlan:
-    """The plan that was given, or one of the inputs; it has an output."""
+    """The given plan, or a new plan of the inputs; it has an output."""
     if not isinstance(inputs, FilePlan):
         plan = plan_any(inputs, output, **options)
     elif output is not None or any(options.values()):
@@ -248,32 +249,32 @@ def _settings_of(
     plan: FilePlan,
     load_options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What results depend on besides their inputs and the options of a call."""
+    """The settings that results depend on, besides the inputs and the options of a call."""
     if isinstance(restorer, str | Path):
         return result_settings(Path(restorer), load_options)
     if load_options:
         names = ", ".join(load_options)
-        raise UsageError(f"options of `load` with a restorer that is loaded already: {names}")
+        raise UsageError(f"options {names} | the restorer is loaded already | pass them to `load`")
     if not isinstance(restorer, JobRunner):
         return restorer.info.settings
     if plan.carrier:
-        raise UsageError("workers read and write files that they all see | leave out URLs")
+        raise UsageError("workers restore only files that all nodes see | omit URLs")
     return restorer.settings
 
 
 def plan_any(
     inputs: str | Path | Iterable[str | Path], output: str | Path | None, **options: Any
 ) -> FilePlan:
-    """As `plan_files`; inputs and output may also be URLs of objects in stores.
+    """Plan files as `plan_files` does; inputs and output may also be URLs of objects in stores.
 
     Args:
-        inputs: as of `plan_files`, and URLs such as "s3://bucket/photos" or "https://host/a.jpg".
-        output: as of `plan_files`, or a URL such as "s3://bucket/restored".
-        options: of `plan_files`.
+        inputs: as in `plan_files`, and URLs such as "s3://bucket/photos" or "https://host/a.jpg".
+        output: as in `plan_files`, or a URL such as "s3://bucket/restored".
+        options: other options of `plan_files`.
 
     Raises:
-        UsageError: as of `plan_files`; or a URL is of a kind that is not taken, or not written.
-        MissingDependencyError: a URL, and the extra `cloud` is not installed.
+        UsageError: as in `plan_files`; or a URL is of a kind that cannot be read, or not written.
+        MissingDependencyError: there is a URL, and the extra `cloud` is not installed.
     """
     listed = [inputs] if isinstance(inputs, str | Path) else [*inputs]
     if not any(map(is_url, [*listed, output])):
@@ -294,14 +295,14 @@ def count_finished(
     drop: Collection[str] = (),
     **load_options: Any,
 ) -> tuple[int, int]:
-    """How far runs with `resume` or of shards have come, while they run or afterwards.
+    """Count the finished files of runs with `resume` or of shards, during the runs or afterwards.
 
-    Their records count, and whether the results are there. What a file has inside is not read, so
-    this is quick; a run with `resume` looks closer.
+    A file counts as finished if a record lists it and its result exists. Contents are not read, so
+    this is quick; a run with `resume` checks digests too.
 
     Args:
-        bundle: as the runs have it.
-        plan: of the files, with their output; of one shard, or of all.
+        bundle: the bundle of the runs.
+        plan: the plan of the files with their output, for one shard or for all.
         rounding: as in the runs. With other options no file counts as finished.
         self_ensemble: as in the runs.
         encoding: as in the runs.
@@ -322,11 +323,11 @@ def count_finished(
 
 
 def read_size(path: str | Path, *, max_pixels: int | None = None) -> tuple[int, int]:
-    """Height and width of an image, or of the frames of a video, upright; no pixels are decoded.
+    """Height and width of an upright image, or of a video's frames, without decoding pixels.
 
     Args:
         path: the file.
-        max_pixels: of an image, as in `read_image`.
+        max_pixels: limit for an image, as in `read_image`.
 
     Raises:
         ImageError: the image cannot be read.
@@ -353,19 +354,19 @@ def _jobs(
     settings: dict[str, Any],
     keeps_records: bool,
 ) -> list[Job]:
-    """A job for each file; `settings` are what results depend on."""
+    """A job for each file; results depend on `settings`."""
     carrier = plan.carrier
     record = carrier.record if carrier else ResumeRecord
-    # Images do not depend on the encoding: with another CRF only videos are restored again.
+    # Images do not depend on the encoding: another CRF restores only the videos again.
     for_images = record(settings, plan.shard)
-    # Absent if there is nothing to drop, as in records of older versions.
+    # The key is absent if nothing is dropped, because records of older versions lack it.
     dropped = {"drop": sorted(drop)} if drop else {}
     for_videos = record({**settings, **asdict(encoding), **dropped}, plan.shard)
     inputs_from = {os.path.realpath(source.parent) for source in plan.targets}
     jobs: list[Job] = []
     for source, target in plan.targets.items():
         comparison = comparison_beside(target) if plan.compare else None
-        # What lies among inputs would be an input of the next run.
+        # A result that lies among the inputs would be an input of the next run.
         is_among = plan.into_folder and os.path.realpath(target.parent) in inputs_from
         keeps = keeps_records or is_among
         if is_video(source):
@@ -381,7 +382,7 @@ def _jobs(
 
 
 def _make_writable(plan: FilePlan) -> None:
-    """Make the folders and prove that files can be made in them, before the network is loaded."""
+    """Make the folders and check that they can be written, before the network is loaded."""
     for folder in {_folder_of(target) for target in plan.targets.values()}:
         try:
             make_folder(folder)
@@ -395,5 +396,5 @@ def _make_writable(plan: FilePlan) -> None:
 
 
 def _folder_of(target: Path) -> Path:
-    """The folder that a file will be written in; of a symbolic link, that of what it points at."""
+    """The folder that a file will be written in. A symbolic link is followed to its target."""
     return (Path(os.path.realpath(target)) if target.is_symlink() else target).parent

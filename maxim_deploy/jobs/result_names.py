@@ -1,4 +1,4 @@
-"""Names of results, and of what lies beside them."""
+"""Names of results, and of the files beside them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from maxim_deploy.imaging.video.names import is_video, result_suffix
 
 LONGEST_NAME = 255
-"""Bytes that file systems take for the name of a file, nearly all of them."""
+"""Most bytes that nearly all file systems accept for the name of a file."""
 
 
 def result_name(source: Path) -> str:
@@ -17,15 +17,15 @@ def result_name(source: Path) -> str:
 
 
 def comparison_beside(target: Path) -> Path:
-    """Where the before/after picture or video of a result goes."""
+    """The path of a result's before/after picture or video."""
     suffix = target.suffix if is_video(target) else ".png"
     return target.with_name(f"{target.stem}.before-after{suffix}")
 
 
 def incomplete_beside(target: Path) -> Path:
-    """Where the frames go that a video had before something went wrong."""
+    """The path for the frames of a video that ended early."""
     stem, ending = target.stem, f".incomplete{target.suffix}"
-    # Frames are worth keeping under a name that is cut short.
+    # A shortened name is better than losing the frames.
     while len(os.fsencode(stem + ending)) > LONGEST_NAME:
         stem = stem[:-1]
     return target.with_name(stem + ending)
@@ -47,4 +47,4 @@ def why_too_long(path: Path) -> str | None:
     count = len(os.fsencode(path.name))
     if count <= LONGEST_NAME:
         return None
-    return f"has a name of {count} bytes, and file systems take {LONGEST_NAME} | shorten it"
+    return f"has a name of {count} bytes | file systems take {LONGEST_NAME} | shorten it"

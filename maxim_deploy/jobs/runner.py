@@ -1,4 +1,4 @@
-"""The seam to other processes: what runs the jobs of `restore_files` in place of a `Restorer`."""
+"""Interface to processes that run the jobs of `restore_files` in place of a `Restorer`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class JobRunner(ABC):
     """Restores files in other processes, each of which loads the bundle.
 
     Attributes:
-        settings: what results depend on besides their inputs, as `result_settings` says.
-        load_options: those of `load` that were given.
+        settings: settings that results depend on besides their inputs; see `result_settings`.
+        load_options: the given options of `load`.
     """
 
     settings: dict[str, Any]
@@ -37,14 +37,14 @@ class JobRunner(ABC):
         """Run each job to its end, or until `cancel` is set.
 
         Args:
-            jobs: those that no earlier run has finished. What a job's record should hold is added
-                to it in this process.
-            tally: is told of each step and each result.
-            cancel: once it is set, what is in the network is finished, and no other file begins.
+            jobs: the jobs that no earlier run has finished. This process adds the lines to their
+                records.
+            tally: counts each step and each result.
+            cancel: once it is set, pictures in the network are finished, and no other file begins.
             rounding: as in a call of `Restorer`.
             self_ensemble: as in a call of `Restorer`.
-            expected: as of `load`.
+            expected: number of pictures by (height, width), for the backend "auto", as in `load`.
 
         Returns:
-            The results in the order in which they come.
+            The results in the order in which they are finished.
         """

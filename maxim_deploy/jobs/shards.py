@@ -1,8 +1,8 @@
-"""Which of several runs restores which file.
+"""Divides files between several runs.
 
-Each run decides alone: by a hash of the file's path below the folder that was named. So runs on
-different machines need no common list, no order and no server, and a file that is added later
-moves no other file to another run.
+Each run decides alone, by a hash of the file's path below the folder that was named. So runs on
+different machines need no common list, no order and no server. A file that is added later moves no
+other file to another run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from maxim_deploy.errors import UsageError
 
 _MOST = 1_000_000
-"""Shards at most. More are a mistake: each would have a record of its own in every folder."""
+"""Most shards. More are a mistake: each shard writes its own record into every folder."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Shard:
     """One of several equal parts of the files.
 
     Attributes:
-        index: of this part, from 0.
-        count: of all parts.
+        index: index of this part, from 0.
+        count: number of all parts.
 
     Raises:
         UsageError: the index is not below the count.
@@ -48,10 +48,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """From "I/N".
+        """A shard from the text "I/N".
 
         Raises:
-            UsageError: it is no such text.
+            UsageError: the text has another form, or the index is not below the count.
         """
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if not found:
@@ -62,9 +62,9 @@ class Shard:
         """Whether a file belongs to this part.
 
         Args:
-            path: of the file below the folder that was named, or its bare name.
+            path: path of the file below the folder that was named, or its bare name.
         """
-        # Bytes as the file system has them. A separator of Windows gives the same part elsewhere.
+        # The file system's own bytes. Windows separators become slashes, so that all systems agree.
         name = os.fsencode(Path(path).as_posix())
         return int.from_bytes(hashlib.sha256(name).digest()[:8]) % self.count == self.index
 

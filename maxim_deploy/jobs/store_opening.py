@@ -1,4 +1,4 @@
-"""From a URL to the object or prefix that it names, through the file systems of fsspec."""
+"""Turns a URL into an object or prefix, through the file systems of fsspec."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 def stored_object(url: str) -> StoredObject:
-    """The object or prefix that a URL names; nothing is asked of the store.
+    """The object or prefix that a URL names. This sends no request to the store.
 
     Raises:
-        UsageError: the protocol is not known, or the URL is no single place.
+        UsageError: the protocol is unknown, or the URL does not name one object or prefix.
         MissingDependencyError: the package of the protocol is not installed.
     """
     protocol = protocol_of(url)
@@ -28,7 +28,7 @@ def stored_object(url: str) -> StoredObject:
     if protocol == "s3":
         require("s3fs", "cloud")
     elif protocol in WEB:
-        # Encoded here and left alone there: a signature is of these very bytes.
+        # Encoded here, and the library must not encode it again: a signature covers these bytes.
         url = quote(url, safe="%/:=&?~#+!$,;'@()*[]")
     elif protocol not in fsspec.available_protocols():
         hint = nearest(protocol, ("s3", "https", *fsspec.available_protocols()))
@@ -47,7 +47,10 @@ def stored_object(url: str) -> StoredObject:
 
 @functools.cache
 def _store(protocol: str, system: Any) -> Store:
-    """One for each file system, so that objects compare equal; fsspec keeps one for each host."""
+    """The store of a file system, made once, so that objects compare equal.
+
+    fsspec caches one file system per host.
+    """
     if protocol not in TESTED:
         logger.warning("%s:// is not tested with maxim-deploy; s3:// and https:// are", protocol)
     return Store(protocol, system)
@@ -55,10 +58,10 @@ def _store(protocol: str, system: Any) -> Store:
 
 def _options(protocol: str) -> dict[str, Any]:
     if protocol not in WEB:
-        # A listing that is kept would miss what other runs write meanwhile.
+        # A cached listing would miss objects that other runs write in the meantime.
         return {"use_listings_cache": False}
     aiohttp = require("aiohttp", "cloud")
-    # No limit for the whole, which is five minutes otherwise: videos are large.
+    # No limit for the whole transfer; the default of five minutes is too short for large videos.
     waits = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
-    # `trust_env`: proxies of the environment, as every other program has them.
+    # `trust_env` uses the proxies of the environment, as other programs do.
     return {"encoded": True, "client_kwargs": {"timeout": waits, "trust_env": True}}

@@ -1,7 +1,7 @@
-"""Why a store has refused something, in words that hold no secret.
+"""Reasons for a store's refusal, in words without secrets.
 
-The text of a foreign error may have a signed URL or a key in it, so none of it is shown: the words
-are chosen by the error's type, the store's code and the status of the answer.
+The text of a library's error may contain a signed URL or a key, so it is never shown. The words
+depend on the error's type, the store's code and the status of the answer instead.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ _BY_CODE = {
     "RequestTimeTooSkewed": "the clock of this machine is wrong | set it",
     "AuthorizationHeaderMalformed": "the bucket is in another region | set AWS_DEFAULT_REGION",
     "PermanentRedirect": "the bucket is in another region | set AWS_DEFAULT_REGION",
-    "SlowDown": "the store asks for fewer requests | run fewer processes, and go on with --resume",
+    "SlowDown": "the store asks for fewer requests | run fewer processes, and continue with "
+    "--resume",
 }
-"""By the code of an answer of S3."""
+"""Reasons by the code of an answer of S3."""
 
 _BY_TYPE = {
     "NoCredentialsError": "no credentials | set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
@@ -47,11 +48,11 @@ _BY_TYPE = {
     "ConnectionClosedError": "the connection broke before the end | try again",
     "ServerDisconnectedError": "the connection broke before the end | try again",
     "ReadTimeoutError": "the server does not answer | try again",
-    "InvalidURL": "this is no URL",
-    "InvalidUrlClientError": "this is no URL",
+    "InvalidURL": "this is not a valid URL",
+    "InvalidUrlClientError": "this is not a valid URL",
     "ParamValidationError": "a bucket cannot have this name",
 }
-"""By the name of the error's class: those libraries need not be installed."""
+"""Reasons by the name of the error's class, because its library need not be installed."""
 
 _BY_STATUS = {
     int(HTTPStatus.FORBIDDEN): "access is denied | check the permissions",
@@ -62,11 +63,11 @@ _BY_STATUS = {
 
 @contextmanager
 def store_errors(name: str, what: str) -> Iterator[None]:
-    """Raise every error of a library, whatever its type, as one that names the object.
+    """Turn every error of a library into a `StoreError` that names the object.
 
     Args:
         name: the URL of the object, without secrets.
-        what: the library is asked for, such as "read".
+        what: participle of the operation, such as "read".
 
     Raises:
         StoreError: the block fails.
@@ -81,7 +82,7 @@ def store_errors(name: str, what: str) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Why, and what to do where that is known."""
+    """The reason of an error, and what to do if that is known."""
     chain = _chain(error)
     for one in chain:
         if (
@@ -105,7 +106,7 @@ def _told_by_type(error: BaseException) -> str | None:
 
 
 def _told_by_python(error: BaseException) -> str | None:
-    """What fsspec and s3fs raise, and a disk."""
+    """The reason of a Python exception that fsspec, s3fs or a disk raises."""
     if isinstance(error, FileNotFoundError):
         return "there is no such object"
     if isinstance(error, PermissionError):
@@ -118,7 +119,7 @@ def _told_by_python(error: BaseException) -> str | None:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error and those that have led to it: libraries wrap what tells most."""
+    """The error and its causes. Libraries wrap the error that says most."""
     chain: list[BaseException] = []
     one: BaseException | None = error
     while one is not None and one not in chain:
@@ -128,15 +129,15 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _code(error: BaseException) -> str:
-    """What S3 calls the error; empty for others."""
+    """The code of an S3 error; empty for other errors."""
     response: Any = getattr(error, "response", None)
     code = response.get("Error", {}).get("Code", "") if isinstance(response, dict) else ""
-    # Letters only: a code is a name, and anything else is not ours to show.
+    # Letters and digits only: a code is a name, and other text may contain a secret.
     return code if isinstance(code, str) and code.isalnum() and not code.isdigit() else ""
 
 
 def _status(error: BaseException) -> int | None:
-    """Of an HTTP answer; None for others."""
+    """The status of an HTTP answer; None for other errors."""
     status = getattr(error, "status", None)
     response = getattr(error, "response", None)
     if status is None and isinstance(response, dict):

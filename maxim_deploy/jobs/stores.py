@@ -1,7 +1,7 @@
-"""The one door to fsspec: objects in stores, listed, read, and written whole or not at all.
+"""Lists, reads and writes objects in stores. Only this module uses the file systems of fsspec.
 
-Its errors are `StoreError`; the errors of the libraries behind them are dropped, for their texts
-may hold a key or a signed URL.
+An object is written whole or not at all. Every error is a `StoreError`. The errors of the libraries
+are dropped, because their texts may contain a key or a signed URL.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from maxim_deploy.jobs.store_reasons import store_errors
 from maxim_deploy.jobs.urls import WEB, name_of, shown
 
 _BLOCK = 8 * 2**20
-"""Bytes of a part of an upload, and so about the memory that an upload takes."""
+"""Bytes of a part of an upload, which is about the memory that an upload takes."""
 
 _MOST_PARTS = 9_000
-"""S3 takes 10,000."""
+"""Most parts of an upload; S3 accepts 10,000."""
 
 _AT_A_TIME = 16
-"""Small objects that are read side by side: a store answers late rather than slowly."""
+"""Small objects that are read at a time. A store's latency limits more than its bandwidth."""
 
 _VERSIONS = (
     *("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "generation"),
     *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "modified", "created"),
 )
-"""What stores tell of an object that changes with its content, the surest first."""
+"""Fields of stores that change with an object's content, the most reliable first."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class StoredObject:
     """An object, or the prefix of several.
 
     Attributes:
-        store: where it is.
-        key: its name there, as fsspec has it; of the web, the URL in full.
-        size: in bytes; None if the store has not said it.
-        version: changes with the content; None if the store does not give one.
+        store: the store that holds it.
+        key: its name in the store, as fsspec spells it; for the web, the full URL.
+        size: size in bytes; None if the store has not reported it.
+        version: a text that changes with the content; None if the store reports none.
     """
 
     store: Store = field(repr=False)
@@ -74,8 +74,8 @@ class Store:
     """One file system of fsspec; any number of threads may use it.
 
     Args:
-        protocol: of its URLs.
-        system: the file system.
+        protocol: protocol of its URLs.
+        system: the file system of fsspec.
     """
 
     def __init__(self, protocol: str, system: Any) -> None:
@@ -90,14 +90,14 @@ class Store:
         """The object with its size and version, and whether it is a prefix with objects below.
 
         Raises:
-            StoreError: there is neither, or the store does not answer.
+            StoreError: there is neither an object nor a prefix, or the store does not answer.
         """
         with store_errors(str(one), "read"):
             info = self._system.info(one.key)
         return self._with(one.key, info), info.get("type") == "directory"
 
     def is_prefix(self, one: StoredObject) -> bool:
-        """Whether there are objects below a prefix, and no object of that very name.
+        """Whether there are objects below a prefix, and no object of exactly its name.
 
         Raises:
             StoreError: the store does not answer.
@@ -106,7 +106,7 @@ class Store:
             return bool(self._system.isdir(one.key))
 
     def objects_below(self, prefix: StoredObject, *, recursive: bool) -> list[StoredObject]:
-        """All objects below a prefix, or those right below, by their keys.
+        """All objects below a prefix, or only those directly below it, sorted by key.
 
         Raises:
             StoreError: they cannot be listed.
@@ -127,20 +127,20 @@ class Store:
         return self._all_of(found)
 
     def download(self, one: StoredObject, path: Path, stop: threading.Event) -> None:
-        """Bring an object to a file; what is there after an error is of no use.
+        """Download an object to a file. After an error the file's content is invalid.
 
         Raises:
-            StoreError: it cannot be read, or has another size than before.
+            StoreError: it cannot be read, or its size has changed.
             CancelledError: `stop` was set.
         """
         with store_errors(str(one), "read"):
             self._system.get_file(one.key, str(path), callback=_stopping(stop))
         size = path.stat().st_size
         if one.size not in (None, size) and not self.is_web:
-            raise StoreError(f"'{one}' | changed while it was read | try again")
+            raise StoreError(f"'{one}' | it changed during the download | try again")
 
     def upload(self, path: Path, one: StoredObject, stop: threading.Event) -> StoredObject:
-        """Put a file as an object, which is replaced whole or stays as it was.
+        """Upload a file as an object, which is replaced as a whole or unchanged.
 
         Returns:
             The object with its size and version.
@@ -170,17 +170,17 @@ class Store:
                     file.write(part)
             file.close()
         except BaseException:
-            # Otherwise its end of life would complete the upload: a half object would be there.
+            # Otherwise the garbage collector would complete the upload and leave half an object.
             with suppress(Exception):
                 file.discard()
             file.closed = True
             raise
 
     def read(self, objects: list[StoredObject]) -> list[bytes]:
-        """The contents of small objects; one that has gone meanwhile is left out.
+        """The contents of small objects, without those that were removed in the meantime.
 
         Raises:
-            StoreError: one cannot be read.
+            StoreError: an object cannot be read.
         """
         with ThreadPoolExecutor(_AT_A_TIME, "maxim-deploy-records") as threads:
             return [content for content in threads.map(self._content, objects) if content]
@@ -194,7 +194,7 @@ class Store:
             return content
 
     def write(self, one: StoredObject, content: bytes) -> None:
-        """Put a small object, whole or not at all.
+        """Write a small object, whole or not at all.
 
         Raises:
             StoreError: it cannot be written.
@@ -203,7 +203,7 @@ class Store:
             self._system.pipe_file(one.key, content)
 
     def remove(self, one: StoredObject) -> None:
-        """Remove an object; one that is not there is fine.
+        """Remove an object if it exists.
 
         Raises:
             StoreError: it cannot be removed.
@@ -221,12 +221,12 @@ class Store:
         name = next((name for name in _VERSIONS if info.get(name)), None)
         value = info[name] if name else None
         if isinstance(value, datetime):
-            value = value.timestamp()  # as the listings of some have it
+            value = value.timestamp()  # listings of some stores have the number
         return StoredObject(self, key, info.get("size"), f"{name} {value}" if name else None)
 
 
 def _stopping(stop: threading.Event) -> Any:
-    """A callback of fsspec that ends a download between two of its pieces."""
+    """A callback of fsspec that ends a download between two pieces."""
     callbacks = require("fsspec.callbacks", "cloud")
 
     def check(*_: Any, **__: Any) -> None:

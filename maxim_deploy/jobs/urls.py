@@ -1,4 +1,4 @@
-"""URLs in place of paths: which texts are one, and how they are shown without their secrets."""
+"""URLs in place of paths: recognise them, and show them without secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maxim_deploy.errors import UsageError, printable
 _URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+)://(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 
 WEB = frozenset({"http", "https"})
-"""Protocols that are only read, one object per URL: a server of pages lists nothing."""
+"""Read-only protocols with one object per URL, because a web server lists no objects."""
 
 TESTED = WEB | {"s3"}
 
@@ -22,10 +22,10 @@ def is_url(text: object) -> bool:
 
 
 def protocol_of(url: str) -> str:
-    """What stands before "://", in small letters.
+    """The protocol before "://", in lower case.
 
     Raises:
-        UsageError: the URL is of a kind that is not taken.
+        UsageError: the URL is of a kind that is not supported.
     """
     found = _URL.fullmatch(url)
     assert found
@@ -34,17 +34,17 @@ def protocol_of(url: str) -> str:
         raise UsageError(f"URL '{shown(url)}' | has several protocols | name one object or prefix")
     if protocol == "file":
         path = unquote(urlsplit(url).path)
-        raise UsageError(f"URL '{shown(url)}' | is a file of this machine | give its path: {path}")
+        raise UsageError(f"URL '{shown(url)}' | is a local file | give its path: {path}")
     if protocol not in WEB and _has_password(found["rest"]):
         raise UsageError(
-            f"URL '{shown(url)}' | has a password in it | "
+            f"URL '{shown(url)}' | contains a password | "
             "set credentials in the environment, as its provider documents"
         )
     return protocol
 
 
 def shown(url: str) -> str:
-    """A URL for messages and records: no user, no password, no query, which may be a signature."""
+    """A URL for messages and records, without user, password and query (it may be a signature)."""
     protocol, _, rest = url.partition("://")
     if protocol.lower() in WEB:
         rest = re.split(r"[?#]", rest, maxsplit=1)[0]
@@ -57,7 +57,7 @@ def shown(url: str) -> str:
 def name_of(url: str) -> str:
     """The last segment, as the name of a file; empty if there is none."""
     if url.partition("://")[0].lower() in WEB:
-        # A decoded slash would make it a path.
+        # A decoded slash would turn the name into a path.
         name = unquote(PurePosixPath(urlsplit(url).path).name).replace("/", "_")
         return "" if name in (".", "..") or urlsplit(url).path.endswith("/") else name
     return url.rpartition("/")[2]

@@ -1,12 +1,12 @@
-"""A video on its way: decoding, the network and encoding overlap.
+"""The job of a video: decoding, the network and encoding overlap.
 
     decoding thread  -> 2 frames ->  network  -> 2 frames ->  encoding thread
 
-With several lanes as many frames and one more are in the network; they leave it in order.
+With several lanes, one frame more than lanes is in the network. Frames leave it in order.
 
-What is written has a hidden name until it is whole. If restoring ends early, because the input is
-damaged, the network fails or the caller cancels, the frames up to there are kept, playable, as
-STEM.incomplete.SUFFIX, and the job has failed.
+Files have hidden names until they are whole. Restoring may end early because the input is damaged,
+the network fails or the caller cancels. Then the job has failed, and the frames so far are kept as
+the playable file STEM.incomplete.SUFFIX.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from maxim_deploy.jobs.job import Job, Network
 from maxim_deploy.jobs.result_names import incomplete_beside
 
 ROOM = 2
-"""Frames that wait before the network, and behind it; none where memory is short."""
+"""Frames that wait before the network, and after it; none if memory is short."""
 
 BYTES_PER_PIXEL = 6
-"""Of a frame of 16 bits per channel."""
+"""Bytes per pixel of a frame with 16 bits per channel."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class VideoJob(Job):
-    """A video, of which a handful of frames are in memory.
+    """A video. Only a few of its frames are in memory.
 
     Attributes:
         encoding: how to encode the result.
         drop: kinds of streams to leave out.
-        reader: the input while it is open.
+        reader: the input while it is open; otherwise None.
     """
 
     encoding: VideoEncoding = field(default_factory=VideoEncoding)
@@ -60,14 +60,16 @@ class VideoJob(Job):
 
     @property
     def expected_frames(self) -> int | None:
-        """About how many frames the video has, while it is open."""
+        """Approximate number of frames while the video is open; otherwise None."""
         return self.reader.expected_frames if self.reader else None
 
     @property
     def waiting_bytes(self) -> int:
-        """As of a `Job`: each side holds one frame more, at work; behind, before and after.
+        """As `Job.waiting_bytes`: memory of the frames outside the current run.
 
-        Of the frames in the network one is that of its run; of others there are both, too.
+        Each side holds the frames that wait and the one that its thread works on. A frame before
+        the network counts once; after the network the original counts too. With several lanes, the
+        other frames in the network count with their results; the current run covers one frame.
         """
         if self.reader is None:
             return 0
@@ -76,7 +78,7 @@ class VideoJob(Job):
         return frames * BYTES_PER_PIXEL * self.reader.height * self.reader.width
 
     def keep_little(self) -> None:
-        """No frame waits but the one at work on either side."""
+        """Let each side hold only the frame that its thread works on."""
         self._room = 0
 
     def _read(self) -> None:
@@ -100,20 +102,20 @@ class VideoJob(Job):
         logger.info("'%s': %.3f s in the network", self.source, self.result.network_seconds)
 
     def write(self) -> None:
-        """Rename what is whole, or what is kept of what ended early."""
+        """Rename the whole files to their final names, or the kept frames to STEM.incomplete."""
         if not self._partials:
             return
         with self._step():
             incomplete = incomplete_beside(self.target)
             if self._early_end:
                 self._partials[self.target].publish(incomplete)
-                # A full disk refuses this too, and why the video ended early matters more.
+                # A full disk makes this fail too, and the reason of the early end matters more.
                 with suppress(OSError):
                     self._note([incomplete])
                 raise type(self._early_end)(f"{self._early_end}; they are in {quoted(incomplete)}")
             for path in self.outputs:
                 self._partials[path].publish()
-            # What an earlier run kept of this video is of no use beside the whole.
+            # The whole video replaces the frames that an earlier run kept.
             incomplete.unlink(missing_ok=True)
             self._succeed()
         self.discard()
@@ -121,7 +123,7 @@ class VideoJob(Job):
             self.result.fps = self.result.frames / self.result.seconds
 
     def discard(self) -> None:
-        """Close the input and remove what is under hidden names."""
+        """Close the input and remove the files with hidden names."""
         self._close()
         for partial in self._partials.values():
             partial.discard()
@@ -135,8 +137,8 @@ class VideoJob(Job):
     def _restore(
         self, reader: VideoReader, network: Network, cancel: threading.Event
     ) -> Generator[None]:
-        """Leave whole files under hidden names, or raise."""
-        # Beside their targets: the last step is then a rename within one file system.
+        """Write whole files under hidden names, or raise."""
+        # They lie beside their targets, so the last step is a rename within one file system.
         for path in self.outputs:
             self._partials[path] = Partial(path)
         writers = [
@@ -156,14 +158,14 @@ class VideoJob(Job):
             yield from self._restore_frames(reader, writers, network, cancel)
             cause, rest = VideoError(reader.damage) if reader.damage else None, reader.rest
         except (MaximDeployError, MemoryError, OSError) as error:
-            cause, rest = error, []  # what is left belongs to frames that are not restored
+            cause, rest = error, []  # the remaining packets belong to frames without a result
         if cause and not self.result.frames:
             raise cause
         try:
             for writer in writers:
                 writer.close(rest)
         except MaximDeployError as error:
-            # A disk that is full fails twice: while frames are written, and here.
+            # A full disk fails twice: while frames are written, and here.
             raise (cause or error) from None
         self.result.left_out = list(dict.fromkeys(reader.left_out))
         if cause:
@@ -182,10 +184,10 @@ class VideoJob(Job):
         network: Network,
         cancel: threading.Event,
     ) -> Generator[None]:
-        """All frames, or those before the caller cancelled.
+        """Restore all frames, or the frames before the caller cancelled.
 
         Raises:
-            CancelledError: there are more frames.
+            CancelledError: the caller cancelled before the last frame.
         """
 
         def encode(both: tuple[Frame, Pixels]) -> None:
@@ -214,7 +216,7 @@ class VideoJob(Job):
             produce_ahead(reader, self._room) as frames,
             consume_behind(encode, self._room) as give,
         ):
-            # Closed here, for its threads read what `discard` closes.
+            # Closed here, because its threads read what `discard` closes.
             with closing(
                 in_order(until_cancelled(frames), restored_in, self.lanes, self.abandon)
             ) as done:
@@ -223,6 +225,6 @@ class VideoJob(Job):
                     give((frame, restored))
                     self.result.frames = (self.result.frames or 0) + 1
                     yield
-            # What was in the network is kept.
+            # Frames that were in the network have been kept by now.
             if was_cancelled:
                 raise CancelledError("interrupted")

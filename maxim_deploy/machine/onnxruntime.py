@@ -96,8 +96,8 @@ def session_options(ort: ModuleType, threads: int | None = None, *, spinning: bo
 
     Args:
         ort: the module `onnxruntime`.
-        threads: as of `cpu_session`.
-        spinning: as of `cpu_session`.
+        threads: threads within one operator; None for one per core.
+        spinning: whether threads wait in a loop rather than asleep.
     """
     options = ort.SessionOptions()
     # The buffer-reuse planner chains buffers, which then live to the end of a run: 9.2 kB per pixel

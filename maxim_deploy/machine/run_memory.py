@@ -43,7 +43,7 @@ def measured_run_memory(graph: Path, *, in_file_order: bool = False) -> RunMemor
 
     Args:
         graph: of the tensor form.
-        in_file_order: as of `cpu_session`.
+        in_file_order: whether nodes run in the order of the file; see `cpu_session`.
 
     Raises:
         BackendError: the graph does not run.

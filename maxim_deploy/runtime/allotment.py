@@ -57,7 +57,7 @@ class Allotment:
     def has_room(
         self, size: int, height: int, width: int, self_ensemble: bool = False, runs: int = 1
     ) -> bool:
-        """As `Restorer.has_room`."""
+        """Whether `size` bytes are free beside a run; see `Restorer.has_room`."""
         if not self._backend.uses_host_memory:
             return True
         try:

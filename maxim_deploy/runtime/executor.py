@@ -68,12 +68,12 @@ class Executor:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `Backend.notes`; none when it is closed."""
+        """Remarks of the backend on how it runs, in words; empty when it is closed."""
         return self._backend.notes if self._backend else ()
 
     @property
     def lanes(self) -> int:
-        """As `Backend.lanes`; 1 when it is closed."""
+        """Runs that the backend takes at a time; 1 when it is closed."""
         return self._backend.lanes if self._backend else 1
 
     def _allow_lanes(self) -> None:
@@ -104,7 +104,7 @@ class Executor:
     def has_room(
         self, size: int, height: int, width: int, self_ensemble: bool = False, runs: int = 1
     ) -> bool:
-        """As `Restorer.has_room`."""
+        """Whether `size` bytes are free beside a run; see `Restorer.has_room`."""
         if self._backend is None:
             return True
         return self._memory.has_room(size, height, width, self_ensemble, runs)
@@ -177,7 +177,7 @@ class Executor:
             return self.require_open().run_on_device(taken, target)
 
     def trim(self) -> None:
-        """As `Restorer.trim`."""
+        """Free the memory kept from earlier runs. Raises BackendError when it is closed."""
         self.require_open().release()
         trim()
 

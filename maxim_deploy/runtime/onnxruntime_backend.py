@@ -131,7 +131,7 @@ class OnnxRuntimeCpu(Backend):
         """Restore a batch in the graph's form. Returns the same shape and type.
 
         Args:
-            image: as of `Backend.run`.
+            image: as in `Backend.run`.
             turn: turn of the caller; None to run alone.
 
         Raises:

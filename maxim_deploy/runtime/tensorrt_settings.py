@@ -79,12 +79,12 @@ class RtxSettings:
             weakref.finalize(self, self._cache.save)
 
     def save(self) -> None:
-        """As `RuntimeCache.save`, if there is a cache."""
+        """Save the kernels with `RuntimeCache.save`, if there is a cache."""
         if self._cache:
             self._cache.save()
 
     def save_at_times(self) -> None:
-        """As `RuntimeCache.save_at_times`, if there is a cache."""
+        """Save the kernels with `RuntimeCache.save_at_times`, if there is a cache."""
         if self._cache:
             self._cache.save_at_times()
 
@@ -105,7 +105,7 @@ class RuntimeCache:
         self._saved = hashlib.sha256(self._payload()).digest()
 
     def save_at_times(self) -> None:
-        """As `save`, but skipped if saving would take more than a tenth of the time.
+        """Save the kernels, unless saving would take more than a tenth of the time.
 
         If every image has a new size, each adds kernels, and the file grows.
         """

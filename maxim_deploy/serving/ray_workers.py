@@ -108,7 +108,7 @@ class RayWorkers(JobRunner):
         self_ensemble: bool,
         expected: Mapping[tuple[int, int], int] | None = None,
     ) -> Iterator[FileResult]:
-        """As of `JobRunner`.
+        """As `JobRunner.run`, with the workers of the cluster.
 
         Raises:
             BackendError: the cluster cannot be reached, or no worker can be started.

@@ -48,7 +48,7 @@ def test_more_shapes_than_are_kept(on) -> None:
 
 
 def test_a_shape_that_comes_back_wrong(on) -> None:
-    with pytest.raises(FaultError, match="a shape that came back"):
+    with pytest.raises(FaultError, match="a repeated shape"):
         run_more_shapes_than_kept(on(ForgetsShapes))
 
 
@@ -103,7 +103,7 @@ def test_no_memory_left_and_some_again(trt, with_engine) -> None:
 
 def test_memory_that_never_comes_back(trt, api, with_engine, monkeypatch) -> None:
     monkeypatch.setattr(type(api), "_cudaFree", lambda *_: ())
-    with pytest.raises(FaultError, match=r"memory that came back \| is not used"):
+    with pytest.raises(FaultError, match=r"memory that is free again \| is not used"):
         run_out_of_memory(with_engine("tensorrt"))
 
 
@@ -126,7 +126,7 @@ def test_a_first_run_that_is_wrong(trt, with_engine, monkeypatch) -> None:
 
 def test_more_memory_than_can_be_taken_is_no_fault(trt, with_engine, monkeypatch) -> None:
     monkeypatch.setattr(memory, "LEFT", 512 * 2**20)
-    with pytest.raises(CannotRunError, match="the run fits into what was left"):
+    with pytest.raises(CannotRunError, match="the run fits into the remaining memory"):
         run_out_of_memory(with_engine("tensorrt"))
 
 

@@ -36,11 +36,14 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, why",
     [
-        ("{", "is none"),
-        ("[]", "is none"),
+        ("{", "is not a record"),
+        ("[]", "is not a record"),
         ('{"format": 2}', r"format 2 \| expected 1"),
-        ('{"format": 1}', "is none"),
-        (json.dumps({**json.loads(RECORD.to_json()), "more": 1}), "is none: it: unknown key"),
+        ('{"format": 1}', "is not a record"),
+        (
+            json.dumps({**json.loads(RECORD.to_json()), "more": 1}),
+            "is not a record: it: unknown key",
+        ),
     ],
 )
 def test_a_file_that_is_no_record(tmp_path: Path, text: str, why: str) -> None:
@@ -50,7 +53,7 @@ def test_a_file_that_is_no_record(tmp_path: Path, text: str, why: str) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is none: .*No such file"):
+    with pytest.raises(UsageError, match="is not a record: .*No such file"):
         read_record(tmp_path / "a.json")
     with pytest.raises(UsageError, match="cannot be written"):
         RECORD.write(tmp_path / "no folder" / "a.json")

@@ -46,12 +46,12 @@ def test_a_step_that_passes() -> None:
         ("raises_ours", FAILED, "engine x.engine does not run here"),
         ("raises_anything", FAILED, "ZeroDivisionError: by zero"),
         ("is_killed", FAILED, "its process was killed by SIGSEGV: CUDA error 700 in driver.so"),
-        ("exits", FAILED, "its process ended with exit code 3: without a word"),
-        ("exits_as_if_well", FAILED, "its process ended with exit code 0: without a word"),
+        ("exits", FAILED, "its process ended with exit code 3: without output"),
+        ("exits_as_if_well", FAILED, "its process ended with exit code 0: without output"),
         (
             "is_killed_at_its_end",
             FAILED,
-            "its process was killed by SIGSEGV after its answer: without a word",
+            "its process was killed by SIGSEGV after its answer: without output",
         ),
     ],
 )
@@ -78,7 +78,7 @@ def _raise(error: Exception) -> None:
 def test_a_step_that_hangs_ends_with_all_that_it_started(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     outcome, reason, _ = ran("hangs", Setting(str(pid), "onnxruntime"), limit_s=3)
-    assert (outcome, reason) == (FAILED, "gave no answer within 3 s")
+    assert (outcome, reason) == (FAILED, "no answer within 3 s")
     assert not _lives(int(pid.read_text()))
 
 
@@ -153,7 +153,7 @@ def test_a_second_gpu_is_needed_by_one_step() -> None:
             if one.takes(spec) and Machine(verdicts(), gpus).lacks(one, spec)
         ]
         assert lacks == (["second-gpu"] if gpus == 1 else [])
-    assert "there is 1 GPU here, it needs 2" in str(
+    assert "this machine has 1 GPU | the step needs 2" in str(
         Machine(verdicts(), 1).lacks(step("second-gpu"), spec)
     )
 
@@ -261,7 +261,7 @@ def test_a_step_that_the_time_limit_ends_says_nothing_about_itself(
 def test_an_engine_is_needed(bundle, results, with_engine) -> None:
     record = recorded([Model("tiny", lambda: bundle)], gpus=1, only=["load", "refit"])
     of_rtx = {one.step: one for one in record.outcomes if one.backend == "tensorrt-rtx"}
-    assert "no engine of tensorrt-rtx, for the step `build` made none" in of_rtx["load"].reason
+    assert "no engine of tensorrt-rtx, because the step `build` made none" in of_rtx["load"].reason
     assert of_rtx["refit"].outcome == PASSED
     built = Path(with_engine("tensorrt-rtx").bundle)
     record = recorded([Model("tiny", lambda: built)], gpus=1, only=["load"])

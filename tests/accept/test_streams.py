@@ -79,7 +79,7 @@ def test_a_tensor_that_is_read_too_early(monkeypatch, step) -> None:
 @pytest.mark.parametrize("step", PENDING)
 def test_a_torch_without_cuda(monkeypatch, step) -> None:
     monkeypatch.setattr(streams, "require", lambda *_: FakeTorch(available=False))
-    with pytest.raises(CannotRunError, match="has no CUDA"):
+    with pytest.raises(CannotRunError, match="cannot use CUDA"):
         step(Setting("bundle", "tensorrt"))
 
 

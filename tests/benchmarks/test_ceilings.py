@@ -44,7 +44,7 @@ def test_the_single_nodes_compute_what_they_are_said_to() -> None:
 
 @pytest.mark.parametrize(("device", "precision"), [("tpu", "fp32"), ("cpu", "int8")])
 def test_an_unknown_device_or_precision_is_refused(device: str, precision: str) -> None:
-    with pytest.raises(UsageError, match="known are cpu, cuda in fp32, fp16"):
+    with pytest.raises(UsageError, match="expected cpu, cuda in fp32, fp16"):
         ceilings(1, device=device, precision=precision)
 
 

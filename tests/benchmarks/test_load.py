@@ -68,5 +68,5 @@ def test_a_call_that_fails_ends_it() -> None:
 
 @pytest.mark.parametrize(("mode", "rate"), [("open", None), ("ajar", 1.0)])
 def test_a_wrong_mode(mode: str, rate: float | None) -> None:
-    with pytest.raises(UsageError, match="load is 'closed', or 'open' with a rate"):
+    with pytest.raises(UsageError, match="expected 'closed', or 'open' with a rate"):
         under_load(lambda: None, mode, 1, 1, rate)

@@ -30,7 +30,7 @@ def test_a_quiet_machine_has_no_warning() -> None:
     ("found", "method", "words"),
     [
         ({"spread": 0.08}, {}, "too noisy: the middle half of the rounds is 8% wide"),
-        ({"foreign_cpu": 0.2}, {}, "others used 20% of the processors"),
+        ({"foreign_cpu": 0.2}, {}, "other programs used 20% of the processors"),
         ({"idle_cpu_s": 0.3}, {}, "busy for 0.30 s of rest"),
         ({}, {"busy_before": 0.5}, "busy before the run (50% of its processors)"),
         ({}, {"throttled": ["power cap"]}, "the GPU was slowed down: power cap"),

@@ -197,7 +197,7 @@ def test_traffic_and_bound_follow_the_table() -> None:
     assert kinds == "  by kind of work: matrix product 100.0 % in 5"
     assert bound == (
         "  lower bound on NVIDIA L4, not a measurement: 2.5 ms (300 GB/s, 121000 GFLOP/s, NVIDIA "
-        "L4 data sheet); a run took 10 ms, so that it reached 25 % of the bound"
+        "L4 data sheet); a run took 10 ms, so it reached 25 % of the bound"
     )
     fields = json.loads(json.dumps(engine.to_json()))
     assert fields["traffic"]["by_kind"] == {"matrix product": {"layers": 5, "bytes_per_pixel": 70}}

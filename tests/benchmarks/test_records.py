@@ -49,7 +49,7 @@ def test_bad_lines_are_named(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_file_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot write records"):
+    with pytest.raises(UsageError, match="cannot be written"):
         append_records(tmp_path, [RECORD])
 
 

@@ -70,14 +70,14 @@ def test_what_cannot_be_had_is_said(
     said: list[str] = []
     einsum = write(tmp_path / "e.onnx", node("Einsum", "image", "restored", equation="nchw->nhwc"))
     assert cost(Roofline(1, said.append), einsum) is None
-    assert "no cost of e.onnx: no formula" in said[-1]
+    assert "no cost of e.onnx | no formula" in said[-1]
 
     def none(*_: object, **__: object) -> Ceilings:
         raise BackendError("this onnxruntime cannot use 'cuda' here")
 
     monkeypatch.setattr(subject, "ceilings", none)
     assert cost(Roofline(1, said.append), graph, device="cuda") is None
-    assert said[-1] == "no ceilings of this machine: this onnxruntime cannot use 'cuda' here"
+    assert said[-1] == "no ceilings of this machine | this onnxruntime cannot use 'cuda' here"
 
 
 L4 = "cuda:0 NVIDIA L4"
@@ -133,4 +133,4 @@ def test_facts_that_cannot_be_had_are_said(tmp_path: Path) -> None:
     side = np.array([7])
     graph = write(tmp_path / "g.onnx", node("Reshape", "image side", "restored"), side=side)
     assert Roofline(None, said.append).graph_facts(graph, "tensor") is None
-    assert said and said[0].startswith("no facts of g.onnx: ")
+    assert said and said[0].startswith("no facts of g.onnx | ")

@@ -191,7 +191,7 @@ def test_another_machine_is_refused_before_anything_is_measured(
     append_records(Path("before.jsonl"), [other])
     result = maxim_bench(demo_bundle, "--baseline", "before.jsonl")
     assert result.exit_code == 2 and not runs
-    assert "was measured on another machine (6502 (Zilog 8 0 1) x 2), this is Z80" in result.stderr
+    assert "baseline of 6502 (Zilog 8 0 1) x 2 | this is another machine, Z80" in result.stderr
 
 
 def test_rendering_needs_no_measurement(runs: Any, folder: Path) -> None:
@@ -231,7 +231,7 @@ def test_rendering_needs_no_measurement(runs: Any, folder: Path) -> None:
         ("--suite suite.toml --baseline none.jsonl", "cannot read records from 'none.jsonl'"),
         ("--suite suite.toml --baseline suite.toml", "'suite.toml', line 2: not a record"),
         ("--suite suite.toml --baseline empty.jsonl", "the baseline was measured on another"),
-        ("--suite suite.toml -o .", "cannot write records to '.'"),
+        ("--suite suite.toml -o .", "records '.' | cannot be written"),
         ("--suite empty.jsonl", "suite 'empty.jsonl': a suite is made of tables"),
         ("--render", "name files of records: maxim-bench --render FILE.jsonl..."),
         ("--render none.jsonl", "cannot read records from 'none.jsonl'"),

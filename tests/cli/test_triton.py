@@ -58,16 +58,16 @@ def test_an_environment_that_is_here_or_on_the_server(bundle: Path, folder: Path
 @pytest.mark.parametrize(
     "args, why",
     [
-        ([], "give either -o REPOSITORY, to write, or --check URL, to ask a server"),
+        ([], "give either -o REPOSITORY to write, or --check URL to check a server"),
         (["-o", "m", "--check", "localhost:8000"], "give either"),
         (["-o", "m", "--model", "x"], "--model has no meaning with -o; omit it"),
         (["--check", "localhost", "--max-batch", "2"], "--max-batch has no meaning with --check"),
         (
             ["-o", "m", "--gpus", "0,x"],
-            "'0,x' is no list of GPUs; write their indices, such as 0,1",
+            "'0,x' | expected distinct indices of GPUs, such as 0,1",
         ),
-        (["-o", "m", "--gpus", "1,1"], "'1,1' is no list of GPUs"),
-        (["-o", "m", "--instances", "0"], "'0' is neither 'auto' nor a number from 1 on"),
+        (["-o", "m", "--gpus", "1,1"], "'1,1' | expected distinct indices"),
+        (["-o", "m", "--instances", "0"], "'0' | expected 'auto' or a number from 1"),
         (["-o", "m", "--max-memory", "much"], "--max-memory must be an amount"),
         (["-o", "m", "--size", "5"], "'5' is not a size; write HxW"),
         (["--check", "ftp://x"], "--check 'ftp://x' | expected a URL such as"),

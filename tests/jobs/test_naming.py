@@ -252,7 +252,7 @@ def test_a_name_that_becomes_too_long_is_refused(folder: Path):
     picture("a.png").rename(f"{stem}.mp4")
     assert targets(plan_files(f"{stem}.mp4", "out")) == [f"out/{stem}.mp4"]
     (error,) = errors(plan_files(f"{stem}.mp4", "out", compare=True))
-    assert error.endswith("has a name of 263 bytes, and file systems take 255 | shorten it")
+    assert error.endswith("has a name of 263 bytes | file systems take 255 | shorten it")
     kept = incomplete_beside(Path(f"out/{stem}.mp4"))
     assert len(os.fsencode(kept.name)) <= 255
     assert kept.name.endswith("\u5199.incomplete.mp4")

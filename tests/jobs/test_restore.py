@@ -209,7 +209,7 @@ def test_a_plan_is_restored_as_it_was_planned(folder: Path, inverter: Inverter):
         ({"output": None}, "name the file or folder to write"),
         ({"inputs": "none"}, "pass them to `plan_files`"),
         ({"rounding": "up"}, "rounding must be"),
-        ({"tile": 64, "device": 0}, "options of `load` .* already: tile, device"),
+        ({"tile": 64, "device": 0}, r"options tile, device \| .* loaded already"),
         ({"output": "a.gif"}, r"suffix '\.gif'"),
     ],
 )

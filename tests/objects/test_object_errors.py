@@ -104,11 +104,14 @@ def test_a_server_that_is_not_there(bucket: Bucket, network: Inverter, monkeypat
     ("args", "message"),
     [
         (("s4://b/a.png", "-o", "out"), "unknown protocol 's4' | expected s3 or https"),
-        (("a.png", "-o", "https://host/out"), "output 'https://host/out' | is only read"),
+        (
+            ("a.png", "-o", "https://host/out"),
+            "output 'https://host/out' | web servers are read-only",
+        ),
         (("file:///tmp/a.png", "-o", "out"), "give its path: /tmp/a.png"),
         (("zip://a.png::s3://b/c.zip", "-o", "out"), "has several protocols"),
-        (("s3://user:pass@b/a.png", "-o", "out"), "'s3://b/a.png' | has a password in it"),
-        (("s3://b/a.png", "-o", "out", "--plan"), "--plan reads sizes of files on this machine"),
+        (("s3://user:pass@b/a.png", "-o", "out"), "'s3://b/a.png' | contains a password"),
+        (("s3://b/a.png", "-o", "out", "--plan"), "--plan reads sizes of local files only"),
         (("s3://b/a.png", "-o", "out", "--shard", "2/2"), "expected I/N"),
     ],
 )

@@ -177,5 +177,5 @@ def test_a_record_that_is_too_large_is_named_and_not_read(
     result = maxim_run(f"{full.url}/in", "-o", f"{full.url}/out", "--resume")
     (key,) = [key for key in full.keys("out/", records=True) if "/.maxim-run/" in key]
     assert result.exit_code == 1 and len(network.calls) == COUNT
-    assert f"'{full.url}/{key}' | has " in result.stderr
-    assert "a record has at most 10 | remove it" in result.stderr
+    assert f"record '{full.url}/{key}' | " in result.stderr
+    assert "expected at most 10 | remove it" in result.stderr

@@ -50,7 +50,7 @@ def test_a_bundle_is_served_until_ctrl_c(bundle: Path) -> None:
     assert process.returncode == 0, err
     assert out == ""
     assert "tiny" in err and "POST pictures to http://127.0.0.1:" in err
-    assert "stopping: pictures under way will be answered" in err
+    assert "stopping: answering the current pictures" in err
     assert "stopped after 1 restored" in err
 
 
@@ -101,7 +101,7 @@ def test_a_log_that_is_not_read_any_more_stops_nothing(bundle: Path) -> None:
         assert [client.post(content()).status for _ in range(3)] == [200] * 3
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-        assert "requests are not logged any more" in process.stderr.read()
+        assert "requests are no longer logged" in process.stderr.read()
 
 
 def test_verbose_says_a_line_for_each_request(bundle: Path) -> None:

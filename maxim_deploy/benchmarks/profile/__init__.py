@@ -1,5 +1,5 @@
-"""Where the time of one run goes, by block of the published network rather than by node.
+"""Attributes the time of one run to the blocks of the published network.
 
-`running.profile_bundle` measures, `profile.Profile` is the result, `tables` shows it. Imports
-nothing by itself, so that a report does not carry ONNX along.
+`bundle_profile.profile_bundle` measures, `profile.LayerProfile` is the result, and `tables` shows
+it. The package imports nothing by itself, so that a report does not load ONNX.
 """

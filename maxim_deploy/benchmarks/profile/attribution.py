@@ -1,13 +1,13 @@
-"""From the nodes that a runtime executes to places and kinds.
+"""Attributes the nodes that a runtime executes to places and kinds.
 
-ONNX Runtime fuses nodes, takes some apart, inserts casts and changes of layout, and renames. What
-it keeps are the names of the tensors at the seams. A node belongs, in this order, to
+ONNX Runtime fuses, splits and renames nodes, and inserts casts and changes of layout. It keeps the
+names of the tensors between the parts. A node belongs to the first of these that exists:
 
-1. the exported node of its name,
+1. the exported node with the same name,
 2. the exported node that makes its result,
-3. whatever the next such node downstream belongs to: a change of layout before a convolution, and
-   the pieces of a GELU before its result, are there for the sake of what follows,
-4. the last such node upstream.
+3. the source of the nearest attributed node downstream, because a change of layout serves the
+   convolution after it, and the pieces of a GELU serve its result,
+4. the source of the nearest attributed node upstream.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from maxim_deploy.spec.kinds import Source, kind_of
 from maxim_deploy.spec.places import places_of
 
 _CAST_PREFIX = "InsertedPrecisionFreeCast_"
-"""What ONNX Runtime puts before the name of a float16 tensor that it computes in float32."""
+"""ONNX Runtime's prefix for the name of a float16 tensor that it computes in float32."""
 
 
 def sources_of(executed: GraphProto, exported: GraphProto) -> list[Source]:
     """A source for each node of the graph that ONNX Runtime executes, in that graph's order.
 
     Args:
-        executed: as ONNX Runtime saves it after its optimisations.
+        executed: the graph that ONNX Runtime saves after its optimisations.
         exported: the graph that it was made from.
     """
     places = places_of(exported.node)
@@ -56,7 +56,7 @@ def _exported(
 
 
 def _neighbours(graph: GraphProto) -> tuple[list[list[int]], list[list[int]]]:
-    """Numbers of the nodes that read each node's results, and of those that make its inputs."""
+    """For each node, the numbers of the nodes that read its results, and that make its inputs."""
     maker = {name: k for k, node in enumerate(graph.node) for name in node.output if name}
     up = [[maker[name] for name in node.input if name in maker] for node in graph.node]
     down: list[list[int]] = [[] for _ in graph.node]
@@ -69,7 +69,7 @@ def _neighbours(graph: GraphProto) -> tuple[list[list[int]], list[list[int]]]:
 def _nearest(
     start: int, found: list[NodeProto | None], neighbours: list[list[int]]
 ) -> NodeProto | None:
-    """What the nearest node in one direction is known to belong to."""
+    """The exported node of the nearest attributed node in one direction."""
     seen, waiting = {start}, deque([start])
     while waiting:
         for other in neighbours[waiting.popleft()]:

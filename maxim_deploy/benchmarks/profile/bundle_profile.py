@@ -26,7 +26,7 @@ from maxim_deploy.spec.traffic import Traffic
 
 
 class ProfileRequest(NamedTuple):
-    """What is to be profiled; see `profile_bundle`."""
+    """Arguments of a profile; see `profile_bundle`."""
 
     bundle: Bundle
     backend: str
@@ -39,21 +39,21 @@ class ProfileRequest(NamedTuple):
     warmup: int
 
     def shape(self, io: str) -> Shape:
-        """Of the input of a graph of a form."""
+        """Shape of the input of a graph in a form."""
         return input_shape(self.size, self.batch, io)
 
 
 class Measured(NamedTuple):
-    """What a profiler found: milliseconds of each run as a whole, if it says so, and of each node.
+    """Measurements of a profiler.
 
     Attributes:
-        nodes: each with its times in all runs.
-        wall_ms: of each run; empty where a run takes the sum of its nodes.
-        plain_ms: of runs that nothing watches; empty where there were none.
-        library: that ran, with its version.
-        device: that it ran on.
+        nodes: nodes, each with its times in all runs.
+        wall_ms: milliseconds of each run; empty if a run takes the sum of its nodes.
+        plain_ms: milliseconds of each run without the profiler; empty without such runs.
+        library: library that ran, with its version.
+        device: device that it ran on.
         io: form of the graph or engine.
-        traffic: of the engine with this profile, or else what its own list tells.
+        traffic: traffic of the engine with this profile, or else of its own list of layers.
     """
 
     nodes: list[NodeTimes]
@@ -77,18 +77,18 @@ def profile_bundle(
     runs: int = 7,
     warmup: int = 2,
 ) -> LayerProfile:
-    """Where the time of one run of the network goes.
+    """Measure the time of one run of the network, by block.
 
     Args:
-        bundle: with a graph, or an engine of the backend, of this precision.
-        precision: of `PRECISIONS`.
+        bundle: bundle with a graph, or an engine of the backend, in this precision.
+        precision: name in `PRECISIONS`.
         size: height and width of the picture; the tensor form pads it to multiples of 64.
-        backend: one that has a profiler in `maxim_deploy.runtime.registry`.
-        threads: of the CPU; None for one per core.
+        backend: backend with a profiler in `maxim_deploy.runtime.registry`.
+        threads: CPU threads; None for one per core.
         batch: pictures per run.
         io: form of the graph; None for the tensor form, or else the image form.
-        runs: to take the median of.
-        warmup: runs before.
+        runs: runs for the median.
+        warmup: runs before them.
 
     Raises:
         UsageError: the backend cannot be profiled, or cannot run the precision.
@@ -97,7 +97,7 @@ def profile_bundle(
     """
     asked = ProfileRequest(bundle, backend, precision, size, batch, io, threads, runs, warmup)
     measured = _measured(asked)
-    # TensorRT's profiler hears layers only: the whole is their sum.
+    # TensorRT's profiler reports only layers, so a run is their sum.
     by_node = [node.ms for node in measured.nodes]
     walls = list(measured.wall_ms) or [sum(run) for run in zip(*by_node, strict=True)]
     wall = median(walls)
@@ -131,13 +131,13 @@ def _measured(asked: ProfileRequest) -> Measured:
     if spec.profiler is None:
         why = f": {spec.no_profiler}" if spec.no_profiler else ""
         known = ", ".join(other.name for other in BACKENDS if other.profiler)
-        raise UsageError(f"{spec.name} cannot be profiled by block{why}; take one of {known}")
+        raise UsageError(f"{spec.name} | cannot be profiled by block{why} | choose {known}")
     measured: Measured = spec.call("profiler", asked)
     return measured
 
 
 def measure_graph(asked: ProfileRequest) -> Measured:
-    """A graph in ONNX Runtime on the CPU."""
+    """Measure a graph in ONNX Runtime on the CPU."""
     if asked.precision not in CPU_PRECISIONS:
         raise UsageError(
             f"a CPU does not run {asked.precision}; choose {', '.join(CPU_PRECISIONS)}"
@@ -157,7 +157,7 @@ def measure_graph(asked: ProfileRequest) -> Measured:
 
 
 def measure_engine(asked: ProfileRequest) -> Measured:
-    """An engine, by the library's profiler; it hears layers, whose sum is the whole."""
+    """Measure an engine with the library's profiler, which reports layers only."""
     bundle, wanted = asked.bundle, {"library": asked.backend, "precision": asked.precision}
     for form in (asked.io,) if asked.io else FORMS:
         found = engine_for(bundle.manifest.engines, asked.shape(form), **wanted, io=form)
@@ -187,8 +187,8 @@ def _with_engine(asked: ProfileRequest, entry: EngineEntry, index: int) -> Measu
         release_engine,
     )
 
-    # TensorRT for RTX would capture graphs by itself, in which no layer has a time, and run its
-    # fallback while it compiles.
+    # TensorRT for RTX would capture graphs by itself, whose layers have no times. It would also run
+    # its fallback during compilation.
     measured = {"cuda_graphs": "off", "specialization": "eager"}
     entry = replace(entry, runtime=entry.runtime | measured)
     bundle, image = asked.bundle, random_image(asked.shape(entry.io), entry.io)

@@ -1,9 +1,9 @@
 """ONNX Runtime's own profile of a graph on the CPU.
 
-It writes a JSON trace: a list of events with microseconds `ts` and `dur`, "Session" for each run
-and "Node" for each node of the graph as it is executed. Nodes that ONNX Runtime has made without a
-name have one in the trace only. So it is also told to save that graph, whose nodes are in the order
-in which they run: the k-th event of a run is the k-th node.
+ONNX Runtime writes a JSON trace: a list of events with microseconds `ts` and `dur`, "Session" for
+each run and "Node" for each node of the executed graph. A node that ONNX Runtime made without a
+name has a name in the trace only. So ONNX Runtime also saves the executed graph, whose nodes are in
+the order of execution: the k-th event of a run is the k-th node.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from maxim_deploy.spec.kinds import Source
 
 _NODE_SUFFIX = "_kernel_time"
 _ERRORS_ONLY = 3
-"""Severity. Saving a graph that is optimised for this machine warns that it is."""
+"""Severity of the log. Saving a graph that is optimised for this machine gives a warning."""
 
 
 class Trace(NamedTuple):
-    """Nodes in the order of their execution; milliseconds of each run as a whole, and plain."""
+    """Nodes in the order of execution; milliseconds of each run with and without the profiler."""
 
     nodes: list[NodeTimes]
     wall_ms: list[float]
@@ -56,11 +56,11 @@ def trace_graph(
     """Run a graph with and without ONNX Runtime's profiler.
 
     Args:
-        graph: of either form, its weights beside it.
+        graph: graph in either form, with its weights beside it.
         image: input in the graph's form.
-        runs: to keep of each.
-        warmup: to pass over before.
-        threads: within one operator; None for one per core.
+        runs: runs to keep with and without the profiler.
+        warmup: runs to skip before them.
+        threads: threads within one operator; None for one per core.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -81,11 +81,11 @@ def trace_graph(
 
 
 def runs_in(events: list[dict[str, Any]]) -> list[TracedRun]:
-    """The runs of a trace, in order; what lies outside of all is left out."""
+    """The runs of a trace, in order, without events outside of a run."""
     walls = [event for event in events if event["name"] == "model_run"]
     nodes = [event for event in events if event["name"].endswith(_NODE_SUFFIX)]
     runs = []
-    # Threads write their events as they end, so the file is in no order that could be relied on.
+    # Threads write events as they end, so the order of the file is arbitrary.
     for wall in sorted(walls, key=lambda event: event["ts"]):
         start, end = wall["ts"], wall["ts"] + wall["dur"]
         inside = sorted(
@@ -101,7 +101,7 @@ def matched(
     """The times of every node over all runs, with its source.
 
     Raises:
-        BackendError: the events of a run are not the nodes of the saved graph, one by one.
+        BackendError: the events of a run do not match the nodes of the saved graph one by one.
     """
     for run in runs:
         same = len(run.nodes) == len(executed) and all(
@@ -110,8 +110,8 @@ def matched(
         )
         if not same:
             raise BackendError(
-                f"ONNX Runtime's trace has {len(run.nodes)} nodes in a run and the graph that it "
-                f"saved {len(executed)}, or they differ in name or order; this version of it "
+                f"ONNX Runtime's trace has {len(run.nodes)} nodes in a run and its saved graph "
+                f"{len(executed)}, or their names or order differ | this version of ONNX Runtime "
                 "cannot be profiled by block"
             )
     return [
@@ -121,7 +121,7 @@ def matched(
 
 
 class _Source(NamedTuple):
-    """What sessions are made of."""
+    """The graph and options of sessions."""
 
     ort: Any
     graph: Path
@@ -153,7 +153,7 @@ def _traced(
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder, "trace"))
         session = source.session(options)
-        # The trace has the warm-up as well; events carry no number of their run, so all are read.
+        # The trace includes the warm-up. Events do not name their run, so all events are read.
         for _ in range(count):
             session.run(["restored"], {"image": image})
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))

@@ -1,18 +1,19 @@
 """The result of a profile; in `maxim-bench --layers --json` a line `{"profile": ...}`.
 
-Fields, times in milliseconds of a run: medians over all profiled runs, each for itself.
+Times are milliseconds of a run. Each is a median of its own over all profiled runs.
 
 - `schema` 2 (in 1 the times were those of the fastest run); `created`, UTC; `model`;
   `architecture`; `backend`; `library`; `device`; `precision`; `io`; `size` [H, W]; `batch`;
   `threads`; `environment`, see `environment.environment`
-- `runs`, after the warm-up; `wall_ms`, of a run while profiled; `plain_ms`, when not, or None
+- `runs`, number of runs after the warm-up; `wall_ms`, time of a run with the profiler; `plain_ms`,
+  time without it, or None
 - `groups`: list of `stage`, `part`, `level` and `block` (see `spec.places`), `kind` (see
-  `spec.kinds`), `ms`, and `nodes`, how many
-- `unattributed_ms`: nodes that could not be attributed
-- `between_ms`: of `wall_ms`, what is in no node: the runtime's own work, and the profiler's; so
-  all parts add up to `wall_ms`
-- `traffic`: of an engine, see `spec.traffic`, and `bound` as in a record, with `wall_ms` for the
-  time taken; None where they are unknown
+  `spec.kinds`), `ms`, and `nodes`, the number of nodes
+- `unattributed_ms`: time of nodes that could not be attributed
+- `between_ms`: time outside of all nodes, in the runtime and the profiler, so that all parts add up
+  to `wall_ms`
+- `traffic`: traffic of an engine, see `spec.traffic`; `bound`, as in a record, with `wall_ms` for
+  the time taken. Both are None if unknown
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Group:
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """Where the time of one run goes; the fields are those of the line."""
+    """The time of one run by block; the fields are those of the line."""
 
     created: str
     model: str
@@ -75,20 +76,20 @@ class LayerProfile:
 
     @property
     def nodes_ms(self) -> float:
-        """Time in nodes, those that belong nowhere included."""
+        """Time in all nodes, attributed or not, in milliseconds."""
         return sum(group.ms for group in self.groups) + self.unattributed_ms
 
     @property
     def title(self) -> str:
-        """What was profiled, in a line."""
+        """Model, backend, precision and size, in a line."""
         height, width = self.size
         batch = "" if self.batch == 1 else f", batch {self.batch}"
         return f"{self.model}, {self.backend} {self.precision}, {height}x{width}{batch}"
 
     def by_place(self) -> dict[Place, dict[str, float]]:
-        """Milliseconds by kind of every block of the network, in the order of the data.
+        """Milliseconds by kind for every block of the network, in the order of the data.
 
-        What is inside of a block is taken together: the places have no `block`.
+        The parts inside a block are added up, so the places have no `block`.
         """
         table: dict[Place, dict[str, float]] = defaultdict(dict)
         for group in self.groups:
@@ -114,9 +115,9 @@ class LayerProfile:
 
 
 def grouped(nodes: Iterable[NodeTimes]) -> tuple[tuple[Group, ...], float]:
-    """(groups in the order of the data, milliseconds of nodes that belong nowhere).
+    """Return (groups in the order of the data, milliseconds of unattributed nodes).
 
-    The time of a group is the median over all runs of what its nodes take together.
+    The time of a group is the median over all runs of the sum of its nodes.
     """
     times: dict[tuple[Place, str], list[Sequence[float]]] = defaultdict(list)
     unattributed: list[Sequence[float]] = []
@@ -132,7 +133,7 @@ def grouped(nodes: Iterable[NodeTimes]) -> tuple[tuple[Group, ...], float]:
 
 
 def _median_of_sums(nodes: Sequence[Sequence[float]]) -> float:
-    """Of the milliseconds of nodes, each with those of all runs."""
+    """Median over runs of the sum of the nodes' milliseconds."""
     return median(map(sum, zip(*nodes, strict=True))) if nodes else 0.0
 
 

@@ -10,10 +10,10 @@ from maxim_deploy.engines.traffic import traffic_text
 from maxim_deploy.spec.kinds import KINDS
 
 MIN_SHARE = 0.005
-"""Of all nodes. A kind that takes less has no column of its own: it is among "other"."""
+"""Share of all nodes' time. A kind that takes less has no column and counts as "other"."""
 
 SLOWED = 1.1
-"""Times that a profiled run may take of one without the profiler before a warning says so."""
+"""Ratio of the times with and without the profiler above which a warning is shown."""
 
 
 def text_of_profile(profile: LayerProfile) -> str:
@@ -35,12 +35,12 @@ def bound_text(bound: Mapping[str, Any]) -> str:
     return (
         f"lower bound on {bound['gpu']}, not a measurement: {bound['bound_ms']:.3g} ms "
         f"({bound['gbps']:.0f} GB/s, {bound['gflops']:.0f} GFLOP/s, {bound['source']}); a run took "
-        f"{bound['took_ms']:.3g} ms, so that it reached {100 * bound['share']:.0f} % of the bound"
+        f"{bound['took_ms']:.3g} ms, so it reached {100 * bound['share']:.0f} % of the bound"
     )
 
 
 def rows_of(profile: LayerProfile) -> list[list[str]]:
-    """Heads; a row per block; what is in no block; the sum. Empty cells are zeros."""
+    """Heads, a row per block, rows for time outside of blocks, and the sum. An empty cell is 0."""
     kinds = shown_kinds(profile)
     rows = [["", "ms", "share", *kinds]]
     wall = profile.wall_ms or 1.0

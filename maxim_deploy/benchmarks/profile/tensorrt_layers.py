@@ -2,10 +2,10 @@
 
 Written against the documented API, and tested at its surface: "What ran where" in README.md.
 
-An `IProfiler` that is set on a context is told milliseconds of GPU time for every layer after each
-run. Between layers the profiler waits, so that their sum is more than a run takes. Layers have the
-names that the builder gave them after fusion; which ONNX nodes are in each is in the list beside
-the engine, or, where the library did not list them, in the name itself.
+After each run, TensorRT reports milliseconds of GPU time for every layer to the `IProfiler` of the
+context. It waits between layers, so their sum exceeds the time of a run. Layers have the names that
+the builder gave them after fusion. The list beside the engine has the ONNX nodes of each layer; if
+the library listed none, the name itself contains them.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from maxim_deploy.runtime.tensorrt_contexts import Addresses, Context, Key
 from maxim_deploy.runtime.tensorrt_engines import SharedEngine
 
 LayerTimes = dict[str, float]
-"""Milliseconds by the name of the layer, of one run."""
+"""Milliseconds of one run by the name of the layer."""
 
 
 def layer_times(
     shared: SharedEngine, cuda: Cuda, key: Key, image: NDArray[Any], runs: int
 ) -> list[LayerTimes]:
-    """Run an engine and listen.
+    """Run an engine with a profiler.
 
     Args:
         shared: the engine, in memory.
         cuda: the GPU that it is on.
         key: profile and dimensions to run with.
         image: input in the graph's form.
-        runs: how many.
+        runs: number of runs.
 
     Raises:
         OutOfMemoryError: there is not enough device memory.
-        BackendError: the engine failed, or the profiler heard nothing.
+        BackendError: the engine failed, or the profiler received no layer.
     """
     profiler = layer_profiler(shared.trt)
     with cuda.active():
@@ -54,13 +54,13 @@ def layer_times(
             context.report_to(profiler)
             source, target = cuda.allocate(image.nbytes), cuda.allocate(image.nbytes)
             cuda.upload(source.address, np.ascontiguousarray(image), stream)
-            # The pool's memory is shared by all contexts: it is ours while the turn lasts.
+            # All contexts share the pool's memory, which belongs to this one during its turn.
             with shared.pool.turn(stream):
                 memory = shared.pool.reserve(context.size, stream)
                 where = Addresses(memory, shared.pool.size, source.address, target.address)
                 for _ in range(runs):
                     context.enqueue(where)
-                    # The profiler has heard a run once the stream is empty.
+                    # The profiler has received a whole run once the stream is empty.
                     cuda.synchronize(stream)
                     profiler.next_run()
         finally:
@@ -74,7 +74,7 @@ def layer_times(
 
 
 def layer_profiler(trt: Any) -> Any:
-    """A `trt.IProfiler` that keeps what it hears in `runs`, a `LayerTimes` for each."""
+    """A `trt.IProfiler` that keeps a `LayerTimes` for each run in `runs`."""
 
     class CollectingProfiler(trt.IProfiler):  # type: ignore[misc]  # known at run time only
         def __init__(self) -> None:
@@ -93,11 +93,11 @@ def layer_profiler(trt: Any) -> Any:
 
 
 def nodes_of_layers(runs: Sequence[LayerTimes], layers: Iterable[Layer]) -> list[NodeTimes]:
-    """The times of every layer over all runs, with the place and kind of what is fused in it.
+    """The times of every layer over all runs, with the place and kind of its fused nodes.
 
     Args:
-        runs: by layer; one that a run does not have took no time in it.
-        layers: as listed beside the engine; may be empty.
+        runs: times by layer of each run. A layer that a run lacks counts 0 in it.
+        layers: the list beside the engine; may be empty.
     """
     listed = list(layers)
     # An engine without names reports the decimal index of a layer.

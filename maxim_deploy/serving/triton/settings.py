@@ -24,11 +24,11 @@ class Settings:
 
     Attributes:
         gpu: index of its GPU; None on the CPU.
-        instances: of the model, on the CPU.
-        precision: as of `load`.
-        threads: of the instance; None for its share of the processors.
-        max_memory: bytes; None for its share of the memory.
-        sizes: (height, width) to warm up with.
+        instances: number of instances of the model on the CPU.
+        precision: precision of the network, or "auto", as in `load`.
+        threads: CPU threads of the instance; None for its share of the processors.
+        max_memory: most memory in bytes; None for its share of the memory.
+        sizes: sizes (height, width) of pictures to warm up with.
     """
 
     gpu: int | None
