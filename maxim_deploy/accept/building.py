@@ -30,7 +30,7 @@ from maxim_deploy.spec.engines import EngineEntry
 BUDGET_S = 240.0
 
 FAST = {"optimization_level": 1}
-"""For engines that are not timed: TensorRT builds them in seconds rather than minutes."""
+"""Settings of engines that are not timed. TensorRT builds them in seconds, not in minutes."""
 
 KINDS: dict[str, tuple[dict[str, Any], ...]] = {
     "tensorrt": ({"version_compatible": True}, {"hardware_compatibility": "ampere-plus"}),

@@ -20,8 +20,8 @@ NOT_YET = "not yet"
 def table_of(records: Sequence[Record]) -> str:
     """Return a table with a row per step and a column per backend, and list the machines below it.
 
-    A cell says on which machines the step passed and failed, "not yet" if it has run on none, and
-    is empty where a backend has no such step.
+    A cell names the machines on which the step passed and failed, or says "not yet". It is empty if
+    the step does not apply to the backend.
     """
     heads = ["step", "what it does", *(spec.label for spec in BACKENDS)]
     lines = [_row(heads), _row(["---"] * len(heads))]

@@ -88,7 +88,7 @@ def same_machine(earlier: Sequence[Record], environment: Mapping[str, Any]) -> l
     """
     here = [record for record in earlier if _same(record.environment, environment)]
     if not here:
-        there = sorted({machine_of(record.environment) for record in earlier}) or ["nothing"]
+        there = sorted({machine_of(record.environment) for record in earlier}) or ["no machine"]
         raise UsageError(
             f"baseline of {'; '.join(there)} | this is another machine, {machine_of(environment)}, "
             "so the times cannot be compared | measure a baseline here with -o FILE"

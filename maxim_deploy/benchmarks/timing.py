@@ -161,9 +161,9 @@ def ratio(times: Sequence[float], to: Sequence[float]) -> Ratio:
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """The confidence interval of the median, without assumptions about the distribution.
 
-    All but the k smallest and k largest of n values enclose it unless at most k fall on one side,
-    which has the probability 2 P(Binomial(n, 1/2) <= k). With k = 0, their range, this is less than
-    the confidence for fewer than six values.
+    Leave out the k smallest and k largest of n values. The rest encloses the median unless at most
+    k values fall on one side, with the probability 2 P(Binomial(n, 1/2) <= k). With fewer than six
+    values even the whole range, k = 0, falls short of 95 %.
     """
     ordered, count = sorted(values), len(values)
     # Both tails of the binomial; `outside` is the chance that the interval misses the median.

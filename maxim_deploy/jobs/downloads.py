@@ -30,7 +30,7 @@ class Downloads:
 
     Args:
         fetch: downloads to a path, until the event is set.
-        sizes: of each file in bytes, in the order of the run; None if unknown.
+        sizes: bytes of each file, in the order of the run; None if unknown.
     """
 
     def __init__(

@@ -107,7 +107,7 @@ def test_candidates_are_what_the_bundle_has(demo_bundle: Path) -> None:
         Candidate("onnxruntime", "fp32", 1)
     ]
     assert "torch" not in {one.backend for one in candidates_of(bundle, 2)}
-    with pytest.raises(UsageError, match="nothing to measure with backends onnxruntime and"):
+    with pytest.raises(UsageError, match="nothing to measure with onnxruntime in"):
         candidates_of(bundle, 2, ["onnxruntime"], ["bf16"])
 
 

@@ -32,7 +32,7 @@ def test_the_committed_results_are_the_rendered_ones() -> None:
 
 
 def test_the_number_of_rounds_for_a_verdict_is_the_one_that_counts() -> None:
-    assert f"from fewer than {MIN_ROUNDS} rounds" in " ".join(LEGEND.split())
+    assert f"Fewer than {MIN_ROUNDS} rounds give no verdict" in " ".join(LEGEND.split())
     assert f"with fewer than {MIN_ROUNDS} rounds" in " ".join((bench.help or "").split())
 
 

@@ -230,7 +230,7 @@ def test_rendering_needs_no_measurement(runs: Any, folder: Path) -> None:
         ("--suite suite.toml --against tensorflow", "unknown baseline 'tensorflow'; known: torch"),
         ("--suite suite.toml --baseline none.jsonl", "cannot read records from 'none.jsonl'"),
         ("--suite suite.toml --baseline suite.toml", "'suite.toml', line 2: not a record"),
-        ("--suite suite.toml --baseline empty.jsonl", "the baseline was measured on another"),
+        ("--suite suite.toml --baseline empty.jsonl", "this is another machine"),
         ("--suite suite.toml -o .", "records '.' | cannot be written"),
         ("--suite empty.jsonl", "suite 'empty.jsonl': a suite is made of tables"),
         ("--render", "name files of records: maxim-bench --render FILE.jsonl..."),

@@ -142,13 +142,13 @@ def by_size(
     """Draw bars for one size and lines for several sizes; without values, nothing.
 
     Args:
-        panel: what to show.
-        title: of the plot.
-        unit: of the values.
-        value: of a record; None where it has none.
+        panel: records to show.
+        title: title of the plot.
+        unit: unit of the values.
+        value: returns the value of a record, or None.
         spans: bracket whose noise to draw on bars.
-        size_of: at which size a record has the value.
-        log: axes of lines that are logarithmic.
+        size_of: returns the size at which a record has the value.
+        log: logarithmic axes of lines.
     """
     series = {
         name: [(record, found) for record in line if (found := value(record)) is not None]

@@ -66,9 +66,9 @@ def write_demo_page(
 
     Args:
         path: the HTML file.
-        about: what the model is for.
-        pictures: each with its target, for the numbers.
-        commands: to try next.
+        about: purpose of the model.
+        pictures: pictures, each with its target for the numbers.
+        commands: commands to try next.
 
     Raises:
         OSError: the file cannot be written.

@@ -21,7 +21,7 @@ NAMED = ("torch", "torch-compile", "literal")
 """Baselines that a card names; the table has all."""
 
 Sentence = tuple[str, str, str, str]
-"""What stands before a speed, the speed, what stands behind it, and the verdict."""
+"""The text before a speed, the speed, the text after it, and the verdict."""
 
 
 class Card(NamedTuple):
@@ -29,9 +29,9 @@ class Card(NamedTuple):
 
     Attributes:
         title: model and size.
-        milliseconds: its median.
-        label: of the subject.
-        cautious: whether a record that it speaks of has warnings.
+        milliseconds: median time of the subject.
+        label: label of the subject.
+        cautious: whether a record behind a claim has warnings.
         sentences: its claims.
     """
 

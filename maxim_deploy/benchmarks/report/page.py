@@ -40,14 +40,13 @@ def write_report(
     """Write a report as one self-contained HTML file.
 
     Args:
-        records: of any number of runs; only those of one run and model are compared.
-        path: the file.
-        profiles: where the time goes.
-        parity: comparisons, as `maxim-parity` writes them: `a`, `b`, `image`, `max_error_levels`,
-            `mean_error_levels`, `p999_error_levels`, `psnr`, `ssim`, `threshold`, `passed`,
-            `faults`; any of
-            them may be missing.
-        pictures: before and after.
+        records: records of any number of runs. Only records of one run and model are compared.
+        path: the HTML file.
+        profiles: times by block.
+        parity: comparisons from `maxim-parity`, with `a`, `b`, `image`, `max_error_levels`,
+            `mean_error_levels`, `p999_error_levels`, `psnr`, `ssim`, `threshold`, `passed` and
+            `faults`. Fields may be missing.
+        pictures: pictures before and after.
 
     Raises:
         UsageError: there is nothing to report, or the file cannot be written.

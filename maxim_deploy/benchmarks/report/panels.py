@@ -38,12 +38,12 @@ class Table(NamedTuple):
     """A table with a title.
 
     Attributes:
-        caption: what is in it.
-        heads: of the columns.
-        rows: their cells; the first one names the row. A cell is text, a number, a `Badge`, or
-            None where there is nothing.
-        words: so many columns, from the left, are text; the others are numbers.
-        stacks: on a narrow screen each row becomes a list, so that nothing must be scrolled.
+        caption: title of the table.
+        heads: heads of the columns.
+        rows: cells of each row; the first cell names the row. A cell is text, a number, a `Badge`,
+            or None if it is empty.
+        words: number of text columns from the left; the other columns are numbers.
+        stacks: whether each row becomes a list on a narrow screen, to avoid scrolling.
     """
 
     caption: str
@@ -59,8 +59,8 @@ class Claim:
 
     Attributes:
         own, other: their records, of one run, size and batch.
-        bracket: what was timed.
-        speed: of `own` as a multiple of that of `other`.
+        bracket: the timed bracket.
+        speed: how many times as fast as `other` the record `own` is.
     """
 
     own: Record
@@ -80,7 +80,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one run measured on one model."""
+    """The records of one run and one model."""
 
     records: tuple[Record, ...]
 

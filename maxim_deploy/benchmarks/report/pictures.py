@@ -30,9 +30,9 @@ class BeforeAfter:
     Attributes:
         name: shown as text.
         before, after: uint8 `[H, W, 3]` RGB, of one size.
-        target: what it should be; the map then shows how far `after` is from it, and without one
-            what has been changed.
-        note: a sentence about it.
+        target: the true picture, or None. With a target the map shows the error of `after`, without
+            one the change.
+        note: a sentence about the picture.
     """
 
     name: str
@@ -64,9 +64,9 @@ class ErrorMap(NamedTuple):
 
     Attributes:
         pixels: uint8 `[H, W, 3]`.
-        text: what it shows.
-        colours: of its scale, from 0 to `brightest` levels of 255.
-        brightest: level that has the last colour.
+        text: description of the map.
+        colours: colours of its scale, from 0 to `brightest` levels of 255.
+        brightest: level with the last colour.
     """
 
     pixels: Pixels

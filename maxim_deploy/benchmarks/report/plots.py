@@ -27,7 +27,7 @@ MARKERS = "osD^vPX*"
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 _numbers = count(1)
-"""Salts of the names in a plot, which must differ from those of all other plots in a page."""
+"""Salts for the names in a plot, so that names of different plots in a page differ."""
 
 Draw = Callable[[Any], None]
 
@@ -36,9 +36,9 @@ class Plot(NamedTuple):
     """A plot in a page.
 
     Attributes:
-        title: shown above.
-        description: what is to be seen, for those who cannot see it.
-        svg: an SVG element from behind the name of its tag, so that it can be given attributes.
+        title: title above the plot.
+        description: text description for screen readers.
+        svg: an SVG element without "<svg" at its beginning, so that attributes can be added.
     """
 
     title: str
@@ -50,9 +50,9 @@ def figure(title: str, description: str, height: float, draw: Draw) -> Plot:
     """Render a plot with its title and a text description for screen readers.
 
     Args:
-        title: shown above.
-        description: what is to be seen, in a sentence.
-        height: inches.
+        title: title above the plot.
+        description: description in a sentence.
+        height: height in inches.
         draw: draws on a `matplotlib.axes.Axes`.
     """
     matplotlib = require("matplotlib", "bench")
@@ -84,11 +84,11 @@ def bars(
     """Draw horizontal bars, the first on top, with their values at the ends.
 
     Args:
-        names: of the bars, above them.
-        values: their lengths.
-        texts: behind them.
-        colours: one each.
-        spans: a line from low to high at the end of each.
+        names: names above the bars.
+        values: lengths of the bars.
+        texts: texts after the bars.
+        colours: a colour for each bar.
+        spans: range (low, high) for a line at the end of each bar.
         unit: label of the axis.
     """
 
@@ -127,11 +127,11 @@ def lines(
 
     Args:
         series: points (x, y) by name.
-        x_label: of the axis.
-        y_label: of the axis.
-        ticks: words for places on the x axis.
-        log: axes that are logarithmic: "x", "xy" or none; the y axis begins at 0 otherwise.
-        colours: number of a series' colour, so that it is the same in all plots.
+        x_label: label of the x axis.
+        y_label: label of the y axis.
+        ticks: labels by position on the x axis.
+        log: logarithmic axes: "x", "xy" or none. A linear y axis begins at 0.
+        colours: colour number by series, so that a series has the same colour in all plots.
     """
     ticker = require("matplotlib.ticker", "bench")
 
@@ -185,9 +185,9 @@ def stacked(
     """Draw stacked horizontal bars, the first on top, with a legend below.
 
     Args:
-        names: of the bars.
+        names: names of the bars.
         parts: lengths by the name of the part, one per bar.
-        colours: number of a part's colour.
+        colours: colour number by part.
         unit: label of the axis.
     """
 

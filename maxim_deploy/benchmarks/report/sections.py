@@ -77,7 +77,7 @@ def ceiling(panels: Sequence[Panel]) -> list[Plotted]:
 
 
 def blocks(profile: LayerProfile) -> Blocks:
-    """Where the time goes."""
+    """The section of a profile: time by block and by kind."""
     head, *rows = rows_of(profile)
     total = profile.nodes_ms or 1.0
 
