@@ -111,8 +111,8 @@ class RayCluster:
             _check_reachable(address)
         except ConnectionError as error:
             raise BackendError(
-                f"Ray at {address!r} | the head node of the cluster is lost: {error} | start the "
-                "cluster, and run the command again with --resume"
+                f"Ray at {address!r} | the head node of the cluster is lost: {error} | run the "
+                "command again with --resume"
             ) from error
 
     def is_loss(self, error: BaseException) -> bool:
