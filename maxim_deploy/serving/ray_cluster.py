@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,11 @@ from typing import Any
 from maxim_deploy._optional import require
 from maxim_deploy.errors import BackendError, UsageError
 from maxim_deploy.machine.processors import usable_processors
+from maxim_deploy.serving.ray_signals import (
+    children_without_signals,
+    kill_at_shutdown,
+    own_signal_handlers,
+)
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Of a cluster that is started here: paths and results are never put into it."""
@@ -61,6 +64,7 @@ class RayCluster:
 
     def __init__(self, ray: ModuleType, needs: WorkerNeeds) -> None:
         self._ray, self._needs = ray, needs
+        self._kinds: dict[type, Any] = {}
 
     def room(self) -> int:
         """How many workers all nodes together have room for, if nothing else runs there."""
@@ -79,7 +83,10 @@ class RayCluster:
 
     def actor(self, kind: type, calls: int, *arguments: Any) -> Any:
         """An actor that takes so many calls at a time; it lives where there is room for it."""
-        remote = self._ray.remote(kind).options(
+        # Ray sends a class to the head node once, and waits there: no later actor waits for that.
+        if kind not in self._kinds:
+            self._kinds[kind] = self._ray.remote(kind)
+        remote = self._kinds[kind].options(
             num_cpus=self._needs.cpus,
             num_gpus=self._needs.gpus,
             max_concurrency=calls,
@@ -92,6 +99,21 @@ class RayCluster:
     def end(self, handle: Any) -> None:
         """End an actor at once, or before it has begun."""
         self._ray.kill(handle)
+
+    def check_is_there(self) -> None:
+        """Refuse to go on without the head node; Ray would wait a minute and end this process.
+
+        Raises:
+            BackendError: nothing listens where the head node was.
+        """
+        address = self._ray.get_runtime_context().gcs_address
+        try:
+            _check_reachable(address)
+        except ConnectionError as error:
+            raise BackendError(
+                f"Ray at {address!r} | the head node of the cluster is lost: {error} | run the "
+                "command again with --resume"
+            ) from error
 
     def is_loss(self, error: BaseException) -> bool:
         """Whether an error says that a worker, its node or its answer is gone.
@@ -119,8 +141,7 @@ def connected(address: str, needs: WorkerNeeds) -> Iterator[RayCluster]:
         yield RayCluster(ray, needs)
         return
     try:
-        with _own_signal_handlers():
-            is_started_here = _connect(ray, address)
+        is_started_here = _connect(ray, address)
         cluster = RayCluster(ray, needs)
         if is_started_here and not cluster.room():
             raise UsageError(
@@ -128,6 +149,7 @@ def connected(address: str, needs: WorkerNeeds) -> Iterator[RayCluster]:
             )
         yield cluster
     finally:
+        kill_at_shutdown()  # of a cluster that was started here, also in part
         ray.shutdown()
 
 
@@ -145,17 +167,20 @@ def _connect(ray: ModuleType, address: str) -> bool:
         if address == "local":
             # Ray runs workers at a niceness of 15: other processes would have all processors.
             os.environ.setdefault("RAY_worker_niceness", "0")
-            ray.init(
-                "local",
-                num_cpus=usable_processors(),
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                **quiet,
-            )
+            # In this order: what came meanwhile gets to our handlers.
+            with children_without_signals(), own_signal_handlers():
+                ray.init(
+                    "local",
+                    num_cpus=usable_processors(),
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    **quiet,
+                )
             return True
         try:
             _check_reachable(address)
-            ray.init(address, **quiet)
+            with own_signal_handlers():
+                ray.init(address, **quiet)
         except ConnectionError as error:
             advice = "" if "RAY_AUTH_MODE" in os.environ else f" | {_ADVICE}"
             raise BackendError(
@@ -221,17 +246,3 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
     except (OSError, OverflowError) as error:
         raise ConnectionError(str(error)) from error
-
-
-@contextmanager
-def _own_signal_handlers() -> Iterator[None]:
-    """Put back the handlers of signals, which Ray replaces by one that exits."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)

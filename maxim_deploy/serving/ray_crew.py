@@ -98,6 +98,9 @@ class Crew:
             except queue.Empty:
                 self._say_what_is_waited_for()
                 continue
+            # What sets it may also have ended a worker. No other takes its place then.
+            if cancel.is_set():
+                self._stop()
             result = self._taken(answer)
             if result:
                 yield self.tally.tell_result(result)
@@ -173,14 +176,14 @@ class Crew:
         """A worker is dead, or cannot be reached any more; its files come back one by one."""
         member, file = answer.member, answer.file
         logger.debug("a worker on '%s' was lost: %s", member.node, answer.error)
-        if member in self.members:
-            self._part_with(member)
-            self._replace(answer)
         result = None
         if file is not None:
             self._lost_files.add(file)
             if not self._tasks.lost(member, file):
                 result = self._given_up(file)
+        if member in self.members:
+            self._part_with(member)
+            self._replace(answer)
         self._give_work()
         return result
 
@@ -201,6 +204,7 @@ class Crew:
                 lost.member.node,
             )
         if not self._is_stopping:
+            self.cluster.check_is_there()
             self._hire()
 
     def _given_up(self, file: int) -> FileResult:

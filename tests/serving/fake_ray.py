@@ -34,6 +34,8 @@ class FakeRay:
         self.room = room
         self.found: str | None = None
         self.addresses: list[str] = []
+        self.gcs_address = "here"
+        self.exported: list[Callable[..., Any]] = []
         self.shutdowns = 0
         self.actors: list[Actor] = []
         self.here = threading.local()
@@ -51,7 +53,7 @@ class FakeRay:
             raise ConnectionError("no cluster")
 
     def get_runtime_context(self) -> SimpleNamespace:
-        return SimpleNamespace(gcs_address="here")
+        return SimpleNamespace(gcs_address=self.gcs_address)
 
     def shutdown(self) -> None:
         self.shutdowns += 1
@@ -68,6 +70,8 @@ class FakeRay:
         return {"CPU": float(self.free)}
 
     def remote(self, kind: Callable[..., Any]) -> Any:
+        self.exported.append(kind)
+
         def options(**asked: Any) -> SimpleNamespace:
             return SimpleNamespace(remote=lambda *args: Actor(self, kind, args, asked))
 

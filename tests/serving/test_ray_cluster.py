@@ -111,12 +111,13 @@ def test_a_killed_worker_costs_nothing_and_stdout_stays_data(place: Path, every_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_finishes_what_is_in_the_network(place: Path, every_processor: None, name: str):
     for k in range(400):
         picture(f"in/{k:03}.png", k % 250, (600, 400))
     process = Popen(["bundle", "in", "-o", "out", "--resume", *LOCAL], place)
     wait_for_results(process)
+    nodes = [p for p in psutil.Process(process.pid).children(recursive=True) if p.is_running()]
     # As a terminal does: to all processes of the group.
     os.killpg(process.pid, getattr(signal, name))
     out, err = process.communicate(timeout=60)
@@ -125,7 +126,8 @@ def test_a_signal_finishes_what_is_in_the_network(place: Path, every_processor: 
     assert 3 < len(results) < 400
     assert sorted(lines_of(out)) == [str(path) for path in results]
     assert len(Path("out/.maxim-run.jsonl").read_text().splitlines()) == len(results)
-    assert "interrupted: finishing the current image" in err and "Traceback" not in err
+    assert "interrupted: finishing the current image" in err and len(lines_of(err)) == 3, err
+    assert not psutil.wait_procs(nodes, timeout=10)[1]
     assert not [path for path in Path("out").iterdir() if path.suffix == ".partial"]
 
 

@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +24,7 @@ from maxim_deploy.imaging.video import VideoEncoding
 from maxim_deploy.jobs import record
 from maxim_deploy.jobs.job import ImageJob
 from maxim_deploy.runtime.info import result_settings
-from maxim_deploy.serving import ray_cluster, ray_crew, ray_worker, ray_workers
+from maxim_deploy.serving import ray_cluster, ray_crew, ray_signals, ray_worker, ray_workers
 from maxim_deploy.serving.ray_cluster import WorkerNeeds
 from maxim_deploy.serving.ray_tasks import MOST_LOSSES
 from maxim_deploy.serving.ray_worker import FileWorker, WorkerSettings
@@ -36,7 +38,7 @@ COUNT = 12
 def ray(monkeypatch: pytest.MonkeyPatch, network: Inverter) -> FakeRay:
     """In place of Ray, with the stand-in for the network in its workers."""
     fake = FakeRay()
-    for module in (ray_cluster, ray_workers):
+    for module in (ray_cluster, ray_signals, ray_workers):
         monkeypatch.setattr(module, "require", lambda *_: fake)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     # Its handlers would get what this process logs.
@@ -116,6 +118,7 @@ def test_a_lost_worker_costs_nothing(pictures, ray: FakeRay, network: Inverter):
     assert result.exit_code == 0, result.stderr
     assert levels("out") == INVERTED
     assert len(ray.actors) == 3
+    assert ray.exported == [FileWorker]  # Ray waits for the head node at each
     assert result.stderr.count("was lost; what it was restoring is restored again") == 1
     assert len(Path("out", record.NAME).read_text().splitlines()) == COUNT
 
@@ -157,6 +160,73 @@ def test_ctrl_c_finishes_what_is_in_the_network(pictures, ray: FakeRay, network:
     assert sorted(names) == [f"out/{name}" for name in files("out") if name != record.NAME]
     assert len(Path("out", record.NAME).read_text().splitlines()) == len(names)
     assert ray.shutdowns == 1
+
+
+def test_no_worker_takes_the_place_of_one_that_is_lost_at_the_end(
+    pictures, ray: FakeRay, network: Inverter, monkeypatch, caplog
+):
+    """A signal that ends the run may end workers before this process looks at it."""
+    monkeypatch.setattr(ray_crew, "PAUSE_S", 30.0)  # it sleeps until the worker is lost
+    cancel = threading.Event()
+
+    def on_call(_: int) -> None:
+        time.sleep(0.3)
+        cancel.set()
+        ray.die_here()
+
+    network.on_call = on_call
+    workers = RayWorkers("bundle", workers=1)
+    assert list(maxim_deploy.restore_files(workers, "in/00.png", "o.png", cancel=cancel)) == []
+    assert len(ray.actors) == 1
+    assert "was lost" not in caplog.text
+
+
+def test_a_lost_head_node_ends_the_run(pictures, ray: FakeRay, network: Inverter):
+    """Ray would wait for it for a minute, deaf to signals, and then end this process."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ray.gcs_address = f"127.0.0.1:{server.getsockname()[1]}"
+    network.on_call = lambda call: call == 4 and ray.die_here()
+    result = run("--resume")
+    assert result.exit_code == 1
+    assert f"Ray at {ray.gcs_address!r} | the head node of the cluster is lost: " in result.stderr
+    assert all(actor.is_dead for actor in ray.actors) and len(ray.actors) == 2
+    assert len(levels("out")) < COUNT
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no such signals")
+def test_only_a_cluster_that_is_started_here_hears_no_signal(pictures, ray: FakeRay, monkeypatch):
+    blocked, init = [], ray.init
+
+    def noting(address: str, **options: object) -> None:
+        blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        init(address, **options)
+
+    monkeypatch.setattr(ray, "init", noting)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert maxim_run("in", "-o", "out", "--ray", "local").exit_code == 0
+    monkeypatch.setattr(ray_cluster, "_is_in_a_cluster", lambda: True)
+    assert run().exit_code == 0
+    assert blocked == [before | {signal.SIGTERM, signal.SIGHUP}, before]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no such signals")
+def test_a_signal_while_ray_starts_gets_to_our_handler(pictures, ray: FakeRay, monkeypatch):
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+    init = ray.init
+
+    def exiting(*args: str, **options: object) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        init(*args, **options)
+
+    monkeypatch.setattr(ray, "init", exiting)
+    try:
+        list(maxim_deploy.restore_files(RayWorkers("bundle", address="local"), "in", "out"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert got == [signal.SIGTERM]
 
 
 def test_closing_early_leaves_nothing_half(pictures, ray: FakeRay, network: Inverter):
