@@ -145,22 +145,18 @@ def test_sharing_ends_being_alone_and_keeps_the_turn() -> None:
 
 def test_callers_that_wait_for_each_other_share_the_lanes() -> None:
     """While one starts, the other has not come back: each would be alone, one after the other."""
-    turns, alone = Turns(2, prefers_alone=True), list[bool]()
-    together = threading.Barrier(2)
+    turns, go, alone = Turns(2, prefers_alone=True), threading.Event(), list[bool]()
+    crowd = Crowd(turns)
 
-    def call() -> None:
-        together.wait(20)
-        for _ in range(20):
-            with turns.one() as mine:
-                alone.append(mine.is_alone)
-                threading.Event().wait(0.002)
+    def first(mine: Turn) -> None:
+        alone.append(mine.is_alone)
+        go.wait(20)
 
-    callers = [threading.Thread(target=call) for _ in range(2)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join(20)
-    assert len(alone) == 40 and sum(alone) < 10
+    crowd.ask("first", first)
+    crowd.ask("second", lambda mine: alone.append(mine.is_alone))
+    go.set()
+    crowd.end()
+    assert alone == [True, False]
 
 
 def test_a_turn_that_shares_is_never_alone_at_its_start() -> None:
