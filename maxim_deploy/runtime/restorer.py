@@ -227,7 +227,7 @@ class Restorer:
             rounding: as in a call.
             self_ensemble: as in a call.
             ready: called with the index and the result of each image once it is restored, one at
-                a time, in a thread of the restorer. Its exceptions end the call.
+                a time, in any thread. Its exceptions end the call.
 
         Returns:
             The results in the order of the images. They differ from single calls only by the order

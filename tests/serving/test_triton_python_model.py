@@ -177,6 +177,30 @@ def test_answers_are_sent_as_they_come(model: PythonModel, monkeypatch) -> None:
     assert "it has no pixels" in senders[3].sent[0].error.text
 
 
+def test_a_fault_of_ours_answers_each_request_once(
+    model: PythonModel, triton: Any, monkeypatch, caplog
+) -> None:
+    """An exception of `execute` would make the server answer again what has an answer."""
+    requests = [Request(picture(1, side, 5, 3)) for side in (70, 4)]
+    senders = [Sender() for _ in requests]
+    for request, sender in zip(requests, senders, strict=True):
+        monkeypatch.setattr(request, "get_response_sender", lambda it=sender: it, raising=False)
+    plain = Restorer.batch
+
+    def failing(self: Restorer, images: Any, *, ready: Any) -> Any:
+        if len(images) == 1:
+            raise ZeroDivisionError("a fault")
+        ready(0, plain(self, images[:1])[0])
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(Restorer, "batch", failing)
+    assert model.execute(requests) is None
+    assert (restored(senders[0].sent[0]) == requests[0].tensor.array).all()
+    (answer,) = senders[1].sent
+    assert answer.error.code == triton.TritonError.INTERNAL
+    assert answer.error.text == "ZeroDivisionError('a fault')" and "Traceback" in caplog.text
+
+
 def test_nothing_to_restore(model: PythonModel, triton: Any) -> None:
     (response,) = responses_of(model, [Request(picture(1, 0, 5, 3))])
     assert response.error.code == triton.TritonError.INVALID_ARG

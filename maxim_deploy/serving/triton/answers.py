@@ -10,8 +10,9 @@ from typing import Any
 class Answers:
     """Sends each answer as soon as there is one, where the server can.
 
-    A caller of a small batch then does not wait for its last picture, and sends the next request
-    while the rest runs. Servers before 24.07 take answers only at the end of an execution.
+    The caller of a picture then does not wait for the last one of its batch, and sends its next
+    request while the rest runs. A server that has senders only for decoupled models takes the
+    answers at the end of an execution.
 
     Args:
         triton: the module `triton_python_backend_utils`.

@@ -20,7 +20,7 @@ the last of them, so a larger number helps many small pictures and delays large 
 
 QUEUE = 0
 """Requests that wait at most, unless told otherwise: any number. With a limit Triton forms no batch
-during an execution, and Triton 24.10 then often rests for half a second between two of them."""
+during an execution, and Triton 24.10 then rests at times for half a second between two of them."""
 
 SIZES: Sizes = ((256, 256),)
 """Heights and widths to warm up with, unless told otherwise. An engine is warmed up with the sizes

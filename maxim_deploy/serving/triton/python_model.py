@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from maxim_deploy.runtime import Restorer, load
 from maxim_deploy.serving.triton.answers import Answers
 from maxim_deploy.serving.triton.settings import Settings
 from maxim_deploy.serving.triton.tensors import Tensors
+
+log = logging.getLogger(__name__)
 
 
 class PythonModel:
@@ -94,7 +97,10 @@ class PythonModel:
 
         try:
             self._restorer.batch([stacks[i][k] for i, k in places], ready=ready)
-        except MaximDeployError as error:
+        except Exception as error:
+            # Also a fault of ours: the server may not answer what has an answer already.
+            if not isinstance(error, MaximDeployError):
+                log.exception("a batch failed")
             if len(stacks) == 1:
                 answers.give(places[0][0], self._refusal(error))
                 return
@@ -103,10 +109,9 @@ class PythonModel:
             if index not in answers:
                 self._restore({index: stack}, answers)
 
-    def _refusal(self, error: MaximDeployError) -> Any:
-        return self._error(
-            str(error), "INVALID_ARG" if isinstance(error, UsageError) else "INTERNAL"
-        )
+    def _refusal(self, error: Exception) -> Any:
+        text = str(error) if isinstance(error, MaximDeployError) else repr(error)
+        return self._error(text, "INVALID_ARG" if isinstance(error, UsageError) else "INTERNAL")
 
     def _error(self, text: str, code: str) -> Any:
         error = self._triton.TritonError(text, getattr(self._triton.TritonError, code))
