@@ -192,9 +192,9 @@ def _in_thread(work: Callable[[], Any], cancel: Callable[[], None]) -> Any:
     a pool.
     """
     pool = ThreadPoolExecutor(1, "engine build")
-    future = pool.submit(work)
-    pool.shutdown(wait=False)
     try:
+        future = pool.submit(work)
+        pool.shutdown(wait=False)
         return future.result()
     # Also for KeyboardInterrupt: otherwise the build would go on.
     except BaseException:
