@@ -22,7 +22,7 @@ T = TypeVar("T")
 _FOREIGN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What `load_json` and a caller's `take` raise for a line that they do not recognise."""
 
-MOST_BYTES = 2**30
+_MOST_BYTES = 2**30
 """The largest file of records. Files grow for years; a line of a run has 300 bytes."""
 
 
@@ -67,7 +67,7 @@ def read_lines(path: Path, what: str, take: Callable[[Any], T]) -> list[T]:
         UsageError: the file cannot be read, or a line is not a record; the message has its number.
     """
     try:
-        lines = read_bounded(path, MOST_BYTES).splitlines()
+        lines = read_bounded(path, _MOST_BYTES).splitlines()
     except OSError as error:
         raise UsageError(f"cannot read {what} from {str(path)!r}: {error}") from error
     taken = []
@@ -87,7 +87,7 @@ def read_intact_lines(path: Path, take: Callable[[Any], T], *, follow: bool = Tr
         OSError: the file cannot be read, or is a symbolic link that is not to be followed.
     """
     try:
-        content = read_bounded(path, MOST_BYTES, follow=follow)
+        content = read_bounded(path, _MOST_BYTES, follow=follow)
     except FileNotFoundError:
         return []
     return intact_lines(content, take)

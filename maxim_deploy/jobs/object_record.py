@@ -20,6 +20,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Protocol
 
+from maxim_deploy._reading import MOST_BYTES
 from maxim_deploy._records import intact_lines
 from maxim_deploy.errors import StoreError
 from maxim_deploy.jobs.record import Fingerprint, ResumeRecord, checked_line
@@ -30,9 +31,6 @@ _FOLDER = ".maxim-run"
 
 _MOST_LINES = 500
 """Lines of an object: about 150 kB, which a slow run writes again with each result."""
-
-_MOST_BYTES = 64 * 2**20
-"""Size of the largest object that is read as a record."""
 
 
 class ObjectRecords:
@@ -124,9 +122,9 @@ class ObjectRecords:
         records = [one for one in objects if one.name.endswith(".jsonl")]
         for one in records:
             # Another program may have written it, and reading it would fill the memory.
-            if (one.size or 0) > _MOST_BYTES:
+            if (one.size or 0) > MOST_BYTES:
                 raise StoreError(
-                    f"record '{one}' | {one.size:,} bytes | expected at most {_MOST_BYTES:,} | "
+                    f"record '{one}' | {one.size:,} bytes | expected at most {MOST_BYTES:,} | "
                     "remove it"
                 )
         contents = store.read(records)

@@ -173,7 +173,7 @@ def test_a_record_that_is_too_large_is_named_and_not_read(
     full: Bucket, network: Inverter, monkeypatch
 ):
     statuses(full)
-    monkeypatch.setattr(object_record, "_MOST_BYTES", 10)
+    monkeypatch.setattr(object_record, "MOST_BYTES", 10)
     result = maxim_run(f"{full.url}/in", "-o", f"{full.url}/out", "--resume")
     (key,) = [key for key in full.keys("out/", records=True) if "/.maxim-run/" in key]
     assert result.exit_code == 1 and len(network.calls) == COUNT
