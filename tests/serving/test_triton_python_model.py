@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
-from collections.abc import Iterator
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import write_identity_bundle
+from serving.http_services import until
 
 from maxim_deploy.errors import ImageTooLargeError
 from maxim_deploy.runtime import Restorer
-from maxim_deploy.serving.triton import settings
+from maxim_deploy.serving.triton import flow, settings
 from maxim_deploy.serving.triton.python_model import PythonModel
 from maxim_deploy.serving.triton.settings import Settings
 from maxim_deploy.serving.triton.tensors import Tensors
@@ -152,24 +158,39 @@ class Sender:
         self.sent.append(response)
 
 
-def test_answers_are_sent_as_they_come(model: PythonModel, monkeypatch) -> None:
-    """A caller of the batch does not wait for the last picture."""
-    requests = [Request(picture(2, side, 5, 3)) for side in (3, 70, 4)]
-    requests.append(Request(picture(1, 0, 5, 3)))
+def with_senders(*shapes: tuple[int, ...]) -> tuple[list[Request], list[Sender]]:
+    """Requests of a server that takes each answer at once."""
+    requests = [Request(picture(*shape)) for shape in shapes]
     senders = [Sender() for _ in requests]
     for request, sender in zip(requests, senders, strict=True):
-        monkeypatch.setattr(request, "get_response_sender", lambda it=sender: it, raising=False)
-    progress: list[int] = []
-    plain = Restorer.batch
+        request.get_response_sender = partial(lambda it: it, sender)  # type: ignore[attr-defined]
+    return requests, senders
 
-    def watched(self: Restorer, images: Any, *, ready: Any) -> Any:
+
+class OnGpu:
+    """Of a `Restorer`: what is asked for its device and its batches."""
+
+    def __init__(self, batch: Callable[..., Any]) -> None:
+        self.info, self.batch = SimpleNamespace(device="cuda:0"), batch
+
+    def close(self) -> None:
+        pass
+
+
+def test_answers_of_a_gpu_are_sent_as_they_come(model: PythonModel, monkeypatch) -> None:
+    """A caller of the batch does not wait for the last picture."""
+    requests, senders = with_senders((2, 3, 5, 3), (2, 70, 5, 3), (2, 4, 5, 3), (1, 0, 5, 3))
+    progress: list[int] = []
+    plain = model._restorer.batch
+
+    def watched(images: Any, *, ready: Any) -> Any:
         def told(index: int, result: Any) -> None:
             ready(index, result)
             progress.append(sum(len(sender.sent) for sender in senders))
 
-        return plain(self, images, ready=told)
+        return plain(images, ready=told)
 
-    monkeypatch.setattr(Restorer, "batch", watched)
+    monkeypatch.setattr(model, "_restorer", OnGpu(watched))
     assert model.execute(requests) is None
     assert progress[0] == 1 and progress[-1] == 4 and len(set(progress)) > 2
     for request, sender in zip(requests[:3], senders, strict=False):
@@ -181,24 +202,152 @@ def test_a_fault_of_ours_answers_each_request_once(
     model: PythonModel, triton: Any, monkeypatch, caplog
 ) -> None:
     """An exception of `execute` would make the server answer again what has an answer."""
-    requests = [Request(picture(1, side, 5, 3)) for side in (70, 4)]
-    senders = [Sender() for _ in requests]
-    for request, sender in zip(requests, senders, strict=True):
-        monkeypatch.setattr(request, "get_response_sender", lambda it=sender: it, raising=False)
-    plain = Restorer.batch
+    requests, senders = with_senders((1, 70, 5, 3), (1, 4, 5, 3))
+    plain = model._restorer.batch
 
-    def failing(self: Restorer, images: Any, *, ready: Any) -> Any:
+    def failing(images: Any, *, ready: Any) -> Any:
         if len(images) == 1:
             raise ZeroDivisionError("a fault")
-        ready(0, plain(self, images[:1])[0])
+        ready(0, plain(images[:1])[0])
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr(Restorer, "batch", failing)
+    monkeypatch.setattr(model, "_restorer", OnGpu(failing))
     assert model.execute(requests) is None
     assert (restored(senders[0].sent[0]) == requests[0].tensor.array).all()
-    (answer,) = senders[1].sent
+    is_fault_of_ours(senders[1], triton, caplog)
+
+
+def is_fault_of_ours(sender: Sender, triton: Any, caplog) -> None:
+    (answer,) = sender.sent
     assert answer.error.code == triton.TritonError.INTERNAL
-    assert answer.error.text == "ZeroDivisionError('a fault')" and "Traceback" in caplog.text
+    assert answer.error.text == "ZeroDivisionError('a fault')"
+    assert "could not be restored\n" in caplog.text and "ZeroDivisionError: a fault" in caplog.text
+
+
+class TestOnACpu:
+    """With senders the last pictures of an execution are answered after it."""
+
+    @pytest.fixture
+    def futures(self, model: PythonModel, monkeypatch) -> list[Future[Any]]:
+        """Of the submitted pictures, in order. Two lanes."""
+        made: list[Future[Any]] = []
+
+        def submit(image: np.ndarray) -> Future[Any]:
+            made.append(Future())
+            return made[-1]
+
+        monkeypatch.setattr(model._restorer, "submit", submit)
+        monkeypatch.setattr(model._flow, "_lanes", 2)
+        return made
+
+    def test_pictures_are_those_of_their_requests(self, model: PythonModel) -> None:
+        requests, senders = with_senders((1, 1, 1, 3), (2, 5, 7, 3), (1, 0, 5, 3), (3, 5, 7, 3))
+        assert model.execute(requests) is None
+        model.finalize()
+        for k in (0, 1, 3):
+            assert (restored(senders[k].sent[0]) == requests[k].tensor.array).all()
+        assert "it has no pixels" in senders[2].sent[0].error.text
+
+    def test_an_execution_ends_before_a_lane_is_idle_for_long(self, model, futures) -> None:
+        requests, senders = with_senders((1, 3, 5, 3), (1, 4, 5, 3), (1, 5, 5, 3))
+        ended = threading.Event()
+        execution = threading.Thread(target=lambda: (model.execute(requests), ended.set()))
+        execution.start()
+        until(lambda: len(futures) == 3)
+        futures[1].set_result(requests[1].tensor.array[0])
+        assert len(senders[1].sent) == 1 and not ended.wait(0.2)
+        futures[0].set_result(requests[0].tensor.array[0])
+        assert ended.wait(60) and not senders[2].sent
+        futures[2].set_result(requests[2].tensor.array[0])
+        assert (restored(senders[2].sent[0]) == requests[2].tensor.array).all()
+        execution.join()
+
+    def test_memory_of_the_server_is_not_read_later(self, model, monkeypatch) -> None:
+        requests, senders = with_senders((1, 3, 5, 3))
+        taken: list[np.ndarray] = []
+        begun = partial(taken.append)
+        late: Future[Any] = Future()
+        monkeypatch.setattr(model._restorer, "submit", lambda image: (begun(image), late)[1])
+        monkeypatch.setattr(model._flow, "_lanes", 2)
+        expected = requests[0].tensor.array.copy()
+        assert model.execute(requests) is None  # a picture that is alone is not waited for long
+        requests[0].tensor.array[:] = 0
+        late.set_result(taken[0])
+        assert (restored(senders[0].sent[0]) == expected).all()
+
+    def test_requests_share_an_execution_while_a_picture_is_alone(
+        self, model, futures, monkeypatch
+    ) -> None:
+        monkeypatch.setattr(flow, "ALONE_S", 60)
+        requests, _ = with_senders((1, 3, 5, 3))
+        execution = threading.Thread(target=model.execute, args=[requests])
+        execution.start()
+        until(lambda: len(futures) == 1)
+        assert execution.is_alive()
+        futures[0].set_result(requests[0].tensor.array[0])
+        execution.join(60)
+        assert not execution.is_alive()
+
+    def test_a_bad_picture_spoils_no_other(self, model, triton: Any, futures) -> None:
+        requests, senders = with_senders((2, 3, 5, 3), (1, 4, 5, 3))
+        execution = threading.Thread(target=model.execute, args=[requests])
+        execution.start()
+        until(lambda: len(futures) == 3)
+        futures[0].set_exception(ImageTooLargeError("image of 3x5 | too large"))
+        futures[1].set_result(requests[0].tensor.array[1])
+        futures[2].set_result(requests[1].tensor.array[0])
+        execution.join(60)
+        (refused,), (other,) = (sender.sent for sender in senders)
+        assert refused.error.code == triton.TritonError.INVALID_ARG
+        assert refused.error.text == "image of 3x5 | too large"
+        assert (restored(other) == requests[1].tensor.array).all()
+
+    def test_a_fault_of_ours(self, model, triton: Any, futures, caplog) -> None:
+        requests, senders = with_senders((1, 3, 5, 3))
+        assert model.execute(requests) is None
+        futures[0].set_exception(ZeroDivisionError("a fault"))
+        is_fault_of_ours(senders[0], triton, caplog)
+
+    def test_a_fault_in_the_response(
+        self, model, triton: Any, futures, monkeypatch, caplog
+    ) -> None:
+        requests, senders = with_senders((1, 3, 5, 3))
+
+        def failing(array: np.ndarray) -> Any:
+            raise ZeroDivisionError("a fault")
+
+        monkeypatch.setattr(model._tensors, "restored", failing)
+        assert model.execute(requests) is None
+        futures[0].set_result(requests[0].tensor.array[0])
+        is_fault_of_ours(senders[0], triton, caplog)
+        assert model._flow._pending == 0
+
+    def test_a_closed_restorer(self, model, triton: Any) -> None:
+        model._restorer.close()
+        requests, senders = with_senders((1, 3, 5, 3))
+        assert model.execute(requests) is None
+        error = senders[0].sent[0].error
+        assert error.code == triton.TritonError.INTERNAL and "closed" in error.text
+
+    def test_results_do_not_wait_for_the_garbage_collector(self, model, monkeypatch) -> None:
+        requests, _ = with_senders((1, 3, 5, 3), (2, 4, 5, 3))
+        made: list[weakref.ref[Any]] = []
+        plain = model._restorer.submit
+
+        def submit(image: np.ndarray) -> Any:
+            future = plain(image)
+            made.append(weakref.ref(future))
+            return future
+
+        monkeypatch.setattr(model._restorer, "submit", submit)
+        gc.disable()
+        try:
+            model.execute(requests)
+            model._restorer.close()
+            assert len(made) == 3
+            until(lambda: all(future() is None for future in made))
+        finally:
+            gc.enable()
 
 
 def test_nothing_to_restore(model: PythonModel, triton: Any) -> None:

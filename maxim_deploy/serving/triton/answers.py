@@ -29,6 +29,11 @@ class Answers:
     def __contains__(self, index: int) -> bool:
         return self._answers[index] is not None
 
+    @property
+    def are_sent(self) -> bool:
+        """Whether each answer is sent at once, also after `execute` has returned."""
+        return self._senders is not None
+
     def give(self, index: int, response: Any) -> None:
         """Answer a request, once. Not for several threads at a time."""
         self._answers[index] = response
