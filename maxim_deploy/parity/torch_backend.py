@@ -111,6 +111,11 @@ class TorchBackend(Backend):
         reserved = torch.cuda.memory_reserved(self._device)
         return reserved - torch.cuda.memory_allocated(self._device)
 
+    def release(self) -> None:
+        """Give the GPU's memory back to the driver."""
+        if not self.uses_host_memory:
+            torch.cuda.empty_cache()
+
     def after_fork(self) -> None:
         """Run on one thread: those of OpenMP are the parent's, and a run would wait for them."""
         torch.set_num_threads(1)

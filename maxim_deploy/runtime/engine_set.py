@@ -84,6 +84,11 @@ class EngineSet(Backend):
         with self._lock:
             return sum(backend.held_bytes() for backend in self._opened.values())
 
+    def release(self) -> None:
+        """As `Backend.release`, of the engines that are open."""
+        for backend in list(self._opened.values()):
+            backend.release()
+
     def close(self) -> None:
         """Close every engine that was opened."""
         # Closed outside the lock: an engine waits for its runs, but other callers need not.

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from maxim_deploy._optional import installed_version, require
@@ -38,7 +39,7 @@ from maxim_deploy.runtime.onnxruntime_session import (
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.turns import Turn
 from maxim_deploy.runtime.verdict import PIP_LINE, Verdict
-from maxim_deploy.spec.architecture import Architecture
+from maxim_deploy.spec.architecture import MULTIPLE_OF, Architecture
 from maxim_deploy.spec.precision import FULL, GPU_PRECISIONS, PRECISIONS
 from maxim_deploy.spec.profiles import Shape
 from maxim_deploy.spec.run_memory import typical_bytes_per_pixel
@@ -174,6 +175,16 @@ class OnnxRuntimeCuda(Backend):
         Memory that the session keeps for a repeated shape does not count as free.
         """
         return self._cuda.memory()[0] if self._cuda else None
+
+    def release(self) -> None:
+        """Free the memory kept for a repeated shape.
+
+        ONNX Runtime frees memory only at the end of a run, so a small one is needed.
+        """
+        if self._last_dims:
+            self._last_dims = ()
+            dtype = np.uint8 if self.io == "image" else np.float32
+            self.run(np.zeros(Shape(1, MULTIPLE_OF, MULTIPLE_OF).dims(self.io), dtype))
 
     def close(self) -> None:
         """Free the session. Further calls fail."""

@@ -89,9 +89,13 @@ class OpenVinoCpu(Backend):
         self._shapes.clear()
 
     def run(self, image: NDArray[Any], turn: Turn | None = None) -> NDArray[Any]:
-        """Restore a batch. Raises as `Backend.run`. A stop ends it between two operators."""
+        """Restore a batch. Raises as `Backend.run`.
+
+        A stop ends it between two operators. While a form is made, the caller leaves, and the form
+        is completed for later runs.
+        """
         shapes, stop = self._shapes or self._opened_again(), (turn or Turn()).stop
-        request = shapes.take(image.shape, self._room(image)).request
+        request = shapes.take(image.shape, self._room(image), stop).request
         stop.raise_if_set()
         restored = np.empty_like(image)
         tensor = library.openvino().Tensor
@@ -138,9 +142,9 @@ class OpenVinoCpu(Backend):
         self._shapes, self._opening = None, threading.Lock()
 
     def close(self) -> None:
-        """Free everything."""
+        """Free everything, after a form that is made now."""
         if self._shapes:
-            self._shapes.clear()
+            self._shapes.close()
         self._shapes = None
 
     def _open(self) -> CompiledShapes:

@@ -40,6 +40,11 @@ class ShapeMemory:
         """Bytes of the network compiled for one shape. They do not depend on the shape."""
         return round(FORM[0] + FORM[1] * self.weights)
 
+    @property
+    def making(self) -> int:
+        """Peak bytes while a form is made."""
+        return round(MAKING[0] + MAKING[1] * self.weights)
+
     def run(self, pixels: int) -> int:
         """Bytes of a run on this many padded pixels, including its result."""
         per_feature = BYTES_PER_FEATURE[min(self.architecture.stages, 2) - 1]
@@ -47,5 +52,4 @@ class ShapeMemory:
 
     def peak(self, pixels: int) -> int:
         """Bytes of a run whose form must be made first."""
-        making = round(MAKING[0] + MAKING[1] * self.weights)
-        return max(self.form + self.run(pixels), making)
+        return max(self.form + self.run(pixels), self.making)

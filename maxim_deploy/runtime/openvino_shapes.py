@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from maxim_deploy.errors import BackendError
@@ -17,9 +19,13 @@ from maxim_deploy.machine.memory import trim
 from maxim_deploy.machine.openvino import DEVICE, check_precision, failure
 from maxim_deploy.runtime.openvino_cache import CompiledFiles
 from maxim_deploy.runtime.openvino_memory import ShapeMemory
+from maxim_deploy.runtime.turns import Stop
 
 KEPT = 4
 """Most shapes. A video has one, a folder of photographs two. Each takes 200 MB with S-2."""
+
+POLL_S = 0.05
+"""Longest time from a stop to its caller's return while a form is made."""
 
 Dims = tuple[int, ...]
 
@@ -42,8 +48,57 @@ class Compiled:
     request: Any
 
 
+class _Making:
+    """A form that a thread of its own makes, because OpenVINO cannot be stopped meanwhile.
+
+    Args:
+        dims: the shape.
+        make: makes it.
+        ended: called in the thread with the form, or with None on failure.
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        make: Callable[[Dims], Compiled],
+        ended: Callable[[Compiled | None], object],
+    ) -> None:
+        self.dims, self._make, self._ended = dims, make, ended
+        self._error: BaseException | None = None
+        # No daemon: a process that ends in the middle of compiling may crash.
+        self._thread = threading.Thread(target=self._run, name="maxim-deploy-compile")
+
+    def start(self) -> None:
+        """Begin."""
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter is exiting and starts no threads
+            self._run()
+
+    def wait(self, stop: Stop | None = None) -> None:
+        """Wait for the end. Raises the reason of a stop soon after it, and the thread goes on."""
+        while self._thread.is_alive():
+            self._thread.join(POLL_S)
+            if stop:
+                stop.raise_if_set()
+
+    def raise_error(self) -> None:
+        """After the end: raise why there is no form."""
+        error, self._error = self._error, None
+        if error:
+            raise error
+
+    def _run(self) -> None:
+        form = None
+        try:
+            form = self._make(self.dims)
+        except BaseException as error:
+            self._error = error
+        self._ended(form)
+
+
 class CompiledShapes:
-    """The forms of a graph. One thread at a time compiles. Any thread may query and release.
+    """The forms of a graph. One thread at a time takes them. Any thread may query and release.
 
     Args:
         core: the `openvino.Core`.
@@ -66,46 +121,80 @@ class CompiledShapes:
         self._core, self._model, self._files = core, model, files
         self._precision, self._settings, self._memory = precision, settings, memory
         self._kept: OrderedDict[Dims, Compiled] = OrderedDict()
+        self._making: _Making | None = None
         self._lock = threading.RLock()
 
     @property
     def held_bytes(self) -> int:
-        """Memory of the forms and of the last run, which the request keeps."""
+        """Memory of the forms, of one that is made, and of the last run, which is kept."""
         with self._lock:
-            if not self._kept:
-                return 0
-            last = next(reversed(self._kept))
-            return len(self._kept) * self._memory.form + self._memory.run(pixels_of(last))
+            held = self._making_bytes
+            if self._kept:
+                last = next(reversed(self._kept))
+                held += len(self._kept) * self._memory.form + self._memory.run(pixels_of(last))
+            return held
 
-    def take(self, dims: Dims, room: int | None) -> Compiled:
+    def take(self, dims: Dims, room: int | None, stop: Stop) -> Compiled:
         """The form for a shape, compiled or read if it is not loaded.
 
         Args:
             dims: `[N, 3, H, W]`.
             room: limit in bytes for all forms and the run; None for no limit.
+            stop: ends the wait. The form is completed nevertheless, and kept for later runs. Runs
+                of other forms can begin meanwhile if there is memory.
 
         Raises:
             OutOfMemoryError: there is not enough memory to compile it.
             BackendError: OpenVINO cannot compile it in this precision.
+            BaseException: the reason of `stop`.
         """
-        with self._lock:
-            if dims in self._kept:
-                self._kept.move_to_end(dims)
-            self._make_room(dims, room)
-            if dims not in self._kept:
-                self._kept[dims] = self._opened(dims)
-            return self._kept[dims]
+        while True:
+            with self._lock:
+                making = self._making
+                is_there = dims in self._kept
+                if is_there:
+                    self._kept.move_to_end(dims)
+                if making is None or (is_there and self._fits_beside(dims, room)):
+                    self._make_room(dims, room)
+                    if is_there:
+                        return self._kept[dims]
+                    making = self._making = _Making(dims, self._opened, partial(self._keep, dims))
+                    making.start()
+            making.wait(stop)
+            if making.dims == dims:
+                making.raise_error()
 
     def clear(self) -> None:
-        """Free all memory."""
+        """Free all memory, except that of a form that is made now."""
         with self._lock:
             self._kept.clear()
             trim()
 
+    def close(self) -> None:
+        """Wait for a form that is made, and free all memory."""
+        if making := self._making:
+            making.wait()
+        self.clear()
+
+    @property
+    def _making_bytes(self) -> int:
+        return self._memory.making if self._making else 0
+
+    def _fits_beside(self, dims: Dims, room: int | None) -> bool:
+        """Whether a run fits beside the form that is made."""
+        needed = self._memory.peak(pixels_of(dims)) + self._making_bytes
+        return room is None or needed <= room
+
+    def _keep(self, dims: Dims, form: Compiled | None) -> None:
+        with self._lock:
+            self._making = None
+            if form:
+                self._kept[dims] = form
+
     def _make_room(self, dims: Dims, room: int | None) -> None:
         """Drop the least recently used forms, and memory left by runs of other shapes."""
         others = [one for one in self._kept if one != dims]
-        needed = self._memory.peak(pixels_of(dims))
+        needed = self._memory.peak(pixels_of(dims)) + self._making_bytes
         while others:
             taken = needed + len(others) * self._memory.form
             if len(others) < KEPT and (room is None or taken <= room):

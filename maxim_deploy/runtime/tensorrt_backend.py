@@ -186,6 +186,23 @@ class TensorRtBackend(Backend):
         """Device memory of the largest runs so far."""
         return self._shared.pool.size + sum(lane.held_bytes for lane in self._lanes)
 
+    def release(self) -> None:
+        """Free buffers, activations and CUDA graphs that no run uses now.
+
+        Other backends with the same engine allocate activations again, too.
+        """
+        # `close` takes every lane for itself, so they are not taken from it one by one.
+        with self._closing, self._cuda.active():
+            lanes = self._idle_lanes()
+            try:
+                for lane in lanes:
+                    lane.release()
+            finally:
+                for lane in reversed(lanes):
+                    self._free.put(lane)
+            if len(lanes) == len(self._lanes):
+                self._shared.pool.release()
+
     def close(self) -> None:
         """Wait for current runs and free everything. Further calls fail."""
         with self._closing, self._cuda.active():
@@ -215,6 +232,18 @@ class TensorRtBackend(Backend):
         if not self._uncaptured:
             self._uncaptured = f"running without CUDA graphs: {error}"
             logger.warning("%s", self._uncaptured)
+
+    def _idle_lanes(self) -> list[Lane]:
+        """Take the lanes without a run. None of a closed backend."""
+        idle: list[Lane] = []
+        while len(idle) < len(self._lanes):
+            try:
+                lane = self._free.get_nowait()
+            except queue.Empty:
+                break
+            if lane:
+                idle.append(lane)
+        return idle
 
     @contextlib.contextmanager
     def _one_lane(self) -> Iterator[Lane]:

@@ -116,10 +116,14 @@ class Context:
         self._remember(addresses, graph)
         self.runs += 1
 
-    def close(self) -> None:
-        """Release graphs and context, after all enqueued work."""
+    def release(self) -> None:
+        """Drop the graphs, after all enqueued work."""
         self._cuda.synchronize(self._stream)
         self._forget()
+
+    def close(self) -> None:
+        """Release graphs and context, after all enqueued work."""
+        self.release()
         del self._context
 
     def _bind(self, addresses: Addresses) -> None:
@@ -206,6 +210,11 @@ class Contexts:
             raise
         self._by_key[key] = context
         return context
+
+    def release(self) -> None:
+        """Drop all CUDA graphs."""
+        for context in self._by_key.values():
+            context.release()
 
     def close(self) -> None:
         """Release all contexts."""

@@ -86,6 +86,12 @@ class Lane:
         if self._shared.settings and self._runs.bit_count() == 1:
             self._shared.settings.save_at_times()
 
+    def release(self) -> None:
+        """Free buffers and CUDA graphs after the stream's work. Contexts stay."""
+        self._cuda.synchronize(self.stream)
+        self._contexts.release()
+        self._free()
+
     def close(self) -> None:
         """Free everything after the stream's work."""
         self._cuda.synchronize(self.stream)

@@ -54,6 +54,14 @@ class Pool:
             self._memory = self._cuda.allocate(size)
         return self._memory.address if self._memory else 0
 
+    def release(self) -> None:
+        """Free the memory after the enqueued work. The next run allocates again."""
+        with self._lock:
+            if self._memory:
+                # The last use may be in any stream.
+                self._cuda.synchronize()
+            self.close()
+
     def close(self) -> None:
         """Free the memory. Nothing may run in it."""
         if self._memory:

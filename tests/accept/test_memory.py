@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from accept.fakes import ForgetsShapes, Same
 
@@ -52,8 +53,22 @@ def test_a_shape_that_comes_back_wrong(on) -> None:
         run_more_shapes_than_kept(on(ForgetsShapes))
 
 
+def test_a_result_that_is_another_after_memory_was_given_back(on) -> None:
+    class ForgetsMore(Same):
+        trimmed = 0
+
+        def release(self) -> None:
+            self.trimmed = 1
+
+        def changed(self, image: np.ndarray) -> np.ndarray:
+            return image * np.float32(1 - self.trimmed / 255)
+
+    with pytest.raises(FaultError, match="a repeated shape"):
+        run_more_shapes_than_kept(on(ForgetsMore))
+
+
 def test_a_leak(on, monkeypatch) -> None:
-    used: Iterator[int] = iter((10**9, 2 * 10**9))
+    used: Iterator[int] = iter((10**9, 2 * 10**9, 2 * 10**9))
     monkeypatch.setattr(memory, "resident_bytes", lambda: next(used))
     with pytest.raises(FaultError, match="took 1000000000 bytes more"):
         run_more_shapes_than_kept(on(Same))

@@ -77,6 +77,18 @@ def test_a_run(ort, graph: Path) -> None:
     assert (backend.precision, backend.io) == ("fp16", "image")
 
 
+def test_memory_is_given_back_by_a_small_run(ort, graph: Path) -> None:
+    fake = ort()
+    backend = OnnxRuntimeCuda(graph, "fp16", "image", threads=1)
+    backend.release()
+    assert not fake.shrunk
+    for _ in range(2):
+        backend.run(picture())
+    backend.release()
+    assert fake.shrunk == ["gpu:0", "", "gpu:0"]
+    backend.close()
+
+
 def test_device_arrays(ort, graph: Path) -> None:
     ort()
     backend, image = OnnxRuntimeCuda(graph, "fp16", "image"), picture()

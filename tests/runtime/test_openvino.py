@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,11 +28,11 @@ import maxim_deploy
 from maxim_deploy import BackendError, BundleError, UsageError
 from maxim_deploy._files import sha256_of
 from maxim_deploy.engines.library_file import LibraryFile
-from maxim_deploy.errors import MissingDependencyError
+from maxim_deploy.errors import CancelledError, DeadlineError, MissingDependencyError
 from maxim_deploy.machine import openvino as library
 from maxim_deploy.runtime import openvino_cache, openvino_shapes
 from maxim_deploy.runtime.openvino_backend import MAX_ERROR, OpenVinoCpu
-from maxim_deploy.runtime.openvino_shapes import KEPT
+from maxim_deploy.runtime.openvino_shapes import KEPT, CompiledShapes
 from maxim_deploy.runtime.restorer import Restorer
 from maxim_deploy.runtime.turns import Stop, Turn
 from maxim_deploy.spec.bundle import Bundle
@@ -105,7 +106,9 @@ def test_info_says_what_it_computes_in_and_how_far_it_is_off(restorer: Restorer)
 
 def test_bfloat16_only_where_the_processor_has_it(demo_bundle: Path, restorer: Restorer) -> None:
     if "bf16" not in library.precisions_of(library.openvino().Core()):
-        with pytest.raises(BackendError, match="computes no bf16 on this processor.*choose fp32"):
+        with pytest.raises(
+            BackendError, match="does not support bf16 on.*choose fp32"
+        ):
             maxim_deploy.load(demo_bundle, backend=OURS, precision="bf16")
         return
     with maxim_deploy.load(demo_bundle, backend=OURS, precision="bf16") as low:
@@ -225,6 +228,105 @@ def test_what_goes_wrong_in_a_run_is_ours(restorer: Restorer) -> None:
         backend.run(np.zeros((1, 3, 65, 64), np.float32))
     assert isinstance(library.failure("failed", MemoryError()), maxim_deploy.BackendError)
     assert "OutOfMemory" in type(library.failure("failed", RuntimeError("std::bad_alloc"))).__name__
+
+
+class Gate:
+    """Holds the making of forms until it is opened."""
+
+    def __init__(self) -> None:
+        self.is_open, self.begun, self.made = threading.Event(), threading.Event(), 0
+
+    def opened(self, plain: Callable[..., object]) -> Callable[..., object]:
+        def opened(shapes: CompiledShapes, dims: tuple[int, ...]) -> object:
+            self.begun.set()
+            assert self.is_open.wait(60)
+            self.made += 1
+            return plain(shapes, dims)
+
+        return opened
+
+
+class TestLeavingWhileAFormIsMade:
+    """OpenVINO cannot stop compiling, which takes seconds. Callers do not wait for it."""
+
+    @pytest.fixture
+    def gate(self, monkeypatch) -> Iterator[Gate]:
+        gate = Gate()
+        monkeypatch.setattr(CompiledShapes, "_opened", gate.opened(CompiledShapes._opened))
+        yield gate
+        gate.is_open.set()
+
+    @pytest.fixture
+    def ready(self, restorer: Restorer) -> Restorer:
+        """With the form for 64x64 alone."""
+        backend_of(restorer).release()
+        restorer(IMAGE)
+        return restorer
+
+    def test_the_restorer_is_free_and_the_form_is_kept(self, ready: Restorer, gate: Gate) -> None:
+        expected, other = ready(IMAGE), image_of(64, 128)
+        future = ready.submit(other)
+        assert gate.begun.wait(60) and future.cancel()
+        with pytest.raises(CancelledError):
+            future.result(60)
+        late = ready.submit(other, timeout=0.05)
+        with pytest.raises(DeadlineError):
+            late.result(60)
+        assert (ready(IMAGE) == expected).all() and gate.made == 0
+        gate.is_open.set()
+        assert ready(other).shape == other.shape and gate.made == 1
+
+    def test_another_shape_waits_for_it(self, ready: Restorer, gate: Gate) -> None:
+        unwanted = ready.submit(image_of(64, 128))
+        assert gate.begun.wait(60) and unwanted.cancel()
+        future = ready.submit(image_of(128, 64))
+        with pytest.raises(TimeoutError):
+            future.result(0.2)
+        gate.is_open.set()
+        assert future.result(60).shape == (128, 64, 3) and gate.made == 2
+
+    def test_so_does_a_run_without_memory_for_both(
+        self, ready: Restorer, gate: Gate, monkeypatch
+    ) -> None:
+        backend = backend_of(ready)
+        unwanted = ready.submit(image_of(64, 128))
+        assert gate.begun.wait(60) and unwanted.cancel()
+        making = backend._memory.making
+        assert backend.held_bytes() == making + backend._memory.form + backend._memory.run(64 * 64)
+        tight = backend._memory.peak(64 * 64) + making - 1
+        monkeypatch.setattr(backend, "_room", lambda _: tight)
+        future = ready.submit(IMAGE)
+        with pytest.raises(TimeoutError):
+            future.result(0.2)
+        gate.is_open.set()
+        assert future.result(60).shape == IMAGE.shape
+
+    def test_a_form_that_cannot_be_made(self, ready: Restorer, gate: Gate) -> None:
+        backend, odd = backend_of(ready), np.zeros((1, 3, 65, 64), np.float32)
+        stop = Stop()
+        stop.set(KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            backend.run(odd, Turn(stop=stop))
+        gate.is_open.set()
+        for _ in range(2):  # it may be the one that was left, and then another
+            with pytest.raises(BackendError, match="cannot compile the network for 1x3x65x64"):
+                backend.run(odd)
+        assert ready(IMAGE).shape == IMAGE.shape
+
+    def test_close_waits_for_it(self, demo_bundle: Path, gate: Gate) -> None:
+        gate.is_open.set()
+        restorer = maxim_deploy.load(demo_bundle, backend=OURS)
+        gate.is_open.clear()
+        gate.begun.clear()
+        unwanted = restorer.submit(IMAGE)
+        assert gate.begun.wait(60) and unwanted.cancel()
+        closing = threading.Thread(target=restorer.close)
+        closing.start()
+        closing.join(0.2)
+        assert closing.is_alive()
+        gate.is_open.set()
+        closing.join(60)
+        assert not closing.is_alive()
 
 
 # ------------------------------------------------------------------ memory

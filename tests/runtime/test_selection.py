@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,11 @@ def test_an_engine_set_closes_what_it_opened() -> None:
     engines.run(np.zeros((1, 3, 128, 128), np.float32))
     with pytest.raises(BackendError, match="doubling accepts 100x100; available: 64x64"):
         engines.run(np.zeros((1, 3, 100, 100), np.float32))
+    released: list[Doubling] = []
+    for backend in backends:
+        backend.release = partial(released.append, backend)  # type: ignore[method-assign]
+    engines.release()
+    assert released == backends
     engines.close()
     assert [backend.closed for backend in backends] == [True, True]
 

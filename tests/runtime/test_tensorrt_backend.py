@@ -195,6 +195,38 @@ def test_memory_is_known(trt, api, bundle) -> None:
     backend.close()
 
 
+def test_memory_is_given_back(trt, api, bundle) -> None:
+    one, two = opened(bundle), opened(bundle)
+    for _ in range(3):
+        one.run(picture(96, 96))
+    assert one.held_bytes() == 96 * 96 * 10 + 2 * 96 * 96 * 3
+    assert len(api.named("cudaGraphInstantiate")) == 1
+    one.release()
+    assert one.held_bytes() == 0 and len(api.named("cudaGraphExecDestroy")) == 1
+    for seed in range(3):
+        for backend in (one, two):  # one shape, one engine, and a graph of each
+            image = picture(96, 96, seed)
+            assert np.array_equal(backend.run(image), 255 - image)
+    assert len(trt.engines[0].contexts) == 2  # the first one's is still there
+    one.close()
+    one.release()
+    assert np.array_equal(two.run(picture()), 255 - picture())
+    two.close()
+
+
+def test_memory_of_a_run_is_not_given_back(trt, api, bundle) -> None:
+    backend = opened(bundle)
+    backend.run(picture())
+    with backend._one_lane():  # the one with buffers
+        backend.release()
+        assert backend._shared.pool.size == 64 * 64 * 10
+        assert backend.held_bytes() == 64 * 64 * 10 + 2 * 64 * 64 * 3
+    assert np.array_equal(backend.run(picture()), 255 - picture())
+    backend.release()
+    assert backend.held_bytes() == 0
+    backend.close()
+
+
 def test_out_of_memory_and_on(trt, api, bundle) -> None:
     backend = opened(bundle)
     api.total = 200_000
@@ -379,6 +411,11 @@ def test_on_a_gpu(bundle, library: str) -> None:
     with pytest.raises(OutOfMemoryError):
         backend._shared.pool.reserve(cuda.memory()[1] * 2, cuda.stream())
     assert np.abs(backend.run(picture()).astype(int) - reference.run(picture())).max() <= 1
+    free = cuda.memory()[0]
+    backend.release()
+    assert backend.held_bytes() == 0 and cuda.memory()[0] > free
+    for _ in range(3):
+        assert np.abs(backend.run(picture()).astype(int) - reference.run(picture())).max() <= 1
     backend.close()
     if library == "tensorrt-rtx":
         assert list((bundle.path / "engines" / "runtime-cache").glob("*.cache"))
