@@ -106,9 +106,7 @@ def test_info_says_what_it_computes_in_and_how_far_it_is_off(restorer: Restorer)
 
 def test_bfloat16_only_where_the_processor_has_it(demo_bundle: Path, restorer: Restorer) -> None:
     if "bf16" not in library.precisions_of(library.openvino().Core()):
-        with pytest.raises(
-            BackendError, match="does not support bf16 on.*choose fp32"
-        ):
+        with pytest.raises(BackendError, match="does not support bf16 on.*choose fp32"):
             maxim_deploy.load(demo_bundle, backend=OURS, precision="bf16")
         return
     with maxim_deploy.load(demo_bundle, backend=OURS, precision="bf16") as low:
