@@ -180,7 +180,11 @@ class OpenVinoCpu(Backend):
             room = self.free_bytes()
         else:
             room = self._max_memory - resident_bytes() + self.held_bytes()
-        return None if room is None else room - HOST_BYTES_PER_PIXEL * (image.size // 3)
+        if room is None:
+            return None
+        # What a form takes while it is made counts as held, but may not be taken yet.
+        making = self._shapes.making_bytes if self._shapes else 0
+        return room - making - HOST_BYTES_PER_PIXEL * (image.size // 3)
 
     def _compared(self, known: GraphRecord) -> str:
         """Run the known picture and compare it with the export's result. Returns a remark."""

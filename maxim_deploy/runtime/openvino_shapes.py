@@ -85,8 +85,11 @@ class _Making:
     def raise_error(self) -> None:
         """After the end: raise why there is no form."""
         error, self._error = self._error, None
-        if error:
-            raise error
+        try:
+            if error:
+                raise error
+        finally:
+            del error  # its traceback has this frame
 
     def _run(self) -> None:
         form = None
@@ -128,18 +131,23 @@ class CompiledShapes:
     def held_bytes(self) -> int:
         """Memory of the forms, of one that is made, and of the last run, which is kept."""
         with self._lock:
-            held = self._making_bytes
+            held = self.making_bytes
             if self._kept:
                 last = next(reversed(self._kept))
                 held += len(self._kept) * self._memory.form + self._memory.run(pixels_of(last))
             return held
+
+    @property
+    def making_bytes(self) -> int:
+        """Most that the form which is made now takes; 0 if none is."""
+        return self._memory.making if self._making else 0
 
     def take(self, dims: Dims, room: int | None, stop: Stop) -> Compiled:
         """The form for a shape, compiled or read if it is not loaded.
 
         Args:
             dims: `[N, 3, H, W]`.
-            room: limit in bytes for all forms and the run; None for no limit.
+            room: limit in bytes for all forms, one that is made, and the run; None for no limit.
             stop: ends the wait. The form is completed nevertheless, and kept for later runs. Runs
                 of other forms can begin meanwhile if there is memory.
 
@@ -176,13 +184,9 @@ class CompiledShapes:
             making.wait()
         self.clear()
 
-    @property
-    def _making_bytes(self) -> int:
-        return self._memory.making if self._making else 0
-
     def _fits_beside(self, dims: Dims, room: int | None) -> bool:
         """Whether a run fits beside the form that is made."""
-        needed = self._memory.peak(pixels_of(dims)) + self._making_bytes
+        needed = self._memory.peak(pixels_of(dims)) + self.making_bytes
         return room is None or needed <= room
 
     def _keep(self, dims: Dims, form: Compiled | None) -> None:
@@ -194,7 +198,7 @@ class CompiledShapes:
     def _make_room(self, dims: Dims, room: int | None) -> None:
         """Drop the least recently used forms, and memory left by runs of other shapes."""
         others = [one for one in self._kept if one != dims]
-        needed = self._memory.peak(pixels_of(dims)) + self._making_bytes
+        needed = self._memory.peak(pixels_of(dims)) + self.making_bytes
         while others:
             taken = needed + len(others) * self._memory.form
             if len(others) < KEPT and (room is None or taken <= room):
