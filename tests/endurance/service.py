@@ -1,6 +1,7 @@
 """Random calls, cancels, deadlines and garbage from many threads; nothing may be lost or left.
 
     python tests/endurance/service.py BUNDLE [--operations 10000] [--threads 16] [--seed 0]
+        [--backend openvino]
 
 Each result is compared with what the picture gives alone. At the end every future is done, nothing
 is under way, and threads, open files and memory are what they were after the first hundred.
@@ -217,10 +218,11 @@ def main() -> None:
     parser.add_argument("--operations", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--backend", default="auto")
     asked = parser.parse_args()
     faulthandler.dump_traceback_later(3600, exit=True)
     at_start = threading.active_count()
-    with load(asked.bundle, queue=2 * asked.threads, tile=128) as restorer:
+    with load(asked.bundle, backend=asked.backend, queue=2 * asked.threads, tile=128) as restorer:
         endurance = Endurance(restorer, tolerance=1e-4)
         endurance.run(100, asked.threads, asked.seed + 1)
         before = resident_bytes(), open_files(), threading.active_count()
