@@ -4,7 +4,7 @@
 #     sbatch --array=0-7 deploy/slurm-array.sh BUNDLE INPUTS OUTPUT
 #
 # BUNDLE, INPUTS and OUTPUT are folders that every node sees. A task that is requeued or started
-# again leaves alone what it has finished. How far all of them are:
+# again skips what it has finished. How far all of them are:
 #
 #     maxim-run BUNDLE INPUTS --recursive -o OUTPUT --status
 #
