@@ -113,7 +113,8 @@ def test_time_of_one_caller(server: Server, demo_bundle: Path, record_property) 
 
 
 def test_pictures_per_second_of_8_callers(server: Server, demo_bundle: Path, record_property):
-    found = asked(server, "throughput", "demo-denoise", demo_bundle, 256, 4, 5)
+    # Rounds of 4 s were up to a quarter apart on a virtual machine with busy neighbours.
+    found = asked(server, "throughput", "demo-denoise", demo_bundle, 256, 4, 25)
     record_property("throughput", {**found, "load": os.getloadavg()})
     assert found["ratio"] >= 0.95, found
 
