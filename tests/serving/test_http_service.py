@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runtime.fakes import Doubling, Laned, Stoppable, restorer_of
+from runtime.fakes import Doubling, Stoppable, restorer_of
 
 pytest.importorskip("starlette", reason="pip install 'maxim-deploy[serve]'")
 
@@ -335,12 +335,16 @@ def test_few_pictures_are_decoded_at_a_time(held, backend: Stoppable) -> None:
 
 
 def test_lanes_run_side_by_side() -> None:
-    backend = Laned(lanes=3)
+    backend = Stoppable(let_go=True, lanes=3)
     with restorer_of(backend) as restorer, served(restorer) as service:
+        backend.let_go.clear()
         with ThreadPoolExecutor(12) as pool:
             replies = [pool.submit(service.post, content()) for _ in range(12)]
+            # The first one is alone. Three that wait fill the lanes.
+            until(lambda: len(restorer._work._turns._waiting) >= 3)
+            backend.let_go.set()
             assert [reply.result(20).status for reply in replies] == [200] * 12
-        assert backend.most > 1
+        assert not all(turn.is_alone for turn in backend.turns)
 
 
 def test_requests_under_way_are_answered_at_the_end(held, backend: Stoppable) -> None:
