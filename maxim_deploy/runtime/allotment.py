@@ -180,10 +180,10 @@ class Allotment:
 
         More memory may be held than known. Then equal images would first run whole and later in
         tiles. Tiles are smaller runs, which would not reuse that memory, and their image would come
-        on top.
+        on top. A GPU's backends know exactly what they hold.
         """
         plan = None
-        if self._backend.held_bytes():
+        if self._backend.uses_host_memory and self._backend.held_bytes():
             with contextlib.suppress(UsageError):
                 plan = self._planned(height, width, self._idle, images)
                 if plan.tile is None or self._planner.tile != "auto":  # memory is not the reason

@@ -214,6 +214,20 @@ def test_memory_is_given_back(trt, api, bundle) -> None:
     two.close()
 
 
+def test_pictures_in_tiles_keep_memory_and_graphs(trt, api, bundle) -> None:
+    """Whether memory or the profiles are the reason for tiles, the next picture needs it again."""
+    info = RestorerInfo(Descriptor("x"), None, "fp16", "image", "tensorrt", "cuda:0", "none")
+    with Restorer(opened(bundle), info) as restorer:
+        image = picture(300, 400)[0]
+        names = ("cudaMalloc", "cudaGraphInstantiate", "cudaFree")
+        assert restorer.plan(300, 400).tiles > 1
+        for _ in range(2):
+            assert np.array_equal(restorer(image), 255 - image)
+        before = len(api.named(*names))
+        assert np.array_equal(restorer(image), 255 - image)
+        assert before > 0 and len(api.named(*names)) == before
+
+
 def test_memory_of_a_run_is_not_given_back(trt, api, bundle) -> None:
     backend = opened(bundle)
     backend.run(picture())
