@@ -322,6 +322,33 @@ class TestOnACpu:
         is_fault_of_ours(senders[0], triton, caplog)
         assert model._flow._pending == 0
 
+    @pytest.mark.parametrize("place", ["tensors", "submit", "stack"])
+    def test_a_fault_before_or_after_the_network(
+        self, model, triton: Any, monkeypatch, caplog, place: str
+    ) -> None:
+        """Each request is answered once, the one that has no fault too."""
+        requests, senders = with_senders((1, 3, 5, 3), (1, 4, 5, 3))
+        owner, name = {
+            "tensors": (model._tensors, "image"),
+            "submit": (model._restorer, "submit"),
+            "stack": (flow.np, "stack"),
+        }[place]
+        plain, calls = getattr(owner, name), []
+
+        def failing(*given: Any) -> Any:
+            calls.append(given)
+            if len(calls) == 1:
+                raise MemoryError("a fault")
+            return plain(*given)
+
+        monkeypatch.setattr(owner, name, failing)
+        assert model.execute(requests) is None
+        model.finalize()
+        answers = [sender.sent[0] for sender in senders]
+        (fault,) = [one for one in answers if one.error]
+        assert fault.error.code == triton.TritonError.INTERNAL
+        assert fault.error.text == "MemoryError('a fault')"
+
     def test_a_closed_restorer(self, model, triton: Any) -> None:
         model._restorer.close()
         requests, senders = with_senders((1, 3, 5, 3))

@@ -80,4 +80,7 @@ def _together(futures: list[Future[Any]]) -> NDArray[np.uint8] | BaseException:
     for future in futures:
         if error := future.exception():
             return error
-    return np.stack([future.result() for future in futures])
+    try:
+        return np.stack([future.result() for future in futures])
+    except MemoryError as error:
+        return error

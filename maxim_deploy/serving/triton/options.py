@@ -15,8 +15,9 @@ Sizes = tuple[tuple[int, int], ...]
 """(height, width) of pictures."""
 
 MAX_BATCH = 8
-"""Requests in one execution at most, unless told otherwise. A request that comes later waits for
-the last of them, so a larger number helps many small pictures and delays large ones."""
+"""Requests in one execution at most, unless told otherwise. On a GPU a request
+that comes later waits for the last of them, so a larger number helps many small pictures and delays
+large ones."""
 
 QUEUE = 0
 """Requests that wait at most, unless told otherwise: any number. With a limit Triton forms no batch

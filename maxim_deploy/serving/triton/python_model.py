@@ -75,7 +75,7 @@ class PythonModel:
                 continue
             try:
                 stacks[index] = checked_stack(self._tensors.image(request))
-            except UsageError as error:
+            except Exception as error:
                 answers.give(index, self._refusal(error))
         # A GPU gains from pictures that run together, a CPU more from lanes that are never idle.
         if answers.are_sent and self._restorer.info.device == "cpu":
@@ -93,7 +93,8 @@ class PythonModel:
         for index, stack in stacks.items():
             try:
                 self._flow.add(stack, partial(self._answer, answers, index))
-            except MaximDeployError as error:
+            # Also a fault of ours: the server may not answer what has an answer already.
+            except Exception as error:
                 answers.give(index, self._refusal(error))
         self._flow.wait_for_room()
 
