@@ -30,7 +30,7 @@ from maxim_deploy._files import sha256_of
 from maxim_deploy.engines.library_file import LibraryFile
 from maxim_deploy.errors import CancelledError, DeadlineError, MissingDependencyError
 from maxim_deploy.machine import openvino as library
-from maxim_deploy.runtime import openvino_cache, openvino_shapes
+from maxim_deploy.runtime import openvino_backend, openvino_cache, openvino_shapes
 from maxim_deploy.runtime.openvino_backend import MAX_ERROR, OpenVinoCpu
 from maxim_deploy.runtime.openvino_shapes import KEPT, CompiledShapes
 from maxim_deploy.runtime.restorer import Restorer
@@ -291,6 +291,13 @@ class TestLeavingWhileAFormIsMade:
         assert gate.begun.wait(60) and unwanted.cancel()
         making = backend._memory.making
         assert backend.held_bytes() == making + backend._memory.form + backend._memory.run(64 * 64)
+        # It may have nothing yet of what it will take, so the room is without it.
+        small = np.zeros((1, 3, 64, 64), np.float32)
+        monkeypatch.setattr(openvino_backend, "resident_bytes", lambda: 10**9)
+        monkeypatch.setattr(backend, "_max_memory", 10**10)
+        kept = backend.held_bytes() - making
+        host = openvino_backend.HOST_BYTES_PER_PIXEL * 64 * 64
+        assert backend._room(small) == 10**10 - 10**9 + kept - host
         tight = backend._memory.peak(64 * 64) + making - 1
         monkeypatch.setattr(backend, "_room", lambda _: tight)
         future = ready.submit(IMAGE)
