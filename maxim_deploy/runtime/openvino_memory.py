@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from maxim_deploy.runtime.openvino_layouts import MOST_PIXELS
 from maxim_deploy.spec.architecture import Architecture
 
 BYTES_PER_FEATURE = (45.0, 57.9)
@@ -48,6 +49,8 @@ class ShapeMemory:
     def run(self, pixels: int) -> int:
         """Bytes of a run on this many padded pixels, including its result."""
         per_feature = BYTES_PER_FEATURE[min(self.architecture.stages, 2) - 1]
+        if pixels <= MOST_PIXELS and self.architecture.stages > 1:
+            per_feature += 4  # one more of the largest maps; see `openvino_layouts`
         return round(per_feature * self.architecture.features * pixels)
 
     def peak(self, pixels: int) -> int:

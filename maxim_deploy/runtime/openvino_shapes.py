@@ -18,6 +18,7 @@ from maxim_deploy.errors import BackendError
 from maxim_deploy.machine.memory import trim
 from maxim_deploy.machine.openvino import DEVICE, check_precision, failure
 from maxim_deploy.runtime.openvino_cache import CompiledFiles
+from maxim_deploy.runtime.openvino_layouts import compute_on_tokens
 from maxim_deploy.runtime.openvino_memory import ShapeMemory
 from maxim_deploy.runtime.turns import Stop
 
@@ -236,6 +237,7 @@ class CompiledShapes:
     def _compiled(self, dims: Dims) -> Any:
         model = self._model.clone()
         try:
+            compute_on_tokens(model, pixels_of(dims))
             model.reshape([*dims])
             compiled = self._core.compile_model(model, DEVICE, self._settings)
         except Exception as error:
