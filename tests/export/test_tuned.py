@@ -108,8 +108,8 @@ def test_it_was_compared_and_its_memory_measured(demo_bundle: Path) -> None:
     memory, other = tuned.measured.run_memory, plain.measured.run_memory
     if memory is not None and other is not None:  # else not Linux
         # A product and its sum are two tensors: 1.31 times was seen of S-2 at 512x512, and 0.90 to
-        # 1.31 of this network, whose processes may also keep a block more. At 1024x1024 such a block
-        # of a smaller size is extrapolated: 1.43 was seen.
+        # 1.31 of this network, whose processes may also keep a block more. To 1024x1024 such a
+        # block is extrapolated: 1.43 was seen.
         for side, most in ((192, 1.4), (256, 1.4), (1024, 1.6)):
             assert memory.bytes_for(side * side) <= most * other.bytes_for(side * side)
 
