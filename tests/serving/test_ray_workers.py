@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -211,22 +212,27 @@ def test_only_a_cluster_that_is_started_here_hears_no_signal(pictures, ray: Fake
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no such signals")
-def test_a_signal_while_ray_starts_gets_to_our_handler(pictures, ray: FakeRay, monkeypatch):
-    got: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
-    init = ray.init
+def test_a_signal_while_ray_starts_gets_to_our_handler():
+    """In a process of its own, which a signal without a handler would end."""
+    script = """
+import signal, sys, threading
+from types import SimpleNamespace
+from maxim_deploy.serving import ray_cluster
 
-    def exiting(*args: str, **options: object) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
-        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-        init(*args, **options)
+def init(*_, **__):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
-    monkeypatch.setattr(ray, "init", exiting)
-    try:
-        list(maxim_deploy.restore_files(RayWorkers("bundle", address="local"), "in", "out"))
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert got == [signal.SIGTERM]
+got = []
+signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+ray_cluster.require = lambda *_: SimpleNamespace()
+ray_cluster._connect(SimpleNamespace(init=init), "local")
+print(got == [signal.SIGTERM])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True\n", (done.returncode, done.stderr)
 
 
 def test_closing_early_leaves_nothing_half(pictures, ray: FakeRay, network: Inverter):
