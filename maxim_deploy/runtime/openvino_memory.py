@@ -19,9 +19,9 @@ FORM = (20_000_000, 2.85)
 the file of weights. The demo model takes 24 to 42 MB (4.9 MB of weights), S-2 155 to 190 (55 MB). A
 form that was read from a file is the smaller one for the demo model and the larger one for S-2."""
 
-MAKING = (33_000_000, 5.0)
+MAKING = (29_000_000, 5.7)
 """Peak while a form is made, by leftovers of compiling or copies of a file: 53 MB (demo model), 280
-to 340 (S-2). A run of more than 256x256 takes more."""
+to 340 (S-2), 360 to 380 on a processor with AMX. A run of more than 256x256 takes more."""
 
 
 @dataclass(frozen=True)
