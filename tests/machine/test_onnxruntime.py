@@ -31,10 +31,12 @@ small = resident_bytes() - before
 planned = restorer.plan(512, 512).bytes
 call(512)
 large, peak = resident_bytes() - before, peak_resident_bytes() - before
-for side in (256, 128, 512, 64, 320, 448, 512): call(side)
-later, peak_later = resident_bytes() - before, peak_resident_bytes() - before
+def cycle():
+    for side in (256, 128, 512, 64, 320, 448, 512): call(side)
+    return peak_resident_bytes() - before
+later, last = cycle(), cycle()
 restorer.close()
-print(json.dumps(dict(small=small, large=large, peak=peak, later=later, peak_later=peak_later,
+print(json.dumps(dict(small=small, large=large, peak=peak, later=later, last=last,
                       closed=resident_bytes() - before, planned=planned)))
 """
 
@@ -43,8 +45,11 @@ def test_memory_of_a_larger_image_replaces_that_of_a_smaller_one(demo_bundle: Pa
     def holds(memory: dict) -> bool:
         return (
             memory["small"] > 20e6  # 24.6 MB on a Zen 3, 25.5 on a Zen 5
-            and memory["peak"] <= 1.1 * memory["planned"]  # not the sum of both
-            and memory["peak_later"] <= 1.03 * memory["peak"]  # nor does it grow any more
+            and memory["peak"] <= 1.05 * memory["planned"]  # not the sum of both: 1.1 of it
+            # In half of the processes, the second run of a size adds one block to those of the
+            # first: of two free blocks of a size, the arena takes the one at the lower address.
+            and memory["later"] <= 1.05 * memory["planned"]
+            and memory["last"] <= 1.02 * memory["later"]  # nor does it grow any more
             and memory["closed"] < 0.25 * memory["large"]
         )
 
