@@ -21,9 +21,8 @@ from maxim_deploy.machine.tiny_graph import TINY_GRAPH
 from maxim_deploy.runtime.backend import Backend
 from maxim_deploy.runtime.expected_work import compiling_pays, in_words
 from maxim_deploy.runtime.openvino_cache import CompiledFiles
-from maxim_deploy.runtime.openvino_layouts import LAYOUTS
 from maxim_deploy.runtime.openvino_memory import ShapeMemory
-from maxim_deploy.runtime.openvino_shapes import CompiledShapes
+from maxim_deploy.runtime.openvino_shapes import CHANGES, CompiledShapes
 from maxim_deploy.runtime.request import Request
 from maxim_deploy.runtime.turns import Turn
 from maxim_deploy.runtime.verdict import Verdict
@@ -164,7 +163,7 @@ class OpenVinoCpu(Backend):
                 )
             model = library.read_model(core, path)
         _check_form(model)
-        made_of = {**self._made_of, "settings": self._settings, "layouts": LAYOUTS}
+        made_of = {**self._made_of, "settings": self._settings, "changes": CHANGES}
         files = CompiledFiles(made_of, self.library, library.processor_of(core))
         return CompiledShapes(core, model, self.precision, self._settings, files, self._memory)
 

@@ -22,9 +22,6 @@ import numpy as np
 
 from maxim_deploy.machine import openvino as library
 
-LAYOUTS = 1
-"""Version of these changes. A compiled form depends on it."""
-
 MOST_PIXELS = 512 * 512
 """Most padded pixels of all images for which products of the largest maps are changed too."""
 
@@ -59,7 +56,7 @@ def _flattens_pixels(node: Any) -> bool:
     before, after = node.get_input_partial_shape(0), node.get_output_partial_shape(0)
     return (
         (len(before), len(after)) == (4, 2)
-        and bool(_source(node, "Multiply") or _source(node, "Transpose"))
+        and bool(sole_source(node, "Multiply") or sole_source(node, "Transpose"))
         and after[1].is_static
         and str(before[3]) == str(after[1])
     )
@@ -71,7 +68,7 @@ def _channels_of(reshape: Any) -> int:
 
 def _weigh_tokens(reshape: Any) -> bool:
     """Multiply tokens by channel weights."""
-    product = _source(reshape, "Multiply")
+    product = sole_source(reshape, "Multiply")
     if not product:
         return False
     for map_, weights in (product.input_values(), product.input_values()[::-1]):
@@ -108,7 +105,7 @@ def _weigh_tokens(reshape: Any) -> bool:
 
 def _add_tokens(reshape: Any) -> bool:
     """Add the tokens of a convolution and of another map."""
-    transposition = _source(reshape, "Transpose")
+    transposition = sole_source(reshape, "Transpose")
     if not transposition or not _is_channels_last(transposition):
         return False
     total = transposition.input_value(0)
@@ -129,11 +126,15 @@ def _add_tokens(reshape: Any) -> bool:
     return True
 
 
-def _source(node: Any, kind: str) -> Any | None:
-    """The node of the first input, if it is of a kind and nothing else reads it."""
-    end = node.input_value(0)
+def sole_node(end: Any, kind: str) -> Any | None:
+    """The node of an output, if it is of a kind and only one node reads it."""
     is_it = end.get_node().get_type_name() == kind and len(end.get_target_inputs()) == 1
     return end.get_node() if is_it else None
+
+
+def sole_source(node: Any, kind: str) -> Any | None:
+    """The node of the first input, if it is of a kind and nothing else reads it."""
+    return sole_node(node.input_value(0), kind)
 
 
 def _is_channels_last(node: Any) -> bool:

@@ -18,12 +18,16 @@ from maxim_deploy.errors import BackendError
 from maxim_deploy.machine.memory import trim
 from maxim_deploy.machine.openvino import DEVICE, check_precision, failure
 from maxim_deploy.runtime.openvino_cache import CompiledFiles
+from maxim_deploy.runtime.openvino_gates import add_at_gates
 from maxim_deploy.runtime.openvino_layouts import compute_on_tokens
 from maxim_deploy.runtime.openvino_memory import ShapeMemory
 from maxim_deploy.runtime.turns import Stop
 
 KEPT = 4
 """Most shapes. A video has one, a folder of photographs two. Each takes 200 MB with S-2."""
+
+CHANGES = 2
+"""Version of the changes that are made to a graph before it is compiled. A form depends on it."""
 
 POLL_S = 0.05
 """Longest time from a stop to its caller's return while a form is made."""
@@ -238,6 +242,7 @@ class CompiledShapes:
         model = self._model.clone()
         try:
             compute_on_tokens(model, pixels_of(dims))
+            add_at_gates(model)
             model.reshape([*dims])
             compiled = self._core.compile_model(model, DEVICE, self._settings)
         except Exception as error:
