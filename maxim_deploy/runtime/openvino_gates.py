@@ -107,7 +107,7 @@ def _bias_of_tokens(mixed: Any, bias: Any) -> Any:
         return bias
     channels = shape[2].get_length()
     bias = operators.broadcast(bias, np.array([positions, channels], np.int64))
-    norm = _norm_with_bias(mixed.get_node(), channels)
+    norm = _norm_with_bias(mixed, channels)
     if not norm:
         return bias
     matrix, normalized, of_norm = norm
@@ -117,11 +117,10 @@ def _bias_of_tokens(mixed: Any, bias: Any) -> Any:
     return operators.add(bias, operators.multiply(sums, of_norm))
 
 
-def _norm_with_bias(mixing: Any, channels: int) -> tuple[Any, Any, Any] | None:
+def _norm_with_bias(mixed: Any, channels: int) -> tuple[Any, Any, Any] | None:
     """The matrix of a mixing, and what it multiplies: a tensor, and one value per channel."""
-    if mixing.get_type_name() != "MatMul" or any(
-        mixing.get_attributes()[side] for side in ("transpose_a", "transpose_b")
-    ):
+    mixing = sole_node(mixed, "MatMul")
+    if not mixing or any(mixing.get_attributes()[f"transpose_{side}"] for side in "ab"):
         return None
     matrix, total = mixing.input_value(0), sole_node(mixing.input_value(1), "Add")
     if not total or len(matrix.get_partial_shape()) != 2:

@@ -105,6 +105,7 @@ SIZES = {"P": 24, "X": 18, "R": 6}
         (1, [MIX, SUM, BLOCK, GATE], REGIONS, ""),
         (1, [WITH_NORM, SUM, BLOCK, GATE], REGIONS, ""),
         (1, [WITH_NORM, SUM, BLOCK, GATE], REGIONS, ", float[R, 4, 3] shifted"),
+        (1, [WITH_NORM, SUM, BLOCK, GATE], REGIONS, ", float[R, 4, 3] product"),
         (1, [WITH_NORM.replace("of_norm", "bias"), SUM, BLOCK, GATE], REGIONS, ""),
         (0, [MIX, "mixed = Add (product, per_channel)", BLOCK, GATE], REGIONS, ""),
         (0, [MIX, "mixed = Add (product, product)", BLOCK, GATE], REGIONS, ""),
