@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from runtime.test_openvino_layouts import compiled
+from runtime.openvino_models import SETTINGS, compiled
 
 import maxim_deploy
 from maxim_deploy.machine import openvino as library
@@ -134,9 +134,8 @@ def test_only_biases_of_mixing_move(
         )
         for one in proto.graph.input
     }
-    settings = library.settings_for("fp32", 2)
     before, after = (
-        core.compile_model(one, library.DEVICE, settings)(given).values() for one in (plain, model)
+        core.compile_model(one, library.DEVICE, SETTINGS)(given).values() for one in (plain, model)
     )
     for one, other in zip(before, after, strict=True):
         assert np.allclose(one, other, rtol=1e-5, atol=1e-5)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from runtime.openvino_models import SETTINGS, compiled
 
 import maxim_deploy
 from maxim_deploy.machine import openvino as library
@@ -18,8 +19,6 @@ from maxim_deploy.runtime.openvino_layouts import MOST_PIXELS, compute_on_tokens
 pytestmark = pytest.mark.skipif(
     find_spec("openvino") is None, reason="pip install 'maxim-deploy[openvino]'"
 )
-
-SETTINGS = library.settings_for("fp32", 2)
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +31,6 @@ def model_of(core: Any, graph: Path, *, changed: bool) -> Any:
     if changed:
         assert compute_on_tokens(model, MOST_PIXELS) > 0
     return model
-
-
-def compiled(core: Any, model: Any, shape: tuple[int, ...]) -> Any:
-    of_shape = model.clone()
-    of_shape.reshape(list(shape))
-    return core.compile_model(of_shape, library.DEVICE, SETTINGS)
 
 
 def moves(model: Any) -> int:
