@@ -54,13 +54,12 @@ def _add_at_gate(product: Any) -> bool:
         return False
     operators = library.openvino().opset13
     order, special_zero = move.input_value(1), split.get_attributes()["special_zero"]
+    # It has few values, all of them constant: OpenVINO computes them when it compiles.
+    bias = _bias_of_tokens(mixed, bias)  # first: it looks for what else reads the mixing
+    sizes = np.array([size.get_length() if size.is_static else 1 for size in places], np.int64)
+    per_token = operators.transpose(operators.reshape(bias, sizes, special_zero=False), order)
     tokens = operators.transpose(
         operators.reshape(mixed, split.input_value(1), special_zero), order
-    )
-    # It has few values, all of them constant: OpenVINO computes them when it compiles.
-    sizes = np.array([size.get_length() if size.is_static else 1 for size in places], np.int64)
-    per_token = operators.transpose(
-        operators.reshape(_bias_of_tokens(mixed, bias), sizes, special_zero=False), order
     )
     gated = operators.multiply(
         operators.reshape(gate, operators.shape_of(tokens), special_zero=False),

@@ -63,6 +63,23 @@ def test_a_restorer_has_one_pass_less_per_branch(
     assert before - after >= add_at_gates(model)
 
 
+def mixings_of_sums(model: Any) -> int:
+    """Mixings of blocks that read what a norm's bias was added to."""
+    return sum(
+        node.get_type_name() == "MatMul"
+        and len(node.get_output_partial_shape(0)) == 3
+        and node.input_value(1).get_node().get_type_name() == "Add"
+        for node in model.get_ops()
+    )
+
+
+def test_in_blocks_the_bias_of_the_norm_joins(demo_bundle: Path, core: Any) -> None:
+    model = library.read_model(core, demo_bundle / "fp32.tensor.onnx")
+    before = mixings_of_sums(model)
+    assert add_at_gates(model) == 2 * before > 0
+    assert mixings_of_sums(model) == 0
+
+
 HEAD = """
 <ir_version: 9, opset_import: ["" : 20]>
 graph (float[P, 3] gate, float[%s] normalized) => (float[P, 3] gated%s)
